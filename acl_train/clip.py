@@ -1,0 +1,216 @@
+"""CLIP's two towers, with a second attention path for patches and learnable tokens for text.
+
+Parameter names are those of OpenAI's checkpoints, so `load_state_dict(strict=True)` is the whole loader and
+proves that nothing is missing. Behaviour is that of the published AnomalyCLIP code (arXiv 2310.18961).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from acl_train.config import Attention, VisionConfig
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Sizes of the two towers, as read off a checkpoint."""
+
+    embed_dim: int  # D
+    vision_width: int
+    vision_layers: int
+    vision_heads: int
+    patch_size: int
+    vision_grid: int  # side of the position embedding's grid in the checkpoint
+    context_length: int
+    vocab_size: int
+    text_width: int
+    text_layers: int
+    text_heads: int
+    quick_gelu: bool  # x·sigmoid(1.702x), OpenAI's weights; otherwise the exact GELU
+
+
+class QuickGELU(nn.Module):
+    """OpenAI's approximation of GELU; weights trained with one do not work with the other."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+class MultiHeadAttention(nn.Module):
+    """Attention whose projections can be combined freely: softmax(a bᵀ / √d) v."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of (B, N, W) tokens, each (B, heads, N, W / heads)."""
+        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, N, 3W)
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        return q, k, v
+
+    def attend(self, a: Tensor, b: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
+        """Attention of `a` over `b` applied to `v`, merged and projected to (B, N, W)."""
+        heads = F.scaled_dot_product_attention(a, b, v, is_causal=causal)  # (B, heads, N, W / heads)
+        return self.out_proj(heads.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+class ResidualAttentionBlock(nn.Module):
+    """A pre-norm transformer block."""
+
+    def __init__(self, width: int, heads: int, *, quick_gelu: bool) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(width)
+        self.attn = MultiHeadAttention(width, heads)
+        self.ln_2 = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(
+            OrderedDict(
+                c_fc=nn.Linear(width, 4 * width),
+                gelu=QuickGELU() if quick_gelu else nn.GELU(),
+                c_proj=nn.Linear(4 * width, width),
+            )
+        )
+
+    def forward(self, x: Tensor, *, causal: bool = False) -> Tensor:
+        """(B, N, W) tokens after attention and MLP."""
+        q, k, v = self.attn.project(self.ln_1(x))
+        x = x + self.attn.attend(q, k, v, causal=causal)
+        return x + self.mlp(self.ln_2(x))  # type: ignore[no-any-return]
+
+    def forward_dual(self, x: Tensor, second: Tensor, attention: Attention) -> tuple[Tensor, Tensor]:
+        """The ordinary path `x`, untouched, and the second path: attention read off `x`, no MLP."""
+        q, k, v = self.attn.project(self.ln_1(x))
+        a, b = {"vv": (v, v), "qq": (q, q), "kk": (k, k), "qk": (q, k)}[attention.value]
+        second = second + self.attn.attend(a, b, v)
+        x = x + self.attn.attend(q, k, v)
+        return x + self.mlp(self.ln_2(x)), second
+
+
+class Transformer(nn.Module):
+    """A stack of blocks; the towers walk it themselves."""
+
+    def __init__(self, width: int, layers: int, heads: int, *, quick_gelu: bool) -> None:
+        super().__init__()
+        self.resblocks = nn.ModuleList(
+            ResidualAttentionBlock(width, heads, quick_gelu=quick_gelu) for _ in range(layers)
+        )
+
+
+class VisionTower(nn.Module):
+    """CLIP's ViT with the diagonally prominent attention path beside the ordinary one."""
+
+    def __init__(self, architecture: Architecture, config: VisionConfig) -> None:
+        super().__init__()
+        config.check(architecture.vision_layers)
+        self.config = config
+        self.grid = config.image_size // architecture.patch_size  # conv1 drops the remainder
+        if self.grid < 1:
+            raise ValueError(
+                f"image size must be at least one patch ({architecture.patch_size}), got {config.image_size}"
+            )
+        width = architecture.vision_width
+        self.conv1 = nn.Conv2d(3, width, architecture.patch_size, architecture.patch_size, bias=False)
+        self.class_embedding = nn.Parameter(torch.empty(width))
+        self.positional_embedding = nn.Parameter(torch.empty(1 + self.grid**2, width))
+        self.ln_pre = nn.LayerNorm(width)
+        self.transformer = Transformer(
+            width,
+            architecture.vision_layers,
+            architecture.vision_heads,
+            quick_gelu=architecture.quick_gelu,
+        )
+        self.ln_post = nn.LayerNorm(width)
+        self.proj = nn.Parameter(torch.empty(width, architecture.embed_dim))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed images.
+
+        Args:
+            images: (B, 3, S, S) float32, normalised with CLIP's mean and standard deviation.
+
+        Returns:
+            `image_embeddings` (B, D) and `patch_embeddings` (B, L, G·G, D), unit norm.
+        """
+        recorded = []
+        for number, (ordinary, second) in enumerate(self.paths(images), start=1):
+            if number in self.config.layers:
+                recorded.append(second[:, 1:])  # without the class token
+        tokens = self.ln_post(torch.stack(recorded, dim=1))  # (B, L, G·G, W)
+        patch_embeddings = F.normalize(tokens @ self.proj, dim=-1)
+        # no ln_post here: so the published code, issue 14 there
+        image_embeddings = F.normalize(ordinary[:, 0] @ self.proj, dim=-1)
+        return image_embeddings, patch_embeddings
+
+    def paths(self, images: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """After each block: the ordinary path and the second path, both (B, 1 + G·G, W), class token first.
+
+        Until block `vv_from` the two are the same.
+        """
+        ordinary = second = self.embed(images)
+        for number, block in enumerate(self.transformer.resblocks, start=1):
+            if number < self.config.vv_from:
+                ordinary = second = block(ordinary)
+            else:
+                ordinary, second = block.forward_dual(ordinary, second, self.config.attention)
+            yield ordinary, second
+
+    def embed(self, images: Tensor) -> Tensor:
+        """The tokens that enter the first block, (B, 1 + G·G, W)."""
+        patches = self.conv1(images).flatten(2).transpose(1, 2)  # (B, G·G, W)
+        class_token = self.class_embedding.expand(len(patches), 1, -1)
+        tokens = torch.cat([class_token, patches], dim=1) + self.positional_embedding
+        return self.ln_pre(tokens)  # type: ignore[no-any-return]
+
+
+class CLIP(nn.Module):
+    """The two towers; the text tower's parameters lie at the root, as in OpenAI's checkpoints."""
+
+    def __init__(self, architecture: Architecture, config: VisionConfig) -> None:
+        super().__init__()
+        width = architecture.text_width
+        self.architecture = architecture
+        self.visual = VisionTower(architecture, config)
+        self.transformer = Transformer(
+            width, architecture.text_layers, architecture.text_heads, quick_gelu=architecture.quick_gelu
+        )
+        self.token_embedding = nn.Embedding(architecture.vocab_size, width)
+        self.positional_embedding = nn.Parameter(torch.empty(architecture.context_length, width))
+        self.ln_final = nn.LayerNorm(width)
+        self.text_projection = nn.Parameter(torch.empty(width, architecture.embed_dim))
+        self.logit_scale = nn.Parameter(torch.empty(()))
+
+    def encode_text(self, prompts: Tensor, ends: Tensor, deep_ctx: Tensor | None = None) -> Tensor:
+        """Embed prompts given as token embeddings.
+
+        The tower is causal, so `prompts` may be cut after the last end-of-text token.
+
+        Args:
+            prompts: (N, T, W) float32, token embeddings without position, T at most the context length.
+            ends: (N,) int64, position of the end-of-text token.
+            deep_ctx: (K, N, M, W) float32: before block k + 2 the tokens 1..M are replaced by `deep_ctx[k]`.
+
+        Returns:
+            `text_embeddings` (N, D) float32, unit norm.
+        """
+        *_, last = self.text_hidden(prompts, deep_ctx)
+        rows = self.ln_final(last)[torch.arange(len(ends)), ends]  # (N, W)
+        return F.normalize(rows @ self.text_projection, dim=-1)
+
+    def text_hidden(self, prompts: Tensor, deep_ctx: Tensor | None = None) -> Iterator[Tensor]:
+        """The text tower's tokens after each block, (N, T, W); arguments as in `encode_text`."""
+        x = prompts + self.positional_embedding[: prompts.shape[1]]
+        for index, block in enumerate(self.transformer.resblocks):
+            if deep_ctx is not None and 1 <= index <= len(deep_ctx):
+                deep = deep_ctx[index - 1]  # (N, M, W)
+                x = torch.cat([x[:, :1], deep, x[:, 1 + deep.shape[1] :]], dim=1)
+            x = block(x, causal=True)
+            yield x

@@ -1,0 +1,74 @@
+"""Every setting of the method, each default written once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+TEMPERATURE = 0.07  # a constant in the published code; CLIP's own logit_scale is loaded and never used
+BLUR_SIGMA = 4.0  # pixels of the S×S map, whatever S is
+IMAGE_SIZE = 518
+
+
+class Attention(str, Enum):
+    """Which two projections the second path multiplies: V-V in the paper, Q-K is CLIP's own."""
+
+    vv = "vv"
+    qq = "qq"
+    kk = "kk"
+    qk = "qk"
+
+
+class Recipe(str, Enum):
+    """Which layers' maps are learned from, and how strongly.
+
+    `paper`: four layers, local loss weight 1. `released`: the last layer, weight 4, as in the published
+    scripts and checkpoints (the published code before April 2025 aliased its four layers to the last one).
+    """
+
+    paper = "paper"
+    released = "released"
+
+    @property
+    def local_weight(self) -> float:
+        """λ, the weight of the focal and dice losses beside the image loss."""
+        return 1.0 if self is Recipe.paper else 4.0
+
+    def layers(self, depth: int) -> tuple[int, ...]:
+        """1-based blocks whose patch embeddings are used, in a tower of `depth` blocks."""
+        if self is Recipe.released or depth < 4:
+            return (depth,)
+        return tuple(depth * quarter // 4 for quarter in (1, 2, 3, 4))
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """How the frozen vision tower is read out.
+
+    Attributes:
+        image_size: Side S of the network input, in pixels.
+        layers: 1-based blocks after which the patch embeddings are recorded, ascending.
+        vv_from: 1-based block at whose input the second path starts; a number above the depth means none.
+        attention: What the second path attends with.
+    """
+
+    image_size: int
+    layers: tuple[int, ...]
+    vv_from: int
+    attention: Attention = Attention.vv
+
+    def check(self, depth: int) -> None:
+        """Raise ValueError unless the settings fit a tower of `depth` blocks."""
+        if self.image_size < 1:
+            raise ValueError(f"image size must be positive, got {self.image_size}")
+        if not self.layers or list(self.layers) != sorted(set(self.layers)):
+            raise ValueError(f"layers must be ascending and distinct, got {list(self.layers)}")
+        if self.layers[0] < 1 or self.layers[-1] > depth:
+            raise ValueError(f"layers must lie in 1..{depth} (the tower's blocks), got {list(self.layers)}")
+        if self.vv_from < 1:
+            raise ValueError(f"vv_from must be 1 or more, got {self.vv_from}")
+
+
+def default_vv_from(depth: int) -> int:
+    """The second path covers the last three quarters of the tower: block 6 of 24, as published."""
+    return max(1, depth // 4)
