@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from acl_train.config import Attention, VisionConfig
+from acl_train.config import MEAN, STD, Attention, VisionConfig
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,12 @@ class Architecture:
     text_layers: int
     text_heads: int
     quick_gelu: bool  # x·sigmoid(1.702x), OpenAI's weights; otherwise the exact GELU
+
+
+def normalize_images(images: Tensor) -> Tensor:
+    """CLIP's normalisation: (B, S, S, 3) uint8 RGB to (B, 3, S, S) float32."""
+    mean, std = (torch.tensor(values, device=images.device) for values in (MEAN, STD))
+    return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2)
 
 
 class QuickGELU(nn.Module):

@@ -8,6 +8,8 @@ from enum import Enum
 TEMPERATURE = 0.07  # a constant in the published code; CLIP's own logit_scale is loaded and never used
 BLUR_SIGMA = 4.0  # pixels of the S×S map, whatever S is
 IMAGE_SIZE = 518
+MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP's training images, RGB in [0, 1]
+STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class Attention(str, Enum):
@@ -72,3 +74,28 @@ class VisionConfig:
 def default_vv_from(depth: int) -> int:
     """The second path covers the last three quarters of the tower: block 6 of 24, as published."""
     return max(1, depth // 4)
+
+
+@dataclass(frozen=True)
+class LearnConfig:
+    """How prompts are learned; the defaults are the published code's.
+
+    Attributes:
+        recipe: Which weight the local loss has (the layers are the vision tower's settings).
+        epochs: Passes over the data.
+        batch_size: Images per step; the last batch of an epoch may be smaller.
+        learning_rate: Adam's, constant.
+        seed: Of the initial vectors and of the order of the images.
+        ctx_tokens: Learned tokens before the template.
+        deep_layers: Text blocks, from the second on, whose first tokens are replaced by learned ones.
+        deep_tokens: How many tokens are replaced there.
+    """
+
+    recipe: Recipe = Recipe.released
+    epochs: int = 15
+    batch_size: int = 8
+    learning_rate: float = 1e-3
+    seed: int = 111
+    ctx_tokens: int = 12
+    deep_layers: int = 8
+    deep_tokens: int = 4

@@ -1,0 +1,107 @@
+"""Look at frames and say which show a defect, and where."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from acl_runtime.backend import open_session
+from acl_runtime.bundle import Bundle, load_bundle, load_text_embeddings
+from acl_runtime.heads import Answers, defect_direction, read_embeddings_head, read_map_head
+from acl_runtime.maps import sigmoid
+from acl_runtime.preprocess import check_frame, preprocess
+from acl_runtime.regions import Region, find_regions
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the detector says about one frame."""
+
+    score: float  # probability of a defect, 0 to 1
+    is_anomalous: bool  # score >= threshold
+    threshold: float  # the bundle's, or the caller's
+    anomaly_map: npt.NDArray[np.float32]  # (S, S) in [0, 1], at network resolution
+    regions: tuple[Region, ...]  # in frame pixels, highest peak first
+    latency_ms: Mapping[str, float]  # preprocess, inference, postprocess: a batch's time over its frames
+
+
+class Detector:
+    """A bundle with its graph loaded; call it with a frame to get a Verdict.
+
+    Both heads give the same verdict. Frames are (H, W, 3) BGR, (H, W, 4) BGRA or (H, W) grey, uint8 or
+    uint16; sizes may differ from frame to frame.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle | Path | str,
+        *,
+        backend: str = "auto",
+        provider: str = "auto",
+        threshold: float | None = None,
+    ) -> None:
+        """Load the graph.
+
+        Args:
+            bundle: A loaded bundle, or the path of one.
+            backend: What runs the graph; see `Backend`.
+            provider: Where ONNX Runtime computes; see `OnnxSession`.
+            threshold: Smallest score that makes a frame anomalous; None for the bundle's own.
+        """
+        self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
+        manifest = self.bundle.manifest
+        self.threshold = manifest.calibration.score_threshold if threshold is None else threshold
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold must lie in 0..1, got {threshold}")
+        text_embeddings = load_text_embeddings(self.bundle)
+        self._direction = defect_direction(text_embeddings, temperature=manifest.temperature)
+        self._session = open_session(self.bundle, backend=backend, provider=provider)
+
+    def __call__(self, frame: np.ndarray) -> Verdict:
+        """The verdict on one frame."""
+        return self.detect([frame])[0]
+
+    def detect(self, frames: Sequence[np.ndarray]) -> list[Verdict]:
+        """The verdicts on frames, in their order, computed in batches of the bundle's `max_batch` at most."""
+        for frame in frames:
+            check_frame(frame)
+        size = self.bundle.manifest.max_batch
+        batches = [frames[start : start + size] for start in range(0, len(frames), size)]
+        return [verdict for batch in batches for verdict in self._detect_batch(batch)]
+
+    def _detect_batch(self, frames: Sequence[np.ndarray]) -> list[Verdict]:
+        started = time.perf_counter()
+        images = preprocess(frames, image_size=self.bundle.manifest.image_size)
+        preprocessed = time.perf_counter()
+        outputs = self._session(images)
+        inferred = time.perf_counter()
+        image_logits, anomaly_maps = self._read(outputs)
+        scores = sigmoid(image_logits.astype(np.float64))
+        regions = [self._find_regions(*pair) for pair in zip(anomaly_maps, frames, strict=True)]
+        finished = time.perf_counter()
+        per_frame = 1000 / len(frames)
+        latency_ms = {
+            "preprocess": (preprocessed - started) * per_frame,
+            "inference": (inferred - preprocessed) * per_frame,
+            "postprocess": (finished - inferred) * per_frame,
+        }
+        return [
+            Verdict(score, score >= self.threshold, self.threshold, anomaly_map, found, latency_ms)
+            for score, anomaly_map, found in zip(scores.tolist(), anomaly_maps, regions, strict=True)
+        ]
+
+    def _read(self, outputs: Mapping[str, np.ndarray]) -> Answers:
+        manifest = self.bundle.manifest
+        if manifest.head == "map":
+            return read_map_head(outputs, manifest)
+        return read_embeddings_head(outputs, manifest, self._direction)
+
+    def _find_regions(self, anomaly_map: np.ndarray, frame: np.ndarray) -> tuple[Region, ...]:
+        threshold = self.bundle.manifest.calibration.map_threshold
+        height, width = frame.shape[:2]
+        return find_regions(anomaly_map, threshold=threshold, frame_width=width, frame_height=height)

@@ -1,0 +1,157 @@
+"""The frozen vision tower's outputs, computed once per data set and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from acl_runtime.files import sha256
+from acl_runtime.frames import load_frame
+from acl_runtime.preprocess import preprocess
+from acl_train.clip import CLIP, normalize_images
+
+ENCODE_BATCH = 8
+Progress = Callable[[int, int], None]  # (done, total)
+
+
+@dataclass(frozen=True)
+class Features:
+    """What prompt learning needs of N images.
+
+    Attributes:
+        image_embeddings: (N, D) fp16 or fp32, unit norm.
+        patch_embeddings: (N, L, G·G, D) fp16 or fp32, unit norm; stays on disk and is read in slices.
+    """
+
+    image_embeddings: np.ndarray
+    patch_embeddings: np.ndarray
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Image and patch embeddings of some images, float32."""
+        rows = indices.numpy()
+        images = torch.from_numpy(self.image_embeddings[rows].astype(np.float32))
+        return images, torch.from_numpy(self.patch_embeddings[rows].astype(np.float32))
+
+
+def load_images(paths: Sequence[Path], *, image_size: int) -> np.ndarray:
+    """Image files as the network takes them: (B, S, S, 3) uint8 RGB."""
+    return preprocess([load_frame(path) for path in paths], image_size=image_size)
+
+
+def encode_images(clip: CLIP, images: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Run the frozen tower in float32.
+
+    Args:
+        images: (B, S, S, 3) uint8 RGB.
+
+    Returns:
+        `image_embeddings` (B, D) and `patch_embeddings` (B, L, G·G, D), float32, on the network's device.
+    """
+    pixels = torch.from_numpy(images).to(clip.text_projection.device)
+    # cuDNN would run the patch embedding in TF32, which costs three digits of the parity
+    with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        outputs: tuple[Tensor, Tensor] = clip.visual(normalize_images(pixels))
+    return outputs
+
+
+def cached_features(
+    clip: CLIP,
+    paths: Sequence[Path],
+    *,
+    weights_sha256: str,
+    cache: Path,
+    half: bool = True,
+    progress: Progress = lambda done, total: None,
+) -> Features:
+    """Encode images, or read what an earlier call encoded.
+
+    The folder's name is a digest of the weights, the read-out, the precision and the images' bytes, so a
+    change of any makes a new one. A call that was interrupted goes on where it stopped.
+
+    Args:
+        clip: The frozen network, on the device that shall compute.
+        paths: N image files.
+        weights_sha256: Identity of the network's weights.
+        cache: Folder that holds the caches.
+        half: Keep fp16 (half the disk); otherwise fp32, which equals computing without a cache.
+        progress: Called with images done and in all.
+
+    Raises:
+        OSError: If the disk has no room; the message says how much is needed and where.
+    """
+    dtype = np.dtype(np.float16 if half else np.float32)
+    folder = cache / _key(clip, paths, weights_sha256, dtype)
+    folder.mkdir(parents=True, exist_ok=True)
+    shapes = _record_shapes(clip)
+    files = {name: folder / f"{name}.{dtype.name}" for name in shapes}
+    if not all(file.exists() for file in files.values()):
+        _encode_to_disk(clip, paths, files, shapes, dtype, progress)
+    progress(len(paths), len(paths))
+    return Features(
+        **{name: np.memmap(files[name], dtype, "r", shape=(len(paths), *shapes[name])) for name in shapes}
+    )
+
+
+def _record_shapes(clip: CLIP) -> dict[str, tuple[int, ...]]:
+    width = clip.architecture.embed_dim
+    layers, patches = len(clip.visual.config.layers), clip.visual.grid**2
+    return {"image_embeddings": (width,), "patch_embeddings": (layers, patches, width)}
+
+
+def _key(clip: CLIP, paths: Sequence[Path], weights_sha256: str, dtype: np.dtype) -> str:
+    identity = {
+        "weights": weights_sha256,
+        "quick_gelu": clip.architecture.quick_gelu,
+        "vision": asdict(clip.visual.config),
+        "dtype": dtype.name,
+        "images": [sha256(path) for path in paths],
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _encode_to_disk(
+    clip: CLIP,
+    paths: Sequence[Path],
+    files: dict[str, Path],
+    shapes: dict[str, tuple[int, ...]],
+    dtype: np.dtype,
+    progress: Progress,
+) -> None:
+    """Append records to `*.partial` files (plain writes: a full disk is an OSError, not a crash)."""
+    sizes = {name: int(np.prod(shape)) * dtype.itemsize for name, shape in shapes.items()}
+    partial = {name: file.with_suffix(file.suffix + ".partial") for name, file in files.items()}
+    done = min(_records(partial[name], size) for name, size in sizes.items())
+    _check_room(partial["patch_embeddings"].parent, (len(paths) - done) * sum(sizes.values()))
+    for name, size in sizes.items():
+        partial[name].touch()
+        os.truncate(partial[name], done * size)  # a record that was cut short
+    for start in range(done, len(paths), ENCODE_BATCH):
+        progress(start, len(paths))
+        images = load_images(paths[start : start + ENCODE_BATCH], image_size=clip.visual.config.image_size)
+        for name, embeddings in zip(shapes, encode_images(clip, images), strict=True):
+            with open(partial[name], "ab") as file:
+                file.write(embeddings.cpu().numpy().astype(dtype).tobytes())
+    for name, file_path in files.items():
+        os.replace(partial[name], file_path)
+
+
+def _records(path: Path, size: int) -> int:
+    return path.stat().st_size // size if path.exists() else 0
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(
+            f"{folder}: the feature cache needs {needed / 1e9:.1f} GB and the disk has {free / 1e9:.1f}; "
+            "pass --cache DIR on a larger disk"
+        )
