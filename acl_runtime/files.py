@@ -12,11 +12,15 @@ from pathlib import Path
 
 
 @contextmanager
-def atomic_file(path: Path | str) -> Iterator[Path]:
+def atomic_file(path: Path | str, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`, with its suffix; what is written there becomes `path` on success.
 
     Missing parent folders are made. Whatever is raised inside, the temporary file is removed and `path` is as
     it was before.
+
+    Args:
+        path: File to write; an older one is replaced.
+        durable: Whether to wait until the disk has the bytes, so that a power cut loses nothing either.
     """
     target = Path(os.path.realpath(path))  # a link keeps pointing where it did; its target is replaced
     if target.exists() and not target.is_file():
@@ -25,7 +29,8 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
     temporary = target.with_name(f".{secrets.token_hex(6)}{target.suffix}")
     try:
         yield temporary
-        _flush(temporary)
+        if durable:
+            _flush(temporary)
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)

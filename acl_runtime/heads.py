@@ -28,7 +28,7 @@ def defect_direction(text_embeddings: np.ndarray, *, temperature: float) -> npt.
         (D,) float32.
     """
     difference = text_embeddings[ANOMALOUS].astype(np.float64) - text_embeddings[NORMAL]
-    return (difference / temperature).astype(np.float32)
+    return np.asarray(difference / temperature, np.float32)
 
 
 def read_map_head(outputs: Mapping[str, np.ndarray], manifest: Manifest) -> Answers:

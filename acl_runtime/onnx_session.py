@@ -38,8 +38,8 @@ class OnnxSession:
 
         Args:
             path: The ONNX file.
-            provider: An execution provider of ONNX Runtime, with or without the ending `ExecutionProvider`, in
-                any case; "auto" for CUDA where this ONNX Runtime has it, else the CPU.
+            provider: An execution provider of ONNX Runtime, the ending `ExecutionProvider` may be left out;
+                "auto" for CUDA where this ONNX Runtime has it, else the CPU.
             threads: CPU threads to compute with; 0 for one per core.
         """
         self.provider = _find_provider(provider)

@@ -16,9 +16,9 @@ RED, GREEN, WHITE = (48, 48, 230), (80, 160, 60), (255, 255, 255)  # BGR
 
 
 def colorize(anomaly_map: np.ndarray) -> npt.NDArray[np.uint8]:
-    """(H, W) probabilities in [0, 1] as (H, W, 3) BGR; the scale is absolute, so a good part stays dark blue."""
+    """(H, W) probabilities in [0, 1] as (H, W, 3) BGR; the scale is absolute: a good part stays dark."""
     levels = np.rint(np.clip(anomaly_map, 0, 1) * 255).astype(np.uint8)
-    return cv2.applyColorMap(levels, cv2.COLORMAP_TURBO).astype(np.uint8, copy=False)
+    return np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO), np.uint8)
 
 
 def overlay(
@@ -49,7 +49,7 @@ def overlay(
     half = max(map_threshold, 1e-6) / 2
     opacity = OPACITY * np.clip(pixels / half - 1, 0, 1)[:, :, None]  # (H, W, 1)
     blended = picture + opacity * (colorize(pixels).astype(np.float32) - picture)
-    picture = np.rint(blended).astype(np.uint8)
+    picture = np.asarray(np.rint(blended), np.uint8)
     _draw_boxes(picture, regions)
     if score is not None:
         _draw_label(picture, f"{'NG' if is_anomalous else 'OK'} {score:.3f}", RED if is_anomalous else GREEN)

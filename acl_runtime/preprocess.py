@@ -1,4 +1,4 @@
-"""From a camera's frame to the network's input: Pillow's antialiased bicubic, the resize CLIP was read with."""
+"""From a camera's frame to the network's input, with Pillow's antialiased bicubic, as CLIP was trained."""
 
 from __future__ import annotations
 
@@ -47,20 +47,20 @@ def check_frame(frame: np.ndarray) -> None:
 def to_uint8(frame: np.ndarray) -> npt.NDArray[np.uint8]:
     """A checked frame, same shape, with the upper 8 bits of 16."""
     check_frame(frame)
-    return frame if frame.dtype == np.uint8 else (frame >> 8).astype(np.uint8)
+    upper: np.ndarray = frame if frame.dtype == np.uint8 else frame >> 8
+    return upper.astype(np.uint8, copy=False)
 
 
 def to_bgr(frame: np.ndarray) -> npt.NDArray[np.uint8]:
     """Any frame as (H, W, 3) uint8 BGR to draw on, always a copy; alpha is dropped."""
     frame = to_uint8(frame)
     if frame.ndim == 2:
-        return cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR).astype(np.uint8, copy=False)
+        return np.asarray(cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR), np.uint8)
     return frame[:, :, :3].copy()
 
 
 def _resize(frame: npt.NDArray[np.uint8], image_size: int) -> npt.NDArray[np.uint8]:
-    """(H, W[, 3|4]) to (S, S, 3) RGB. Channels are resized alike, so BGR passes as RGB and is turned after."""
-    small = Image.fromarray(np.ascontiguousarray(frame)).resize(
-        (image_size, image_size), Image.Resampling.BICUBIC
-    )
+    """(H, W[, 3|4]) to (S, S, 3) RGB. Channels are resized alike, so BGR goes as RGB and is turned after."""
+    picture = Image.fromarray(np.ascontiguousarray(frame))
+    small = picture.resize((image_size, image_size), Image.Resampling.BICUBIC)
     return np.asarray(small.convert("RGB"))[:, :, ::-1]

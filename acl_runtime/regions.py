@@ -32,15 +32,22 @@ def find_regions(
         frame_height: Height of the frame in pixels.
     """
     defective = anomaly_map >= threshold  # (S, S)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(defective.view(np.uint8), connectivity=8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(defective.astype(np.uint8), connectivity=8)
     peaks = np.zeros(len(stats))
-    np.maximum.at(peaks, labels[defective], anomaly_map[defective])
-    scale = np.array([frame_width, frame_height]) / anomaly_map.shape[::-1]
-    corners = np.floor(stats[:, [0, 1]] * scale).astype(int)
-    ends = np.ceil((stats[:, [0, 1]] + stats[:, [2, 3]]) * scale).astype(int)
-    areas = np.maximum(1, np.rint(stats[:, 4] * scale.prod())).astype(int)
-    table = np.column_stack([corners, ends - corners, areas])
+    np.maximum.at(peaks, np.asarray(labels, np.intp)[defective], anomaly_map[defective])
     order = 1 + np.argsort(-peaks[1:], kind="stable")  # row 0 is the background
+    boxes = _to_frame(np.asarray(stats, np.int64)[order], anomaly_map.shape, (frame_height, frame_width))
     return tuple(
-        Region(*row, peak) for row, peak in zip(table[order].tolist(), peaks[order].tolist(), strict=True)
+        Region(x, y, width, height, area, peak)
+        for (x, y, width, height, area), peak in zip(boxes, peaks[order].tolist(), strict=True)
     )
+
+
+def _to_frame(stats: np.ndarray, map_shape: tuple[int, ...], frame_shape: tuple[int, int]) -> list[list[int]]:
+    """x, y, width, height, area of (N, 5) int64 regions of the map, in frame pixels; boxes round outwards."""
+    to_size, from_size = np.array(frame_shape[::-1]), np.array(map_shape[::-1])  # each (width, height)
+    starts = stats[:, :2] * to_size // from_size
+    ends = -(-(stats[:, :2] + stats[:, 2:4]) * to_size // from_size)
+    areas = np.maximum(1, np.rint(stats[:, 4] * to_size.prod() / from_size.prod()))
+    table: list[list[int]] = np.column_stack([starts, ends - starts, areas.astype(np.int64)]).tolist()
+    return table

@@ -172,7 +172,7 @@ class VisionTower(nn.Module):
     def embed(self, images: Tensor) -> Tensor:
         """The tokens that enter the first block, (B, 1 + G·G, W)."""
         patches = self.conv1(images).flatten(2).transpose(1, 2)  # (B, G·G, W)
-        class_token = self.class_embedding.expand(len(patches), 1, -1)
+        class_token = self.class_embedding.expand(patches.shape[0], 1, -1)
         tokens = torch.cat([class_token, patches], dim=1) + self.positional_embedding
         return self.ln_pre(tokens)  # type: ignore[no-any-return]
 

@@ -1,0 +1,27 @@
+"""What kind of bundle to write, each default written once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from acl_train.config import BLUR_SIGMA
+
+# Largest differences between graph and torch in float32, about ten times what is measured.
+TOLERANCE = {"image_logits": 2e-4, "anomaly_map": 2e-5}
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What kind of bundle to write.
+
+    Attributes:
+        head: `map`, one graph from image to map, or `embeddings`, where the runtime applies the prompts.
+        precision: Arithmetic of the graph; only `fp32` so far.
+        max_batch: Most images that the graph takes at once.
+        blur_sigma: Of the map's Gaussian, in pixels.
+    """
+
+    head: str = "map"
+    precision: str = "fp32"
+    max_batch: int = 8
+    blur_sigma: float = BLUR_SIGMA

@@ -1,0 +1,82 @@
+"""The manifest of a bundle that is being written."""
+
+from __future__ import annotations
+
+import platform
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+
+from acl_export.config import TOLERANCE, ExportConfig
+from acl_export.graph import OPSET, OUTPUTS
+from acl_runtime.files import sha256
+from acl_runtime.manifest import (
+    FORMAT,
+    FORMAT_VERSION,
+    Backbone,
+    Calibration,
+    Graph,
+    Manifest,
+    Parity,
+    Preprocessing,
+    Tensor,
+)
+from acl_train.clip import CLIP
+from acl_train.config import MEAN, STD, TEMPERATURE
+from acl_train.prompts import Prompts
+
+TINY_NOTE = "a small CLIP trained on drawn products, for demonstrations and tests; not for inspection"
+
+
+def describe_bundle(prompts_path: Path, prompts: Prompts, clip: CLIP, config: ExportConfig) -> Manifest:
+    """The manifest, its parity still to be measured and its files to be hashed."""
+    vision, grid = clip.visual.config, clip.visual.grid
+    tiny = prompts.config.backbone == "tiny"
+    learning = {name: str(value) for name, value in prompts.config.learning.items()}
+    return Manifest(
+        format=FORMAT,
+        format_version=FORMAT_VERSION,
+        head=config.head,  # type: ignore[arg-type]  # checked by make_graph
+        precision=config.precision,  # type: ignore[arg-type]
+        opset=OPSET,
+        image_size=vision.image_size,
+        grid=grid,
+        layers=vision.layers,
+        vv_from=vision.vv_from,
+        attention=vision.attention.value,
+        temperature=TEMPERATURE,
+        blur_sigma=config.blur_sigma,
+        max_batch=config.max_batch,
+        backbone=Backbone(
+            name=prompts.config.backbone,
+            weights=prompts.config.weights,
+            weights_sha256=prompts.config.weights_sha256,
+            inspection=not tiny,
+            note=TINY_NOTE if tiny else "",
+        ),
+        prompts=learning | {"recipe": prompts.config.recipe, "sha256": sha256(prompts_path)},
+        graph=_describe_graph(clip, config),
+        preprocessing=Preprocessing("RGB", "BHWC", "uint8", "bicubic antialiased (Pillow)", MEAN, STD),
+        calibration=Calibration(score_threshold=0.5, map_threshold=0.5, source="default"),
+        parity=Parity("", 0.0, 0.0, TOLERANCE, 0),
+        files={},
+        tools={"python": platform.python_version()}
+        | {name: version(name) for name in ("anomalyclip-deploy", "torch", "onnx", "onnxscript", "numpy")},
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def _describe_graph(clip: CLIP, config: ExportConfig) -> Graph:
+    size, grid, layers = clip.visual.config.image_size, clip.visual.grid, len(clip.visual.config.layers)
+    joint = clip.architecture.embed_dim
+    shapes: dict[str, tuple[int | str, ...]] = {
+        "image_logits": ("batch",),
+        "anomaly_maps": ("batch", size, size),
+        "image_embeddings": ("batch", joint),
+        "patch_embeddings": ("batch", layers, grid * grid, joint),
+    }
+    return Graph(
+        "model.onnx",
+        (Tensor("images", ("batch", size, size, 3), "uint8"),),
+        tuple(Tensor(name, shapes[name], "float32") for name in OUTPUTS[config.head]),
+    )

@@ -1,0 +1,28 @@
+"""Say in a few lines what a bundle is."""
+
+from __future__ import annotations
+
+from acl_runtime.bundle import Bundle
+
+
+def describe(bundle: Bundle) -> str:
+    """The facts a user of the bundle asks for, a line each; all of them are in its manifest."""
+    manifest = bundle.manifest
+    backbone, calibration, parity = manifest.backbone, manifest.calibration, manifest.parity
+    megabytes = sum(record.bytes for record in manifest.files.values()) / 1e6
+    facts = {
+        "bundle": f"{bundle.path}, {megabytes:.1f} MB, every file as exported",
+        "backbone": f"{backbone.name}, weights {backbone.weights}",
+        "fit to inspect": "yes" if backbone.inspection else f"no: {backbone.note}",
+        "prompts": f"recipe {manifest.prompts['recipe']}, sha256 {manifest.prompts['sha256'][:12]}",
+        "input": f"{manifest.image_size} x {manifest.image_size} pixels, up to {manifest.max_batch} at once",
+        "map": f"layers {', '.join(map(str, manifest.layers))} on a {manifest.grid} x {manifest.grid} grid",
+        "graph": f"head {manifest.head}, {manifest.precision}, opset {manifest.opset}",
+        "thresholds": f"score {calibration.score_threshold:g}, map {calibration.map_threshold:g}"
+        f" (from: {calibration.source})",
+        "parity": f"logits {parity.image_logits:.1e}, map {parity.anomaly_map:.1e}"
+        f" on {parity.frames} frames, against {parity.reference}",
+        "created": f"{manifest.created} with {', '.join(f'{k} {v}' for k, v in manifest.tools.items())}",
+    }
+    width = max(map(len, facts))
+    return "\n".join(f"{name:<{width}}  {fact}" for name, fact in facts.items())

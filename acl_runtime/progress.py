@@ -1,0 +1,23 @@
+"""A progress bar on the terminal's error stream; nothing where there is no terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def progress(description: str, *, total: int | None) -> Iterator[Callable[[], None]]:
+    """Yield a function that advances the bar by one; `total` is None where the end is not known."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    # Printed lines go above the bar, unless they go to a file.
+    bar = Progress(console=Console(stderr=True), redirect_stdout=sys.stdout.isatty(), transient=True)
+    with bar:
+        task = bar.add_task(description, total=total)
+        yield lambda: bar.advance(task)

@@ -1,0 +1,96 @@
+"""Labelled pictures of products, and how the pictures and masks of a folder become them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})  # compared in lower case
+GOOD = "good"  # the `defect` of a good part, whatever its folder is called
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled picture of a product."""
+
+    path: Path
+    mask: Path | None  # ground truth of a defective part; None for a good part, or where there are no masks
+    label: int  # 0 good, 1 defective
+    category: str
+    defect: str  # "good" for a good part
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Sort key by which `2.png` comes before `10.png`."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name) if part]
+
+
+def list_folders(folder: Path) -> list[Path]:
+    """Visible folders inside `folder`, in natural order; none where it does not exist."""
+    if not folder.is_dir():
+        return []
+    folders = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(folders, key=lambda path: natural_key(path.name))
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Visible images directly inside `folder`, in natural order; none where it does not exist."""
+    if not folder.is_dir():
+        return []
+    files = (path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
+    visible = (path for path in files if not path.name.startswith(".") and path.is_file())
+    return sorted(visible, key=lambda path: natural_key(path.name))
+
+
+def good_samples(folder: Path, *, category: str) -> list[Sample]:
+    """Every image of a folder of good parts."""
+    return [Sample(path, None, 0, category, GOOD) for path in list_images(folder)]
+
+
+def bad_samples(folder: Path, masks: Path, *, category: str) -> list[Sample]:
+    """Every image of a folder of defective parts, with its mask where there is one."""
+    images = list_images(folder)
+    paired = pair_masks(images, list_images(masks))
+    return [Sample(path, mask, 1, category, folder.name) for path, mask in zip(images, paired, strict=True)]
+
+
+def pair_masks(images: Sequence[Path], masks: Sequence[Path], good: Sequence[Path] = ()) -> list[Path | None]:
+    """The mask of each image, by name: `<stem>_mask` or `<stem>`, with any image extension; else None.
+
+    The published code pairs by sort order, which shifts every later mask when one is missing. A mask named as
+    one of the `good` images is blank and not read.
+
+    Raises:
+        ValueError: A mask belongs to no image, or two masks or two images have one name.
+    """
+    by_stem = _by_stem(masks)
+    stems = _by_stem(images) if masks else {image.stem: image for image in images}
+    suffixed = {stem: by_stem.get(f"{stem}_mask") for stem in stems}
+    paired = {stem: mask or by_stem.get(stem) for stem, mask in suffixed.items()}
+    blank = {stem for image in good for stem in (image.stem, f"{image.stem}_mask")}
+    surplus = {mask for mask in masks if mask.stem not in blank} - set(paired.values())
+    if surplus:
+        raise ValueError(
+            f"{masks[0].parent}: no image belongs to {shorten(path.name for path in surplus)}; "
+            f"name a mask <image name>_mask or as its image, and remove the others"
+        )
+    return [paired[image.stem] for image in images]
+
+
+def shorten(names: Iterable[str], *, most: int = 3) -> str:
+    """A few names for an error message, in natural order, and how many more there are."""
+    ordered = sorted(names, key=natural_key)
+    more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
+    return ", ".join(ordered[:most]) + more
+
+
+def _by_stem(paths: Sequence[Path]) -> dict[str, Path]:
+    stems: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in stems:
+            other = stems[path.stem]
+            raise ValueError(f"{path}: has the same name as {other}; rename one, masks are paired by name")
+        stems[path.stem] = path
+    return stems

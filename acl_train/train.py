@@ -1,0 +1,215 @@
+"""What `acl train` does: data sets in, learned prompts out, with a log, checkpoints and resumption."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from acl_runtime.datasets import Dataset, Sample, load_mask, read_dataset, require_both
+from acl_train.clip import CLIP
+from acl_train.config import LearnConfig, VisionConfig
+from acl_train.features import cached_features
+from acl_train.learn import (
+    Examples,
+    Learner,
+    learn_epoch,
+    learner_tensors,
+    new_learner,
+    pack_mask,
+    restore_learner,
+)
+from acl_train.log import LossLog
+from acl_train.prompts import Prompts, PromptsConfig, load_prompts_tensors, save_prompts
+from acl_train.weights import Weights, build_clip
+
+Progress = Callable[[str, int, int], None]  # (what, done, total)
+
+
+@dataclass(frozen=True)
+class TrainFiles:
+    """Where a training run writes, all named after the prompts file.
+
+    Attributes:
+        output: The prompts, written when the last epoch is done.
+        cache: Folder of the feature caches; shared by all runs.
+    """
+
+    output: Path
+    cache: Path
+
+    @property
+    def log(self) -> Path:
+        """Losses of every step, one JSON object a line."""
+        return self.output.with_suffix(".log.jsonl")
+
+    @property
+    def checkpoints(self) -> Path:
+        """A folder with the prompts and the optimiser after every epoch."""
+        return self.output.with_suffix(".checkpoints")
+
+    def checkpoint(self, epoch: int) -> Path:
+        """The file written after `epoch` epochs; itself a prompts file that `acl export` takes."""
+        return self.checkpoints / f"epoch_{epoch:03d}.safetensors"
+
+
+def train(
+    data: Sequence[Path],
+    files: TrainFiles,
+    weights: Weights,
+    vision: VisionConfig,
+    config: LearnConfig,
+    *,
+    device: str = "cpu",
+    half_cache: bool = True,
+    resume: bool = False,
+    progress: Progress = lambda what, done, total: None,
+    say: Callable[[str], None] = lambda message: None,
+) -> Prompts:
+    """Learn prompts and write them.
+
+    Args:
+        data: Folders, each in a layout that `read_dataset` knows; with defects and good parts in all of them.
+        files: Where to write.
+        weights: The frozen CLIP.
+        vision: How its vision tower is read out.
+        config: How to learn.
+        device: A torch device.
+        half_cache: Keep the tower's outputs in fp16; fp32 equals learning without a cache.
+        resume: Go on after the last finished epoch, to the same result as an uninterrupted run.
+        progress: Called with what is done, how many and of how many.
+        say: Called with notices for the user.
+
+    Raises:
+        FileExistsError: If checkpoints of an earlier run are there and `resume` is False.
+        ValueError: If the data, or a checkpoint to resume, do not fit.
+    """
+    samples, has_masks = read_samples(data, say)
+    prompts_config = PromptsConfig(
+        backbone=weights.backbone,
+        weights=weights.source,
+        weights_sha256=weights.sha256,
+        quick_gelu=weights.architecture.quick_gelu,
+        vision=vision,
+        recipe=config.recipe.value,
+        learning=_facts(samples, config, has_masks),
+    )
+    clip = build_clip(weights, vision).to(device)
+    learner = _start(clip, files, prompts_config, config, resume)
+    features = cached_features(
+        clip,
+        [sample.path for sample in samples],
+        weights_sha256=weights.sha256,
+        cache=files.cache,
+        half=half_cache,
+        progress=lambda done, total: progress("encoding images", done, total),
+    )
+    labels = torch.tensor([sample.label for sample in samples])
+    masks = pack_masks(samples, vision.image_size) if has_masks else None
+    _run_epochs(clip, learner, Examples(features.batch, labels, masks), config, files, prompts_config, progress)
+    prompts = Prompts(learner.ctx.detach(), learner.deep_ctx.detach(), prompts_config)
+    save_prompts(files.output, prompts)
+    return prompts
+
+
+def read_samples(data: Sequence[Path], say: Callable[[str], None]) -> tuple[list[Sample], bool]:
+    """The samples of all data sets, and whether they have masks.
+
+    Raises:
+        ValueError: If a data set lacks good or defective parts, or some have masks and some have none.
+    """
+    datasets = [read_dataset(root) for root in data]
+    for dataset in datasets:
+        require_both(dataset)
+    if len({dataset.has_masks for dataset in datasets}) > 1:
+        raise ValueError(
+            f"{_names(datasets, has_masks=False)}: has no masks while {_names(datasets, has_masks=True)} has; "
+            "learn from data with masks, or from data without, not from both"
+        )
+    has_masks = datasets[0].has_masks
+    if not has_masks:
+        say("no masks in the data: only the image loss applies, so maps will be weaker than with masks")
+    return [sample for dataset in datasets for sample in dataset.samples], has_masks
+
+
+def pack_masks(samples: Sequence[Sample], image_size: int) -> np.ndarray:
+    """All masks at network resolution, bit-packed: (N, ceil(S·S / 8)) uint8."""
+    return np.stack([pack_mask(load_mask(sample, image_size=image_size)) for sample in samples])
+
+
+def _names(datasets: Sequence[Dataset], *, has_masks: bool) -> str:
+    return ", ".join(str(dataset.root) for dataset in datasets if dataset.has_masks == has_masks)
+
+
+def _facts(samples: Sequence[Sample], config: LearnConfig, has_masks: bool) -> dict[str, Any]:
+    """What the prompts file says about its learning; a run resumes only where all of it is the same."""
+    names = "\n".join(f"{sample.category}/{sample.defect}/{sample.path.name}" for sample in samples)
+    return {
+        "batch_size": config.batch_size,
+        "learning_rate": config.learning_rate,
+        "seed": config.seed,
+        "ctx_tokens": config.ctx_tokens,
+        "deep_tokens": config.deep_tokens,
+        "masks": has_masks,
+        "images": len(samples),
+        "defective": sum(sample.label for sample in samples),
+        "categories": sorted({sample.category for sample in samples}),
+        "data": hashlib.sha256(names.encode()).hexdigest(),
+        "epochs": config.epochs,
+    }
+
+
+def _start(
+    clip: CLIP, files: TrainFiles, prompts_config: PromptsConfig, config: LearnConfig, resume: bool
+) -> Learner:
+    checkpoints = sorted(files.checkpoints.glob("epoch_*.safetensors"))
+    if not resume:
+        if checkpoints:
+            raise FileExistsError(
+                f"{files.checkpoints}: holds {len(checkpoints)} epochs of an earlier run; pass --resume to go "
+                "on, or another -o, or delete the folder"
+            )
+        return new_learner(clip, config)
+    if not checkpoints:
+        raise FileNotFoundError(f"{files.checkpoints}: no checkpoint to resume; run without --resume")
+    tensors, earlier = load_prompts_tensors(checkpoints[-1])
+    _check_same_run(checkpoints[-1], earlier, prompts_config)
+    return restore_learner(clip, tensors, int(checkpoints[-1].stem.removeprefix("epoch_")), config)
+
+
+def _check_same_run(path: Path, earlier: PromptsConfig, now: PromptsConfig) -> None:
+    then, wanted = (json.loads(config.to_json()) for config in (earlier, now))
+    for fields in (then, wanted):
+        fields |= fields.pop("learning") | fields.pop("vision")
+        fields.pop("epochs")  # more epochs are a reason to resume
+    for name, value in wanted.items():
+        if then.get(name) != value:
+            raise ValueError(
+                f"{path}: was learned with {name} {then.get(name)}, not {value}; resume with the same settings"
+            )
+
+
+def _run_epochs(
+    clip: CLIP,
+    learner: Learner,
+    examples: Examples,
+    config: LearnConfig,
+    files: TrainFiles,
+    prompts_config: PromptsConfig,
+    progress: Progress,
+) -> None:
+    steps = -(-len(examples.labels) // config.batch_size)
+    with LossLog(files.log, keep_epochs=learner.epoch) as log:
+        while learner.epoch < config.epochs:
+            epoch = learner.epoch + 1
+            for step, losses in enumerate(learn_epoch(clip, learner, examples, config), start=1):
+                log.write(epoch, step, losses)
+                progress("learning", (epoch - 1) * steps + step, config.epochs * steps)
+            prompts = Prompts(learner.ctx, learner.deep_ctx, prompts_config)
+            save_prompts(files.checkpoint(epoch), prompts, learner_tensors(learner))
