@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from acl_train.config import BLUR_SIGMA
 
 # Largest differences between graph and torch in float32, about ten times what is measured.
 TOLERANCE = {"image_logits": 2e-4, "anomaly_map": 2e-5}
+
+
+class Head(str, Enum):
+    """What the graph returns."""
+
+    map = "map"
+    embeddings = "embeddings"
+
+
+class Precision(str, Enum):
+    """Arithmetic of the graph."""
+
+    fp32 = "fp32"
 
 
 @dataclass(frozen=True)
@@ -16,12 +30,12 @@ class ExportConfig:
 
     Attributes:
         head: `map`, one graph from image to map, or `embeddings`, where the runtime applies the prompts.
-        precision: Arithmetic of the graph; only `fp32` so far.
+        precision: Arithmetic of the graph.
         max_batch: Most images that the graph takes at once.
         blur_sigma: Of the map's Gaussian, in pixels.
     """
 
-    head: str = "map"
-    precision: str = "fp32"
+    head: Head = Head.map
+    precision: Precision = Precision.fp32
     max_batch: int = 8
     blur_sigma: float = BLUR_SIGMA

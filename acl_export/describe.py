@@ -36,8 +36,8 @@ def describe_bundle(prompts_path: Path, prompts: Prompts, clip: CLIP, config: Ex
     return Manifest(
         format=FORMAT,
         format_version=FORMAT_VERSION,
-        head=config.head,  # type: ignore[arg-type]  # checked by make_graph
-        precision=config.precision,  # type: ignore[arg-type]
+        head=config.head.value,
+        precision=config.precision.value,
         opset=OPSET,
         image_size=vision.image_size,
         grid=grid,

@@ -19,9 +19,9 @@ from acl_runtime.files import atomic_folder
 from acl_runtime.heads import Answers, defect_direction, read_embeddings_head, read_map_head
 from acl_runtime.manifest import Manifest, Parity
 from acl_train.config import VisionConfig
-from acl_train.prompts import Prompts, load_prompts, text_embeddings
+from acl_train.prompts import Prompts, PromptsConfig, load_prompts, text_embeddings
 from acl_train.reference import Reference, run_reference
-from acl_train.weights import Weights, build_clip
+from acl_train.weights import Weights, build_clip, load_weights
 
 
 def export_bundle(
@@ -63,6 +63,23 @@ def export_bundle(
         parity = measure_parity(Bundle(folder, manifest), images, text.numpy(), reference)
         check_parity(parity)
         return write_manifest(folder, replace(manifest, parity=parity))
+
+
+def find_weights(
+    config: PromptsConfig, backbone: str | None, weights: str | None, *, quick_gelu: bool | None = None
+) -> Weights:
+    """The weights that prompts were learned on, or those the user names instead.
+
+    Raises:
+        FileNotFoundError: If they were learned on a file that is not named.
+    """
+    backbone = backbone or config.backbone
+    quick_gelu = config.quick_gelu if quick_gelu is None else quick_gelu
+    if weights is None and backbone != "tiny":
+        weights = config.weights
+        if Path(weights).suffix and not Path(weights).is_file():
+            raise FileNotFoundError(f"{weights}: the prompts were learned on this file; pass --weights FILE")
+    return load_weights(backbone, weights, quick_gelu=quick_gelu)
 
 
 def check_weights(prompts: Prompts, weights: Weights) -> None:

@@ -10,6 +10,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from acl_export.config import Head
 from acl_runtime.heads import defect_direction
 from acl_runtime.maps import map_operator
 from acl_train.clip import CLIP, normalize_images
@@ -19,8 +20,8 @@ OPSET = 18  # LayerNormalization is one operator since 17; TensorRT 8.6 (JetPack
 ONE_FILE_BYTES = 512 << 20  # larger weights go to model.onnx.data, which runtimes map instead of copying
 
 OUTPUTS = {
-    "map": ("image_logits", "anomaly_maps"),
-    "embeddings": ("image_embeddings", "patch_embeddings"),
+    Head.map: ("image_logits", "anomaly_maps"),
+    Head.embeddings: ("image_embeddings", "patch_embeddings"),
 }
 
 
@@ -56,16 +57,14 @@ class MapGraph(EmbeddingsGraph):
         return image_embeddings @ self.direction, self.operator @ patches @ self.operator.T
 
 
-def make_graph(clip: CLIP, text_embeddings: np.ndarray, *, head: str, blur_sigma: float) -> EmbeddingsGraph:
-    """The module to export for a head, `map` or `embeddings`."""
-    if head == "map":
+def make_graph(clip: CLIP, text_embeddings: np.ndarray, *, head: Head, blur_sigma: float) -> EmbeddingsGraph:
+    """The module to export for a head."""
+    if head is Head.map:
         return MapGraph(clip, text_embeddings, blur_sigma=blur_sigma)
-    if head == "embeddings":
-        return EmbeddingsGraph(clip)
-    raise ValueError(f"head must be one of {', '.join(OUTPUTS)}, got {head}")
+    return EmbeddingsGraph(clip)
 
 
-def write_onnx(graph: EmbeddingsGraph, path: Path, *, head: str, max_batch: int) -> None:
+def write_onnx(graph: EmbeddingsGraph, path: Path, *, head: Head, max_batch: int) -> None:
     """Export by torch.export, with a dynamic batch, and let onnx check the file.
 
     Raises:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import struct
 import warnings
 import zlib
@@ -17,11 +16,13 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from acl_runtime.samples import natural_key
+
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".ppm", ".jp2")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 _DECODING = (  # what Pillow's decoders raise on damaged files, beside the documented OSError
-    *(OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, KeyError, OverflowError),
-    *(AttributeError, NotImplementedError, struct.error, zlib.error, Image.DecompressionBombError),
+    *(OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError),
+    *(struct.error, zlib.error, Image.DecompressionBombError),
 )
 
 
@@ -117,10 +118,7 @@ def load_frame(path: Path | str) -> np.ndarray:
     if not data:
         raise ValueError(f"{path}: is empty; save the image again")
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
-            warnings.simplefilter("ignore")  # about odd metadata and large pictures; damaged pixels raise
-            image.load()
-            pixels = _expand_mode(image)
+        pixels = _decode(data)
     except UnidentifiedImageError as error:
         raise ValueError(f"{path}: is not an image; remove it, or save it as PNG or JPEG") from error
     except _DECODING as error:
@@ -128,6 +126,14 @@ def load_frame(path: Path | str) -> np.ndarray:
     if pixels.ndim == 2:
         return pixels
     return np.ascontiguousarray(pixels[:, :, (2, 1, 0, 3)[: pixels.shape[2]]])
+
+
+def _decode(data: bytes) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about odd metadata and large pictures; damaged pixels raise
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            return _expand_mode(image)
 
 
 def _expand_mode(image: Image.Image) -> np.ndarray:
@@ -163,19 +169,7 @@ def _list_images(folder: str) -> list[str]:
     ]
     if not found:
         raise ValueError(f"{folder}: holds no images ({' '.join(IMAGES)}); name a folder of images")
-    return sorted(found, key=_natural)
-
-
-def _natural(path: str) -> list[list[tuple[int, str]]]:
-    """Sort key: part by part of the path, numbers by their value."""
-    return [
-        [
-            (int(piece), "") if piece.isdecimal() else (-1, piece)
-            for piece in re.split("([0-9]+)", part)
-            if piece
-        ]
-        for part in PurePath(path).parts
-    ]
+    return sorted(found, key=lambda path: [natural_key(part) for part in PurePath(path).parts])
 
 
 def _stream(source: Source) -> Iterator[Frame | BadFrame]:

@@ -91,20 +91,24 @@ def read_mvtec(root: Path) -> list[Sample] | None:
 def _mvtec_category(root: Path) -> list[Sample]:
     name = root.resolve().name
     folders = list_folders(root / "test")
-    samples: list[Sample] = []
-    for folder in folders:
-        masks = root / "ground_truth" / folder.name
-        good = folder.name.lower() in GOOD_FOLDERS
-        samples += good_samples(folder, category=name) if good else bad_samples(folder, masks, category=name)
+    good = [
+        sample for folder in folders if _is_good(folder) for sample in good_samples(folder, category=name)
+    ]
+    bad = [
+        sample
+        for folder in folders
+        if not _is_good(folder)
+        for sample in bad_samples(folder, root / "ground_truth" / folder.name, category=name)
+    ]
     places = [root / "ground_truth", *list_folders(root / "ground_truth")]
     _refuse_strays(places, known={folder.name for folder in folders})
-    return samples
+    return good + bad
 
 
 def _refuse_strays(places: list[Path], *, known: set[str]) -> None:
     """Masks where no image looks for them; those of good parts are blank and not read."""
     for place in places:
-        if place.name not in known and place.name.lower() not in GOOD_FOLDERS and list_images(place):
+        if place.name not in known and not _is_good(place) and list_images(place):
             raise ValueError(f"{place}: has masks that belong to no folder of images; name it as its images'")
 
 
@@ -136,7 +140,7 @@ def read_visa_reorganised(root: Path) -> list[Sample] | None:
 def read_good_and_bad(root: Path) -> list[Sample] | None:
     """A folder of good and a folder of bad images, with or without a folder of masks."""
     folders = [folder for folder in list_folders(root) if list_images(folder)]
-    good = [folder for folder in folders if folder.name.lower() in GOOD_FOLDERS]
+    good = [folder for folder in folders if _is_good(folder)]
     bad = [folder for folder in folders if folder.name.lower() in BAD_FOLDERS]
     if not good and not bad:
         return None
@@ -157,12 +161,16 @@ def _bad_parts(root: Path, folders: list[Path], good: list[Sample], *, category:
     inner = [place for name in MASK_FOLDERS for place in list_folders(root / name)]
     _refuse_strays(inner, known={folder.name for folder in folders})
     places = [*(root / name for name in MASK_FOLDERS), *inner]
-    masks = [mask for place in places for mask in list_images(place)]
+    masks = [mask for place in places if not _is_good(place) for mask in list_images(place)]
     images = [image for folder in folders for image in list_images(folder)]
     paired = pair_masks(images, masks, [sample.path for sample in good])
     return [
         Sample(path, mask, 1, category, path.parent.name) for path, mask in zip(images, paired, strict=True)
     ]
+
+
+def _is_good(folder: Path) -> bool:
+    return folder.name.lower() in GOOD_FOLDERS
 
 
 def _names(names: frozenset[str]) -> str:

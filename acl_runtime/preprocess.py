@@ -47,16 +47,16 @@ def check_frame(frame: np.ndarray) -> None:
 def to_uint8(frame: np.ndarray) -> npt.NDArray[np.uint8]:
     """A checked frame, same shape, with the upper 8 bits of 16."""
     check_frame(frame)
-    upper: np.ndarray = frame if frame.dtype == np.uint8 else frame >> 8
-    return upper.astype(np.uint8, copy=False)
+    upper: npt.NDArray[np.uint8] = frame if frame.dtype == np.uint8 else (frame >> 8).astype(np.uint8)
+    return upper
 
 
 def to_bgr(frame: np.ndarray) -> npt.NDArray[np.uint8]:
     """Any frame as (H, W, 3) uint8 BGR to draw on, always a copy; alpha is dropped."""
-    frame = to_uint8(frame)
-    if frame.ndim == 2:
-        return np.asarray(cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR), np.uint8)
-    return frame[:, :, :3].copy()
+    pixels = to_uint8(frame)
+    if pixels.ndim == 2:
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), np.uint8)
+    return np.array(pixels[:, :, :3], np.uint8)
 
 
 def _resize(frame: npt.NDArray[np.uint8], image_size: int) -> npt.NDArray[np.uint8]:

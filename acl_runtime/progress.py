@@ -8,6 +8,26 @@ from contextlib import contextmanager
 
 
 @contextmanager
+def progress_phases() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a function of (what, done, total) that shows one bar for each thing that is done."""
+    if not sys.stderr.isatty():
+        yield lambda what, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    tasks: dict[str, TaskID] = {}
+    with Progress(console=Console(stderr=True)) as bar:
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield show
+
+
+@contextmanager
 def progress(description: str, *, total: int | None) -> Iterator[Callable[[], None]]:
     """Yield a function that advances the bar by one; `total` is None where the end is not known."""
     if not sys.stderr.isatty():

@@ -8,6 +8,7 @@ from enum import Enum
 TEMPERATURE = 0.07  # a constant in the published code; CLIP's own logit_scale is loaded and never used
 BLUR_SIGMA = 4.0  # pixels of the S×S map, whatever S is
 IMAGE_SIZE = 518
+TINY_IMAGE_SIZE = 224
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP's training images, RGB in [0, 1]
 STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -69,6 +70,25 @@ class VisionConfig:
             raise ValueError(f"layers must lie in 1..{depth} (the tower's blocks), got {list(self.layers)}")
         if self.vv_from < 1:
             raise ValueError(f"vv_from must be 1 or more, got {self.vv_from}")
+
+
+def make_vision_config(
+    backbone: str,
+    depth: int,
+    *,
+    recipe: Recipe,
+    image_size: int | None = None,
+    layers: tuple[int, ...] | None = None,
+    vv_from: int | None = None,
+    attention: Attention = Attention.vv,
+) -> VisionConfig:
+    """The read-out of a tower of `depth` blocks; None means the backbone's size, the recipe's layers, and the
+    published start of the second path.
+    """
+    size = image_size or (TINY_IMAGE_SIZE if backbone == "tiny" else IMAGE_SIZE)
+    config = VisionConfig(size, layers or recipe.layers(depth), vv_from or default_vv_from(depth), attention)
+    config.check(depth)
+    return config
 
 
 def default_vv_from(depth: int) -> int:

@@ -9,9 +9,12 @@ import numpy as np
 GENERIC_NAMES = ("object", "item", "part", "product", "surface", "texture")
 CONTEXT = "X X X X X X X X X X X X {}."  # the place where AnomalyCLIP's prompt learning puts its vectors
 TEMPLATES = (
-    CONTEXT, CONTEXT, "{}.", "a {}.", "the {}.", "a photo of a {}.", "a photo of the {}.", "a photo of one {}.",
-    "a close-up photo of a {}.", "a cropped photo of the {}.", "a bright photo of a {}.", "a dark photo of the {}.",
-    "a blurry photo of a {}.", "a photo of a small {}.", "a photo of a {} for visual inspection.", "there is a {} in the scene.",
+    CONTEXT, CONTEXT,
+    "{}.", "a {}.", "the {}.", "a photo of a {}.", "a photo of the {}.", "a photo of one {}.",
+    "a close-up photo of a {}.", "a cropped photo of the {}.", "a bright photo of a {}.",
+    "a dark photo of the {}.",
+    "a blurry photo of a {}.", "a photo of a small {}.", "a photo of a {} for visual inspection.",
+    "there is a {} in the scene.",
 )  # fmt: skip
 NORMAL_STATES = (
     "{}", "{}", "flawless {}", "perfect {}", "unblemished {}", "normal {}", "good {}",

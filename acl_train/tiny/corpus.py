@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from acl_train.tiny import wear
 from acl_train.tiny.camera import photograph
 from acl_train.tiny.fields import Field, Image, Rng
-from acl_train.tiny.parts import OBJECTS
-from acl_train.tiny.products import Product, draw_product
-from acl_train.tiny.textures import TEXTURES
+from acl_train.tiny.products import OBJECTS, TEXTURES, Product, draw_product
 
 FAMILIES: tuple[str, ...] = (*TEXTURES, *OBJECTS)
 DEFECTS: tuple[str, ...] = tuple(wear.DEFECTS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from acl_train.tiny import textures
 from acl_train.tiny.fields import (
     Colour,
     Field,
@@ -18,6 +17,7 @@ from acl_train.tiny.fields import (
     disc,
     fractal,
     grid,
+    light,
     lit,
     polygon,
     polyline,
@@ -48,10 +48,10 @@ def around(product: Product, point: tuple[float, float]) -> Colour:
 
 
 def blob(
-    rng: Rng, size: int, point: tuple[float, float], low: float, high: float, ragged: float = 0.3
+    rng: Rng, size: int, point: tuple[float, float], radii: tuple[float, float], *, ragged: float = 0.3
 ) -> Field:
-    """Signed distance to a ragged spot about `point`, of a radius between `low` and `high`."""
-    radius = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    """Signed distance to a ragged spot about `point`, of a radius between the two `radii`."""
+    radius = float(np.exp(rng.uniform(*np.log(radii))))
     u, v = turned(size, rng.uniform(0, np.pi), point)
     edge = 1 + ragged * fractal(rng, size, 0.5 / radius, 2)
     return disc(u, v * rng.uniform(1, 1.8), radius * edge)
@@ -97,22 +97,22 @@ def cut(product: Product, rng: Rng) -> Damage:
 
 def hole(product: Product, rng: Rng) -> Damage:
     size, point = len(product.body), spot(product, rng)
-    edge = blob(rng, size, point, 0.025, 0.09, 0.15)
+    edge = blob(rng, size, point, (0.025, 0.09), ragged=0.15)
     rim, gap = soft(edge - 0.01, 0.015), soft(edge, 0.01)
-    torn = lit(product.image, -rim * 0.03, 1.0, textures.light(rng))
+    torn = lit(product.image, -rim * 0.03, 1.0, light(rng))
     return blend(torn, product.behind * rng.uniform(0.3, 1), gap), rim
 
 
 def stain(product: Product, rng: Rng) -> Damage:
     point = spot(product, rng)
-    edge = blob(rng, len(product.body), point, 0.05, 0.2, 0.4)
+    edge = blob(rng, len(product.body), point, (0.05, 0.2), ragged=0.4)
     alpha = soft(edge, rng.uniform(0.02, 0.08)) * np.float32(rng.uniform(0.4, 0.9))
     return blend(product.image, product.image * colour(rng, (0.1, 0.6), 0.9), alpha), alpha
 
 
 def paint(product: Product, rng: Rng) -> Damage:
     size, point = len(product.body), spot(product, rng)
-    alpha = soft(blob(rng, size, point, 0.03, 0.11), 0.015)
+    alpha = soft(blob(rng, size, point, (0.03, 0.11)), 0.015)
     for _ in range(rng.integers(0, 4)):
         drop = np.asarray(point) + rng.normal(0, 0.08, 2)
         alpha = np.maximum(
@@ -125,7 +125,7 @@ def paint(product: Product, rng: Rng) -> Damage:
 
 
 def discoloured(product: Product, rng: Rng) -> Damage:
-    edge = blob(rng, len(product.body), spot(product, rng), 0.08, 0.25, 0.2)
+    edge = blob(rng, len(product.body), spot(product, rng), (0.08, 0.25), ragged=0.2)
     tint = away(rng, product.image.mean((0, 1)), (0.3, 0.95))
     grey = product.image.mean(2, keepdims=True)
     over = np.clip(0.4 * product.image + 0.6 * tint * (0.4 + grey), 0, 1)
@@ -138,13 +138,11 @@ def dent(product: Product, rng: Rng) -> Damage:
     radius = rng.uniform(0.04, 0.13)
     r = np.hypot(u, v * rng.uniform(1, 2)) / radius
     bump = np.exp(-(r**2)).astype(np.float32) * radius
-    return lit(product.image, bump * rng.choice([-1, 1]), rng.uniform(0.5, 1), textures.light(rng)), soft(
-        r - 1.5, 0.5
-    )
+    return lit(product.image, bump * rng.choice([-1, 1]), rng.uniform(0.5, 1), light(rng)), soft(r - 1.5, 0.5)
 
 
 def missing(product: Product, rng: Rng) -> Damage:
-    alpha = soft(blob(rng, len(product.body), rim(product, rng), 0.07, 0.2, 0.25), 0.012)
+    alpha = soft(blob(rng, len(product.body), rim(product, rng), (0.07, 0.2), ragged=0.25), 0.012)
     return blend(product.image, product.behind, alpha), alpha
 
 
@@ -176,16 +174,8 @@ def misprint(product: Product, rng: Rng) -> Damage:
     stamp = np.zeros((size, size), np.uint8)
     text = "".join(rng.choice(list("#%&8BWX0?"), rng.integers(1, 4)))
     corner = (round((point[0] - 0.08) * size), round((point[1] + 0.05) * size))
-    cv2.putText(
-        stamp,
-        text,
-        corner,
-        cv2.FONT_HERSHEY_DUPLEX,
-        size / 300 * rng.uniform(0.8, 2),
-        255,
-        max(1, size // 90),
-        cv2.LINE_AA,
-    )
+    height, width = size / 300 * rng.uniform(0.8, 2), max(1, size // 90)
+    cv2.putText(stamp, text, corner, cv2.FONT_HERSHEY_DUPLEX, height, 255, width, cv2.LINE_AA)
     alpha = blur(stamp.astype(np.float32) / 255, 0.003) * np.float32(rng.uniform(0.6, 1))
     return blend(product.image, away(rng, around(product, point)), alpha), alpha
 
@@ -206,12 +196,7 @@ def warp(product: Product, rng: Rng) -> Damage:
     alpha = np.exp(-(((u**2 + v**2) / radius**2) ** 2)).astype(np.float32)
     shift = alpha * radius * rng.uniform(0.3, 0.7)
     turn = rng.uniform(0, 2 * np.pi)
-    columns, rows = (x + shift * np.cos(turn)) * size - 0.5, (y + shift * np.sin(turn)) * size - 0.5
-    image = cv2.remap(
-        product.image,
-        columns.astype(np.float32),
-        rows.astype(np.float32),
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REFLECT,
-    )
+    columns = ((x + shift * np.cos(turn)) * size - 0.5).astype(np.float32)
+    rows = ((y + shift * np.sin(turn)) * size - 0.5).astype(np.float32)
+    image = cv2.remap(product.image, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     return image.astype(np.float32), alpha

@@ -1,16 +1,18 @@
-"""Scale-free fields that products and defects are drawn with: coordinates, noise, shapes, colour and light."""
+"""Scale-free fields that products and defects are drawn with: coordinates, noise, shapes, colour, light."""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Field = NDArray[np.float32]  # (S, S), one number per pixel
-Image = NDArray[np.float32]  # (S, S, 3) BGR in [0, 1]
-Colour = NDArray[np.float32]  # (3,) BGR in [0, 1]
+Real = NDArray[np.floating[Any]]  # float32; float64 only in passing
+Field = Real  # (S, S), one number per pixel
+Image = Real  # (S, S, 3) BGR in [0, 1]
+Colour = Real  # (3,) BGR in [0, 1]
 Rng = np.random.Generator
 
 
@@ -39,7 +41,7 @@ def noise(rng: Rng, size: int, cells: float, cells_y: float | None = None) -> Fi
         values, (size + 2 * size // columns, size + 2 * size // rows), interpolation=cv2.INTER_CUBIC
     )
     top, left = (big.shape[0] - size) // 2, (big.shape[1] - size) // 2
-    return big[top : top + size, left : left + size] * np.float32(1.25)
+    return np.asarray(big[top : top + size, left : left + size] * np.float32(1.25))
 
 
 def fractal(rng: Rng, size: int, cells: float, octaves: int = 4) -> Field:
@@ -60,15 +62,10 @@ def cellular(rng: Rng, u: Field, v: Field) -> tuple[Field, Field, NDArray[np.int
     """Worley noise at the coordinates `u`, `v`: nearest distance, second nearest, and number of the cell."""
     i, j = np.floor(u).astype(np.int64), np.floor(v).astype(np.int64)
     points = rng.uniform(0.1, 0.9, (32, 32, 2)).astype(np.float32)
+    cells = [(i + a, j + b) for a in (-1, 0, 1) for b in (-1, 0, 1)]
+    offsets = [points[a % 32, b % 32] for a, b in cells]
     distances = np.stack(
-        [
-            np.hypot(
-                i + a + points[(i + a) % 32, (j + b) % 32, 0] - u,
-                j + b + points[(i + a) % 32, (j + b) % 32, 1] - v,
-            )
-            for a in (-1, 0, 1)
-            for b in (-1, 0, 1)
-        ]
+        [np.hypot(a + p[..., 0] - u, b + p[..., 1] - v) for (a, b), p in zip(cells, offsets, strict=True)]
     )  # (9, S, S)
     near = distances.argmin(axis=0)
     first, second = np.partition(distances, 1, axis=0)[:2]
@@ -98,7 +95,7 @@ def polygon(u: Field, v: Field, sides: int, radius: float) -> Field:
 
 def soft(distance: Field, softness: float) -> Field:
     """Coverage 1 inside and 0 outside of a signed distance, fading over `softness`."""
-    return np.clip(0.5 - distance / softness, 0, 1, dtype=np.float32)
+    return np.asarray(np.clip(0.5 - distance / softness, 0, 1), np.float32)
 
 
 def wave(phase: Field) -> Field:
@@ -108,8 +105,8 @@ def wave(phase: Field) -> Field:
 
 def between(low: float, high: float, field: Field) -> Field:
     """Smooth step of `field` from 0 at `low` to 1 at `high`."""
-    t = np.clip((field - low) / (high - low), 0, 1, dtype=np.float32)
-    return t * t * (3 - 2 * t)
+    t = np.clip((field - low) / (high - low), 0, 1)
+    return np.asarray(t * t * (3 - 2 * t), np.float32)
 
 
 def colour(rng: Rng, lightness: tuple[float, float] = (0.15, 0.9), saturation: float = 0.6) -> Colour:
@@ -164,7 +161,20 @@ def polyline(size: int, points: NDArray[np.float64], width: float) -> Field:
     """Coverage of a line through (N, 2) points in 0..1; `width` in picture sides."""
     scale = 2  # drawn large and reduced, so that hairlines fade rather than break
     canvas = np.zeros((size * scale, size * scale), np.uint8)
-    corners = np.rint(points * size * scale * 16).astype(np.int32)[None]
+    corners = np.rint(points * size * scale * 16).astype(np.int32)
     thickness = max(1, round(width * size * scale))
-    cv2.polylines(canvas, corners, False, 255, thickness, cv2.LINE_AA, shift=4)
+    cv2.polylines(canvas, [corners], False, 255, thickness, cv2.LINE_AA, shift=4)
     return cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+
+
+def scaled(rng: Rng, size: int, low: float, high: float, *, tilt: float = 0.15) -> tuple[Field, Field]:
+    """Coordinates with `low` to `high` periods across, shifted, slightly turned or by a quarter as well."""
+    angle = rng.uniform(-tilt, tilt) + rng.integers(0, 2) * np.pi / 2
+    u, v = turned(size, angle, (rng.uniform(-2, -1), rng.uniform(-2, -1)))
+    count = rng.uniform(low, high)
+    return u * count, v * count
+
+
+def light(rng: Rng) -> float:
+    """A direction that light comes from."""
+    return float(rng.uniform(0, 2 * np.pi))

@@ -40,8 +40,10 @@ def fits(bank: Bank, chosen: Tensor, damaged: Tensor, family: Tensor, defects: T
     return state & same_family & ((said_defect == -1) | defects[:, said_defect.clamp(min=0)])
 
 
-def direction_loss(embeddings: Tensor, direction: Tensor, share: Tensor, weight: Tensor | None = None) -> Tensor:
-    """How badly embeddings (..., D) point along `direction` (D,) where `share` (...) is 1 and against it where 0."""
+def direction_loss(
+    embeddings: Tensor, direction: Tensor, share: Tensor, weight: Tensor | None = None
+) -> Tensor:
+    """How badly embeddings (..., D) point along `direction` (D,) where `share` (...) is 1, against it where 0."""
     logits = embeddings @ direction / TEMPERATURE
     return F.binary_cross_entropy_with_logits(logits, share, pos_weight=weight)
 

@@ -20,6 +20,7 @@ from acl_train.tiny.fields import (
     colour,
     disc,
     fractal,
+    light,
     lit,
     near,
     noise,
@@ -138,7 +139,7 @@ def pill(rng: Rng, size: int) -> Drawn:
     image = blend(flat(size, tone), away(rng, tone), specks * 0.6)
     score = at.cover(np.abs(at.u) - 0.04, 4) * rng.integers(0, 2)
     rim = between(0.75, 0.95, np.hypot(at.u, v))
-    image = lit(image, -0.02 * rim - 0.012 * score, 1.0, textures.light(rng))
+    image = lit(image, -0.02 * rim - 0.012 * score, 1.0, light(rng))
     return printed(image, rng, size, at), at.cover(disc(at.u, v, 0.95))
 
 
@@ -159,7 +160,7 @@ def washer(rng: Rng, size: int) -> Drawn:
     inner = rng.uniform(0.35, 0.65)
     r = np.hypot(at.u, at.v)
     rim = np.minimum(between(0.95, 0.88, r), between(inner, inner + 0.06, r))
-    image = lit(metal(rng, size), rim * 0.02, 1.0, textures.light(rng))
+    image = lit(metal(rng, size), rim * 0.02, 1.0, light(rng))
     return image, at.cover(np.maximum(r - 0.95, inner - r))
 
 
@@ -169,7 +170,7 @@ def hexnut(rng: Rng, size: int) -> Drawn:
     bore = rng.uniform(0.4, 0.55)
     chamfer = between(0.86, 0.98, r)
     ring = at.cover(np.abs(r - bore - 0.06) - 0.04)
-    image = lit(metal(rng, size), -0.02 * chamfer - 0.01 * ring, 1.0, textures.light(rng))
+    image = lit(metal(rng, size), -0.02 * chamfer - 0.01 * ring, 1.0, light(rng))
     return image, at.cover(np.maximum(polygon(at.u, at.v, 6, 0.85), bore - r))
 
 
@@ -179,7 +180,7 @@ def bottle(rng: Rng, size: int) -> Drawn:
     glass = colour(rng, (0.1, 0.5), 0.9)
     rings = np.interp(r, np.sort(rng.uniform(0, 1, 6)), rng.uniform(0.1, 1.0, 6)).astype(np.float32)
     image = ramp(rings, glass * 0.3, np.minimum(glass * 1.6 + 0.15, 1))
-    gleam = between(0.7, 1.0, np.cos(np.arctan2(at.v, at.u) * 2 + textures.light(rng))) * between(0.5, 0.8, r)
+    gleam = between(0.7, 1.0, np.cos(np.arctan2(at.v, at.u) * 2 + light(rng))) * between(0.5, 0.8, r)
     return blend(image, np.ones(3, np.float32), gleam.astype(np.float32) * 0.4), at.cover(r - 0.97)
 
 
@@ -190,7 +191,7 @@ def gear(rng: Rng, size: int) -> Drawn:
     body = np.maximum(r - 0.78 - 0.18 * tooth, 0.16 - r)
     dish = at.cover(np.abs(r - 0.45) - rng.uniform(0.08, 0.2), 4)
     tone = flat(size, colour(rng)) if rng.random() < 0.4 else metal(rng, size)
-    return lit(tone, -0.02 * dish, 1.0, textures.light(rng)), at.cover(body)
+    return lit(tone, -0.02 * dish, 1.0, light(rng)), at.cover(body)
 
 
 def chip(rng: Rng, size: int) -> Drawn:
@@ -218,7 +219,7 @@ def button(rng: Rng, size: int) -> Drawn:
     rim = at.cover(np.abs(r - 0.8) - 0.12, 5)
     tone = colour(rng)
     image = flat(size, tone) if rng.random() < 0.6 else textures.marble(rng, size)
-    return lit(image, rim * 0.02, 1.0, textures.light(rng)), at.cover(np.maximum(r - 0.96, -holes))
+    return lit(image, rim * 0.02, 1.0, light(rng)), at.cover(np.maximum(r - 0.96, -holes))
 
 
 def cable(rng: Rng, size: int) -> Drawn:
@@ -231,24 +232,3 @@ def cable(rng: Rng, size: int) -> Drawn:
         image = blend(image, away(rng, colour(rng)), at.cover(d))
         image = blend(image, strands, at.cover(d + 0.16))
     return image, at.cover(disc(at.u, at.v, 0.97))
-
-
-def blister(rng: Rng, size: int) -> Drawn:
-    at = place(rng, size, turn=0.2)
-    count = int(rng.integers(3, 6))
-    a, b = (((w + 0.9) * count / 1.8) % 1 - 0.5 for w in (at.u, at.v))
-    bump = between(0.4, 0.2, np.hypot(a, b).astype(np.float32))
-    image = lit(
-        blend(metal(rng, size), colour(rng, (0.3, 0.95), 0.8), bump), bump * 0.03, 1.0, textures.light(rng)
-    )
-    return image, at.cover(box(at.u, at.v, 0.9, 0.9, 0.08))
-
-
-def cookie(rng: Rng, size: int) -> Drawn:
-    at = place(rng, size)
-    dough = np.array([0.35, 0.6, 0.85], np.float32) * rng.uniform(0.6, 1.1)
-    crumb = fractal(rng, size, 12)
-    image = flat(size, dough) * (1 + 0.1 * crumb - 0.3 * between(0.6, 1.0, np.hypot(at.u, at.v)))[..., None]
-    drops = between(1.1, 1.4, noise(rng, size, 11)) * rng.integers(0, 2)
-    image = lit(blend(image, dough * 0.25, drops), crumb * 0.006, 1.0, textures.light(rng))
-    return image, at.cover(disc(at.u, at.v, 0.93 + 0.03 * noise(rng, size, 6)))

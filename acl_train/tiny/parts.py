@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-from acl_train.tiny import objects, textures
+from acl_train.tiny import textures
 from acl_train.tiny.fields import (
     Rng,
     away,
@@ -16,6 +14,7 @@ from acl_train.tiny.fields import (
     colour,
     disc,
     fractal,
+    light,
     lit,
     near,
     noise,
@@ -64,7 +63,7 @@ def zipper(rng: Rng, size: int) -> Drawn:
     comb = (at.v * rng.uniform(6, 10) + 0.5 * (at.u > 0)) % 1
     teeth = at.cover(np.maximum(np.abs(at.u) - 0.17, np.abs(comb - 0.5) / 6 - 0.05).astype(np.float32))
     image = blend(cloth, near(rng, np.full(3, 0.65, np.float32), 0.2), teeth)
-    return lit(image, teeth * 0.015, 1.0, textures.light(rng)), at.cover(box(at.u, at.v, 0.6, 1.1))
+    return lit(image, teeth * 0.015, 1.0, light(rng)), at.cover(box(at.u, at.v, 0.6, 1.1))
 
 
 def dial(rng: Rng, size: int) -> Drawn:
@@ -108,7 +107,7 @@ def coin(rng: Rng, size: int) -> Drawn:
     relief = at.cover(np.abs(r - 0.86) - 0.03, 4) + between(0.2, 0.5, noise(rng, size, 7)) * (r < 0.6)
     metals = np.array([[0.35, 0.6, 0.8], [0.6, 0.6, 0.62], [0.25, 0.45, 0.7]], np.float32)
     image = flat(size, near(rng, metals[rng.integers(0, 3)], 0.08))
-    return lit(image, relief.astype(np.float32) * 0.015, 1.0, textures.light(rng)), at.cover(r - 0.96)
+    return lit(image, relief.astype(np.float32) * 0.015, 1.0, light(rng)), at.cover(r - 0.96)
 
 
 def plug(rng: Rng, size: int) -> Drawn:
@@ -121,7 +120,7 @@ def plug(rng: Rng, size: int) -> Drawn:
     image = blend(flat(size, shell), shell * 0.35, at.cover(box(at.u, at.v, 0.82, 0.52, 0.05)))
     pins = at.cover(np.maximum(box(a * 1.5 / columns, b * 0.9 / rows, 0.06, 0.06), inside))
     image = blend(image, np.array([0.4, 0.7, 0.85], np.float32), pins)
-    return lit(image, pins * 0.01, 1.0, textures.light(rng)), at.cover(box(at.u, at.v, 0.98, 0.7, 0.1))
+    return lit(image, pins * 0.01, 1.0, light(rng)), at.cover(box(at.u, at.v, 0.98, 0.7, 0.1))
 
 
 def card(rng: Rng, size: int) -> Drawn:
@@ -139,13 +138,23 @@ def grille(rng: Rng, size: int) -> Drawn:
     bars = at.cover(np.abs((at.u * rng.uniform(3, 6)) % 1 - 0.5) / 4 - 0.055)
     tone = colour(rng, (0.3, 0.9))
     image = blend(flat(size, tone), tone * 0.2, bars * at.cover(disc(at.u, at.v, 0.8)))
-    return lit(image, -bars * 0.01, 1.0, textures.light(rng)), at.cover(disc(at.u, at.v, 0.96))
+    return lit(image, -bars * 0.01, 1.0, light(rng)), at.cover(disc(at.u, at.v, 0.96))
 
 
-OBJECTS: dict[str, Callable[..., Drawn]] = {
-    "nut": objects.nut, "egg": objects.egg, "capsule": objects.capsule, "pill": objects.pill, "screw": objects.screw,
-    "washer": objects.washer, "hex nut": objects.hexnut, "bottle": objects.bottle, "gear": objects.gear,
-    "chip": objects.chip, "button": objects.button, "cable": objects.cable, "blister pack": objects.blister,
-    "cookie": objects.cookie, "label": label, "leaf": leaf, "pipe": pipe, "zipper": zipper, "dial": dial, "beans": beans,
-    "coin": coin, "plug": plug, "card": card, "grille": grille,
-}  # fmt: skip
+def blister(rng: Rng, size: int) -> Drawn:
+    at = place(rng, size, turn=0.2)
+    count = int(rng.integers(3, 6))
+    a, b = (((w + 0.9) * count / 1.8) % 1 - 0.5 for w in (at.u, at.v))
+    bump = between(0.4, 0.2, np.hypot(a, b).astype(np.float32))
+    image = lit(blend(metal(rng, size), colour(rng, (0.3, 0.95), 0.8), bump), bump * 0.03, 1.0, light(rng))
+    return image, at.cover(box(at.u, at.v, 0.9, 0.9, 0.08))
+
+
+def cookie(rng: Rng, size: int) -> Drawn:
+    at = place(rng, size)
+    dough = np.array([0.35, 0.6, 0.85], np.float32) * rng.uniform(0.6, 1.1)
+    crumb = fractal(rng, size, 12)
+    image = flat(size, dough) * (1 + 0.1 * crumb - 0.3 * between(0.6, 1.0, np.hypot(at.u, at.v)))[..., None]
+    drops = between(1.1, 1.4, noise(rng, size, 11)) * rng.integers(0, 2)
+    image = lit(blend(image, dough * 0.25, drops), crumb * 0.006, 1.0, light(rng))
+    return image, at.cover(disc(at.u, at.v, 0.93 + 0.03 * noise(rng, size, 6)))

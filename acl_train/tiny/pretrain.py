@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -53,11 +51,24 @@ def normalised(images: Tensor) -> Tensor:
 
 
 def learn_pictures(model, match, bank, axes, args, *, size, first, steps, rate, final, progress, log):
-    parameters = [(n, p) for n, p in model.named_parameters() if n.startswith("visual.") and "ln_post" not in n]
+    parameters = [
+        (n, p) for n, p in model.named_parameters() if n.startswith("visual.") and "ln_post" not in n
+    ]
     trained = [*parameters, *(("match." + n, p) for n, p in match.named_parameters())]
     opts = optimisers(trained, rate)
-    schedule = [torch.optim.lr_scheduler.LambdaLR(o, lambda k: min(1, (k + 1) / 80) * (final + (1 - final) * 0.5 * (1 + np.cos(np.pi * k / steps)))) for o in opts]
-    loader = DataLoader(Pairs(args.seed, first, steps * args.batch, size), args.batch, num_workers=1, prefetch_factor=4, worker_init_fn=one_thread)
+    schedule = [
+        torch.optim.lr_scheduler.LambdaLR(
+            o, lambda k: min(1, (k + 1) / 80) * (final + (1 - final) * 0.5 * (1 + np.cos(np.pi * k / steps)))
+        )
+        for o in opts
+    ]
+    loader = DataLoader(
+        Pairs(args.seed, first, steps * args.batch, size),
+        args.batch,
+        num_workers=1,
+        prefetch_factor=4,
+        worker_init_fn=one_thread,
+    )
     generator = torch.Generator().manual_seed(args.seed + first)
     bar = progress.add_task(f"{size} px", total=steps)
     tic = time.time()
@@ -79,22 +90,31 @@ def learn_pictures(model, match, bank, axes, args, *, size, first, steps, rate, 
             losses["state"] = direction_loss(cls, axes[args.state], damaged.float())
         if args.dense:
             w = torch.tensor([float(x) for x in args.layer_weights.split(",")])
-            losses["dense"] = args.dense_weight * sum(w[i] / w.sum() * patch_loss(patches[:, i:i + 1], axes[args.dense], coverage) for i in range(4))
+            losses["dense"] = args.dense_weight * sum(
+                w[i] / w.sum() * patch_loss(patches[:, i : i + 1], axes[args.dense], coverage)
+                for i in range(4)
+            )
         loss = sum(losses.values())
         for o in opts:
             o.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_([p for _, p in trained], 1.0)
         for o, s in zip(opts, schedule):
-            o.step(); s.step()
+            o.step()
+            s.step()
         with torch.no_grad():
-            losses["acc_s"] = (((cls @ axes["text"]).view(-1, 2).diff(dim=1) > 0).float().mean())
-            losses["acc_u"] = (((cls @ axes["aux"]).view(-1, 2).diff(dim=1) > 0).float().mean())
+            losses["acc_s"] = ((cls @ axes["text"]).view(-1, 2).diff(dim=1) > 0).float().mean()
+            losses["acc_u"] = ((cls @ axes["aux"]).view(-1, 2).diff(dim=1) > 0).float().mean()
         for k, v in losses.items():
             running[k] = 0.98 * running.get(k, v.item()) + 0.02 * v.item()
         progress.update(bar, advance=1)
         if step % 50 == 0 or step == steps - 1:
-            print(f"{size} {step} {time.time()-tic:.0f}s " + " ".join(f"{k} {v:.3f}" for k, v in running.items()), file=log, flush=True)
+            print(
+                f"{size} {step} {time.time() - tic:.0f}s "
+                + " ".join(f"{k} {v:.3f}" for k, v in running.items()),
+                file=log,
+                flush=True,
+            )
 
 
 def grown(model: CLIP, size: int) -> CLIP:
@@ -136,22 +156,61 @@ def main():
     with Progress() as progress:
         if args.text and os.path.exists(args.text):
             old = torch.load(args.text)
-            model.load_state_dict(old["model"]); axes = old["axes"]; bank = Bank(*old["bank"])
+            model.load_state_dict(old["model"])
+            axes = old["axes"]
+            bank = Bank(*old["bank"])
         else:
             bar = progress.add_task("text", total=args.text_steps)
             hist = []
+
             def rep(l):
-                progress.update(bar, advance=1); hist.append(l)
-                if len(hist) % 50 == 0: print("text", len(hist), f"{time.time()-t:.0f}s", l, file=log, flush=True)
+                progress.update(bar, advance=1)
+                hist.append(l)
+                if len(hist) % 50 == 0:
+                    print("text", len(hist), f"{time.time() - t:.0f}s", l, file=log, flush=True)
+
             learn_sentences(model, directions, rng, steps=args.text_steps, report=rep)
             bank = encode_bank(model, rng, 4096)
             if args.text:
-                torch.save({"model": model.state_dict(), "axes": axes, "bank": (bank.embeddings, bank.damaged, bank.family, bank.defect)}, args.text)
+                torch.save(
+                    {
+                        "model": model.state_dict(),
+                        "axes": axes,
+                        "bank": (bank.embeddings, bank.damaged, bank.family, bank.defect),
+                    },
+                    args.text,
+                )
         match = CaptionMatch()
-        learn_pictures(model, match, bank, axes, args, size=64, first=0, steps=args.steps, rate=args.rate, final=0.2 if args.steps2 else 0.02, progress=progress, log=log)
+        learn_pictures(
+            model,
+            match,
+            bank,
+            axes,
+            args,
+            size=64,
+            first=0,
+            steps=args.steps,
+            rate=args.rate,
+            final=0.2 if args.steps2 else 0.02,
+            progress=progress,
+            log=log,
+        )
         if args.steps2:
             model = grown(model, 112)
-            learn_pictures(model, match, bank, axes, args, size=112, first=10**7, steps=args.steps2, rate=args.rate * 0.2, final=0.05, progress=progress, log=log)
+            learn_pictures(
+                model,
+                match,
+                bank,
+                axes,
+                args,
+                size=112,
+                first=10**7,
+                steps=args.steps2,
+                rate=args.rate * 0.2,
+                final=0.05,
+                progress=progress,
+                log=log,
+            )
     torch.save({"model": model.state_dict(), "axes": axes, "size": 112 if args.steps2 else 64}, args.output)
     print("done", time.time() - t, file=log, flush=True)
 

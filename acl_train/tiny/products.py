@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from acl_train.tiny import objects, panels, parts, textures
 from acl_train.tiny.fields import Field, Image, Rng, blend, blur, colour
 from acl_train.tiny.objects import background
-from acl_train.tiny.parts import OBJECTS
-from acl_train.tiny.textures import TEXTURES
+
+TEXTURES: dict[str, Callable[[Rng, int], Image]] = {
+    "weave": textures.weave, "twill": textures.twill, "linen": textures.linen, "wood": textures.wood,
+    "brushed metal": textures.brushed, "tiles": panels.tiles, "brick": panels.brick,
+    "granite": textures.granite, "leather": textures.leather, "perforated sheet": panels.perforated,
+    "wire mesh": panels.mesh, "striped cloth": textures.stripes, "checked cloth": textures.checker,
+    "carpet": textures.carpet, "paper": textures.paper, "concrete": textures.concrete,
+    "marble": textures.marble, "foam": textures.foam, "knitwear": textures.knit, "solar cell": panels.solar,
+    "circuit board": panels.pcb, "honeycomb": panels.hexagons,
+}  # fmt: skip
+
+OBJECTS: dict[str, Callable[[Rng, int], tuple[Image, Field]]] = {
+    "nut": objects.nut, "egg": objects.egg, "capsule": objects.capsule, "pill": objects.pill,
+    "screw": objects.screw, "washer": objects.washer, "hex nut": objects.hexnut, "bottle": objects.bottle,
+    "gear": objects.gear, "chip": objects.chip, "button": objects.button, "cable": objects.cable,
+    "blister pack": parts.blister, "cookie": parts.cookie, "label": parts.label, "leaf": parts.leaf,
+    "pipe": parts.pipe, "zipper": parts.zipper, "dial": parts.dial, "beans": parts.beans,
+    "coin": parts.coin, "plug": parts.plug, "card": parts.card, "grille": parts.grille,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,9 @@ def targets(captions: list[Caption], directions: Tensor) -> Tensor:
     damaged, family, defect = meanings(captions)
     families, defects = directions[2:], directions[2 + len(TRAINING_FAMILIES) :]
     state = torch.where(damaged, STATE, -STATE)[:, None] * directions[1]
-    named = FAMILY * families[family] * (family >= 0)[:, None] + DEFECT * defects[defect] * (defect >= 0)[:, None]
+    named = (
+        FAMILY * families[family] * (family >= 0)[:, None] + DEFECT * defects[defect] * (defect >= 0)[:, None]
+    )
     return F.normalize(COMMON * directions[0] + state + named, dim=-1)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from acl_train.tiny import defects, textures
+from acl_train.tiny import defects
 from acl_train.tiny.defects import Damage, around, blob, rim, spot
 from acl_train.tiny.fields import (
     Rng,
@@ -15,6 +15,7 @@ from acl_train.tiny.fields import (
     blur,
     disc,
     fractal,
+    light,
     lit,
     noise,
     polygon,
@@ -27,7 +28,7 @@ from acl_train.tiny.products import Product
 
 def rubbed(product: Product, rng: Rng) -> Damage:
     size, point = len(product.body), spot(product, rng)
-    alpha = soft(blob(rng, size, point, 0.06, 0.2), 0.05)
+    alpha = soft(blob(rng, size, point, (0.06, 0.2)), 0.05)
     alpha = alpha * between(-1.0, 0.5, streaks(rng, size, 40, 3, rng.uniform(0, np.pi)))
     worn = blur(product.image, 0.03) * 0.5 + 0.5 * np.float32(rng.uniform(0.2, 0.9))
     return blend(product.image, worn.astype(np.float32), alpha), alpha
@@ -35,9 +36,9 @@ def rubbed(product: Product, rng: Rng) -> Damage:
 
 def rough(product: Product, rng: Rng) -> Damage:
     size = len(product.body)
-    alpha = soft(blob(rng, size, spot(product, rng), 0.06, 0.18), 0.03)
+    alpha = soft(blob(rng, size, spot(product, rng), (0.06, 0.18)), 0.03)
     grain = fractal(rng, size, rng.uniform(25, 60), 2)
-    image = lit(product.image, grain * 0.02, 1.0, textures.light(rng)) * (1 + 0.25 * grain)[..., None]
+    image = lit(product.image, grain * 0.02, 1.0, light(rng)) * (1 + 0.25 * grain)[..., None]
     return blend(product.image, np.clip(image, 0, 1).astype(np.float32), alpha), alpha
 
 
@@ -67,7 +68,7 @@ def chipped(product: Product, rng: Rng) -> Damage:
 
 
 def bubble(product: Product, rng: Rng) -> Damage:
-    u, v = turned(len(product.body), textures.light(rng), spot(product, rng))
+    u, v = turned(len(product.body), light(rng), spot(product, rng))
     radius = rng.uniform(0.03, 0.09)
     r = np.hypot(u, v) / radius
     dome = np.sqrt(np.clip(1 - r**2, 0, 1)).astype(np.float32) * radius
@@ -77,7 +78,7 @@ def bubble(product: Product, rng: Rng) -> Damage:
 
 
 def burnt(product: Product, rng: Rng) -> Damage:
-    edge = blob(rng, len(product.body), spot(product, rng), 0.05, 0.16, 0.35)
+    edge = blob(rng, len(product.body), spot(product, rng), (0.05, 0.16), ragged=0.35)
     halo, char = soft(edge - 0.03, 0.08), soft(edge, 0.04)
     image = blend(product.image, product.image * np.array([0.25, 0.45, 0.65], np.float32), halo)
     return blend(
@@ -112,9 +113,10 @@ def swapped(product: Product, rng: Rng) -> Damage:
 
 
 DEFECTS = {
-    "scratch": defects.scratch, "crack": defects.crack, "cut": defects.cut, "hole": defects.hole, "stain": defects.stain,
-    "paint": defects.paint, "discolouration": defects.discoloured, "dent": defects.dent, "missing part": defects.missing,
-    "contamination": defects.contaminated, "misprint": defects.misprint, "thread": defects.thread, "warp": defects.warp,
-    "worn": rubbed, "rough": rough, "spots": spots, "chipped": chipped,
-    "bubble": bubble, "burn": burnt, "fold": folded, "swap": swapped,
+    "scratch": defects.scratch, "crack": defects.crack, "cut": defects.cut, "hole": defects.hole,
+    "stain": defects.stain, "paint": defects.paint, "discolouration": defects.discoloured,
+    "dent": defects.dent, "missing part": defects.missing, "contamination": defects.contaminated,
+    "misprint": defects.misprint, "thread": defects.thread, "warp": defects.warp, "worn": rubbed,
+    "rough": rough, "spots": spots, "chipped": chipped, "bubble": bubble, "burn": burnt, "fold": folded,
+    "swap": swapped,
 }  # fmt: skip

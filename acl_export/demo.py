@@ -1,0 +1,149 @@
+"""What `acl demo` does: the whole road on drawn products, from learning to a report one can look at."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from acl_export.config import ExportConfig
+from acl_export.demo_report import DemoResult, write_pages
+from acl_export.export import export_bundle
+from acl_export.speed import Speed, measure_speed
+from acl_runtime.datasets import Dataset, read_dataset
+from acl_runtime.detector import Detector, Verdict
+from acl_runtime.evaluation import metric_rows
+from acl_runtime.frames import load_frame
+from acl_runtime.samples import Sample
+from acl_train.config import TINY_IMAGE_SIZE, LearnConfig, make_vision_config
+from acl_train.prompts import Prompts, text_embeddings
+from acl_train.tiny.corpus import (
+    DEFECTS,
+    HELD_OUT_FAMILIES,
+    LEARNING_DEFECTS,
+    LEARNING_FAMILIES,
+    draw_dataset,
+)
+from acl_train.train import Progress, TrainFiles, train
+from acl_train.weights import build_clip, load_weights
+
+DRAWN_SIZE = 256
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """How much the demo draws and learns.
+
+    Attributes:
+        per_family: Good, and as many defective, images of each product that the prompts learn from.
+        per_unseen: Good, and as many defective, images of each product that they have never seen.
+        epochs: Of prompt learning.
+        timed_frames: Frames that are timed with both pipelines, in turn.
+        seed: Of the pictures and of the learning.
+    """
+
+    per_family: int = 12
+    per_unseen: int = 12
+    epochs: int = 15
+    timed_frames: int = 30
+    seed: int = 111
+
+
+def run_demo(
+    output: Path,
+    config: DemoConfig,
+    *,
+    data: Path | None = None,
+    progress: Progress = lambda what, done, total: None,
+    say: Callable[[str], None] = lambda message: None,
+) -> DemoResult:
+    """Draw products, learn prompts on some, export, and judge others that were not in the learning.
+
+    Args:
+        output: Folder of everything the demo makes; an earlier demo there is replaced.
+        config: How much.
+        data: The user's own labelled images to judge instead of drawn products.
+        progress: Called with what is done, how many and of how many.
+        say: Called with a line for the user after each step.
+    """
+    dataset = None if data is None else read_dataset(data)  # what is wrong with it comes first
+    _clear(output)
+    if dataset is None:
+        _draw(output / "unseen", HELD_OUT_FAMILIES, DEFECTS, config.per_unseen, config.seed + 1)
+        dataset = read_dataset(output / "unseen")
+    prompts = _learn(output, config, progress, say)
+    weights = load_weights("tiny")
+    manifest = export_bundle(output / "prompts.safetensors", output / "bundle", weights, ExportConfig())
+    say(
+        f"exported {output / 'bundle'}: equal to PyTorch within {manifest.parity.image_logits:.1e} (log-odds) "
+        f"and {manifest.parity.anomaly_map:.1e} (map)"
+    )
+    detector = Detector(output / "bundle", provider="CPUExecutionProvider")
+    verdicts = _judge(detector, dataset.samples, progress)
+    rows = metric_rows(dataset, verdicts)
+    speed = _time(detector, prompts, _frames(dataset, config.timed_frames), progress)
+    result = DemoResult(output / "report.html", manifest, rows, speed)
+    write_pages(result, dataset, verdicts, drawn=data is None)
+    return result
+
+
+def _clear(output: Path) -> None:
+    if output.exists() and any(output.iterdir()) and not (output / "prompts.log.jsonl").exists():
+        raise ValueError(f"{output}: is not empty and no demo made it; name a new or an empty folder")
+    for part in ("learning", "unseen", "bundle", "prompts.checkpoints"):
+        shutil.rmtree(output / part, ignore_errors=True)
+    output.mkdir(parents=True, exist_ok=True)
+
+
+def _draw(root: Path, families: Sequence[str], defects: Sequence[str], count: int, seed: int) -> None:
+    draw_dataset(
+        root, families=families, defects=defects, good=count, defective=count, size=DRAWN_SIZE, seed=seed
+    )
+
+
+def _learn(
+    output: Path, config: DemoConfig, progress: Progress, say: Callable[[str], None]
+) -> Prompts:
+    _draw(output / "learning", LEARNING_FAMILIES, LEARNING_DEFECTS, config.per_family, config.seed)
+    weights = load_weights("tiny")
+    learn = LearnConfig(epochs=config.epochs, seed=config.seed)
+    vision = make_vision_config(
+        weights.architecture.vision_layers, recipe=learn.recipe, image_size=TINY_IMAGE_SIZE
+    )
+    started = time.perf_counter()
+    files = TrainFiles(output / "prompts.safetensors", output / "cache")
+    prompts = train([output / "learning"], files, weights, vision, learn, progress=progress, say=say)
+    say(
+        f"learned two prompts on {len(LEARNING_FAMILIES)} drawn products, "
+        f"{prompts.config.learning['images']} images, in {time.perf_counter() - started:.0f} s"
+    )
+    return prompts
+
+
+def _judge(detector: Detector, samples: Sequence[Sample], progress: Progress) -> list[Verdict]:
+    verdicts = []
+    for done, sample in enumerate(samples, start=1):
+        verdicts.append(detector(load_frame(sample.path)))
+        progress("judging unseen products", done, len(samples))
+    return verdicts
+
+
+def _time(
+    detector: Detector, prompts: Prompts, frames: Sequence[np.ndarray], progress: Progress
+) -> Speed:
+    clip = build_clip(load_weights("tiny"), prompts.config.vision)
+    with torch.no_grad():
+        text = text_embeddings(clip, prompts.ctx, prompts.deep_ctx)
+    return measure_speed(
+        detector, clip, text, frames, lambda done, total: progress("timing both pipelines", done, total)
+    )
+
+
+def _frames(dataset: Dataset, count: int) -> list[np.ndarray]:
+    step = max(1, len(dataset.samples) // count)
+    return [load_frame(sample.path) for sample in dataset.samples[::step][:count]]

@@ -1,0 +1,156 @@
+"""The demo's page and picture: which frames are shown, and what is said about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from acl_export.speed import Speed
+from acl_runtime.datasets import Dataset, load_mask
+from acl_runtime.detector import Verdict
+from acl_runtime.files import atomic_file
+from acl_runtime.frames import load_frame
+from acl_runtime.manifest import Manifest
+from acl_runtime.preprocess import to_bgr
+from acl_runtime.report import Card, contact_sheet, write_report
+from acl_runtime.samples import Sample
+
+CARDS = 24  # most pictures on the page
+SHEET_CARDS = 6  # most rows of the picture
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo found.
+
+    Attributes:
+        report: The page.
+        manifest: Of the bundle that was exported and proven.
+        rows: Metrics per category and, last, their mean; keys as `acl eval --json` has them.
+        speed: Reference and bundle, stage by stage.
+    """
+
+    report: Path
+    manifest: Manifest
+    rows: Sequence[Mapping[str, Any]]
+    speed: Speed
+
+
+def write_pages(result: DemoResult, dataset: Dataset, verdicts: Sequence[Verdict], *, drawn: bool) -> None:
+    """Write `report.html` and, beside it, `contact_sheet.png`.
+
+    Args:
+        result: What was found.
+        dataset: The images that were judged.
+        verdicts: Theirs, in order.
+        drawn: Whether the images are drawn ones, not the user's own.
+    """
+    cards = choose_cards(dataset, verdicts, CARDS)
+    write_report(
+        result.report,
+        title="AnomalyCLIP on products it has never seen",
+        lead=_lead(drawn),
+        facts=_facts(result),
+        cards=cards,
+        rows=result.rows,
+        timing={"PyTorch reference": result.speed.reference_ms, "exported bundle": result.speed.bundle_ms},
+        notes=_notes(result),
+    )
+    sheet = contact_sheet([card for card in cards if card.label][:SHEET_CARDS])
+    with atomic_file(result.report.with_name("contact_sheet.png")) as temporary:
+        cv2.imwrite(str(temporary), sheet)
+
+
+def choose_cards(dataset: Dataset, verdicts: Sequence[Verdict], limit: int) -> list[Card]:
+    """The first good and the first defective parts of every category, in turn: chosen by order, not by looks."""
+    order: list[tuple[int, int, int]] = []
+    counts: dict[tuple[str, int], int] = {}
+    for index, sample in enumerate(dataset.samples):
+        key = (sample.category, sample.label)
+        counts[key] = counts.get(key, 0) + 1
+        # of the first defective ones two for each good one, so that more kinds of defect are seen
+        order.append(((counts[key] + 1) // 2 if sample.label else counts[key], len(order), index))
+    chosen = sorted(index for _, _, index in sorted(order)[:limit])
+    return [_card(dataset.samples[index], verdicts[index]) for index in chosen]
+
+
+def _card(sample: Sample, verdict: Verdict) -> Card:
+    frame = to_bgr(load_frame(sample.path))
+    size = (frame.shape[1], frame.shape[0])
+    mask = None
+    if sample.mask is not None:
+        small = load_mask(sample, image_size=len(verdict.anomaly_map))
+        mask = cv2.resize(small.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+    return Card(
+        title=f"{sample.category}: {sample.defect}",
+        frame=frame,
+        mask=mask,
+        anomaly_map=verdict.anomaly_map,
+        score=verdict.score,
+        threshold=verdict.threshold,
+        label=sample.label,
+    )
+
+
+def _lead(drawn: bool) -> str:
+    shown = "drawn products of kinds" if drawn else "your own images, of products"
+    return (
+        "Two prompts, “normal object” and “damaged object”, were learned on drawn products. Below, the exported "
+        f"bundle looks at {shown} that were not in that learning. Maps are probabilities on one absolute scale."
+    )
+
+
+def _facts(result: DemoResult) -> list[tuple[str, str]]:
+    manifest, speed = result.manifest, result.speed
+    return [
+        ("backbone", f"{manifest.backbone.name} ({manifest.backbone.note})"),
+        ("network input", f"{manifest.image_size} × {manifest.image_size}, {manifest.grid}² patches"),
+        ("layers", ", ".join(map(str, manifest.layers))),
+        ("learned on", f"{manifest.prompts['images']} images, {manifest.prompts['epochs']} epochs"),
+        (
+            "export against PyTorch",
+            f"log-odds within {manifest.parity.image_logits:.1e}, map within {manifest.parity.anomaly_map:.1e}",
+        ),
+        (
+            "speed against PyTorch",
+            f"{speed.ratio:.1f} times, median of {speed.frames} frames one at a time, in turn, on this CPU; "
+            f"scores within {speed.score_difference:.1e}, maps within {speed.map_difference:.1e}",
+        ),
+    ]
+
+
+def _notes(result: DemoResult) -> list[str]:
+    return [
+        "The embedded backbone is a small CLIP that was trained on drawings. It shows the road, not the quality "
+        "of the method: its scores say nothing about CLIP ViT-L, and it is not for inspection.",
+        "A part is NG when its score reaches the threshold 0.5, which was not calibrated on these products.",
+        "The frames were chosen by order (the first good and defective ones of each product), not by looks.",
+        "The PyTorch reference is the published pipeline: eager float32, attention written out, one up-sampling "
+        "per layer, scipy's Gaussian. The ratio grows with the size of the backbone's maps and shrinks with its "
+        "share of the time; measure yours on your machine.",
+    ]
+
+
+def summary(result: DemoResult) -> list[str]:
+    """The closing lines on the terminal."""
+    mean, speed, parity = result.rows[-1], result.speed, result.manifest.parity
+    return [
+        f"on {mean['images']} images of {len(result.rows) - 1} products that were not in the learning:",
+        f"  image AUROC {_percent(mean['image_auroc'])}, AP {_percent(mean['image_ap'])}; "
+        f"pixel AUROC {_percent(mean['pixel_auroc'])}, AUPRO {_percent(mean['aupro'])}",
+        f"exported against PyTorch: log-odds within {parity.image_logits:.1e}, map within "
+        f"{parity.anomaly_map:.1e} (limits {parity.tolerance['image_logits']:g}, "
+        f"{parity.tolerance['anomaly_map']:g})",
+        f"speed against the published steps in PyTorch: {speed.ratio:.1f} times on this CPU, one frame at a time",
+        f"look at {result.report}",
+        f"next: acl run {result.report.parent / 'bundle'} YOUR_IMAGES --save-overlays overlays",
+    ]
+
+
+def _percent(value: float | None) -> str:
+    return "not defined" if value is None else f"{100 * value:.1f}"

@@ -1,0 +1,59 @@
+"""Command-line options that several commands share."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Device(str, Enum):
+    """Where torch computes."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+def parse_layers(text: str) -> tuple[int, ...]:
+    """`6,12,18,24` as numbers; typer.BadParameter if it is anything else."""
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(f"layers must be numbers such as 6,12,18,24, got {text}") from error
+
+
+Backbone = Annotated[
+    str | None, typer.Option(help="open_clip name such as ViT-L-14-336, or tiny.", show_default=False)
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        help="open_clip tag such as openai, an OpenAI archive, .pt or .safetensors.", show_default=False
+    ),
+]
+QuickGelu = Annotated[
+    bool | None,
+    typer.Option(
+        "--quick-gelu/--gelu", help="Activation of the weights; as the tag says, QuickGELU for files."
+    ),
+]
+ImageSize = Annotated[
+    int | None, typer.Option(min=1, help="Side of the network input; 518, tiny 224.", show_default=False)
+]
+Layers = Annotated[
+    tuple[int, ...] | None,
+    typer.Option(
+        parser=parse_layers,
+        metavar="6,12,18,24",
+        help="Blocks whose patches are used; the recipe's.",
+        show_default=False,
+    ),
+]
+VVFrom = Annotated[
+    int | None,
+    typer.Option(min=1, help="Block where the second path starts; depth / 4.", show_default=False),
+]
+Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write.", show_default=False)]

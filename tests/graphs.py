@@ -1,0 +1,177 @@
+"""A tiny real model as an ONNX graph with either head, and a bundle around it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from acl_runtime.bundle import GOLDEN, TEXT_EMBEDDINGS, write_manifest
+from acl_runtime.manifest import (
+    Backbone,
+    Calibration,
+    Graph,
+    Manifest,
+    Parity,
+    Preprocessing,
+    Tensor,
+)
+from acl_runtime.maps import map_operator, patches_to_map
+
+SIDE, GRID, JOINT, LAYERS = 56, 7, 6, 2  # S, G, D, L
+PATCH = SIDE // GRID
+TEMPERATURE, SIGMA = 0.07, 2.0
+RANDOM = np.random.default_rng(7)
+# Patch means of red, green, blue and a constant, through one matrix per layer, are the patch embeddings.
+WEIGHTS = RANDOM.normal(size=(LAYERS, 4, JOINT)).astype(np.float32)
+WEIGHTS[:, 3] = -0.5 * WEIGHTS[:, :3].sum(axis=1)  # mid-grey is the origin: patches point everywhere
+TEXT = RANDOM.normal(size=(2, JOINT))
+TEXT = (TEXT / np.linalg.norm(TEXT, axis=1, keepdims=True)).astype(np.float32)
+DIRECTION = ((TEXT[1].astype(np.float64) - TEXT[0]) / TEMPERATURE).astype(np.float32)
+FLOAT, INT64, UINT8 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.UINT8
+
+
+def drawn_frame(seed: int = 0, *, height: int = 90, width: int = 120) -> np.ndarray:
+    """(H, W, 3) uint8 BGR: coarse random blocks, so that patches differ."""
+    blocks = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return np.repeat(np.repeat(blocks, -(-height // 6), 0), -(-width // 8), 1)[:height, :width]
+
+
+def reference(images: np.ndarray) -> dict[str, np.ndarray]:
+    """What both graphs compute, in numpy: (B, S, S, 3) uint8 RGB to every array of the bundle's contract."""
+    means = images.reshape(len(images), GRID, PATCH, GRID, PATCH, 3).mean(axis=(2, 4)) / 255  # (B, G, G, 3)
+    patches = np.concatenate([means, np.ones_like(means[..., :1])], axis=-1).reshape(len(images), 1, -1, 4)
+    embeddings = patches @ WEIGHTS  # (B, L, G·G, D)
+    embeddings /= np.linalg.norm(embeddings, axis=-1, keepdims=True)
+    image = embeddings[:, -1].mean(axis=1)
+    image /= np.linalg.norm(image, axis=-1, keepdims=True)
+    patch_logits = (embeddings @ DIRECTION).reshape(len(images), LAYERS, GRID, GRID)
+    return {
+        "image_embeddings": image.astype(np.float32),
+        "patch_embeddings": embeddings.astype(np.float32),
+        "image_logits": (image @ DIRECTION).astype(np.float32),
+        "patch_logits": patch_logits.astype(np.float32),
+        "anomaly_maps": patches_to_map(patch_logits, image_size=SIDE, blur_sigma=SIGMA),
+    }
+
+
+def write_tiny_graph(path: Path, *, head: str = "map", broken: bool = False) -> None:
+    """Write the graph; `broken` makes every answer nan, as an overflow would."""
+    scale = np.float32(np.nan if broken else 1 / 255)
+    constants = {
+        "scale": scale,
+        "weights": WEIGHTS,
+        "direction": DIRECTION,
+        "operator": map_operator(GRID, SIDE, SIGMA).astype(np.float32),
+        "operator_t": map_operator(GRID, SIDE, SIGMA).T.astype(np.float32),
+        "split": np.array([0, GRID, PATCH, GRID, PATCH, 3]),
+        "join": np.array([-1, 1, GRID * GRID, 3]),
+        "square": np.array([0, GRID, GRID]),
+        "pad": np.array([0, 0, 0, 0, 0, 0, 0, 1]),
+        "one": np.float32(1),
+        "rows": np.array([2, 4]),
+        "axis_layer": np.array([1]),
+        "axis_patch": np.array([1]),
+        "last_layer": np.array(LAYERS - 1),
+    }
+    graph = helper.make_graph(
+        _embedding_nodes() + (_map_nodes() if head == "map" else []),
+        "tiny",
+        [helper.make_tensor_value_info("images", UINT8, ["batch", SIDE, SIDE, 3])],
+        [helper.make_tensor_value_info(name, FLOAT, ["batch", *shape]) for name, shape in _outputs(head)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+def write_tiny_bundle(folder: Path, *, head: str = "map", broken: bool = False) -> Path:
+    """Write a complete bundle around the tiny graph and return its folder."""
+    folder.mkdir(parents=True)
+    write_tiny_graph(folder / "model.onnx", head=head, broken=broken)
+    np.save(folder / TEXT_EMBEDDINGS, TEXT)
+    images = np.random.default_rng(1).integers(0, 256, (2, SIDE, SIDE, 3), dtype=np.uint8)
+    answers = reference(images)
+    np.savez(
+        folder / GOLDEN,
+        images=images,
+        image_logits=answers["image_logits"],
+        patch_logits=answers["patch_logits"],
+        anomaly_maps=answers["anomaly_maps"],
+    )
+    write_manifest(folder, tiny_manifest(head))
+    return folder
+
+
+def tiny_manifest(head: str = "map") -> Manifest:
+    """The manifest of the tiny bundle, still without file hashes."""
+    assert head in ("map", "embeddings")
+    return Manifest(
+        format="anomalyclip-bundle",
+        format_version=1,
+        head="map" if head == "map" else "embeddings",
+        precision="fp32",
+        opset=18,
+        image_size=SIDE,
+        grid=GRID,
+        layers=(1, 2),
+        vv_from=1,
+        attention="vv",
+        temperature=TEMPERATURE,
+        blur_sigma=SIGMA,
+        max_batch=3,
+        backbone=Backbone("patch means", "drawn", "0" * 64, inspection=False, note="made in a test"),
+        prompts={"recipe": "released", "sha256": "0" * 64},
+        graph=Graph(
+            "model.onnx",
+            (Tensor("images", ("batch", SIDE, SIDE, 3), "uint8"),),
+            tuple(Tensor(name, ("batch", *shape), "float32") for name, shape in _outputs(head)),
+        ),
+        preprocessing=Preprocessing(
+            "RGB", "BHWC", "uint8", "bicubic antialiased (Pillow)", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+        ),
+        calibration=Calibration(0.5, 0.5, "default"),
+        parity=Parity("numpy", 0.0, 0.0, {"image_logits": 1e-3, "anomaly_map": 1e-4}, 2),
+        files={},
+        tools={"onnx": "test"},
+        created="2025-01-01",
+    )
+
+
+def _outputs(head: str) -> list[tuple[str, tuple[int, ...]]]:
+    if head == "map":
+        return [("image_logits", ()), ("anomaly_maps", (SIDE, SIDE))]
+    return [("image_embeddings", (JOINT,)), ("patch_embeddings", (LAYERS, GRID * GRID, JOINT))]
+
+
+def _embedding_nodes() -> list[onnx.NodeProto]:
+    node = helper.make_node
+    return [
+        node("Cast", ["images"], ["floats"], to=FLOAT),
+        node("Mul", ["floats", "scale"], ["unit"]),
+        node("Reshape", ["unit", "split"], ["blocks"]),
+        node("ReduceMean", ["blocks", "rows"], ["means"], keepdims=0),
+        node("Reshape", ["means", "join"], ["patches"]),
+        node("Pad", ["patches", "pad", "one"], ["padded"]),
+        node("MatMul", ["padded", "weights"], ["tokens"]),
+        node("LpNormalization", ["tokens"], ["patch_embeddings"], axis=-1, p=2),
+        node("Gather", ["patch_embeddings", "last_layer"], ["last"], axis=1),
+        node("ReduceMean", ["last", "axis_patch"], ["mean_patch"], keepdims=0),
+        node("LpNormalization", ["mean_patch"], ["image_embeddings"], axis=-1, p=2),
+    ]
+
+
+def _map_nodes() -> list[onnx.NodeProto]:
+    node = helper.make_node
+    return [
+        node("MatMul", ["image_embeddings", "direction"], ["image_logits"]),
+        node("MatMul", ["patch_embeddings", "direction"], ["patch_logits"]),
+        node("Sigmoid", ["patch_logits"], ["probabilities"]),
+        node("ReduceMean", ["probabilities", "axis_layer"], ["mean_layer"], keepdims=0),
+        node("Reshape", ["mean_layer", "square"], ["squares"]),
+        node("MatMul", ["operator", "squares"], ["half"]),
+        node("MatMul", ["half", "operator_t"], ["anomaly_maps"]),
+    ]

@@ -1,0 +1,58 @@
+"""Regions are the connected parts of the map, in frame pixels."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from skimage.measure import label, regionprops
+
+from acl_runtime.regions import Region, find_regions
+
+
+def test_they_are_the_eight_connected_parts_at_the_threshold() -> None:
+    blocks = np.random.default_rng(3).random((20, 20)).astype(np.float32)
+    anomaly_map = np.kron(blocks, np.ones((3, 3), np.float32))  # corners touch
+    labels = label(anomaly_map >= blocks[0, 0], connectivity=2)
+    expected = {
+        Region(
+            x=part.bbox[1],
+            y=part.bbox[0],
+            width=part.bbox[3] - part.bbox[1],
+            height=part.bbox[2] - part.bbox[0],
+            area=int(part.area),
+            peak=float(part.intensity_max),
+        )
+        for part in regionprops(labels, anomaly_map)
+    }
+    found = find_regions(anomaly_map, threshold=float(blocks[0, 0]), frame_width=60, frame_height=60)
+    assert set(found) == expected
+    assert len(found) == len(expected) > 3
+    assert [region.peak for region in found] == sorted((region.peak for region in found), reverse=True)
+
+
+def test_boxes_and_areas_are_in_frame_pixels() -> None:
+    anomaly_map = np.zeros((10, 10), np.float32)
+    anomaly_map[2:4, 5:8] = 0.75  # rows 2 and 3, columns 5 to 7
+    found = find_regions(anomaly_map, threshold=0.5, frame_width=200, frame_height=50)
+    assert found == (Region(x=100, y=10, width=60, height=10, area=600, peak=0.75),)
+
+
+def test_a_box_is_rounded_outwards_and_stays_in_the_frame() -> None:
+    anomaly_map = np.zeros((7, 7), np.float32)
+    anomaly_map[6, 6] = 1
+    found = find_regions(anomaly_map, threshold=0.5, frame_width=3, frame_height=100)
+    assert found == (Region(x=2, y=85, width=1, height=15, area=6, peak=1.0),)
+
+
+def test_a_good_part_has_none() -> None:
+    assert find_regions(np.zeros((9, 9), np.float32), threshold=0.5, frame_width=9, frame_height=9) == ()
+
+
+def test_thousands_of_regions_take_no_time() -> None:
+    anomaly_map = np.zeros((518, 518), np.float32)
+    anomaly_map[::3, ::3] = np.random.default_rng(0).uniform(0.5, 1, (173, 173))
+    started = time.perf_counter()
+    found = find_regions(anomaly_map, threshold=0.5, frame_width=4096, frame_height=3000)
+    assert len(found) == 173 * 173
+    assert time.perf_counter() - started < 2  # a scan per region would take minutes
