@@ -208,7 +208,7 @@ def train(
         loaded.architecture.vision_layers,
         recipe=recipe,
         image_size=image_size,
-        layers=layers,
+        layers=options.parse_layers(layers),
         vv_from=vv_from,
         attention=attention,
     )
@@ -256,7 +256,7 @@ def convert(
         loaded.architecture.vision_layers,
         recipe=Recipe.released,
         image_size=image_size,
-        layers=layers,
+        layers=options.parse_layers(layers),
         vv_from=vv_from,
     )
     save_prompts(output, convert_checkpoint(checkpoint, loaded, vision))
@@ -296,7 +296,7 @@ def export(
     loaded = find_weights(learned, backbone, weights, quick_gelu=quick_gelu)
     vision = VisionConfig(
         image_size or learned.vision.image_size,
-        layers or learned.vision.layers,
+        options.parse_layers(layers) or learned.vision.layers,
         vv_from or learned.vision.vv_from,
         learned.vision.attention,
     )

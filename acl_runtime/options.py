@@ -17,8 +17,10 @@ class Device(str, Enum):
     cuda = "cuda"
 
 
-def parse_layers(text: str) -> tuple[int, ...]:
-    """`6,12,18,24` as numbers; typer.BadParameter if it is anything else."""
+def parse_layers(text: str | None) -> tuple[int, ...] | None:
+    """`6,12,18,24` as numbers, None as None; typer.BadParameter if it is anything else."""
+    if text is None:
+        return None
     try:
         return tuple(int(number) for number in text.split(","))
     except ValueError as error:
@@ -44,13 +46,8 @@ ImageSize = Annotated[
     int | None, typer.Option(min=1, help="Side of the network input; 518, tiny 224.", show_default=False)
 ]
 Layers = Annotated[
-    tuple[int, ...] | None,
-    typer.Option(
-        parser=parse_layers,
-        metavar="6,12,18,24",
-        help="Blocks whose patches are used; the recipe's.",
-        show_default=False,
-    ),
+    str | None,
+    typer.Option(metavar="6,12,18,24", help="Blocks whose patches are used; the recipe's.", show_default=False),
 ]
 VVFrom = Annotated[
     int | None,

@@ -100,7 +100,7 @@ def learn_epoch(
         learner.optimizer.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
         learner.optimizer.step()
-        yield {"loss": float(total)} | {name: float(loss.sum()) for name, loss in losses.items()}
+        yield {"loss": total.item()} | {name: loss.sum().item() for name, loss in losses.items()}
     learner.epoch += 1
 
 

@@ -17,7 +17,7 @@ from acl_runtime.files import atomic_file
 from acl_train.clip import CLIP
 from acl_train.config import Attention, VisionConfig
 
-FORMAT = "anomalyclip-prompts"
+METADATA = "anomalyclip_prompts"  # one entry: safetensors shuffles several, and the file's bytes would differ
 FORMAT_VERSION = 1
 TEMPLATES = ("object.", "damaged object.")  # after the learned context; rows NORMAL, ANOMALOUS
 
@@ -45,14 +45,17 @@ class PromptsConfig:
     learning: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """One JSON object, the metadata entry `config` of the file."""
+        """One JSON object: `format_version` and the fields."""
         vision = vars(self.vision) | {"attention": self.vision.attention.value}
-        return json.dumps(vars(self) | {"vision": vision, "learning": dict(self.learning)}, sort_keys=True)
+        fields = vars(self) | {"vision": vision, "learning": dict(self.learning)}
+        return json.dumps({"format_version": FORMAT_VERSION} | fields, sort_keys=True)
 
     @staticmethod
     def from_json(text: str) -> PromptsConfig:
         """The inverse of `to_json`; raises KeyError, TypeError or ValueError on anything else."""
         fields = json.loads(text)
+        if (found := fields.pop("format_version")) > FORMAT_VERSION:
+            raise ValueError(f"format version {found} is newer than {FORMAT_VERSION}; update the software")
         vision = fields.pop("vision")
         layers, attention = tuple(vision.pop("layers")), Attention(vision.pop("attention"))
         return PromptsConfig(
@@ -79,15 +82,11 @@ class Prompts:
 def save_prompts(path: Path, prompts: Prompts, extra: Mapping[str, Tensor] | None = None) -> None:
     """Write a `.safetensors` file, atomically.
 
-    The file holds `ctx` and `deep_ctx`, and in its metadata `format`, `format_version` and `config` (JSON, the
-    fields of `PromptsConfig`). A checkpoint of the learning also holds the optimiser's tensors (`extra`),
-    which readers of prompts ignore.
+    The file holds `ctx` and `deep_ctx`; its metadata has one entry, `anomalyclip_prompts`, a JSON object with
+    `format_version` and the fields of `PromptsConfig`. A checkpoint of the learning also holds the optimiser's
+    tensors (`extra`), which readers of prompts ignore.
     """
-    metadata = {
-        "format": FORMAT,
-        "format_version": str(FORMAT_VERSION),
-        "config": prompts.config.to_json(),
-    }
+    metadata = {METADATA: prompts.config.to_json()}
     tensors = {"ctx": prompts.ctx, "deep_ctx": prompts.deep_ctx, **(extra or {})}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_file(path) as temporary:
@@ -112,14 +111,12 @@ def load_prompts_tensors(path: Path) -> tuple[dict[str, Tensor], PromptsConfig]:
         raise ValueError(
             f"{path}: not a prompts file ({error}); a .pth of the published code goes through acl convert"
         ) from error
-    if metadata.get("format") != FORMAT:
+    if METADATA not in metadata or not {"ctx", "deep_ctx"} <= tensors.keys():
         raise ValueError(f"{path}: not a prompts file; make one with acl train or acl convert")
-    if int(metadata["format_version"]) > FORMAT_VERSION:
-        raise ValueError(
-            f"{path}: format version {metadata['format_version']} is newer than this software's "
-            f"({FORMAT_VERSION}); update anomalyclip-deploy"
-        )
-    return tensors, PromptsConfig.from_json(metadata["config"])
+    try:
+        return tensors, PromptsConfig.from_json(metadata[METADATA])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: its metadata cannot be read ({error}); learn or convert it again") from error
 
 
 def text_embeddings(clip: CLIP, ctx: Tensor, deep_ctx: Tensor) -> Tensor:

@@ -11,14 +11,25 @@ import pytest
 from acl_runtime.files import atomic_file, atomic_folder, sha256
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, text: str, *, error: BaseException | None = None) -> None:
     with atomic_file(path) as temporary:
         temporary.write_text(text)
+        if error:
+            raise error
 
 
-def write_folder(path: Path, text: str) -> None:
+def write_folder(path: Path, text: str, *, error: BaseException | None = None) -> None:
     with atomic_folder(path, marker="manifest.json") as folder:
         (folder / "manifest.json").write_text(text)
+        if error:
+            raise error
+
+
+def write_folder_late(path: Path) -> None:
+    with atomic_folder(path, marker="manifest.json") as folder:
+        (folder / "manifest.json").write_text("new")
+        path.mkdir()
+        (path / "thesis.txt").write_text("dear")
 
 
 @pytest.mark.parametrize("durable", [True, False])
@@ -36,9 +47,8 @@ def test_a_file_appears_with_its_parent_folders_and_replaces_an_older_one(
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "disk full"), KeyboardInterrupt(), ValueError("no")])
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
     write(tmp_path / "a.txt", "old")
-    with pytest.raises(type(error)), atomic_file(tmp_path / "a.txt") as temporary:
-        temporary.write_text("ne")
-        raise error
+    with pytest.raises(type(error)):
+        write(tmp_path / "a.txt", "ne", error=error)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
@@ -73,9 +83,8 @@ def test_an_empty_folder_may_be_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "disk full"), KeyboardInterrupt()])
 def test_a_failure_leaves_the_old_folder_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
     write_folder(tmp_path / "bundle", "old")
-    with pytest.raises(type(error)), atomic_folder(tmp_path / "bundle", marker="manifest.json") as folder:
-        (folder / "manifest.json").write_text("ne")
-        raise error
+    with pytest.raises(type(error)):
+        write_folder(tmp_path / "bundle", "ne", error=error)
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
     assert (tmp_path / "bundle" / "manifest.json").read_text() == "old"
 
@@ -88,13 +97,8 @@ def test_a_folder_of_someone_else_is_refused_before_the_work(tmp_path: Path) -> 
 
 
 def test_a_folder_filled_by_someone_else_during_the_work_is_kept(tmp_path: Path) -> None:
-    with (
-        pytest.raises(ValueError, match="is not empty"),
-        atomic_folder(tmp_path / "bundle", marker="manifest.json") as folder,
-    ):
-        (folder / "manifest.json").write_text("new")
-        (tmp_path / "bundle").mkdir()
-        (tmp_path / "bundle" / "thesis.txt").write_text("dear")
+    with pytest.raises(ValueError, match="is not empty"):
+        write_folder_late(tmp_path / "bundle")
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
     assert [path.name for path in (tmp_path / "bundle").iterdir()] == ["thesis.txt"]
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from acl_train.tiny.fields import Image, Rng, grid, turned
+from acl_train.tiny.fields import Image, Rng, blur, grid, turned
 
 
 def photograph(image: Image, rng: Rng) -> NDArray[np.uint8]:
@@ -22,7 +21,7 @@ def photograph(image: Image, rng: Rng) -> NDArray[np.uint8]:
     if rng.random() < 0.15:
         image = np.repeat(image.mean(2, keepdims=True), 3, axis=2)
     if blurred < 0.3:
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.004 * size + 0.3))
+        image = blur(image, rng.uniform(0.3 / size, 0.004 + 0.3 / size))
     if noisy < 0.6:
         image = image + rng.normal(0, rng.uniform(0.002, 0.02), image.shape)
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)

@@ -71,4 +71,5 @@ def compressed(rng: np.random.Generator, images: NDArray[np.uint8]) -> NDArray[n
         return images
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 96))]
     files = [cv2.imencode(".jpg", image, quality)[1] for image in images]
-    return np.stack([cv2.imdecode(file, cv2.IMREAD_COLOR) for file in files]).astype(np.uint8)
+    decoded = [np.asarray(cv2.imdecode(file, cv2.IMREAD_COLOR), np.uint8) for file in files]
+    return np.stack(decoded)

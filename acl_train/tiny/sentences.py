@@ -76,7 +76,7 @@ def learn_sentences(
         captions = draw_captions(rng, 64)
         loss = (1 - (encode(model, [c.text for c in captions]) * targets(captions, directions)).sum(1)).mean()
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         schedule.step()

@@ -58,10 +58,13 @@ def initialise_block(block: ResidualAttentionBlock, depth: int) -> None:
     residual = width**-0.5 * (2 * depth) ** -0.5
     block.attn.in_proj_weight.normal_(0, width**-0.5)
     block.attn.out_proj.weight.normal_(0, residual)
-    block.mlp.c_fc.weight.normal_(0, (2 * width) ** -0.5)  # type: ignore[union-attr]
-    block.mlp.c_proj.weight.normal_(0, residual)  # type: ignore[union-attr]
-    for linear in (block.attn.out_proj, block.mlp.c_fc, block.mlp.c_proj):
-        linear.bias.zero_()  # type: ignore[union-attr, operator]
+    for name, spread in (
+        ("attn.out_proj", residual),
+        ("mlp.c_fc", (2 * width) ** -0.5),
+        ("mlp.c_proj", residual),
+    ):
+        nn.init.normal_(block.get_parameter(f"{name}.weight"), std=spread)
+        nn.init.zeros_(block.get_parameter(f"{name}.bias"))
 
 
 def cosine_patches(width: int, patch: int) -> Tensor:

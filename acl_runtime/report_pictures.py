@@ -1,0 +1,97 @@
+"""The pictures that show what was found on a frame: itself, its ground truth, its map, and an overlay."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from acl_runtime.overlay import colorize, overlay
+from acl_runtime.preprocess import to_bgr
+
+JPEG_QUALITY = 88
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)  # a white line with a black edge shows on any product
+
+Picture = npt.NDArray[np.uint8]  # (h, w, 3) BGR
+
+
+@dataclass(frozen=True)
+class Card:
+    """One inspected frame."""
+
+    title: str
+    frame: np.ndarray  # (H, W, 3) uint8 BGR, or any other frame that the detector takes
+    mask: (
+        np.ndarray | None
+    )  # (h, w) bool, ground truth over the whole frame at any resolution; None if unknown
+    anomaly_map: np.ndarray  # (S, S) float32 in [0, 1]
+    score: float  # probability of a defect, 0 to 1
+    threshold: float  # smallest score that is a defect
+    label: int | None  # 1 defective, 0 good, None if unknown
+    map_threshold: float = 0.5  # map value from which the overlay has its full strength
+
+    @property
+    def is_anomalous(self) -> bool:
+        """The detector's verdict, as in `Verdict`."""
+        return self.score >= self.threshold
+
+    @property
+    def is_right(self) -> bool | None:
+        """Whether the verdict agrees with the label; None without a label."""
+        return None if self.label is None else self.is_anomalous == bool(self.label)
+
+
+@dataclass(frozen=True)
+class Panels:
+    """A card's pictures, all of one size."""
+
+    frame: Picture
+    truth: Picture  # the frame with the outline of its ground truth
+    anomaly_map: Picture
+    overlay: Picture
+
+
+def draw_panels(card: Card, *, side: int) -> Panels:
+    """Draw a card's pictures, the longer edge of each `side` pixels long."""
+    frame = _fit(to_bgr(card.frame), side)
+    height, width = frame.shape[:2]
+    pixels = cv2.resize(card.anomaly_map, (width, height), interpolation=cv2.INTER_LINEAR)
+    marked = overlay(frame, card.anomaly_map, map_threshold=card.map_threshold)
+    return Panels(frame, _outline(frame, card.mask), colorize(pixels), marked)
+
+
+def jpeg_uri(picture: Picture) -> str:
+    """A picture as text that a page can hold."""
+    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
+
+
+def color_bar(width: int, height: int) -> Picture:
+    """The maps' colours from 0 on the left to 1 on the right."""
+    return colorize(np.tile(np.linspace(0, 1, width, dtype=np.float32), (height, 1)))
+
+
+def _fit(picture: Picture, side: int) -> Picture:
+    height, width = picture.shape[:2]
+    scale = side / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(picture, size, interpolation=how), np.uint8)
+
+
+def _outline(frame: Picture, mask: np.ndarray | None) -> Picture:
+    picture = np.array(frame)
+    if mask is None:
+        return picture
+    height, width = frame.shape[:2]
+    # Averaging keeps a scratch thinner than a pixel of the picture; enlarging, it repeats pixels.
+    cover = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+    inside = (cover > 0).astype(np.uint8)
+    contours, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    line = max(1, max(height, width) // 200)
+    cv2.drawContours(picture, contours, -1, BLACK, line + 2, cv2.LINE_AA)
+    cv2.drawContours(picture, contours, -1, WHITE, line, cv2.LINE_AA)
+    return picture
