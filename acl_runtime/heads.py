@@ -56,7 +56,8 @@ def _output(outputs: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]
         raise RuntimeError(f"graph must return {name}, got {', '.join(outputs)}; export the bundle again")
     array = outputs[name]
     if array.shape[1:] != shape:
-        raise RuntimeError(f"{name} must be (batch, *{shape}), got {array.shape}; export the bundle again")
+        wanted = ", ".join(["batch", *map(str, shape)])
+        raise RuntimeError(f"{name} must be ({wanted}), got {array.shape}; export the bundle again")
     if not np.isfinite(array).all():
         raise RuntimeError(f"{name} must be finite, got nan or infinity; export with higher precision")
     return array.astype(np.float32, copy=False)

@@ -45,7 +45,7 @@ def write_report(
         text = f"<p>{escape(_summary(cards))}</p>"
         parts.append(section("Inspected frames", text, _scale(), *(_card(card) for card in cards)))
     if rows:
-        text = '<p class="pale">Percent; a dash where there is no ground truth to compare with.</p>'
+        text = '<p class="pale">Percent; a dash where a figure is undefined, such as those of pixels without masks.</p>'
         parts.append(section("Accuracy", text, metrics_table(rows)))
     if timing:
         parts.append(section("Where the time goes", timing_chart(timing)))
@@ -76,7 +76,7 @@ def _summary(cards: Sequence[Card]) -> str:
 def _scale() -> str:
     bar = f'<img src="{jpeg_uri(color_bar(512, 16))}" alt="colours of the probabilities from 0 to 1">'
     ticks = "<span>0</span><span>probability of a defect</span><span>1</span>"
-    note = '<p class="pale">The same colour is the same probability in every picture.</p>'
+    note = '<p class="pale">The same colour is the same probability in every map.</p>'
     return f'{note}<figure class="scale">{bar}<figcaption>{ticks}</figcaption></figure>'
 
 
@@ -109,10 +109,10 @@ def _truth_caption(card: Card) -> str:
 
 def _verdict(card: Card) -> str:
     badge = '<span class="badge ng">NG</span>' if card.is_anomalous else '<span class="badge ok">OK</span>'
-    numbers = f"score {card.score:.3f}<br>threshold {card.threshold:.3f}"
+    numbers = f"<span>score {card.score:.3f}</span><span>threshold {card.threshold:.3f}</span>"
     return (
         f'<div class="verdict">{badge}{_judgement(card)}{_meter(card)}'
-        f'<span class="pale number">{numbers}</span></div>'
+        f'<div class="pale number">{numbers}</div></div>'
     )
 
 

@@ -24,14 +24,14 @@ h3 { font-size: 1rem; margin: 0; font-weight: 600; overflow-wrap: anywhere; }
 p { margin: 0 0 12px; max-width: 46rem; }
 .lead { font-size: 1.1rem; color: var(--pale); }
 .pale { color: var(--pale); }
-.number, td, dd { font-variant-numeric: tabular-nums; }
-dl.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(180px, 1fr)); gap: 1px;
-  margin: 28px 0 0; background: var(--line); border: 1px solid var(--line); border-radius: 12px; overflow: hidden; }
-dl.facts div { background: var(--paper); padding: 12px 16px; }
+.number span { display: block; } .number, td, dd { font-variant-numeric: tabular-nums; }
+dl.facts { display: flex; flex-wrap: wrap; gap: 1px; margin: 28px 0 0; background: var(--line);
+  border: 1px solid var(--line); border-radius: 12px; overflow: hidden; }
+dl.facts div { flex: 1 1 150px; background: var(--paper); padding: 12px 16px; }
 dl.facts dt { font-size: .78rem; color: var(--pale); }
 dl.facts dd { margin: 0; font-weight: 550; overflow-wrap: anywhere; }
 .scale { max-width: 420px; margin: 18px 0 20px; }
-.scale img { width: 100%; height: 12px; border-radius: 6px; }
+.scale img { height: 12px; border-radius: 6px; object-fit: fill; }
 .scale figcaption { display: flex; justify-content: space-between; }
 .card { background: var(--paper); border: 1px solid var(--line); border-radius: 14px; padding: 16px;
   margin-bottom: 16px; break-inside: avoid; }
@@ -49,7 +49,7 @@ figcaption { font-size: .8rem; color: var(--pale); margin-top: 6px; line-height:
 .right, .wrong, .unknown { font-weight: 600; }
 .right { color: var(--ok); } .wrong { color: var(--ng); } .unknown { color: var(--pale); font-weight: 400; }
 .meter { display: block; width: 100%; height: 16px; }
-.meter .track, .bar .track { fill: var(--track); } .meter .level { fill: var(--accent); }
+.meter .track { fill: var(--track); } .meter .level { fill: var(--accent); }
 .meter line { stroke: var(--ink); stroke-width: 2; }
 .wide { overflow-x: auto; background: var(--paper); border: 1px solid var(--line); border-radius: 14px;
   margin-top: 16px; padding: 4px 0; }
@@ -60,8 +60,8 @@ th:first-child, td:first-child, .name { text-align: left; }
 tbody tr { border-top: 1px solid var(--line); }
 tr.mean td, tfoot td { font-weight: 650; } tfoot tr { border-top: 1px solid var(--line); }
 .bar { margin: 18px 0; } .bar svg { display: block; width: 100%; height: 26px; }
-.bar p { display: flex; justify-content: space-between; gap: 16px; margin: 0 0 6px; max-width: none; }
-.bar rect { stroke: var(--page); stroke-width: 1; }
+.bar p { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 16px; margin: 0 0 6px;
+  max-width: none; }
 .swatch { display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 9px; }
 .stage0 { fill: #3f6ea3; background: #3f6ea3; } .stage1 { fill: #5aa6a0; background: #5aa6a0; }
 .stage2 { fill: #d0a24c; background: #d0a24c; } .stage3 { fill: #a0698f; background: #a0698f; }
@@ -69,12 +69,16 @@ tr.mean td, tfoot td { font-weight: 650; } tfoot tr { border-top: 1px solid var(
 .notes { padding-left: 1.2em; max-width: 46rem; } .notes li { margin-bottom: 6px; }
 footer { margin-top: 56px; padding-top: 16px; border-top: 1px solid var(--line); font-size: .82rem;
   color: var(--pale); }
-@media (max-width: 760px) { main { padding: 28px 16px 48px; } h1 { font-size: 1.6rem; }
+@media screen and (max-width: 760px) { main { padding: 28px 16px 48px; } h1 { font-size: 1.6rem; }
   .views { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 12px; }
-  .verdict { grid-column: 1 / -1; grid-row: 1; } dl.facts { grid-template-columns: 1fr 1fr; }
-  th, td { padding: 8px 12px; } }
-@media print { :root { color-scheme: light; } main { max-width: none; padding: 0; } h2 { break-after: avoid; }
-  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } body { font-size: 12px; } }
+  .verdict { grid-column: 1 / -1; grid-row: 1; flex-flow: row wrap; align-items: center; gap: 8px 14px; }
+  .number { display: flex; gap: 14px; } th, td { padding: 8px 12px; }
+  th:first-child, td:first-child { position: sticky; left: 0; background: var(--paper); } }
+@media print { body { background: #fff; font-size: 11px; } main { max-width: none; padding: 0; }
+  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } h2 { margin-top: 24px; }
+  h2, .bar { break-inside: avoid; break-after: avoid; }
+  .views { grid-template-columns: repeat(4, minmax(0, 1fr)) 100px; }
+  .card { margin-bottom: 10px; padding: 10px; } th, td { padding: 4px 6px; white-space: normal; } }
 """
 
 

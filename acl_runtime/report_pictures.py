@@ -33,6 +33,15 @@ class Card:
     label: int | None  # 1 defective, 0 good, None if unknown
     map_threshold: float = 0.5  # map value from which the overlay has its full strength
 
+    def __post_init__(self) -> None:
+        """Refuse what could not be drawn to scale."""
+        for name in ("score", "threshold"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in 0..1, got {getattr(self, name)} for {self.title}")
+        for name, array in (("anomaly_map", self.anomaly_map), ("mask", self.mask)):
+            if array is not None and (array.ndim != 2 or array.size == 0):
+                raise ValueError(f"{name} must be (height, width), got {array.shape} for {self.title}")
+
     @property
     def is_anomalous(self) -> bool:
         """The detector's verdict, as in `Verdict`."""

@@ -40,12 +40,14 @@ def timing_chart(timing: Mapping[str, Mapping[str, float]]) -> str:
     """
     _check_timing(timing)
     stages = list(dict.fromkeys(stage for parts in timing.values() for stage in parts))
-    totals = [sum(parts.values()) for parts in timing.values()]
-    longest = max(totals)
-    bars = "\n".join(
-        _bar(name, parts, stages, longest=longest, reference=totals[0]) for name, parts in timing.items()
-    )
-    return f"{bars}\n{_timing_table(timing, stages)}"
+    totals = {name: sum(parts.values()) for name, parts in timing.items()}
+    reference = next(iter(totals))
+    bars = []
+    for name, parts in timing.items():
+        ratio = f"{_ratio(totals[reference] / totals[name])}&times; as fast"
+        speed = f"{_ms(totals[name])} per frame, {'the reference' if name == reference else ratio}"
+        bars.append(_bar(name, speed, _segments(parts, stages, longest=max(totals.values()))))
+    return "\n".join((*bars, _timing_table(timing, stages)))
 
 
 def _metrics_row(row: Mapping[str, object], names: Sequence[str]) -> str:
@@ -69,22 +71,21 @@ def _check_timing(timing: Mapping[str, Mapping[str, float]]) -> None:
             raise ValueError(f"timing must be positive milliseconds, got {dict(parts)} for {name}")
 
 
-def _bar(
-    name: str, parts: Mapping[str, float], stages: Sequence[str], *, longest: float, reference: float
-) -> str:
-    total = sum(parts.values())
+def _bar(name: str, speed: str, segments: str) -> str:
+    label = f"<p><strong>{escape(name)}</strong><span>{speed}</span></p>"
+    return f'<div class="bar">{label}<svg role="img" aria-label="{escape(name)}">{segments}</svg></div>'
+
+
+def _segments(parts: Mapping[str, float], stages: Sequence[str], *, longest: float) -> str:
+    """Rectangles one after another, in percent of the width that the longest bar has."""
     left, segments = 0.0, ""
     for index, stage in enumerate(stages):
         width = 100 * parts.get(stage, 0) / longest
         title = f"<title>{escape(stage)}: {_ms(parts.get(stage, 0))}</title>"
-        segments += f'<rect class="stage{index % COLORS}" x="{left:.3f}%" width="{width:.3f}%" height="26">'
-        segments += f"{title}</rect>"
+        place = f'x="{left:.3f}%" width="{width:.3f}%" height="26"'
+        segments += f'<rect class="stage{index % COLORS}" {place}>{title}</rect>'
         left += width
-    ratio = "the reference" if total == reference else f"{_ratio(reference / total)}&times; as fast"
-    label = f"<strong>{escape(name)}</strong><span>{_ms(total)} per frame, {ratio}</span>"
-    return (
-        f'<div class="bar"><p>{label}</p><svg role="img" aria-label="{escape(name)}">{segments}</svg></div>'
-    )
+    return segments
 
 
 def _timing_table(timing: Mapping[str, Mapping[str, float]], stages: Sequence[str]) -> str:

@@ -63,8 +63,8 @@ def test_sigmoid_of_the_difference_is_two_class_softmax() -> None:
 
 
 def test_sigmoid_keeps_small_probabilities_apart() -> None:
-    np.testing.assert_allclose(sigmoid(np.float32([-60, -50])), np.exp([-60, -50]), rtol=1e-5)
-    np.testing.assert_array_equal(sigmoid(np.float32([-1e4, 1e4])), [0, 1])
+    np.testing.assert_allclose(sigmoid(np.array([-60, -50], np.float32)), np.exp([-60, -50]), rtol=1e-5)
+    np.testing.assert_array_equal(sigmoid(np.array([-1e4, 1e4], np.float32)), [0, 1])
 
 
 def test_map_says_what_shape_it_wanted() -> None:

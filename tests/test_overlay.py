@@ -19,7 +19,7 @@ def test_the_colour_scale_is_absolute() -> None:
 
 
 def test_hotter_is_redder_and_cold_is_dark() -> None:
-    cold, hot = colorize(np.float32([[0, 0.9]]))[0].astype(int)
+    cold, hot = colorize(np.array([[0, 0.9]], np.float32))[0].astype(int)
     assert cold.sum() < 150
     assert hot[2] > hot[0] + 100
 

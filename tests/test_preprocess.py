@@ -13,8 +13,8 @@ from acl_runtime.frames import load_frame
 from acl_runtime.preprocess import preprocess, to_bgr
 
 FIXTURES = Path(__file__).parent / "golden" / "fixtures"
-MEAN = np.float32([0.48145466, 0.4578275, 0.40821073])
-STD = np.float32([0.26862954, 0.26130258, 0.27577711])
+MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
+STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 
 
 def random_frame(*shape: int, dtype: str = "uint8") -> np.ndarray:

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from acl_train.config import MEAN, STD
-from acl_train.tiny.pairs import TRAINING_DEFECTS, TRAINING_FAMILIES, Pair, draw_pair
+from acl_train.tiny.captions import TRAINING_DEFECTS, TRAINING_FAMILIES
+from acl_train.tiny.pairs import Pair, draw_pair
 from acl_train.tiny.tower import PATCH
 
 

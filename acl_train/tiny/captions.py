@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from acl_train.tiny.corpus import DEFECTS, FAMILIES, HELD_OUT_DEFECTS, HELD_OUT_FAMILIES
+
+TRAINING_FAMILIES = tuple(name for name in FAMILIES if name not in HELD_OUT_FAMILIES)
+TRAINING_DEFECTS = tuple(name for name in DEFECTS if name not in HELD_OUT_DEFECTS)
 GENERIC_NAMES = ("object", "item", "part", "product", "surface", "texture")
 CONTEXT = "X X X X X X X X X X X X {}."  # the place where AnomalyCLIP's prompt learning puts its vectors
 TEMPLATES = (
@@ -48,3 +52,9 @@ def write_caption(rng: np.random.Generator, family: str, defect: str | None) -> 
         phrase = str(rng.choice(NORMAL_STATES if defect is None else DAMAGED_STATES)).format(name)
     text = str(rng.choice(TEMPLATES)).format(phrase)
     return Caption(text, defect is not None, None if generic else family, defect if named else None)
+
+
+def every_word() -> list[str]:
+    """Sentences in which each word of each caption occurs."""
+    names = [*GENERIC_NAMES, *TRAINING_FAMILIES, *NORMAL_STATES, *DAMAGED_STATES, *TRAINING_DEFECTS]
+    return [*names, *TEMPLATES, *NAMED_DEFECTS]

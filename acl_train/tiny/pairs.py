@@ -8,10 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from acl_train.tiny.corpus import DEFECTS, FAMILIES, HELD_OUT_DEFECTS, HELD_OUT_FAMILIES, draw_twin
+from acl_train.tiny.captions import TRAINING_DEFECTS, TRAINING_FAMILIES
+from acl_train.tiny.corpus import draw_twin
 
-TRAINING_FAMILIES = tuple(name for name in FAMILIES if name not in HELD_OUT_FAMILIES)
-TRAINING_DEFECTS = tuple(name for name in DEFECTS if name not in HELD_OUT_DEFECTS)
 DEFECTS_PER_PICTURE = (0.5, 0.3, 0.2)  # one, two, three
 
 

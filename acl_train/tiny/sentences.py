@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from acl_train.clip import CLIP
-from acl_train.tiny.captions import Caption, write_caption
-from acl_train.tiny.pairs import TRAINING_DEFECTS, TRAINING_FAMILIES
+from acl_train.tiny.captions import TRAINING_DEFECTS, TRAINING_FAMILIES, Caption, write_caption
 
 COMMON, STATE, FAMILY, DEFECT = 1.0, 0.5, 0.8, 0.6  # how far each part of a caption moves its embedding
 GOOD, DAMAGED = 0, 1

@@ -69,7 +69,8 @@ def brushed(rng: Rng, size: int) -> Image:
     u, _ = turned(size, angle + np.pi / 2)
     sheen = 1 + rng.uniform(0.05, 0.25) * np.cos(rng.uniform(2, 5) * u + light(rng))
     metal = near(rng, np.full(3, rng.uniform(0.3, 0.8), np.float32), 0.05)
-    return metal * (sheen * (1 + rng.uniform(0.03, 0.1) * streaks(rng, size, 80, 3, angle)))[..., None]
+    lines = rng.uniform(0.03, 0.1) * streaks(rng, size, 80, 3, angle)
+    return np.asarray(metal * (sheen * (1 + lines))[..., None], np.float32)
 
 
 def granite(rng: Rng, size: int) -> Image:

@@ -68,7 +68,7 @@ def initialise_block(block: ResidualAttentionBlock, depth: int) -> None:
 
 
 def cosine_patches(width: int, patch: int) -> Tensor:
-    """(W, 3, P, P) filters: the lowest frequencies of brightness, and half as many of each colour contrast."""
+    """(W, 3, P, P) filters: the lowest frequencies of brightness, half as many of each colour contrast."""
     steps = torch.arange(patch) + 0.5
     basis = torch.stack([torch.cos(math.pi * k * steps / patch) for k in range(patch)])
     basis = basis / basis.norm(dim=1, keepdim=True)
@@ -84,7 +84,7 @@ def cosine_patches(width: int, patch: int) -> Tensor:
 
 
 def wave_positions(grid: int, width: int) -> Tensor:
-    """(1 + G·G, W) sines and cosines of both coordinates, mixed by a random rotation; the class token at zero."""
+    """(1 + G·G, W) waves of both coordinates, mixed by a random rotation; zero for the class token."""
     octaves = 1.5 * 100 ** -(torch.arange(width // 4) / (width // 4))
     phase = torch.arange(grid)[:, None] * octaves  # (G, W/4)
     axis = torch.cat([phase.sin(), phase.cos()], dim=1)  # (G, W/2)

@@ -1,0 +1,62 @@
+"""What the tests share: the golden kit's weights on disk and its vectors in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from golden import recipe
+
+from acl_train.config import VisionConfig
+from acl_train.convert import convert_checkpoint
+from acl_train.prompts import Prompts
+from acl_train.weights import Weights, load_weights
+
+Golden = Callable[[str], dict[str, np.ndarray]]
+FIXTURES = Path(__file__).parent / "golden" / "fixtures"
+MINI = FIXTURES / "mini"
+LAYERS = (3, 6, 9, 12)
+VV_FROM = 3
+
+
+@pytest.fixture(scope="session")
+def golden() -> Golden:
+    """The arrays of a fixture by name."""
+    return recipe.load  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="session")
+def clip_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The kit's small CLIP as an fp16 state dict."""
+    path = tmp_path_factory.mktemp("weights") / "clip_tiny.pt"
+    recipe.write_clip("tiny", str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def checkpoint_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The kit's prompts as the published code saves them."""
+    path = tmp_path_factory.mktemp("checkpoint") / "prompt_tiny.pth"
+    recipe.write_prompt("tiny", str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def weights(clip_path: Path) -> Weights:
+    """The kit's small CLIP in memory."""
+    return load_weights(weights=str(clip_path))
+
+
+@pytest.fixture(scope="session")
+def prompts(checkpoint_path: Path, weights: Weights) -> Prompts:
+    """The kit's prompts, for 70 px and four layers."""
+    return convert_checkpoint(checkpoint_path, weights, VisionConfig(70, LAYERS, VV_FROM))
+
+
+def assert_golden(reference: dict[str, np.ndarray], **mine: np.ndarray) -> None:
+    """Compare arrays with the fixture's of the same name, each at its tolerance."""
+    fits, report = recipe.compare(reference, mine)
+    assert len(report) == len(mine), f"not in the fixture: {mine.keys() - report.keys()}"
+    assert fits, {name: entry for name, entry in report.items() if not entry["ok"]}

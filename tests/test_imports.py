@@ -1,0 +1,90 @@
+"""Imports point to the leaner package, and nothing heavy is loaded before it is needed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ["acl_runtime", "acl_train", "acl_export"]  # each may import itself and those before it
+HEAVY = {"numpy", "cv2", "PIL", "torch", "onnxruntime", "onnx", "open_clip", "scipy", "safetensors"}
+CONFIGS = {"acl_train.config", "acl_export.config"}  # plain Python: the command line's defaults
+RUNTIME = {"numpy", "cv2", "PIL", "typer", "rich", "acl_runtime"}
+BACKENDS = {"onnxruntime": "onnx_session.py", "tensorrt": "trt_session.py"}  # each in one module only
+FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+CLI = ROOT / "acl_runtime" / "cli.py"
+
+
+def loaded_after(code: str) -> set[str]:
+    """Top-level modules in a fresh interpreter after running `code`."""
+    report = "; import sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    run = subprocess.run([sys.executable, "-c", code + report], capture_output=True, text=True, check=True)
+    return set(run.stdout.splitlines()[-1].split())
+
+
+def is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Module of every import, and whether it waits: inside a function, or for the type checker."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) or is_for_types(node)]
+    waiting = {id(node) for block in blocks for node in ast.walk(block)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, id(node) in waiting) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or "", id(node) in waiting
+
+
+def test_the_package_itself_is_light() -> None:
+    assert not loaded_after("import acl_runtime") & HEAVY
+
+
+def test_help_is_instant() -> None:
+    show = "from typer.testing import CliRunner; from acl_runtime.cli import app; CliRunner()"
+    assert not loaded_after("import acl_runtime.cli") & HEAVY
+    assert not loaded_after(f"{show}.invoke(app, ['--help']); {show}.invoke(app, ['run', '--help'])") & HEAVY
+
+
+def test_the_detector_needs_no_workshop() -> None:
+    loaded = loaded_after("import acl_runtime.detector, acl_runtime.run, acl_runtime.onnx_session")
+    assert not loaded & {"torch", "onnx", "open_clip", "scipy", "safetensors", "acl_train", "acl_export"}
+
+
+def top(module: str) -> str:
+    return module.partition(".")[0]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_to_the_leaner_package(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    richer = set(PACKAGES[PACKAGES.index(package) + 1 :])
+    wrong = [(module, waits) for module, waits in imports(path) if top(module) in richer]
+    if path == CLI:
+        wrong = [(module, waits) for module, waits in wrong if not (waits or module in CONFIGS)]
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.is_relative_to(ROOT / "acl_runtime")], ids=lambda path: path.name
+)
+def test_the_runtime_needs_only_what_the_box_has(path: Path) -> None:
+    allowed = (
+        RUNTIME | set(sys.stdlib_module_names) | {name for name in BACKENDS if path.name == BACKENDS[name]}
+    )
+    if path == CLI:
+        allowed |= set(PACKAGES)
+    assert {top(module) for module, _ in imports(path)} <= allowed
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_backend_is_imported_in_the_one_module_named_after_it(path: Path) -> None:
+    names = {top(module) for module, _ in imports(path)}
+    assert not {name for name in names if name in BACKENDS and path.name != BACKENDS[name]}
