@@ -20,7 +20,7 @@ from acl_runtime.detector import Detector, Verdict
 from acl_runtime.evaluation import metric_rows
 from acl_runtime.frames import load_frame
 from acl_runtime.samples import Sample
-from acl_train.config import TINY_IMAGE_SIZE, LearnConfig, make_vision_config
+from acl_train.config import LearnConfig, make_vision_config
 from acl_train.prompts import Prompts, text_embeddings
 from acl_train.tiny.corpus import (
     DEFECTS,
@@ -106,15 +106,11 @@ def _draw(root: Path, families: Sequence[str], defects: Sequence[str], count: in
     )
 
 
-def _learn(
-    output: Path, config: DemoConfig, progress: Progress, say: Callable[[str], None]
-) -> Prompts:
+def _learn(output: Path, config: DemoConfig, progress: Progress, say: Callable[[str], None]) -> Prompts:
     _draw(output / "learning", LEARNING_FAMILIES, LEARNING_DEFECTS, config.per_family, config.seed)
     weights = load_weights("tiny")
     learn = LearnConfig(epochs=config.epochs, seed=config.seed)
-    vision = make_vision_config(
-        weights.architecture.vision_layers, recipe=learn.recipe, image_size=TINY_IMAGE_SIZE
-    )
+    vision = make_vision_config(weights.backbone, weights.architecture.vision_layers, recipe=learn.recipe)
     started = time.perf_counter()
     files = TrainFiles(output / "prompts.safetensors", output / "cache")
     prompts = train([output / "learning"], files, weights, vision, learn, progress=progress, say=say)
@@ -133,9 +129,7 @@ def _judge(detector: Detector, samples: Sequence[Sample], progress: Progress) ->
     return verdicts
 
 
-def _time(
-    detector: Detector, prompts: Prompts, frames: Sequence[np.ndarray], progress: Progress
-) -> Speed:
+def _time(detector: Detector, prompts: Prompts, frames: Sequence[np.ndarray], progress: Progress) -> Speed:
     clip = build_clip(load_weights("tiny"), prompts.config.vision)
     with torch.no_grad():
         text = text_embeddings(clip, prompts.ctx, prompts.deep_ctx)

@@ -133,9 +133,7 @@ def check_parity(parity: Parity) -> None:
 def _read(outputs: dict[str, np.ndarray], manifest: Manifest, text: np.ndarray) -> Answers:
     if manifest.head == "map":
         return read_map_head(outputs, manifest)
-    return read_embeddings_head(
-        outputs, manifest, defect_direction(text, temperature=manifest.temperature)
-    )
+    return read_embeddings_head(outputs, manifest, defect_direction(text, temperature=manifest.temperature))
 
 
 def _worst(a: np.ndarray, b: np.ndarray) -> float:

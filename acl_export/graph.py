@@ -41,6 +41,9 @@ class EmbeddingsGraph(nn.Module):
 class MapGraph(EmbeddingsGraph):
     """Images to log-odds and maps; the prompts are one vector inside the graph."""
 
+    operator: Tensor  # (S, G)
+    direction: Tensor  # (D,)
+
     def __init__(self, clip: CLIP, text_embeddings: np.ndarray, *, blur_sigma: float) -> None:
         super().__init__(clip)
         operator = map_operator(clip.visual.grid, clip.visual.config.image_size, blur_sigma)

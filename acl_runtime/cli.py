@@ -174,13 +174,13 @@ def train(
     ] = LEARN.recipe,
     layers: options.Layers = None,
     vv_from: options.VVFrom = None,
-    attention: Annotated[
-        Attention, typer.Option(help="What the second path attends with.")
-    ] = Attention.vv,
+    attention: Annotated[Attention, typer.Option(help="What the second path attends with.")] = Attention.vv,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the data.")] = LEARN.epochs,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = LEARN.batch_size,
     lr: Annotated[float, typer.Option(min=0, help="Adam's learning rate.")] = LEARN.learning_rate,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first vectors and of the images' order.")] = LEARN.seed,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the first vectors and of the images' order.")
+    ] = LEARN.seed,
     device: Annotated[options.Device, typer.Option(help="Where torch computes.")] = options.Device.auto,
     cache: Annotated[
         Path | None, typer.Option(help="Folder of the feature cache. [default: ~/.cache/anomalyclip-deploy]")

@@ -11,8 +11,8 @@ import json
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-FORMAT = "anomalyclip-bundle"
-FORMAT_VERSION = 1
+FORMAT: Literal["anomalyclip-bundle"] = "anomalyclip-bundle"
+FORMAT_VERSION: Literal[1] = 1
 
 
 @dataclass(frozen=True)

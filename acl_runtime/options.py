@@ -47,7 +47,9 @@ ImageSize = Annotated[
 ]
 Layers = Annotated[
     str | None,
-    typer.Option(metavar="6,12,18,24", help="Blocks whose patches are used; the recipe's.", show_default=False),
+    typer.Option(
+        metavar="6,12,18,24", help="Blocks whose patches are used; the recipe's.", show_default=False
+    ),
 ]
 VVFrom = Annotated[
     int | None,

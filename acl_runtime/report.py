@@ -45,7 +45,9 @@ def write_report(
         text = f"<p>{escape(_summary(cards))}</p>"
         parts.append(section("Inspected frames", text, _scale(), *(_card(card) for card in cards)))
     if rows:
-        text = '<p class="pale">Percent; a dash where a figure is undefined, such as those of pixels without masks.</p>'
+        text = (
+            '<p class="pale">Percent; a dash where a figure is undefined, as pixel figures without masks.</p>'
+        )
         parts.append(section("Accuracy", text, metrics_table(rows)))
     if timing:
         parts.append(section("Where the time goes", timing_chart(timing)))

@@ -43,8 +43,8 @@ def inspect_sources(
         save_maps: Folder for the anomaly maps, `<name>.npy`, (S, S) float32 in [0, 1].
         save_overlays: Folder for the frames under their maps, `<name>.png`.
 
-    Yields:
-        Each frame, once its files are saved.
+    Returns:
+        The results one by one, each once its files are saved; wrong arguments are refused before the first.
     """
     largest = detector.bundle.manifest.max_batch
     if not 1 <= batch <= largest:
@@ -52,12 +52,7 @@ def inspect_sources(
     for folder, suffix in ((save_maps, ".npy"), (save_overlays, ".png")):
         if folder is not None:
             _check_inputs_are_safe(sources, folder, suffix)
-    frames = iter_frames(sources)
-    while group := list(islice(frames, batch)):
-        for result in _inspect_group(detector, group):
-            if isinstance(result, Inspected):
-                _save(detector, result, save_maps, save_overlays)
-            yield result
+    return _inspect(detector, sources, batch, save_maps, save_overlays)
 
 
 def json_line(result: Inspected | BadFrame) -> str:
@@ -133,6 +128,17 @@ def json_writer(path: Path | None) -> Iterator[Callable[[Inspected | BadFrame], 
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", buffering=1) as file:  # every line goes to the system at once
         yield lambda result: print(json_line(result), file=file)
+
+
+def _inspect(
+    detector: Detector, sources: Sequence[Source], batch: int, maps: Path | None, overlays: Path | None
+) -> Iterator[Inspected | BadFrame]:
+    frames = iter_frames(sources)
+    while group := list(islice(frames, batch)):
+        for result in _inspect_group(detector, group):
+            if isinstance(result, Inspected):
+                _save(detector, result, maps, overlays)
+            yield result
 
 
 def _inspect_group(detector: Detector, group: Iterable[Frame | BadFrame]) -> Iterator[Inspected | BadFrame]:

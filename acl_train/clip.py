@@ -102,13 +102,16 @@ class ResidualAttentionBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A stack of blocks; the towers walk it themselves."""
+    """A stack of blocks; the towers walk it themselves, block by block."""
 
     def __init__(self, width: int, layers: int, heads: int, *, quick_gelu: bool) -> None:
         super().__init__()
         self.resblocks = nn.ModuleList(
             ResidualAttentionBlock(width, heads, quick_gelu=quick_gelu) for _ in range(layers)
         )
+
+    def __iter__(self) -> Iterator[ResidualAttentionBlock]:
+        return iter(self.resblocks)  # type: ignore[arg-type]
 
 
 class VisionTower(nn.Module):
@@ -146,14 +149,12 @@ class VisionTower(nn.Module):
         Returns:
             `image_embeddings` (B, D) and `patch_embeddings` (B, L, G·G, D), unit norm.
         """
-        recorded = []
-        for number, (ordinary, second) in enumerate(self.paths(images), start=1):
-            if number in self.config.layers:
-                recorded.append(second[:, 1:])  # without the class token
+        ordinary, second = zip(*self.paths(images), strict=True)
+        recorded = [second[number - 1][:, 1:] for number in self.config.layers]  # without the class token
         tokens = self.ln_post(torch.stack(recorded, dim=1))  # (B, L, G·G, W)
         patch_embeddings = F.normalize(tokens @ self.proj, dim=-1)
         # no ln_post here: so the published code, issue 14 there
-        image_embeddings = F.normalize(ordinary[:, 0] @ self.proj, dim=-1)
+        image_embeddings = F.normalize(ordinary[-1][:, 0] @ self.proj, dim=-1)
         return image_embeddings, patch_embeddings
 
     def paths(self, images: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -162,7 +163,7 @@ class VisionTower(nn.Module):
         Until block `vv_from` the two are the same.
         """
         ordinary = second = self.embed(images)
-        for number, block in enumerate(self.transformer.resblocks, start=1):
+        for number, block in enumerate(self.transformer, start=1):
             if number < self.config.vv_from:
                 ordinary = second = block(ordinary)
             else:
@@ -214,7 +215,7 @@ class CLIP(nn.Module):
     def text_hidden(self, prompts: Tensor, deep_ctx: Tensor | None = None) -> Iterator[Tensor]:
         """The text tower's tokens after each block, (N, T, W); arguments as in `encode_text`."""
         x = prompts + self.positional_embedding[: prompts.shape[1]]
-        for index, block in enumerate(self.transformer.resblocks):
+        for index, block in enumerate(self.transformer):
             if deep_ctx is not None and 1 <= index <= len(deep_ctx):
                 deep = deep_ctx[index - 1]  # (N, M, W)
                 x = torch.cat([x[:, :1], deep, x[:, 1 + deep.shape[1] :]], dim=1)

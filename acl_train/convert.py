@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from acl_train.config import VisionConfig
 from acl_train.prompts import Prompts, PromptsConfig
 from acl_train.weights import Weights, read_state
 
+CONTEXTS = ("ctx_pos", "ctx_neg")  # normal, anomalous
 DEEP = "compound_prompts_text.{}"
 
 
@@ -32,14 +34,14 @@ def convert_checkpoint(path: Path, weights: Weights, vision: VisionConfig) -> Pr
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint; pass a .pth of the published code")
     learner = read_state(path).get("prompt_learner")
-    if not isinstance(learner, dict) or not {"ctx_pos", "ctx_neg", DEEP.format(0)} <= learner.keys():
+    if not isinstance(learner, dict) or not {*CONTEXTS, DEEP.format(0)} <= learner.keys():
         raise ValueError(
             f"{path}: not a checkpoint of the published code, which holds prompt_learner with ctx_pos, ctx_neg "
             "and compound_prompts_text.0 and on"
         )
-    depth = sum(name.startswith(DEEP.format("")) for name in learner)
-    ctx = torch.cat([learner["ctx_pos"], learner["ctx_neg"]]).squeeze(1).float()  # (2, N, W)
-    deep_ctx = torch.stack([learner[DEEP.format(index)] for index in range(depth)]).half().float()
+    deep = [DEEP.format(index) for index in range(sum(name.startswith(DEEP.format("")) for name in learner))]
+    ctx = _stack(path, learner, CONTEXTS)[:, 0, 0]  # (2, N, W)
+    deep_ctx = _stack(path, learner, deep).half().float()  # (K, M, W)
     _check_width(path, ctx, deep_ctx, weights)
     config = PromptsConfig(
         backbone=weights.backbone,
@@ -51,6 +53,14 @@ def convert_checkpoint(path: Path, weights: Weights, vision: VisionConfig) -> Pr
         learning={"checkpoint": path.name},
     )
     return Prompts(ctx, deep_ctx, config)
+
+
+def _stack(path: Path, learner: dict[str, Tensor], names: Sequence[str]) -> Tensor:
+    for name in names:
+        shapes = [tuple(learner[other].shape) for other in (names[0], name)]
+        if shapes[0] != shapes[1] or len(shapes[0]) != (4 if names is CONTEXTS else 2):
+            raise ValueError(f"{path}: {name} must be {shapes[0]} like {names[0]}, got {shapes[1]}")
+    return torch.stack([learner[name].float() for name in names])
 
 
 def _check_width(path: Path, ctx: Tensor, deep_ctx: Tensor, weights: Weights) -> None:

@@ -12,7 +12,9 @@ def choose_device(name: str) -> str:
         ValueError: If CUDA is asked for and torch has none.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device cuda is not available to this torch; pass --device cpu, or install CUDA's torch")
+        raise ValueError(
+            "device cuda is not available to this torch; pass --device cpu, or install CUDA's torch"
+        )
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return name

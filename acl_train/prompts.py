@@ -104,7 +104,7 @@ def load_prompts_tensors(path: Path) -> tuple[dict[str, Tensor], PromptsConfig]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such prompts file; make one with acl train or acl convert")
     try:
-        with safe_open(path, "pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
@@ -116,7 +116,9 @@ def load_prompts_tensors(path: Path) -> tuple[dict[str, Tensor], PromptsConfig]:
     try:
         return tensors, PromptsConfig.from_json(metadata[METADATA])
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: its metadata cannot be read ({error}); learn or convert it again") from error
+        raise ValueError(
+            f"{path}: its metadata cannot be read ({error}); learn or convert it again"
+        ) from error
 
 
 def text_embeddings(clip: CLIP, ctx: Tensor, deep_ctx: Tensor) -> Tensor:

@@ -112,7 +112,9 @@ def train(
     )
     labels = torch.tensor([sample.label for sample in samples])
     masks = pack_masks(samples, vision.image_size) if has_masks else None
-    _run_epochs(clip, learner, Examples(features.batch, labels, masks), config, files, prompts_config, progress)
+    _run_epochs(
+        clip, learner, Examples(features.batch, labels, masks), config, files, prompts_config, progress
+    )
     prompts = Prompts(learner.ctx.detach(), learner.deep_ctx.detach(), prompts_config)
     save_prompts(files.output, prompts)
     return prompts
@@ -184,15 +186,17 @@ def _start(
 
 
 def _check_same_run(path: Path, earlier: PromptsConfig, now: PromptsConfig) -> None:
-    then, wanted = (json.loads(config.to_json()) for config in (earlier, now))
-    for fields in (then, wanted):
-        fields |= fields.pop("learning") | fields.pop("vision")
-        fields.pop("epochs")  # more epochs are a reason to resume
+    then, wanted = _flat(earlier), _flat(now)
     for name, value in wanted.items():
-        if then.get(name) != value:
+        if name != "epochs" and then.get(name) != value:  # more epochs are a reason to resume
             raise ValueError(
                 f"{path}: was learned with {name} {then.get(name)}, not {value}; resume with the same settings"
             )
+
+
+def _flat(config: PromptsConfig) -> dict[str, Any]:
+    fields = json.loads(config.to_json())
+    return fields | fields.pop("learning") | fields.pop("vision")  # type: ignore[no-any-return]
 
 
 def _run_epochs(

@@ -8,6 +8,7 @@ import warnings
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -138,7 +139,9 @@ def _from_file(path: Path, backbone: str | None, *, quick_gelu: bool) -> Weights
         architecture = read_architecture(state, quick_gelu=quick_gelu)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    name = backbone or f"ViT {architecture.vision_width}x{architecture.vision_layers}/{architecture.patch_size}"
+    name = (
+        backbone or f"ViT {architecture.vision_width}x{architecture.vision_layers}/{architecture.patch_size}"
+    )
     return Weights(state, architecture, name, path.name, _digest(state))
 
 
@@ -159,9 +162,7 @@ def _from_open_clip(backbone: str, tag: str, *, quick_gelu: bool | None) -> Weig
     return weights_of_open_clip(model, backbone, tag, quick_gelu=quick_gelu)
 
 
-def weights_of_open_clip(
-    model: torch.nn.Module, backbone: str, tag: str, *, quick_gelu: bool | None = None
-) -> Weights:
+def weights_of_open_clip(model: Any, backbone: str, tag: str, *, quick_gelu: bool | None = None) -> Weights:
     """Take the weights of an open_clip model, whose configuration knows heads and activation.
 
     Raises:
@@ -169,8 +170,7 @@ def weights_of_open_clip(
     """
     state = _sanitize(model.state_dict())
     architecture = read_architecture(state, quick_gelu=True)
-    vision = model.visual.transformer.resblocks[0]  # type: ignore[union-attr,index]
-    text = model.transformer.resblocks[0]  # type: ignore[union-attr,index]
+    vision, text = model.visual.transformer.resblocks[0], model.transformer.resblocks[0]
     trained_quick = type(vision.mlp.gelu).__name__ == "QuickGELU"
     architecture = replace(
         architecture,
@@ -181,7 +181,7 @@ def weights_of_open_clip(
     return Weights(state, architecture, backbone, tag, _digest(state))
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path) -> dict[str, Any]:
     """The tensors of a `.safetensors`, a `.pt` state dict, or a TorchScript archive; never runs its code.
 
     Raises:
@@ -190,12 +190,12 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        if _is_torchscript(path):
-            with warnings.catch_warnings():  # OpenAI publishes TorchScript; torch would rather not read it
-                warnings.simplefilter("ignore", FutureWarning)
-                archive = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
-            return dict(archive.state_dict())
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # torch's advice to those who save such files, not to those who read
+            warnings.simplefilter("ignore")
+            if _is_torchscript(path):
+                archive = torch.jit.load(path, map_location="cpu")
+                return dict(archive.state_dict())
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path}: not a plain file of tensors (its pickle asks to run code, or is damaged); refused"
@@ -264,5 +264,5 @@ def _digest(state: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(f"{name}{tuple(state[name].shape)}".encode())
-        digest.update(memoryview(state[name].numpy()).cast("B") if state[name].dim() else state[name].numpy())
+        digest.update(state[name].reshape(-1).numpy().data)
     return digest.hexdigest()

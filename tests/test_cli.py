@@ -147,6 +147,13 @@ def test_a_full_disk_is_one_line(bundle: Path, parts: Path) -> None:
     assert_one_line(acl("run", bundle, parts, "--json", "/dev/full"), "error: no space left on device")
 
 
+def test_a_mistake_does_not_empty_the_last_results(bundle: Path, parts: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.jsonl").write_text("yesterday")
+    for mistake in (["--batch", 9], ["--save-overlays", parts], ["--threshold", 3], ["--provider", "warp"]):
+        assert acl("run", bundle, parts, "--json", tmp_path / "out.jsonl", *mistake).exit_code != 0
+    assert (tmp_path / "out.jsonl").read_text() == "yesterday"
+
+
 def test_a_broken_model_is_one_line(tmp_path: Path, parts: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "broken", broken=True)
     assert_one_line(acl("run", bundle, parts), "must be finite, got nan or infinity")

@@ -10,10 +10,10 @@ import torch
 from conftest import LAYERS, VV_FROM, assert_golden
 
 from acl_train.clip import CLIP, QuickGELU, normalize_images
-from acl_train.config import Attention, VisionConfig, make_vision_config, Recipe
+from acl_train.config import Attention, Recipe, VisionConfig, make_vision_config
+from acl_train.losses import log_odds
 from acl_train.prompts import Prompts, assemble, text_embeddings
 from acl_train.reference import published_maps
-from acl_train.losses import log_odds
 from acl_train.weights import Weights, build_clip
 
 Golden = Callable[[str], dict[str, np.ndarray]]
@@ -30,15 +30,15 @@ def test_four_layers_give_the_published_embeddings_scores_and_maps(
 ) -> None:
     reference, clip = golden(f"tiny_{size}_{image}"), network(weights, size)
     images = torch.from_numpy(reference["preprocessed"])
-    *_, (ordinary, second) = clip.visual.paths(images)
-    recorded = [second for number, (_, second) in enumerate(clip.visual.paths(images), 1) if number in LAYERS]
-    patch_features = clip.visual.ln_post(torch.cat(recorded)) @ clip.visual.proj
+    ordinary, second = zip(*clip.visual.paths(images), strict=True)
+    recorded = torch.cat([second[number - 1] for number in LAYERS])
+    patch_features = clip.visual.ln_post(recorded) @ clip.visual.proj
     image_embeddings, patch_embeddings = clip.visual(images)
     text = text_embeddings(clip, prompts.ctx, prompts.deep_ctx)
     assert_golden(
         reference,
         text_features=text.numpy(),
-        image_features_raw=(ordinary[:, 0] @ clip.visual.proj).numpy(),
+        image_features_raw=(ordinary[-1][:, 0] @ clip.visual.proj).numpy(),
         image_features=image_embeddings.numpy(),
         patch_features=patch_features.numpy(),
         score=torch.sigmoid(log_odds(image_embeddings, text)).numpy(),
@@ -97,9 +97,7 @@ def test_cutting_the_prompts_after_their_end_changes_nothing(weights: Weights, p
     )
 
 
-def test_two_sizes_in_one_process_do_not_disturb_each_other(
-    weights: Weights, golden: Golden
-) -> None:
+def test_two_sizes_in_one_process_do_not_disturb_each_other(weights: Weights, golden: Golden) -> None:
     """The published code overwrites its position embedding with the first size it sees."""
     images = torch.from_numpy(golden("tiny_98_synth0")["preprocessed"])
     first = network(weights, 98).visual(images)[0]
@@ -129,7 +127,7 @@ def test_a_batch_gives_what_its_images_give_alone(weights: Weights, golden: Gold
 def slow_second_path(clip: CLIP, images: torch.Tensor, a: int, b: int) -> torch.Tensor:
     """The second path with attention written out head by head; a, b pick from (q, k, v)."""
     second = x = clip.visual.embed(images)
-    for number, block in enumerate(clip.visual.transformer.resblocks, start=1):
+    for number, block in enumerate(clip.visual.transformer, start=1):
         qkv = block.attn.project(block.ln_1(x))
         heads = [
             torch.softmax(qkv[a][:, h] @ qkv[b][:, h].mT / 8, dim=-1) @ qkv[2][:, h]

@@ -82,7 +82,9 @@ def test_three_steps_have_the_published_losses_gradients_and_results(
             ctx_grad, deep_grad = published(reference, "grad1")
             limits = tolerance["training"]
             assert relative(learner.ctx.grad.numpy(), ctx_grad) < limits["grad1.ctx_*"]
-            assert relative(learner.deep_ctx.grad.numpy(), deep_grad) < limits["grad1.compound_prompts_text.*"]
+            assert (
+                relative(learner.deep_ctx.grad.numpy(), deep_grad) < limits["grad1.compound_prompts_text.*"]
+            )
         learner.optimizer.step()
     after = np.concatenate([tensor.detach().flatten() for tensor in (learner.ctx, learner.deep_ctx)])
     expected = np.concatenate([tensor.ravel() for tensor in published(reference, "param_after3")])
@@ -108,9 +110,7 @@ def test_the_loss_falls_and_the_same_seed_learns_the_same(weights: Weights, gold
     assert runs[0][0][-1] < runs[0][0][0]
 
 
-def run(
-    clip: CLIP, examples: Examples, learner: Learner, config: LearnConfig
-) -> tuple[list[float], Learner]:
+def run(clip: CLIP, examples: Examples, learner: Learner, config: LearnConfig) -> tuple[list[float], Learner]:
     losses = []
     while learner.epoch < config.epochs:
         losses.append(sum(step["loss"] for step in learn_epoch(clip, learner, examples, config)))

@@ -11,19 +11,22 @@ from acl_train.tiny.batches import Batch
 from acl_train.tiny.sentences import Bank
 
 CAPTIONS_PER_STEP = 512
+SILENCE = 2.0
+AUXILIARY_TEMPERATURE = (
+    0.2  # higher than that of prompts: damage shall stand out among all that a patch shows
+)
 
 
 class Objective(nn.Module):
-    """The loss of a batch: SigLIP's with captions, and cross-entropy along a direction no caption uses.
+    """The loss of a batch: pictures match captions, and damage shows along a direction that no caption uses.
 
-    The second has no parameters: it is a fixed unit vector of the joint space at a right angle to all that
-    captions say. It is not part of the network that is shipped.
+    The auxiliary direction is a fixed unit vector of the joint space at a right angle to all that captions say.
+    It is thrown away afterwards: prompt learning has to find it again.
     """
 
-    def __init__(self, bank: Bank, auxiliary: Tensor) -> None:
+    def __init__(self, bank: Bank, *, auxiliary: Tensor, state: Tensor) -> None:
         super().__init__()
-        self.bank = bank
-        self.auxiliary = auxiliary
+        self.bank, self.auxiliary, self.state = bank, auxiliary, state
         self.log_scale = nn.Parameter(torch.tensor(2.5))
         self.bias = nn.Parameter(torch.tensor(-3.0))
 
@@ -33,6 +36,7 @@ class Objective(nn.Module):
             self.caption_loss(image_embeddings, batch)
             + direction_loss(image_embeddings, self.auxiliary, batch.damaged.float())
             + patch_loss(patch_embeddings, self.auxiliary, batch.coverage)
+            + silence_loss(patch_embeddings, self.state)
         )
 
     def caption_loss(self, image_embeddings: Tensor, batch: Batch) -> Tensor:
@@ -62,7 +66,7 @@ def direction_loss(
         share: (...) in 0..1; 1 shall point along the direction, 0 against it.
         weight: How much more a share of 1 counts than a share of 0.
     """
-    logits = embeddings @ direction / TEMPERATURE
+    logits = embeddings @ direction / AUXILIARY_TEMPERATURE
     return F.binary_cross_entropy_with_logits(logits, share, pos_weight=weight)
 
 
@@ -75,7 +79,18 @@ def patch_loss(patch_embeddings: Tensor, direction: Tensor, coverage: Tensor) ->
         coverage: (B, G·G) in 0..1, damaged share of each patch; a fifth counts as wholly damaged.
     """
     share = (5 * coverage).clamp(max=1)[:, None].expand(patch_embeddings.shape[:3])  # (B, L, G·G)
-    probability = torch.sigmoid(patch_embeddings @ direction / TEMPERATURE)
+    probability = torch.sigmoid(patch_embeddings @ direction / AUXILIARY_TEMPERATURE)
     overlap = 2 * (probability * share).sum(dim=2) + 1
     dice = 1 - overlap / (probability.sum(dim=2) + share.sum(dim=2) + 1)  # (B, L)
     return direction_loss(patch_embeddings, direction, share, torch.tensor(3.0)) + 0.5 * dice.mean()
+
+
+def silence_loss(patch_embeddings: Tensor, state: Tensor) -> Tensor:
+    """How much damage moves the patches of a pair along the captions' own direction of damage.
+
+    Args:
+        patch_embeddings: (B, L, G·G, D), unit norm; good and damaged pictures in turn.
+        state: (D,), unit norm; from the captions of good products to those of damaged ones.
+    """
+    moved = (patch_embeddings[1::2] - patch_embeddings[::2]) @ state / TEMPERATURE  # (B / 2, L, G·G)
+    return SILENCE * moved.square().mean()

@@ -26,7 +26,7 @@ from acl_train.tiny.sentences import encode_bank, learn_sentences
 from acl_train.tiny.tower import PATCH, build_clip, initialise, optimisers
 
 PAIRS = 32  # per step; each is two pictures
-SENTENCE_STEPS = 450
+SENTENCE_STEPS = 300
 WARM_UP = 80
 CAPTIONS = 4096
 
@@ -52,8 +52,9 @@ def pretrain(seed: int, progress: Progress) -> CLIP:
     initialise(model)
     directions = torch.linalg.qr(torch.randn(2 * [model.architecture.embed_dim])).Q
     tick = follow(progress, "sentences", SENTENCE_STEPS)
-    learn_sentences(model, directions, rng, steps=SENTENCE_STEPS, report=tick)
-    objective = Objective(encode_bank(model, rng, CAPTIONS), directions[-1])
+    with sdpa_kernel(SDPBackend.MATH):  # the fused attention's backward pass is slow on CPUs
+        learn_sentences(model, directions, rng, steps=SENTENCE_STEPS, report=tick)
+    objective = Objective(encode_bank(model, rng, CAPTIONS), auxiliary=directions[-1], state=directions[1])
     for number, stage in enumerate(STAGES):
         model = enlarged(model, stage.size)
         tick = follow(progress, f"pictures of {stage.size} px", stage.steps)
@@ -93,7 +94,7 @@ def trained(visual: nn.Module) -> list[tuple[str, nn.Parameter]]:
 
 def forward(model: CLIP, objective: Objective, batch: Batch) -> Tensor:
     """The loss of a batch, the network in bfloat16."""
-    # the fused attention's backward pass on CPUs takes more time than all the rest
+    # as above: in training, the fused attention takes more time than all the rest
     with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
         image_embeddings, patch_embeddings = model.visual(batch.images)
     return objective(image_embeddings.float(), patch_embeddings.float(), batch)  # type: ignore[no-any-return]

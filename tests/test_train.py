@@ -1,0 +1,142 @@
+"""`acl train` as a library call: files, resumption, data without masks, bad data."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import MINI, VV_FROM
+
+from acl_train.config import LearnConfig, VisionConfig
+from acl_train.prompts import Prompts, load_prompts
+from acl_train.train import TrainFiles, train
+from acl_train.weights import Weights
+
+VISION = VisionConfig(70, (6, 12), VV_FROM)
+CONFIG = LearnConfig(epochs=4, batch_size=8)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def learn(
+    weights: Weights,
+    files: TrainFiles,
+    *,
+    data: Path = MINI,
+    resume: bool = False,
+    config: LearnConfig = CONFIG,
+) -> Prompts:
+    return train([data], files, weights, VISION, config, resume=resume)
+
+
+def test_a_run_leaves_prompts_a_log_and_a_checkpoint_per_epoch(
+    weights: Weights, tmp_path: Path, cache: Path
+) -> None:
+    files = TrainFiles(tmp_path / "p.safetensors", cache)
+    prompts = learn(weights, files)
+    lines = [json.loads(line) for line in files.log.read_text().splitlines()]
+    assert [(line["epoch"], line["step"]) for line in lines] == [
+        (epoch, step) for epoch in (1, 2, 3, 4) for step in (1, 2, 3)
+    ]
+    assert lines[0].keys() == {"epoch", "step", "loss", "image", "focal", "dice_anomalous", "dice_normal"}
+    names = sorted(path.name for path in files.checkpoints.iterdir())
+    assert names == [f"epoch_00{epoch}.safetensors" for epoch in (1, 2, 3, 4)]
+    loaded = load_prompts(files.output)
+    assert torch.equal(loaded.ctx, prompts.ctx)
+    assert loaded.config.weights_sha256 == weights.sha256
+    assert loaded.config.vision == VISION
+    assert loaded.config.learning["images"] == 18
+    assert loaded.config.learning["defective"] == 9
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(weights: Weights, tmp_path: Path, cache: Path) -> None:
+    straight, halves = (TrainFiles(tmp_path / f"{name}.safetensors", cache) for name in "ab")
+    learn(weights, straight)
+    learn(weights, halves, config=replace(CONFIG, epochs=2))
+    with halves.log.open("a") as log:  # a crash in the third epoch
+        log.write('{"epoch": 3, "step": 1, "loss": 9}\n{"epoch": 3, "st')
+    learn(weights, halves, resume=True)
+    assert halves.output.read_bytes() == straight.output.read_bytes()
+    assert halves.log.read_text() == straight.log.read_text()
+
+
+def test_an_earlier_run_is_not_overwritten(weights: Weights, tmp_path: Path, cache: Path) -> None:
+    files = TrainFiles(tmp_path / "p.safetensors", cache)
+    learn(weights, files, config=replace(CONFIG, epochs=1))
+    before = files.output.read_bytes()
+    with pytest.raises(FileExistsError, match="holds 1 epochs of an earlier run; pass --resume"):
+        learn(weights, files)
+    assert files.output.read_bytes() == before
+
+
+def test_resuming_with_other_settings_is_refused(weights: Weights, tmp_path: Path, cache: Path) -> None:
+    files = TrainFiles(tmp_path / "p.safetensors", cache)
+    learn(weights, files, config=replace(CONFIG, epochs=1))
+    with pytest.raises(ValueError, match="was learned with seed 111, not 7; resume with the same settings"):
+        learn(weights, files, resume=True, config=replace(CONFIG, seed=7))
+
+
+def test_there_is_nothing_to_resume_before_a_run(weights: Weights, tmp_path: Path, cache: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no checkpoint to resume; run without --resume"):
+        learn(weights, TrainFiles(tmp_path / "p.safetensors", cache), resume=True)
+
+
+def good_and_bad(root: Path) -> Path:
+    for label in ("good", "bad"):
+        (root / label).mkdir(parents=True)
+        for path in sorted(MINI.glob(f"*/test/{label}/*.png")):
+            shutil.copy(path, root / label / f"{path.parts[-4]}_{path.name}")
+    return root
+
+
+def test_without_masks_it_learns_from_the_image_loss_and_says_so(
+    weights: Weights, tmp_path: Path, cache: Path
+) -> None:
+    said: list[str] = []
+    data = good_and_bad(tmp_path / "data")
+    files = TrainFiles(tmp_path / "p.safetensors", cache)
+    train([data], files, weights, VISION, replace(CONFIG, epochs=1), say=said.append)
+    assert said == [
+        "no masks in the data: only the image loss applies, so maps will be weaker than with masks"
+    ]
+    assert json.loads(files.log.read_text().splitlines()[0]).keys() == {"epoch", "step", "loss", "image"}
+
+
+def test_data_with_and_without_masks_do_not_mix(weights: Weights, tmp_path: Path, cache: Path) -> None:
+    data = good_and_bad(tmp_path / "data")
+    with pytest.raises(ValueError, match=r"data: has no masks while .*mini has"):
+        train([MINI, data], TrainFiles(tmp_path / "p.safetensors", cache), weights, VISION, CONFIG)
+
+
+@pytest.mark.parametrize(("missing", "message"), [("bad", "no defective parts"), ("good", "no good parts")])
+def test_one_kind_of_part_is_not_enough(
+    weights: Weights, tmp_path: Path, cache: Path, missing: str, message: str
+) -> None:
+    data = tmp_path / "data"
+    for folder in ("ground_truth", "test"):
+        shutil.copytree(MINI / "01" / folder, data / "01" / folder)
+    shutil.rmtree(data / "01" / "test" / missing)
+    if missing == "bad":
+        shutil.rmtree(data / "01" / "ground_truth")
+    with pytest.raises(ValueError, match=message):
+        learn(weights, TrainFiles(tmp_path / "p.safetensors", cache), data=data)
+
+
+def test_a_mask_of_another_size_is_refused_before_learning(
+    weights: Weights, tmp_path: Path, cache: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(MINI, data)
+    mask = data / "02" / "ground_truth" / "bad" / "001_mask.png"
+    shutil.copy(data / "01" / "ground_truth" / "bad" / "001_mask.png", mask)
+    files = TrainFiles(tmp_path / "p.safetensors", cache)
+    with pytest.raises(ValueError, match=r"001_mask\.png: is \d+x\d+ and its image .* is \d+x\d+"):
+        learn(weights, files, data=data)
+    assert not files.output.exists()
