@@ -50,7 +50,11 @@ def write_pages(result: DemoResult, dataset: Dataset, verdicts: Sequence[Verdict
         verdicts: Theirs, in order.
         drawn: Whether the images are drawn ones, not the user's own.
     """
-    cards = choose_cards(dataset, verdicts, CARDS)
+    map_threshold = result.manifest.calibration.map_threshold
+    cards = [
+        _card(dataset.samples[index], verdicts[index], map_threshold)
+        for index in choose_samples(dataset, CARDS)
+    ]
     write_report(
         result.report,
         title="AnomalyCLIP on products it has never seen",
@@ -66,20 +70,21 @@ def write_pages(result: DemoResult, dataset: Dataset, verdicts: Sequence[Verdict
         cv2.imwrite(str(temporary), sheet)
 
 
-def choose_cards(dataset: Dataset, verdicts: Sequence[Verdict], limit: int) -> list[Card]:
-    """The first good and the first defective parts of every category, in turn: chosen by order, not by looks."""
-    order: list[tuple[int, int, int]] = []
+def choose_samples(dataset: Dataset, limit: int) -> list[int]:
+    """Indices of the first parts of every category, two defective ones for a good one.
+
+    Chosen by order and not by looks; two, so that more kinds of defect are seen.
+    """
     counts: dict[tuple[str, int], int] = {}
+    rounds = []
     for index, sample in enumerate(dataset.samples):
         key = (sample.category, sample.label)
         counts[key] = counts.get(key, 0) + 1
-        # of the first defective ones two for each good one, so that more kinds of defect are seen
-        order.append(((counts[key] + 1) // 2 if sample.label else counts[key], len(order), index))
-    chosen = sorted(index for _, _, index in sorted(order)[:limit])
-    return [_card(dataset.samples[index], verdicts[index]) for index in chosen]
+        rounds.append(((counts[key] + 1) // 2 if sample.label else counts[key], index))
+    return sorted(index for _, index in sorted(rounds)[:limit])
 
 
-def _card(sample: Sample, verdict: Verdict) -> Card:
+def _card(sample: Sample, verdict: Verdict, map_threshold: float) -> Card:
     frame = to_bgr(load_frame(sample.path))
     size = (frame.shape[1], frame.shape[0])
     mask = None
@@ -94,6 +99,7 @@ def _card(sample: Sample, verdict: Verdict) -> Card:
         score=verdict.score,
         threshold=verdict.threshold,
         label=sample.label,
+        map_threshold=map_threshold,
     )
 
 

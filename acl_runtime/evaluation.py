@@ -39,12 +39,7 @@ def _row(dataset: Dataset, category: str, verdicts: Sequence[Verdict]) -> dict[s
         maps = np.stack([verdict.anomaly_map for _, verdict in pairs])
         masks = np.stack([load_mask(sample, image_size=maps.shape[-1]) for sample, _ in pairs])
     row = {"dataset": dataset.name, "category": category, "images": len(pairs)}
-    metrics = evaluate(scores, labels, maps, masks)
-    return row | {name: _defined(value) for name, value in metrics.items()}
-
-
-def _defined(value: float | None) -> float | None:
-    return None if value is None or np.isnan(value) else value
+    return row | evaluate(scores, labels, maps, masks)
 
 
 def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:

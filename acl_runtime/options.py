@@ -27,6 +27,11 @@ def parse_layers(text: str | None) -> tuple[int, ...] | None:
         raise typer.BadParameter(f"layers must be numbers such as 6,12,18,24, got {text}") from error
 
 
+def _check_layers(text: str | None) -> str | None:
+    parse_layers(text)  # a typing mistake is told before anything is loaded
+    return text
+
+
 Backbone = Annotated[
     str | None, typer.Option(help="open_clip name such as ViT-L-14-336, or tiny.", show_default=False)
 ]
@@ -48,7 +53,10 @@ ImageSize = Annotated[
 Layers = Annotated[
     str | None,
     typer.Option(
-        metavar="6,12,18,24", help="Blocks whose patches are used; the recipe's.", show_default=False
+        metavar="6,12,18,24",
+        help="Blocks whose patches are used; the recipe's.",
+        callback=_check_layers,
+        show_default=False,
     ),
 ]
 VVFrom = Annotated[

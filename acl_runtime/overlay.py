@@ -18,7 +18,7 @@ RED, GREEN, WHITE = (48, 48, 230), (80, 160, 60), (255, 255, 255)  # BGR
 def colorize(anomaly_map: np.ndarray) -> npt.NDArray[np.uint8]:
     """(H, W) probabilities in [0, 1] as (H, W, 3) BGR; the scale is absolute: a good part stays dark."""
     levels = np.rint(np.clip(anomaly_map, 0, 1) * 255).astype(np.uint8)
-    return np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO), np.uint8)
+    return np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), np.uint8)
 
 
 def overlay(

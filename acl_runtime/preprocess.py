@@ -62,5 +62,23 @@ def to_bgr(frame: np.ndarray) -> npt.NDArray[np.uint8]:
 def _resize(frame: npt.NDArray[np.uint8], image_size: int) -> npt.NDArray[np.uint8]:
     """(H, W[, 3|4]) to (S, S, 3) RGB. Channels are resized alike, so BGR goes as RGB and is turned after."""
     picture = Image.fromarray(np.ascontiguousarray(frame))
-    small = picture.resize((image_size, image_size), Image.Resampling.BICUBIC)
-    return np.asarray(small.convert("RGB"))[:, :, ::-1]
+    if picture.mode == "RGBA":
+        picture = picture.convert("RGBa")  # premultiplied, as Pillow resizes it
+    for size in (_first_pass(picture, image_size), (image_size, image_size)):
+        picture = picture.resize(size, Image.Resampling.BICUBIC)
+    if picture.mode == "RGBa":
+        picture = picture.convert("RGBA")
+    return np.asarray(picture.convert("RGB"))[:, :, ::-1]
+
+
+def _first_pass(picture: Image.Image, image_size: int) -> tuple[int, int]:
+    """Width and height after the first of the two passes, which round to whole grey levels in between.
+
+    The order is Pillow 13's, which begins with the rows where the height shrinks by far the most; older ones
+    (JetPack 6 has Python 3.10 and so Pillow 12) always begin with the columns, and would give tall frames
+    another score. Asked for one axis at a time, every version gives the same pixels.
+    """
+    less_width, less_height = picture.width - image_size, picture.height - image_size
+    if less_height > max(0, 2 * less_width):
+        return picture.width, image_size
+    return image_size, picture.height

@@ -98,7 +98,7 @@ def learn_epoch(
         losses = step_losses(clip, learner, examples, indices)
         total = total_loss(losses, config)
         learner.optimizer.zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         learner.optimizer.step()
         yield {"loss": total.item()} | {name: loss.sum().item() for name, loss in losses.items()}
     learner.epoch += 1

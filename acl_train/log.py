@@ -52,4 +52,4 @@ def _tensorboard(folder: Path, keep_epochs: int) -> Any:
         return None
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder), filename_suffix=f".after{keep_epochs}")  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder), filename_suffix=f".after{keep_epochs}")

@@ -35,7 +35,8 @@ def pixel_probabilities(patch_embeddings: Tensor, text_embeddings: Tensor, opera
     """
     grid = operator.shape[1]
     patches = torch.sigmoid(log_odds(patch_embeddings, text_embeddings))  # (B, L, G·G)
-    return operator @ patches.unflatten(-1, (grid, grid)) @ operator.T
+    pixels: Tensor = operator @ patches.unflatten(-1, (grid, grid)) @ operator.T
+    return pixels
 
 
 def image_loss(image_logits: Tensor, labels: Tensor) -> Tensor:

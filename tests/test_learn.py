@@ -75,7 +75,7 @@ def test_three_steps_have_the_published_losses_gradients_and_results(
         assert losses["image"].item() == pytest.approx(reference["image_loss"][step], abs=5e-6)
         assert total.item() == pytest.approx(reference["total_loss"][step], abs=5e-5)
         learner.optimizer.zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         if step == 0:
             assert learner.ctx.grad is not None
             assert learner.deep_ctx.grad is not None

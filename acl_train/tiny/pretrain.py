@@ -41,7 +41,7 @@ class Stage:
     last_rate: float
 
 
-STAGES = (Stage(64, 4000, 1.5e-3, 3e-4), Stage(112, 700, 3e-4, 1.5e-5))
+STAGES = (Stage(64, 1800, 1.5e-3, 3e-4), Stage(112, 300, 3e-4, 1.5e-5))
 
 
 def pretrain(seed: int, progress: Progress) -> CLIP:

@@ -30,9 +30,9 @@ static void inspect(const std::filesystem::path& model, const std::string& image
     Ort::Env env(ORT_LOGGING_LEVEL_ERROR);
     Ort::Session session(env, model.c_str(), Ort::SessionOptions());
     const auto input = session.GetInputTypeInfo(0);
-    const std::int64_t side = input.GetTensorTypeAndShapeInfo().GetShape().at(1);  // (batch, S, S, 3)
+    const int side = int(input.GetTensorTypeAndShapeInfo().GetShape().at(1));  // (batch, S, S, 3)
 
-    pillow::Pixels pixels = load_rgb(image, int(side));
+    pillow::Pixels pixels = load_rgb(image, side);
     const std::array<std::int64_t, 4> shape{1, side, side, 3};
     const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
     const auto images =
@@ -42,12 +42,12 @@ static void inspect(const std::filesystem::path& model, const std::string& image
     const char* outputs[] = {"image_logits", "anomaly_maps"};
     auto answers = session.Run(Ort::RunOptions(), inputs, &images, 1, outputs, 2);
     const double score = 1 / (1 + std::exp(-double(answers[0].GetTensorData<float>()[0])));
-    const cv::Mat map(int(side), int(side), CV_32F, answers[1].GetTensorMutableData<float>());
+    const cv::Mat map(side, side, CV_32F, answers[1].GetTensorMutableData<float>());
 
     double peak;
     cv::Point at;  // in network pixels: multiply by width / S and height / S for pixels of the image
     cv::minMaxLoc(map, nullptr, &peak, nullptr, &at);
-    std::printf("score %.6f, map peak %.6f at x %d, y %d of %d\n", score, peak, at.x, at.y, int(side));
+    std::printf("score %.6f, map peak %.6f at x %d, y %d of %d\n", score, peak, at.x, at.y, side);
     if (output.empty()) return;
     cv::Mat grey;
     map.convertTo(grey, CV_8U, 255);  // black for 0, white for 1
