@@ -43,7 +43,7 @@ class _Commands(typer.core.TyperGroup):
             extra = _EXTRAS.get((error.name or "").partition(".")[0])
             if extra is None:
                 raise
-            _fail(f'{error.name} is not installed; pip install "anomalyclip-deploy[{extra}]"', 1)
+            _fail(f'{error.name} is not installed; in the checkout: pip install -e ".[{extra}]"', 1)
         except (ValueError, RuntimeError, OSError) as error:
             _fail(f"error: {_explain(error)}", 1)
 

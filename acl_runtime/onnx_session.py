@@ -11,7 +11,7 @@ try:
     from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 except ImportError as problem:
     raise RuntimeError(
-        f'ONNX Runtime cannot be imported ({problem}); pip install "anomalyclip-deploy[cpu]"'
+        f'ONNX Runtime cannot be imported ({problem}); in the checkout: pip install -e ".[cpu]"'
     ) from problem
 
 AUTO = ("CUDAExecutionProvider", "CPUExecutionProvider")  # the first that this ONNX Runtime was built with

@@ -36,12 +36,12 @@ def write_video(path: Path, *, frames: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize("mode", ["RGB", "CMYK", "YCbCr", "HSV"])
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
 def test_colour_comes_as_bgr(tmp_path: Path, mode: str) -> None:
-    path = tmp_path / ("a.tif" if mode != "HSV" else "a.png")
-    image = picture(mode) if mode != "HSV" else picture()
-    image.save(path)
-    np.testing.assert_array_equal(load_frame(path), np.asarray(image.convert("RGB"))[:, :, ::-1])
+    image = picture(mode)
+    image.save(tmp_path / "a.tif")
+    expected = np.asarray(image.convert("RGB"))[:, :, ::-1]
+    np.testing.assert_array_equal(load_frame(tmp_path / "a.tif"), expected)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])

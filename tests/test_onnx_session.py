@@ -68,4 +68,4 @@ def test_images_of_another_kind_are_an_error_of_one_line(tmp_path: Path, images:
 def test_without_onnx_runtime_the_remedy_is_named() -> None:
     code = "import sys; sys.modules['onnxruntime'] = None; import acl_runtime.onnx_session"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert run.stderr.splitlines()[-1].endswith('pip install "anomalyclip-deploy[cpu]"')
+    assert run.stderr.splitlines()[-1].endswith('pip install -e ".[cpu]"')

@@ -102,7 +102,7 @@ def test_without_the_extra_each_command_names_it(command: str, tmp_path: Path) -
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.strip() == 'torch is not installed; pip install "anomalyclip-deploy[train]"'
+    assert done.stderr.strip() == 'torch is not installed; in the checkout: pip install -e ".[train]"'
 
 
 def test_the_demo_goes_the_whole_road_on_unseen_products(
