@@ -60,3 +60,10 @@ def assert_golden(reference: dict[str, np.ndarray], **mine: np.ndarray) -> None:
     fits, report = recipe.compare(reference, mine)
     assert len(report) == len(mine), f"not in the fixture: {mine.keys() - report.keys()}"
     assert fits, {name: entry for name, entry in report.items() if not entry["ok"]}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Where the vectors of the large test are."""
+    parser.addoption(
+        "--large-vectors", metavar="FOLDER", help="folder with L336_518_synth0.npz and synth1.npz"
+    )

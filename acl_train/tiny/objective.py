@@ -11,10 +11,8 @@ from acl_train.tiny.batches import Batch
 from acl_train.tiny.sentences import Bank
 
 CAPTIONS_PER_STEP = 512
+AUXILIARY_TEMPERATURE = 0.2  # higher than the prompts', so that damage has to stand out more
 SILENCE = 2.0
-AUXILIARY_TEMPERATURE = (
-    0.2  # higher than that of prompts: damage shall stand out among all that a patch shows
-)
 
 
 class Objective(nn.Module):

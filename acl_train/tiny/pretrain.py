@@ -79,7 +79,7 @@ def learn_pictures(
         loss = forward(model, objective, batch)
         model.zero_grad()
         objective.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_([parameter for _, parameter in parameters], 1.0)
         for stepper, schedule in zip(steppers, schedules, strict=True):
             stepper.step()

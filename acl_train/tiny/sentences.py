@@ -75,7 +75,7 @@ def learn_sentences(
         captions = draw_captions(rng, 64)
         loss = (1 - (encode(model, [c.text for c in captions]) * targets(captions, directions)).sum(1)).mean()
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         schedule.step()

@@ -1,4 +1,4 @@
-"""Command-line options that several commands share."""
+"""Command-line options that the commands of the workshop share."""
 
 from __future__ import annotations
 
