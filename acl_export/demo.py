@@ -9,19 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from acl_export.config import ExportConfig
 from acl_export.demo_report import DemoResult, write_pages
 from acl_export.export import export_bundle
-from acl_export.speed import Speed, measure_speed
+from acl_export.speed import measure_speed
 from acl_runtime.datasets import Dataset, read_dataset
 from acl_runtime.detector import Detector, Verdict
 from acl_runtime.evaluation import metric_rows
 from acl_runtime.frames import load_frame
 from acl_runtime.samples import Sample
 from acl_train.config import LearnConfig, make_vision_config
-from acl_train.prompts import Prompts, text_embeddings
+from acl_train.prompts import Prompts
 from acl_train.tiny.corpus import (
     DEFECTS,
     HELD_OUT_FAMILIES,
@@ -30,16 +29,19 @@ from acl_train.tiny.corpus import (
     draw_dataset,
 )
 from acl_train.train import Progress, TrainFiles, train
-from acl_train.weights import build_clip, load_weights
+from acl_train.weights import Weights, build_clip, load_weights
 
 DRAWN_SIZE = 256
+MARKER = ".acl-demo"  # a folder with this file may be replaced
 
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """How much the demo draws and learns.
+    """What the demo draws and learns.
 
     Attributes:
+        learning: Products that the prompts learn from.
+        unseen: Products that they are then tried on.
         per_family: Good, and as many defective, images of each product that the prompts learn from.
         per_unseen: Good, and as many defective, images of each product that they have never seen.
         epochs: Of prompt learning.
@@ -47,6 +49,8 @@ class DemoConfig:
         seed: Of the pictures and of the learning.
     """
 
+    learning: tuple[str, ...] = LEARNING_FAMILIES
+    unseen: tuple[str, ...] = HELD_OUT_FAMILIES
     per_family: int = 12
     per_unseen: int = 12
     epochs: int = 15
@@ -74,10 +78,10 @@ def run_demo(
     dataset = None if data is None else read_dataset(data)  # what is wrong with it comes first
     _clear(output)
     if dataset is None:
-        _draw(output / "unseen", HELD_OUT_FAMILIES, DEFECTS, config.per_unseen, config.seed + 1)
+        _draw(output / "unseen", config.unseen, DEFECTS, config.per_unseen, config.seed + 1)
         dataset = read_dataset(output / "unseen")
-    prompts = _learn(output, config, progress, say)
     weights = load_weights("tiny")
+    prompts = _learn(output, weights, config, progress, say)
     manifest = export_bundle(output / "prompts.safetensors", output / "bundle", weights, ExportConfig())
     say(
         f"exported {output / 'bundle'}: equal to PyTorch within {manifest.parity.image_logits:.1e} (log-odds) "
@@ -86,18 +90,21 @@ def run_demo(
     detector = Detector(output / "bundle", provider="CPUExecutionProvider")
     verdicts = _judge(detector, dataset.samples, progress)
     rows = metric_rows(dataset, verdicts)
-    speed = _time(detector, prompts, _frames(dataset, config.timed_frames), progress)
+    clip = build_clip(weights, prompts.config.vision)
+    frames = _frames(dataset, config.timed_frames)
+    speed = measure_speed(detector, clip, frames, lambda *at: progress("timing both pipelines", *at))
     result = DemoResult(output / "report.html", manifest, rows, speed)
     write_pages(result, dataset, verdicts, drawn=data is None)
     return result
 
 
 def _clear(output: Path) -> None:
-    if output.exists() and any(output.iterdir()) and not (output / "prompts.log.jsonl").exists():
+    if output.exists() and any(output.iterdir()) and not (output / MARKER).exists():
         raise ValueError(f"{output}: is not empty and no demo made it; name a new or an empty folder")
     for part in ("learning", "unseen", "bundle", "prompts.checkpoints"):
         shutil.rmtree(output / part, ignore_errors=True)
     output.mkdir(parents=True, exist_ok=True)
+    (output / MARKER).touch()
 
 
 def _draw(root: Path, families: Sequence[str], defects: Sequence[str], count: int, seed: int) -> None:
@@ -106,16 +113,17 @@ def _draw(root: Path, families: Sequence[str], defects: Sequence[str], count: in
     )
 
 
-def _learn(output: Path, config: DemoConfig, progress: Progress, say: Callable[[str], None]) -> Prompts:
-    _draw(output / "learning", LEARNING_FAMILIES, LEARNING_DEFECTS, config.per_family, config.seed)
-    weights = load_weights("tiny")
+def _learn(
+    output: Path, weights: Weights, config: DemoConfig, progress: Progress, say: Callable[[str], None]
+) -> Prompts:
+    _draw(output / "learning", config.learning, LEARNING_DEFECTS, config.per_family, config.seed)
     learn = LearnConfig(epochs=config.epochs, seed=config.seed)
     vision = make_vision_config(weights.backbone, weights.architecture.vision_layers, recipe=learn.recipe)
     started = time.perf_counter()
     files = TrainFiles(output / "prompts.safetensors", output / "cache")
     prompts = train([output / "learning"], files, weights, vision, learn, progress=progress, say=say)
     say(
-        f"learned two prompts on {len(LEARNING_FAMILIES)} drawn products, "
+        f"learned two prompts on {len(config.learning)} drawn products, "
         f"{prompts.config.learning['images']} images, in {time.perf_counter() - started:.0f} s"
     )
     return prompts
@@ -127,15 +135,6 @@ def _judge(detector: Detector, samples: Sequence[Sample], progress: Progress) ->
         verdicts.append(detector(load_frame(sample.path)))
         progress("judging unseen products", done, len(samples))
     return verdicts
-
-
-def _time(detector: Detector, prompts: Prompts, frames: Sequence[np.ndarray], progress: Progress) -> Speed:
-    clip = build_clip(load_weights("tiny"), prompts.config.vision)
-    with torch.no_grad():
-        text = text_embeddings(clip, prompts.ctx, prompts.deep_ctx)
-    return measure_speed(
-        detector, clip, text, frames, lambda done, total: progress("timing both pipelines", done, total)
-    )
 
 
 def _frames(dataset: Dataset, count: int) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Time the exported bundle beside the published pipeline, frame by frame in turn, with the difference of values."""
+"""Time a bundle beside the published pipeline, frame by frame in turn, with the difference of values."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from acl_runtime.bundle import load_text_embeddings
 from acl_runtime.detector import Detector
 from acl_runtime.maps import sigmoid
 from acl_train.clip import CLIP
@@ -44,7 +45,6 @@ class Speed:
 def measure_speed(
     detector: Detector,
     clip: CLIP,
-    text_embeddings: torch.Tensor,
     frames: Sequence[np.ndarray],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Speed:
@@ -53,13 +53,13 @@ def measure_speed(
     Args:
         detector: The bundle.
         clip: The network that the bundle was exported from, on the CPU.
-        text_embeddings: (2, D), unit rows NORMAL, ANOMALOUS.
         frames: More than `WARM_UP` of them.
         progress: Called with frames done and in all.
     """
     if len(frames) <= WARM_UP:
         raise ValueError(f"frames must be more than {WARM_UP} (the warm-up), got {len(frames)}")
     blur_sigma = detector.bundle.manifest.blur_sigma
+    text_embeddings = torch.from_numpy(load_text_embeddings(detector.bundle))
     reference_ms, bundle_ms, differences = [], [], []
     for done, frame in enumerate(frames, start=1):
         reference = run_reference(clip, text_embeddings, [frame], blur_sigma=blur_sigma)
