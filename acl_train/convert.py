@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from acl_train.config import VisionConfig
-from acl_train.prompts import Prompts, PromptsConfig
-from acl_train.weights import Weights, read_state
+from acl_train.prompts import Prompts, make_prompts_config
+from acl_train.tensor_files import read_state
+from acl_train.weights import Weights
 
 CONTEXTS = ("ctx_pos", "ctx_neg")  # normal, anomalous
 DEEP = "compound_prompts_text.{}"
@@ -43,15 +44,7 @@ def convert_checkpoint(path: Path, weights: Weights, vision: VisionConfig) -> Pr
     ctx = _stack(path, learner, CONTEXTS)[:, 0, 0]  # (2, N, W)
     deep_ctx = _stack(path, learner, deep).half().float()  # (K, M, W)
     _check_width(path, ctx, deep_ctx, weights)
-    config = PromptsConfig(
-        backbone=weights.backbone,
-        weights=weights.source,
-        weights_sha256=weights.sha256,
-        quick_gelu=weights.architecture.quick_gelu,
-        vision=vision,
-        recipe="published checkpoint",
-        learning={"checkpoint": path.name},
-    )
+    config = make_prompts_config(weights, vision, "published checkpoint", {"checkpoint": path.name})
     return Prompts(ctx, deep_ctx, config)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from acl_runtime.files import atomic_file
 from acl_train.clip import CLIP
 from acl_train.config import Attention, VisionConfig
+from acl_train.weights import Weights
 
 METADATA = "anomalyclip_prompts"  # one entry: safetensors shuffles several, and the file's bytes would differ
 FORMAT_VERSION = 1
@@ -62,6 +63,21 @@ class PromptsConfig:
             vision=VisionConfig(layers=layers, attention=attention, **vision),
             **fields,
         )
+
+
+def make_prompts_config(
+    weights: Weights, vision: VisionConfig, recipe: str, learning: Mapping[str, Any]
+) -> PromptsConfig:
+    """The configuration of prompts for these weights, read out this way."""
+    return PromptsConfig(
+        backbone=weights.backbone,
+        weights=weights.source,
+        weights_sha256=weights.sha256,
+        quick_gelu=weights.architecture.quick_gelu,
+        vision=vision,
+        recipe=recipe,
+        learning=learning,
+    )
 
 
 @dataclass(frozen=True)

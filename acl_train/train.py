@@ -26,7 +26,13 @@ from acl_train.learn import (
     restore_learner,
 )
 from acl_train.log import LossLog
-from acl_train.prompts import Prompts, PromptsConfig, load_prompts_tensors, save_prompts
+from acl_train.prompts import (
+    Prompts,
+    PromptsConfig,
+    load_prompts_tensors,
+    make_prompts_config,
+    save_prompts,
+)
 from acl_train.weights import Weights, build_clip
 
 Progress = Callable[[str, int, int], None]  # (what, done, total)
@@ -91,15 +97,8 @@ def train(
         ValueError: If the data, or a checkpoint to resume, do not fit.
     """
     samples, has_masks = read_samples(data, say)
-    prompts_config = PromptsConfig(
-        backbone=weights.backbone,
-        weights=weights.source,
-        weights_sha256=weights.sha256,
-        quick_gelu=weights.architecture.quick_gelu,
-        vision=vision,
-        recipe=config.recipe.value,
-        learning=_facts(samples, config, has_masks),
-    )
+    facts = _facts(samples, config, has_masks)
+    prompts_config = make_prompts_config(weights, vision, config.recipe.value, facts)
     clip = build_clip(weights, vision).to(device)
     learner = _start(clip, files, prompts_config, config, resume)
     features = cached_features(

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
-import warnings
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from acl_train.clip import CLIP, Architecture
 from acl_train.config import VisionConfig
+from acl_train.tensor_files import read_state
 
 TINY_PATH = Path(__file__).parent / "tiny" / "weights.safetensors"
 NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask")  # in OpenAI's archives
@@ -179,45 +175,6 @@ def weights_of_open_clip(model: Any, backbone: str, tag: str, *, quick_gelu: boo
         quick_gelu=trained_quick if quick_gelu is None else quick_gelu,
     )
     return Weights(state, architecture, backbone, tag, _digest(state))
-
-
-def read_state(path: Path) -> dict[str, Any]:
-    """The tensors of a `.safetensors`, a `.pt` state dict, or a TorchScript archive; never runs its code.
-
-    Raises:
-        ValueError: If the file is none of these, is damaged, or is a pickle that wants to run code.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with warnings.catch_warnings():  # torch's advice to those who save such files, not to those who read
-            warnings.simplefilter("ignore")
-            if _is_torchscript(path):
-                archive = torch.jit.load(path, map_location="cpu")
-                return dict(archive.state_dict())
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path}: not a plain file of tensors (its pickle asks to run code, or is damaged); refused"
-        ) from error
-    except (SafetensorError, RuntimeError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: damaged or not a file of tensors ({_first_line(error)})") from error
-    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
-        loaded = loaded["state_dict"]  # open_clip's training checkpoints
-    if not isinstance(loaded, dict) or not loaded:
-        raise ValueError(f"{path}: must hold a dictionary of tensors, got {type(loaded).__name__}")
-    return {name.removeprefix("module."): tensor for name, tensor in loaded.items()}
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-
-
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def _sanitize(state: dict[str, Tensor]) -> dict[str, Tensor]:
