@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -58,4 +59,5 @@ def _explain(error: Exception) -> str:
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
     where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror.lower()}"
+    remedy = "; free some, or write to another disk" if error.errno == errno.ENOSPC else ""
+    return f"{where}{error.strerror.lower()}{remedy}"

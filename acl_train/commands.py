@@ -66,19 +66,23 @@ def train(
         attention=attention,
     )
     files = TrainFiles(output, cache or Path.home() / ".cache" / "anomalyclip-deploy")
-    with progress_phases() as progress:
-        learn(
-            data,
-            files,
-            loaded,
-            vision,
-            config,
-            device=choose_device(device.value),
-            half_cache=not fp32_cache,
-            resume=resume,
-            progress=progress,
-            say=lambda message: echo(f"note: {message}", err=True),
-        )
+    try:
+        with progress_phases() as progress:
+            learn(
+                data,
+                files,
+                loaded,
+                vision,
+                config,
+                device=choose_device(device.value),
+                half_cache=not fp32_cache,
+                resume=resume,
+                progress=progress,
+                say=lambda message: echo(f"note: {message}", err=True),
+            )
+    except KeyboardInterrupt:
+        echo("note: what was encoded is kept, and every finished epoch; if there is one, go on with --resume", err=True)
+        raise
     echo(f"{output}: prompts learned; losses in {files.log}, an epoch each in {files.checkpoints}")
 
 

@@ -152,6 +152,6 @@ def _check_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise OSError(
-            f"{folder}: the feature cache needs {needed / 1e9:.1f} GB and the disk has {free / 1e9:.1f}; "
+            f"{folder}: the feature cache needs {needed / 1e6:,.1f} MB and the disk has {free / 1e6:,.1f}; "
             "pass --cache DIR on a larger disk"
         )

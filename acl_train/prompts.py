@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from acl_runtime.files import atomic_file
@@ -106,7 +106,7 @@ def save_prompts(path: Path, prompts: Prompts, extra: Mapping[str, Tensor] | Non
     tensors = {"ctx": prompts.ctx, "deep_ctx": prompts.deep_ctx, **(extra or {})}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_file(path) as temporary:
-        save_file(tensors, temporary, metadata)
+        temporary.write_bytes(save(tensors, metadata))  # save_file would not raise an OSError for a full disk
 
 
 def load_prompts(path: Path) -> Prompts:

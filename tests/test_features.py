@@ -95,5 +95,5 @@ def test_a_disk_without_room_is_told_before_the_work(
 ) -> None:
     usage = namedtuple("usage", ["free"])
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(1000))
-    with pytest.raises(OSError, match="cache needs .* GB and the disk has 0.0; pass --cache DIR"):
+    with pytest.raises(OSError, match="cache needs .* MB and the disk has 0.0; pass --cache DIR"):
         compute(clip, tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -151,3 +152,20 @@ def test_a_newer_prompts_file_is_refused(prompts: Prompts, tmp_path: Path) -> No
     save_file({"ctx": prompts.ctx, "deep_ctx": prompts.deep_ctx}, path, {"anomalyclip_prompts": text})
     with pytest.raises(ValueError, match="format version 2 is newer than 1"):
         load_prompts(path)
+
+
+def test_a_full_disk_is_an_oserror_and_leaves_the_old_file(
+    prompts: Prompts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "p.safetensors"
+    save_prompts(path, prompts)
+    before = path.read_bytes()
+
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_prompts(path, prompts)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["p.safetensors"]
