@@ -19,7 +19,7 @@ from acl_runtime.detector import Detector, Verdict
 from acl_runtime.evaluation import metric_rows
 from acl_runtime.frames import load_frame
 from acl_runtime.samples import Sample
-from acl_train.config import LearnConfig, make_vision_config
+from acl_train.config import LearnConfig, Recipe, make_vision_config
 from acl_train.prompts import Prompts
 from acl_train.tiny.corpus import (
     DEFECTS,
@@ -117,7 +117,7 @@ def _learn(
     output: Path, weights: Weights, config: DemoConfig, progress: Progress, say: Callable[[str], None]
 ) -> Prompts:
     _draw(output / "learning", config.learning, LEARNING_DEFECTS, config.per_family, config.seed)
-    learn = LearnConfig(epochs=config.epochs, seed=config.seed)
+    learn = LearnConfig(recipe=Recipe.paper, epochs=config.epochs, seed=config.seed)
     vision = make_vision_config(weights.backbone, weights.architecture.vision_layers, recipe=learn.recipe)
     started = time.perf_counter()
     files = TrainFiles(output / "prompts.safetensors", output / "cache")

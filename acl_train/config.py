@@ -8,7 +8,7 @@ from enum import Enum
 TEMPERATURE = 0.07  # a constant in the published code; CLIP's own logit_scale is loaded and never used
 BLUR_SIGMA = 4.0  # pixels of the S×S map, whatever S is
 IMAGE_SIZE = 518
-TINY_IMAGE_SIZE = 224
+TINY_IMAGE_SIZE = 168
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP's training images, RGB in [0, 1]
 STD = (0.26862954, 0.26130258, 0.27577711)
 

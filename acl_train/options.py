@@ -48,7 +48,7 @@ QuickGelu = Annotated[
     ),
 ]
 ImageSize = Annotated[
-    int | None, typer.Option(min=1, help="Side of the network input; 518, tiny 224.", show_default=False)
+    int | None, typer.Option(min=1, help="Side of the network input; 518, tiny 168.", show_default=False)
 ]
 Layers = Annotated[
     str | None,
