@@ -7,8 +7,8 @@ from enum import Enum
 
 from acl_train.config import BLUR_SIGMA
 
-# Largest differences between graph and torch in float32, some twenty times what is measured.
-TOLERANCE = {"image_logits": 2e-5, "anomaly_map": 1e-5}
+# Largest differences between graph and torch in float32, some ten times what is measured.
+TOLERANCE = {"image_logits": 5e-5, "anomaly_map": 1e-5}
 
 
 class Head(str, Enum):
