@@ -81,7 +81,10 @@ def train(
                 say=lambda message: echo(f"note: {message}", err=True),
             )
     except KeyboardInterrupt:
-        echo("note: what was encoded is kept, and every finished epoch; if there is one, go on with --resume", err=True)
+        echo(
+            "note: what was encoded is kept, and every finished epoch; if there is one, go on with --resume",
+            err=True,
+        )
         raise
     echo(f"{output}: prompts learned; losses in {files.log}, an epoch each in {files.checkpoints}")
 
