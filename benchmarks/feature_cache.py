@@ -15,7 +15,7 @@ from torch import Tensor
 
 from acl_runtime.datasets import Sample, read_dataset
 from acl_train.clip import CLIP
-from acl_train.config import LearnConfig, make_vision_config
+from acl_train.config import TINY_IMAGE_SIZE, LearnConfig, make_vision_config
 from acl_train.features import Features, cached_features, encode_images, load_images
 from acl_train.learn import Examples, learn_epoch, new_learner
 from acl_train.tiny.corpus import LEARNING_FAMILIES, draw_dataset
@@ -221,7 +221,7 @@ def main(
     config = LearnConfig(epochs=epochs)
     cases = [(random_weights(backbone), size) for size in image_size or [224]]
     if tiny:
-        cases.append((load_weights("tiny"), 224))
+        cases.append((load_weights("tiny"), TINY_IMAGE_SIZE))
     with TemporaryDirectory() as folder:
         samples = draw_samples(Path(folder) / "drawn", images=images)
         compared = [

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from acl_runtime.datasets import Sample, load_mask
 from acl_runtime.maps import patches_to_map, sigmoid
-from acl_runtime.metrics import evaluate
+from acl_runtime.metrics import aupro, evaluate
 from acl_train.clip import CLIP
 from acl_train.config import BLUR_SIGMA, LearnConfig, Recipe
 from acl_train.features import Features, load_images
@@ -145,7 +145,19 @@ def _judge_category(judge: Judge, samples: Sequence[Sample], image_size: int) ->
     scores, maps = judge(samples)
     labels = np.array([sample.label for sample in samples])
     masks = np.stack([load_mask(sample, image_size=image_size) for sample in samples])
-    return evaluate(scores, labels, maps, masks) | at_threshold(scores, labels)
+    by_rank = aupro(as_ranks(maps), masks)
+    return evaluate(scores, labels, maps, masks) | at_threshold(scores, labels) | {"aupro_by_rank": by_rank}
+
+
+def as_ranks(maps: np.ndarray) -> np.ndarray:
+    """The share of all pixels that are not above each one: (N, S, S) float64 in (0, 1], in the same order.
+
+    AUPRO as published puts its thresholds at equal steps of probability. Where probabilities crowd near 0 and
+    1, as after much learning, nearly all of them fall among the most certain pixels, and maps of different
+    certainty cannot be compared. At equal steps of rank they can.
+    """
+    _, places, counts = np.unique(maps, return_inverse=True, return_counts=True)
+    return np.asarray((counts.cumsum() / maps.size)[places].reshape(maps.shape))
 
 
 def at_threshold(scores: np.ndarray, labels: np.ndarray, threshold: float = 0.5) -> dict[str, float]:

@@ -41,11 +41,13 @@ COLOR = "colour contrast, no network"  # its scores are no probabilities, so no 
 METRICS = {
     "image_auroc": "Image AUROC",
     "pixel_auroc": "Pixel AUROC",
-    "aupro": "AUPRO",
-    "f1_at_half": "Image F1 at the default threshold 0.5",
-    "accuracy_at_half": "Image accuracy at the default threshold 0.5",
-    "image_f1max": "Image F1 at the best threshold of each category",
+    "aupro": "AUPRO as published: thresholds at equal steps of probability",
+    "aupro_by_rank": "AUPRO with thresholds at equal steps of rank, so that certainty does not matter",
 }
+THRESHOLD_METRICS = ("f1_at_half", "accuracy_at_half", "image_f1max")
+THRESHOLD_TITLE = (
+    "Images at the default threshold 0.5: F1 / accuracy / F1 at the best threshold of each category"
+)
 
 
 @dataclass(frozen=True)
@@ -157,33 +159,27 @@ def look_at(clip: CLIP, identity: str, samples: Sequence[Sample], cache: Path) -
 
 def to_tables(records: Sequence[dict[str, Any]]) -> str:
     """One table per metric: a row per method, a column per group, in per cent."""
+    tables = {title: _table(records, (metric,)) for metric, title in METRICS.items()}
+    tables[THRESHOLD_TITLE] = _table(records, THRESHOLD_METRICS)
+    return "\n\n".join(f"**{title}**\n\n{table}" for title, table in tables.items())
+
+
+def _table(records: Sequence[dict[str, Any]], metrics: Sequence[str]) -> str:
     groups = list(dict.fromkeys(record["group"] for record in records))
-    return "\n\n".join(
-        f"**{title}**\n\n{markdown_table(['method', *groups], _rows(records, groups, metric))}"
-        for metric, title in METRICS.items()
-    )
+    cells: dict[str, list[str]] = {}
+    for method, group in dict.fromkeys((r["method"], r["group"]) for r in records):
+        chosen = [r for r in records if (r["method"], r["group"]) == (method, group)]
+        cell = " / ".join(_cell([r[metric] for r in chosen], spread=len(metrics) == 1) for metric in metrics)
+        cells.setdefault(method, [method]).append(cell)
+    return markdown_table(["method", *groups], list(cells.values()))
 
 
-def _rows(records: Sequence[dict[str, Any]], groups: Sequence[str], metric: str) -> list[list[str]]:
-    methods = list(dict.fromkeys(record["method"] for record in records))
-    return [
-        [
-            method,
-            *(
-                _cell([r[metric] for r in records if r["method"] == method and r["group"] == group])
-                for group in groups
-            ),
-        ]
-        for method in methods
-    ]
-
-
-def _cell(values: Sequence[float]) -> str:
-    """The mean over seeds and, where there are several, half the distance of the largest from the least."""
+def _cell(values: Sequence[float], *, spread: bool) -> str:
+    """The mean over seeds and, if wanted, half the distance of the largest from the least."""
     if math.isnan(values[0]):
         return "-"
     text = f"{100 * mean(values):.1f}"
-    return f"{text} ± {50 * (max(values) - min(values)):.1f}" if len(values) > 1 else text
+    return f"{text} ± {50 * (max(values) - min(values)):.1f}" if spread and len(values) > 1 else text
 
 
 def say(message: str) -> None:

@@ -17,7 +17,7 @@ from acl_train.tiny.corpus import draw_dataset
 from acl_train.weights import Weights
 from benchmarks import feature_cache, map_operator
 from benchmarks.drawn_groups import MEANINGS, Counts, draw_groups, draw_learning, thin
-from benchmarks.judges import at_threshold, color_contrast, judge_by_color
+from benchmarks.judges import as_ranks, at_threshold, color_contrast, judge_by_color
 from benchmarks.learning import METRICS, Plan, measure, random_clip, read_out, to_tables
 from benchmarks.machine import describe_machine, machine_line
 from benchmarks.tables import markdown_table
@@ -69,7 +69,7 @@ def test_every_way_is_judged_on_every_group(tmp_path: Path) -> None:
     assert len({record["method"] for record in records}) == 5
     assert len(records) == 5 * 5
     assert all(0 <= record["image_auroc"] <= 1 and 0 <= record["pixel_auroc"] <= 1 for record in records)
-    assert to_tables(records).count("| learned prompts") == len(METRICS)
+    assert to_tables(records).count("| learned prompts") == len(METRICS) + 1
 
 
 def test_groups_hold_what_their_names_say(tmp_path: Path) -> None:
@@ -106,6 +106,11 @@ def test_color_contrast_finds_a_spot(tmp_path: Path) -> None:
     scores, maps = judge_by_color(32)(samples)
     assert maps.shape == (2, 32, 32) == (len(scores), *load_mask(samples[0], image_size=32).shape)
     assert (scores <= maps.max(axis=(1, 2)) + 1e-6).all()
+
+
+def test_ranks_keep_the_order_and_the_ties() -> None:
+    ranks = as_ranks(np.array([[[0.1, 0.9], [0.1, 0.2]]], np.float32))
+    np.testing.assert_array_equal(ranks, [[[0.5, 1.0], [0.5, 0.75]]])
 
 
 def test_threshold_metrics_by_hand() -> None:
