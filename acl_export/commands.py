@@ -38,7 +38,7 @@ def export(
     """Write a bundle: text embeddings, ONNX, and the proof that it equals PyTorch.
 
     Size, layers and weights are those of the prompts unless given. The bundle is written only when the graph
-    has been run and compared.
+    has been run and compared; it then replaces an older one at the same place.
     """
     from acl_export.export import export_bundle, find_weights
     from acl_train.prompts import load_prompts

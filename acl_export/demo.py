@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from acl_export.config import ExportConfig
-from acl_export.demo_report import DemoResult, write_pages
+from acl_export.demo_report import DemoResult, count_outcome, write_pages
 from acl_export.export import export_bundle
 from acl_export.speed import measure_speed
-from acl_runtime.datasets import Dataset, read_dataset
+from acl_runtime.datasets import Dataset, read_dataset, require_both
 from acl_runtime.detector import Detector, Verdict
 from acl_runtime.evaluation import metric_rows
 from acl_runtime.frames import load_frame
@@ -76,6 +76,8 @@ def run_demo(
         say: Called with a line for the user after each step.
     """
     dataset = None if data is None else read_dataset(data)  # what is wrong with it comes first
+    if dataset is not None:
+        require_both(dataset)
     _clear(output)
     if dataset is None:
         _draw(output / "unseen", config.unseen, DEFECTS, config.per_unseen, config.seed + 1)
@@ -93,7 +95,7 @@ def run_demo(
     clip = build_clip(weights, prompts.config.vision)
     frames = _frames(dataset, config.timed_frames)
     speed = measure_speed(detector, clip, frames, lambda *at: progress("timing both pipelines", *at))
-    result = DemoResult(output / "report.html", manifest, rows, speed)
+    result = DemoResult(output / "report.html", manifest, rows, speed, count_outcome(dataset, verdicts))
     write_pages(result, dataset, verdicts, drawn=data is None)
     return result
 

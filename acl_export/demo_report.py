@@ -33,12 +33,14 @@ class DemoResult:
         manifest: Of the bundle that was exported and proven.
         rows: Metrics per category and, last, their mean; keys as `acl eval --json` has them.
         speed: Reference and bundle, stage by stage.
+        outcome: How many defective parts were found and good ones rejected, in words.
     """
 
     report: Path
     manifest: Manifest
     rows: Sequence[Mapping[str, Any]]
     speed: Speed
+    outcome: str
 
 
 def write_pages(result: DemoResult, dataset: Dataset, verdicts: Sequence[Verdict], *, drawn: bool) -> None:
@@ -96,7 +98,7 @@ def _card(sample: Sample, verdict: Verdict, map_threshold: float) -> Card:
         small = load_mask(sample, image_size=len(verdict.anomaly_map))
         mask = cv2.resize(small.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
     return Card(
-        title=f"{sample.category}: {sample.defect}",
+        title=f"{sample.category}: {sample.defect} ({sample.path.name})",
         frame=frame,
         mask=mask,
         anomaly_map=verdict.anomaly_map,
@@ -123,7 +125,7 @@ def _facts(result: DemoResult) -> list[tuple[str, str]]:
         ("layers", ", ".join(map(str, manifest.layers))),
         ("learned on", f"{manifest.prompts['images']} images, {manifest.prompts['epochs']} epochs"),
         ("map against PyTorch", f"within {manifest.parity.anomaly_map:.0e}"),
-        ("speed against PyTorch", f"{speed.ratio:.1f} times"),
+        ("speed against PyTorch", f"{speed.ratio:.1f} times{' (machine busy)' if speed.is_noisy else ''}"),
     ]
 
 
@@ -144,6 +146,18 @@ def _notes(result: DemoResult) -> list[str]:
     ]
 
 
+def count_outcome(dataset: Dataset, verdicts: Sequence[Verdict]) -> str:
+    """How many defective parts were found and good ones rejected, at the threshold that was used."""
+    pairs = [
+        (part.label, verdict.is_anomalous) for part, verdict in zip(dataset.samples, verdicts, strict=True)
+    ]
+    bad, good = (sum(label == wanted for label, _ in pairs) for wanted in (1, 0))
+    return (
+        f"{pairs.count((1, True))} of {bad} defective parts found, {pairs.count((0, True))} of {good} good ones "
+        f"rejected at the threshold {verdicts[0].threshold:g}, which is not calibrated"
+    )
+
+
 def summary(result: DemoResult) -> list[str]:
     """The closing lines on the terminal."""
     mean, speed, parity = result.rows[-1], result.speed, result.manifest.parity
@@ -151,10 +165,12 @@ def summary(result: DemoResult) -> list[str]:
         f"on {mean['images']} images of {len(result.rows) - 1} products that were not in the learning:",
         f"  image AUROC {_percent(mean['image_auroc'])}, AP {_percent(mean['image_ap'])}; "
         f"pixel AUROC {_percent(mean['pixel_auroc'])}, AUPRO {_percent(mean['aupro'])}",
+        f"  {result.outcome}",
         f"exported against PyTorch: log-odds within {parity.image_logits:.1e}, map within "
         f"{parity.anomaly_map:.1e} (limits {parity.tolerance['image_logits']:g}, "
         f"{parity.tolerance['anomaly_map']:g})",
-        f"speed against the published steps in PyTorch: {speed.ratio:.1f} times on this CPU, one frame at a time",
+        f"speed against the published steps in PyTorch: {speed.ratio:.1f} times on this CPU, one frame at a time"
+        + ("; the machine was busy, so measure again" if speed.is_noisy else ""),
         f"look at {result.report}",
         f"next: acl run {result.report.parent / 'bundle'} YOUR_IMAGES --save-overlays overlays",
     ]

@@ -28,6 +28,7 @@ class Speed:
         score_difference: Largest difference of the scores.
         map_difference: Largest difference of the maps.
         frames: How many were timed.
+        spread: Third over first quartile of a frame's time, of the pipeline where it is larger.
     """
 
     reference_ms: Mapping[str, float]
@@ -35,6 +36,12 @@ class Speed:
     score_difference: float
     map_difference: float
     frames: int
+    spread: float
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether something else kept the machine so busy that the ratio means little."""
+        return self.spread > 1.5
 
     @property
     def ratio(self) -> float:
@@ -77,7 +84,13 @@ def measure_speed(
         score_difference,
         map_difference,
         len(frames) - WARM_UP,
+        max(_spread(reference_ms), _spread(bundle_ms)),
     )
+
+
+def _spread(rows: list[list[float]]) -> float:
+    first, third = np.percentile(np.sum(rows[WARM_UP:], axis=1), [25, 75])
+    return float(third / first)
 
 
 def _medians(rows: list[list[float]]) -> dict[str, float]:

@@ -35,20 +35,22 @@ def run(
 ) -> None:
     """Look at every frame and say OK or NG.
 
-    A file that cannot be read is reported and does not stop the run; the exit code is then 1.
+    Folders are searched with all folders below them. A file that cannot be read is reported and does not stop
+    the run; the exit code is then 1. The JSON file is written anew by each run.
     """
     import time
 
     from acl_runtime.detector import Detector
     from acl_runtime.frames import list_sources
     from acl_runtime.progress import progress
-    from acl_runtime.run import Tally, inspect_sources, json_line, json_writer, text_line
+    from acl_runtime.run import Tally, check_outputs, inspect_sources, json_line, json_writer, text_line
 
+    to_stdout = json == Path("-")
     sources = list_sources(source)
+    check_outputs(source, sources, bundle, json=None if to_stdout else json, save_overlays=save_overlays)
     detector = Detector(bundle, backend=backend.value, provider=provider, threshold=threshold)
     note_unless_fit(detector.bundle.manifest.backbone)
     total = None if any(item.is_video for item in sources) else len(sources)
-    to_stdout = json == Path("-")
     show = json_line if to_stdout else text_line
     tally, started = Tally(), time.perf_counter()
     results = inspect_sources(

@@ -54,9 +54,9 @@ def require_both(dataset: Dataset) -> None:
     """Refuse a data set without good or without defective parts; learning needs both."""
     labels = {sample.label for sample in dataset.samples}
     if 1 not in labels:
-        raise ValueError(f"{dataset.root}: has no defective parts; learning needs good and defective ones")
+        raise ValueError(f"{dataset.root}: has no defective parts; good and defective ones are needed")
     if 0 not in labels:
-        raise ValueError(f"{dataset.root}: has no good parts; learning needs good and defective ones")
+        raise ValueError(f"{dataset.root}: has no good parts; good and defective ones are needed")
 
 
 def load_mask(sample: Sample, *, image_size: int) -> npt.NDArray[np.bool_]:

@@ -11,7 +11,7 @@ def describe(bundle: Bundle) -> str:
     backbone, calibration, parity = manifest.backbone, manifest.calibration, manifest.parity
     megabytes = sum(record.bytes for record in manifest.files.values()) / 1e6
     facts = {
-        "bundle": f"{bundle.path}, {megabytes:.1f} MB, every file as exported",
+        "bundle": f"{bundle.path}, {megabytes:.1f} MB, every file as its manifest says",
         "backbone": f"{backbone.name}, weights {backbone.weights}",
         "fit to inspect": "yes" if backbone.inspection else f"no: {backbone.note}",
         "prompts": f"recipe {manifest.prompts['recipe']}, sha256 {manifest.prompts['sha256'][:12]}",

@@ -73,7 +73,8 @@ def _find_provider(name: str) -> str:
     for provider in available:
         if name.lower() in (provider.lower(), provider.lower().removesuffix("executionprovider")):
             return provider
-    raise ValueError(f"provider must be auto or one of {', '.join(available)}, got {name}")
+    remedy = 'for CUDA, in the checkout: pip install -e ".[gpu]" in an environment of its own'
+    raise ValueError(f"provider must be auto or one of {', '.join(available)}, got {name}; {remedy}")
 
 
 def _options(threads: int) -> ort.SessionOptions:

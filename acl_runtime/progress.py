@@ -9,9 +9,19 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_phases() -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a function of (what, done, total) that shows one bar for each thing that is done."""
+    """Yield a function of (what, done, total) that shows one bar for each thing that is done.
+
+    Where there is no terminal, a line says when each begins.
+    """
     if not sys.stderr.isatty():
-        yield lambda what, done, total: None
+        begun: set[str] = set()
+
+        def announce(what: str, done: int, total: int) -> None:
+            if what not in begun:
+                print(f"{what}: {total}", file=sys.stderr, flush=True)
+            begun.add(what)
+
+        yield announce
         return
     from rich.console import Console
     from rich.progress import Progress, TaskID

@@ -55,6 +55,38 @@ def inspect_sources(
     return _inspect(detector, sources, batch, save_maps, save_overlays)
 
 
+def check_outputs(
+    paths: Sequence[Path | str],
+    sources: Sequence[Source],
+    bundle: Path,
+    *,
+    json: Path | None = None,
+    save_overlays: Path | None = None,
+) -> None:
+    """Raise ValueError if results would replace an input or the bundle, or become inputs of the next run.
+
+    Args:
+        paths: What the user named.
+        sources: What `list_sources` made of it.
+        bundle: The bundle's folder.
+        json: File for the JSON lines.
+        save_overlays: Folder for the overlays.
+    """
+    if json is not None:
+        if json.resolve() in {Path(source.path).resolve() for source in sources}:
+            raise ValueError(f"{json}: is one of the inputs; name another file for the JSON lines")
+        if json.resolve().is_relative_to(bundle.resolve()):
+            raise ValueError(f"{json}: lies in the bundle; name another file for the JSON lines")
+    if save_overlays is None:
+        return
+    for folder in (path for path in map(Path, paths) if path.is_dir()):
+        if folder.resolve() in save_overlays.resolve().parents:
+            raise ValueError(
+                f"{save_overlays}: lies in {folder}, where the next run would judge the overlays as parts; name a "
+                "folder outside"
+            )
+
+
 def json_line(result: Inspected | BadFrame) -> str:
     """One JSON object: source, index, score, is_anomalous, threshold, regions, latency_ms.
 

@@ -36,7 +36,8 @@ def train(
     ] = LEARN.seed,
     device: Annotated[options.Device, typer.Option(help="Where torch computes.")] = options.Device.auto,
     cache: Annotated[
-        Path | None, typer.Option(help="Folder of the feature cache. [default: ~/.cache/anomalyclip-deploy]")
+        Path | None,
+        typer.Option(help="Folder of the feature cache; ~/.cache/anomalyclip-deploy.", show_default=False),
     ] = None,
     fp32_cache: Annotated[
         bool, typer.Option("--fp32-cache", help="Twice the disk; equals learning without a cache.")
@@ -81,10 +82,8 @@ def train(
                 say=lambda message: echo(f"note: {message}", err=True),
             )
     except KeyboardInterrupt:
-        echo(
-            "note: what was encoded is kept, and every finished epoch; if there is one, go on with --resume",
-            err=True,
-        )
+        how = "go on with --resume" if files.checkpoints.exists() else "the same command goes on"
+        echo(f"note: what is finished is kept; {how}", err=True)
         raise
     echo(f"{output}: prompts learned; losses in {files.log}, an epoch each in {files.checkpoints}")
 

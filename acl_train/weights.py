@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,8 @@ def load_weights(
         return _from_file(Path(weights), backbone, quick_gelu=quick_gelu is not False)
     if weights is not None and (Path(weights).suffix or "/" in weights):
         raise FileNotFoundError(f"{weights}: no such file; --weights takes a file or an open_clip tag")
+    if backbone == "tiny":
+        raise ValueError(f"backbone tiny brings its own weights, got {weights}; leave --weights out")
     if backbone is None or weights is None:
         raise ValueError(
             "weights are not chosen; pass --backbone tiny, or --backbone NAME --weights TAG, or --weights FILE"
@@ -146,15 +149,19 @@ def _from_open_clip(backbone: str, tag: str, *, quick_gelu: bool | None) -> Weig
 
     known = open_clip.list_pretrained_tags_by_model(backbone)
     if tag not in known:
-        hint = f"its tags are {', '.join(known)}" if known else "see open_clip.list_pretrained()"
-        raise ValueError(f"{backbone} must have weights that open_clip knows, got {tag}; {hint}")
+        if not known:
+            raise ValueError(f"backbone must be tiny or a name in open_clip.list_models(), got {backbone}")
+        raise ValueError(f"weights must be one of {', '.join(known)} for {backbone}, or a file, got {tag}")
+    logging.disable(logging.ERROR)  # twenty lines about retries, which the error below says in one
     try:
         model = open_clip.create_model(backbone, pretrained=tag, precision="fp32")
     except RuntimeError as error:
         raise RuntimeError(
-            f"open_clip could not load {backbone} {tag}: {error}; fetch the file where there is a network "
-            "and pass it with --weights FILE"
+            f"open_clip could not load {backbone} {tag} ({str(error).rstrip('.')}); fetch the file where there "
+            "is a network and pass it with --weights FILE"
         ) from error
+    finally:
+        logging.disable(logging.NOTSET)
     return weights_of_open_clip(model, backbone, tag, quick_gelu=quick_gelu)
 
 

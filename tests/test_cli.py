@@ -204,3 +204,16 @@ def test_the_version_is_that_of_the_distribution() -> None:
     from importlib.metadata import version
 
     assert acl("--version").stdout == f"anomalyclip-deploy {version('anomalyclip-deploy')}\n"
+
+
+def test_results_replace_no_input_and_no_bundle(bundle: Path, parts: Path, tmp_path: Path) -> None:
+    picture, manifest = parts / "bad" / "0.png", bundle / "manifest.json"
+    before = picture.read_bytes(), manifest.read_bytes()
+    assert_one_line(acl("run", bundle, parts, "--json", picture), "is one of the inputs; name another file")
+    assert_one_line(acl("run", bundle, parts, "--json", manifest), "lies in the bundle; name another file")
+    inside = ("--save-overlays", parts / "overlays")
+    assert_one_line(
+        acl("run", bundle, parts, *inside), "where the next run would judge the overlays as parts"
+    )
+    assert (picture.read_bytes(), manifest.read_bytes()) == before
+    assert acl("run", bundle, parts, "--json", tmp_path / "out.jsonl").exit_code == 0
