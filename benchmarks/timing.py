@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+PAUSE_S = 0.01  # before each call, as between a camera's frames
+
 
 class Clock(NamedTuple):
     """How long something took, in seconds."""
@@ -73,7 +75,13 @@ def _one_turn(
     reference: Callable[[int], object], ours: Callable[[int], object], turn: int
 ) -> tuple[Clock, Clock]:
     if turn % 2:
-        first = clock(lambda: reference(turn))
-        return first, clock(lambda: ours(turn))
-    first = clock(lambda: ours(turn))
-    return clock(lambda: reference(turn)), first
+        first = _after_pause(reference, turn)
+        return first, _after_pause(ours, turn)
+    first = _after_pause(ours, turn)
+    return _after_pause(reference, turn), first
+
+
+def _after_pause(call: Callable[[int], object], turn: int) -> Clock:
+    """Without it the other side's idle threads are still spinning and hold the cores that this side needs."""
+    time.sleep(PAUSE_S)
+    return clock(lambda: call(turn))
