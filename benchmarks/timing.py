@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-PAUSE_S = 0.01  # before each call, as between a camera's frames
+SETTLE_S = 0.05  # of uncounted calls before each block
 
 
 class Clock(NamedTuple):
@@ -57,31 +58,26 @@ def clock(call: Callable[[], object]) -> Clock:
 
 
 def in_turn(
-    reference: Callable[[int], object], ours: Callable[[int], object], *, turns: int, warm_up: int = 3
+    reference: Callable[[int], object], ours: Callable[[int], object], *, turns: int, block: int = 10
 ) -> Pairs:
-    """Time both on each input, the first one changing every turn.
+    """Time both on each input, in alternating blocks, of which the first one changes every time.
 
     Args:
         reference: Takes the number of the turn.
         ours: Takes the number of the turn.
-        turns: That are counted.
-        warm_up: Turns before them.
+        turns: Timed calls of each.
+        block: Calls of the one before the other goes on.
     """
-    times = np.array([_one_turn(reference, ours, turn) for turn in range(-warm_up, turns)])
-    return Pairs(times[warm_up:, 0], times[warm_up:, 1])
+    times: dict[Callable[[int], object], list[Clock]] = {reference: [], ours: []}
+    for first in range(0, turns, block):
+        for call in list(times) if first // block % 2 else list(times)[::-1]:
+            times[call] += _time_block(call, range(first, min(first + block, turns)))
+    return Pairs(np.array(times[reference]), np.array(times[ours]))
 
 
-def _one_turn(
-    reference: Callable[[int], object], ours: Callable[[int], object], turn: int
-) -> tuple[Clock, Clock]:
-    if turn % 2:
-        first = _after_pause(reference, turn)
-        return first, _after_pause(ours, turn)
-    first = _after_pause(ours, turn)
-    return _after_pause(reference, turn), first
-
-
-def _after_pause(call: Callable[[int], object], turn: int) -> Clock:
-    """Without it the other side's idle threads are still spinning and hold the cores that this side needs."""
-    time.sleep(PAUSE_S)
-    return clock(lambda: call(turn))
+def _time_block(call: Callable[[int], object], turns: range) -> list[Clock]:
+    """Uncounted calls come first: until then the other side's idle threads spin on the cores we need."""
+    settled = time.perf_counter() + SETTLE_S
+    while time.perf_counter() < settled:
+        call(turns[0])
+    return [clock(partial(call, turn)) for turn in turns]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -125,14 +127,19 @@ def test_thinning_is_even(tmp_path: Path) -> None:
     assert thin(samples, 4) == tuple(samples[len(samples) * index // 4] for index in range(4))
 
 
-def test_turns_alternate_who_comes_first() -> None:
+def test_blocks_alternate_and_cover_every_turn() -> None:
     calls: list[tuple[str, int]] = []
-    pairs = in_turn(
-        lambda t: calls.append(("reference", t)), lambda t: calls.append(("ours", t)), turns=4, warm_up=1
-    )
-    assert [name for name, _ in calls[2:]] == 2 * ["ours", "reference", "reference", "ours"]
-    assert [turn for _, turn in calls] == [turn for turn in range(-1, 4) for _ in range(2)]
-    assert pairs.reference.shape == (4, 2)
+
+    def record(name: str, turn: int) -> None:
+        calls.append((name, turn))
+        time.sleep(0.02)
+
+    pairs = in_turn(partial(record, "reference"), partial(record, "ours"), turns=5, block=2)
+    assert pairs.reference.shape == pairs.ours.shape == (5, 2)
+    order = [name for index, (name, _) in enumerate(calls) if index == 0 or calls[index - 1][0] != name]
+    assert order == ["ours", "reference", "ours", "reference"]  # blocks two and three begin as the last ended
+    assert {turn for name, turn in calls if name == "ours"} == set(range(5))
+    assert pairs.ratio == pytest.approx(1, rel=0.9)
 
 
 def test_tables_are_markdown() -> None:
