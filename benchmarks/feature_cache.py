@@ -183,9 +183,16 @@ def _rows(one: Comparison) -> list[list[str]]:
 
 
 def _seconds(one: Comparison, run: Run) -> str:
-    filling = median(encoding.wall_s for encoding in one.encodings)
-    uncached, cached = (median(epoch.wall_s for epoch in r.epochs) for r in (one.uncached, run))
-    return f"{uncached:.2f} → {cached:.2f} an epoch, {filling:.2f} to fill"
+    uncached, cached, filling = (
+        _range(clocks) for clocks in (one.uncached.epochs, run.epochs, one.encodings)
+    )
+    return f"{uncached} → {cached} an epoch; {filling} to fill"
+
+
+def _range(clocks: Sequence[Clock]) -> str:
+    """Median, least and most."""
+    seconds = [clock.wall_s for clock in clocks]
+    return f"{median(seconds):.2f} ({min(seconds):.2f}-{max(seconds):.2f})"
 
 
 def to_record(one: Comparison) -> dict[str, Any]:
