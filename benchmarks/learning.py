@@ -182,6 +182,11 @@ def _cell(values: Sequence[float], *, spread: bool) -> str:
     return f"{text} ± {50 * (max(values) - min(values)):.1f}" if spread and len(values) > 1 else text
 
 
+def without_nan(record: dict[str, Any]) -> dict[str, Any]:
+    """The record with None for what is not defined: JSON has no nan."""
+    return {name: None if value != value else value for name, value in record.items()}  # noqa: PLR0124
+
+
 def say(message: str) -> None:
     """Tell the one who waits."""
     typer.echo(message, err=True)
@@ -218,7 +223,7 @@ def main(
     meanings = "; ".join(f"**{name}** {meaning}" for name, meaning in MEANINGS.items())
     typer.echo(f"{machine_line(machine)}; {minutes:.0f} minutes\n\n{meanings}\n\n{to_tables(records)}")
     facts = {"weights_sha256": loaded.sha256, "minutes": minutes, "seeds": seeds, "epochs": epochs}
-    write_json(json, {"machine": machine} | facts | {"records": records})
+    write_json(json, {"machine": machine} | facts | {"records": [without_nan(record) for record in records]})
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from functools import partial
@@ -20,7 +21,7 @@ from acl_train.weights import Weights
 from benchmarks import feature_cache, map_operator
 from benchmarks.drawn_groups import MEANINGS, Counts, draw_groups, draw_learning, thin
 from benchmarks.judges import as_ranks, at_threshold, color_contrast, judge_by_color
-from benchmarks.learning import METRICS, Plan, measure, random_clip, read_out, to_tables
+from benchmarks.learning import METRICS, Plan, measure, random_clip, read_out, to_tables, without_nan
 from benchmarks.machine import describe_machine, machine_line
 from benchmarks.tables import markdown_table
 from benchmarks.timing import in_turn
@@ -70,6 +71,7 @@ def test_every_way_is_judged_on_every_group(tmp_path: Path) -> None:
     assert {record["group"] for record in records} == {*MEANINGS, "mine"}
     assert len({record["method"] for record in records}) == 5
     assert len(records) == 5 * 5
+    json.dumps([without_nan(record) for record in records], allow_nan=False)
     assert all(0 <= record["image_auroc"] <= 1 and 0 <= record["pixel_auroc"] <= 1 for record in records)
     assert to_tables(records).count("| learned prompts") == len(METRICS) + 1
 
