@@ -52,7 +52,7 @@ class DemoConfig:
     learning: tuple[str, ...] = LEARNING_FAMILIES
     unseen: tuple[str, ...] = HELD_OUT_FAMILIES
     per_family: int = 12
-    per_unseen: int = 12
+    per_unseen: int = len(DEFECTS)  # each kind of defect once, those never drawn in pre-training among them
     epochs: int = 15
     timed_frames: int = 30
     seed: int = 111
