@@ -31,7 +31,7 @@ class DemoResult:
     Attributes:
         report: The page.
         manifest: Of the bundle that was exported and proven.
-        rows: Metrics per category and, last, their mean; keys as `acl eval --json` has them.
+        rows: Metrics per category and, last, their mean; see `metric_rows`.
         speed: Reference and bundle, stage by stage.
         outcome: How many defective parts were found and good ones rejected, in words.
     """
