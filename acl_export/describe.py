@@ -57,7 +57,9 @@ def describe_bundle(prompts_path: Path, prompts: Prompts, clip: CLIP, config: Ex
         prompts=learning | {"recipe": prompts.config.recipe, "sha256": sha256(prompts_path)},
         graph=_describe_graph(clip, config),
         preprocessing=Preprocessing("RGB", "BHWC", "uint8", "bicubic antialiased (Pillow)", MEAN, STD),
-        calibration=Calibration(score_threshold=0.5, map_threshold=0.5, source="default"),
+        calibration=Calibration(
+            rule="score", score_threshold=0.5, map_threshold=0.5, tiling=None, source="default", record=None
+        ),
         parity=Parity("", 0.0, 0.0, TOLERANCE, 0),
         files={},
         tools={"python": platform.python_version()}

@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 from acl_runtime.backend import open_session
 from acl_runtime.bundle import Bundle, load_bundle, load_text_embeddings
+from acl_runtime.decision import Rule
 from acl_runtime.heads import Answers, defect_direction, read_embeddings_head, read_map_head
+from acl_runtime.manifest import Calibration
 from acl_runtime.maps import sigmoid
 from acl_runtime.preprocess import check_frame, preprocess
 from acl_runtime.regions import Region, find_regions
@@ -23,11 +25,20 @@ class Verdict:
     """What the detector says about one frame."""
 
     score: float  # probability of a defect, 0 to 1
-    is_anomalous: bool  # score >= threshold
-    threshold: float  # the bundle's, or the caller's
+    peak: float  # largest value of the map, 0 to 1
+    is_anomalous: bool  # as the detector's rule says
+    margin: float  # log-odds from the other verdict, not negative if anomalous; see `Rule.margin`
+    threshold: float  # smallest score that is anomalous
+    peak_threshold: float | None  # smallest peak that is anomalous; None: the peak does not decide
     anomaly_map: npt.NDArray[np.float32]  # (S, S) in [0, 1], at network resolution
     regions: tuple[Region, ...]  # in frame pixels, highest peak first
     latency_ms: Mapping[str, float]  # preprocess, inference, postprocess: a batch's time over its frames
+
+
+def bundle_rule(calibration: Calibration) -> Rule:
+    """What a bundle's thresholds say."""
+    peak = calibration.map_threshold if calibration.rule == "score or peak" else None
+    return Rule(calibration.score_threshold, peak)
 
 
 class Detector:
@@ -51,13 +62,12 @@ class Detector:
             bundle: A loaded bundle, or the path of one.
             backend: What runs the graph; see `Backend`.
             provider: Where ONNX Runtime computes; see `OnnxSession`.
-            threshold: Smallest score that makes a frame anomalous; None for the bundle's own.
+            threshold: Smallest score that makes a frame anomalous, and then the only rule; None for the
+                bundle's own rule.
         """
         self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
         manifest = self.bundle.manifest
-        self.threshold = manifest.calibration.score_threshold if threshold is None else threshold
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"threshold must lie in 0..1, got {threshold}")
+        self.rule = bundle_rule(manifest.calibration) if threshold is None else Rule(threshold, None)
         text_embeddings = load_text_embeddings(self.bundle)
         self._direction = defect_direction(text_embeddings, temperature=manifest.temperature)
         self._session = open_session(self.bundle, backend=backend, provider=provider)
@@ -81,7 +91,7 @@ class Detector:
         outputs = self._session(images)
         inferred = time.perf_counter()
         image_logits, anomaly_maps = self._read(outputs)
-        scores = sigmoid(image_logits.astype(np.float64))
+        scores = sigmoid(image_logits.astype(np.float64)).tolist()
         regions = [self._find_regions(*pair) for pair in zip(anomaly_maps, frames, strict=True)]
         finished = time.perf_counter()
         per_frame = 1000 / len(frames)
@@ -91,9 +101,29 @@ class Detector:
             "postprocess": (finished - inferred) * per_frame,
         }
         return [
-            Verdict(score, score >= self.threshold, self.threshold, anomaly_map, found, latency_ms)
-            for score, anomaly_map, found in zip(scores.tolist(), anomaly_maps, regions, strict=True)
+            self._verdict(score, anomaly_map, found, latency_ms)
+            for score, anomaly_map, found in zip(scores, anomaly_maps, regions, strict=True)
         ]
+
+    def _verdict(
+        self,
+        score: float,
+        anomaly_map: npt.NDArray[np.float32],
+        regions: tuple[Region, ...],
+        latency_ms: Mapping[str, float],
+    ) -> Verdict:
+        rule, peak = self.rule, float(anomaly_map.max())
+        return Verdict(
+            score,
+            peak,
+            rule.is_anomalous(score, peak),
+            rule.margin(score, peak),
+            rule.score_threshold,
+            rule.peak_threshold,
+            anomaly_map,
+            regions,
+            latency_ms,
+        )
 
     def _read(self, outputs: Mapping[str, np.ndarray]) -> Answers:
         manifest = self.bundle.manifest

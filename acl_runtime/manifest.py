@@ -1,18 +1,22 @@
 """The manifest of a bundle: every key of `manifest.json`, its type and its meaning.
 
-The classes below are the reference of the file format, version 1: a field is a key, a nested class is a JSON
+The classes below are the reference of the file format, version 2: a field is a key, a nested class is a JSON
 object, a tuple a list. No key is optional and no other key is allowed, except in the free-form objects
-(`prompts`, `tools`, `tolerance`), whose keys are up to the writer.
+(`prompts`, `tools`, `tolerance`), whose keys are up to the writer. Version 1, whose `calibration` lacked `rule`,
+`tiling` and `record`, is read as if it had their defaults.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields, is_dataclass
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from acl_runtime.strict_json import read_strictly
 
 FORMAT: Literal["anomalyclip-bundle"] = "anomalyclip-bundle"
-FORMAT_VERSION: Literal[1] = 1
+FORMAT_VERSION: Literal[2] = 2
 
 
 @dataclass(frozen=True)
@@ -57,12 +61,26 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
+class Tiling:
+    """How large frames are cut into tiles, in frame pixels; see `tiles.py`."""
+
+    tile: int | Literal["auto"]  # side of a tile; "auto": by the frame's size and min_defect
+    overlap: int | None  # least pixels that neighbours share; null: a quarter of the tile
+    min_defect: int | None  # size of the smallest defect of interest, for "auto"
+
+
+@dataclass(frozen=True)
 class Calibration:
     """Where a defect begins, as probabilities in [0, 1]."""
 
-    score_threshold: float  # a frame is anomalous when its score is at least this
-    map_threshold: float  # a pixel belongs to a region when the map is at least this
-    source: str  # "default", or what the thresholds were measured on
+    rule: Literal["score", "score or peak"]  # what makes a frame anomalous, see below
+    score_threshold: float  # either rule: a score of at least this
+    map_threshold: float  # "score or peak": also a map with a value of at least this; either: begins a region
+    tiling: (
+        Tiling | None
+    )  # how frames are cut; null: each is squashed whole. The thresholds hold for this only
+    source: str  # "default", or what the thresholds were measured on and what they promise
+    record: str | None  # file of the bundle with the evidence, see `calibration.py`; null for the default
 
 
 @dataclass(frozen=True)
@@ -89,7 +107,7 @@ class Manifest:
     """Everything the box needs to know about a bundle, beside the arrays."""
 
     format: Literal["anomalyclip-bundle"]
-    format_version: Literal[1]
+    format_version: Literal[2]
     head: Literal["map", "embeddings"]  # what the graph returns, see Graph.outputs
     precision: Literal["fp32", "fp16"]
     opset: int
@@ -130,9 +148,30 @@ def manifest_from_json(text: str | bytes) -> Manifest:
         raise ValueError(
             f"is of format version {version}, newer than {FORMAT_VERSION}; upgrade anomalyclip-deploy"
         )
-    manifest: Manifest = _read(Manifest, document, "manifest")
+    if type(version) is int and version == 1:
+        document = _from_version_1(document)
+    manifest: Manifest = read_strictly(Manifest, document, "manifest")
     _check_ranges(manifest)
     return manifest
+
+
+def check_tiling(tiling: Tiling) -> None:
+    """Raise ValueError unless the sizes are such as a user may ask for."""
+    tile, overlap = tiling.tile, tiling.overlap
+    if isinstance(tile, int) and tile < 1:
+        raise ValueError(f"tile must be at least 1 pixel, got {tile}")
+    if overlap is not None and not 0 <= overlap < (tile if isinstance(tile, int) else math.inf):
+        raise ValueError(f"overlap must be at least 0 and less than the tile ({tile}), got {overlap}")
+    if tiling.min_defect is not None and tiling.min_defect < 1:
+        raise ValueError(f"min_defect must be at least 1 pixel, got {tiling.min_defect}")
+
+
+def _from_version_1(document: dict[str, Any]) -> dict[str, Any]:
+    added = {"rule": "score", "tiling": None, "record": None}
+    calibration = document.get("calibration")
+    if isinstance(calibration, dict):
+        calibration = added | calibration
+    return document | {"format_version": FORMAT_VERSION, "calibration": calibration}
 
 
 def _check_ranges(manifest: Manifest) -> None:
@@ -146,49 +185,7 @@ def _check_ranges(manifest: Manifest) -> None:
     for key in ("score_threshold", "map_threshold"):
         if not 0 <= (value := getattr(manifest.calibration, key)) <= 1:
             raise ValueError(f"calibration.{key} must lie in 0..1, got {value}")
+    if manifest.calibration.tiling is not None:
+        check_tiling(manifest.calibration.tiling)
     if missing := {"recipe", "sha256"} - manifest.prompts.keys():
         raise ValueError(f"prompts lacks the key {min(missing)!r}")
-
-
-def _read(kind: Any, value: Any, where: str) -> Any:
-    """`value` from JSON as the annotated type `kind`, or a ValueError that names `where` it is wrong."""
-    origin = get_origin(kind)
-    if is_dataclass(kind):
-        return _read_object(kind, value, where)
-    if origin is tuple and isinstance(value, list):
-        return tuple(_read(get_args(kind)[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if origin is dict and isinstance(value, dict):
-        return {key: _read(get_args(kind)[1], item, f"{where}.{key}") for key, item in value.items()}
-    if kind is float and type(value) in (int, float) and abs(value) < 1e308:  # false for nan and infinity
-        return float(value)
-    if _is_scalar(kind, value):
-        return value
-    raise ValueError(f"{where} must be {_expected(kind)}, got {json.dumps(value)[:60]}")
-
-
-def _is_scalar(kind: Any, value: Any) -> bool:
-    choices = get_args(kind)
-    if get_origin(kind) is Literal:
-        return value in choices and type(value) in map(type, choices)  # JSON's true is not 1
-    return type(value) in choices or (kind in (int, str, bool) and type(value) is kind)
-
-
-def _read_object(kind: Any, value: Any, where: str) -> Any:
-    if not isinstance(value, dict):
-        raise ValueError(f"{where} must be an object, got {json.dumps(value)[:60]}")
-    names = {field.name for field in fields(kind)}
-    if missing := names - value.keys():
-        raise ValueError(f"{where} lacks the key {min(missing)!r}")
-    if unknown := value.keys() - names:
-        raise ValueError(f"{where} has an unknown key {min(unknown)!r}")
-    hints = get_type_hints(kind)
-    return kind(**{name: _read(hints[name], value[name], f"{where}.{name}") for name in sorted(names)})
-
-
-def _expected(kind: Any) -> str:
-    names = {int: "an integer", float: "a finite number", str: "a string", bool: "true or false"}
-    if get_origin(kind) is Literal:
-        return "one of " + ", ".join(json.dumps(choice) for choice in get_args(kind))
-    if get_origin(kind) is dict:
-        return "an object"
-    return names.get(kind) or ("a list" if get_origin(kind) is tuple else "an integer or a string")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from graphs import SIDE, TEXT, tiny_manifest, write_tiny_bundle
 
 from acl_runtime.bundle import load_bundle, load_golden, load_text_embeddings, write_manifest
-from acl_runtime.manifest import manifest_from_json, manifest_to_json
+from acl_runtime.manifest import Tiling, manifest_from_json, manifest_to_json
 
 Document = dict[str, Any]
 
@@ -60,7 +61,9 @@ def test_the_keys_of_the_file_are_these(bundle: Path) -> None:
     assert sorted(document["backbone"]) == ["inspection", "name", "note", "weights", "weights_sha256"]
     assert sorted(document["graph"]["inputs"][0]) == ["dtype", "name", "shape"]
     assert sorted(document["files"]["model.onnx"]) == ["bytes", "sha256"]
-    assert sorted(document["calibration"]) == ["map_threshold", "score_threshold", "source"]
+    assert sorted(document["calibration"]) == sorted(
+        ["rule", "score_threshold", "map_threshold", "tiling", "source", "record"]
+    )
 
 
 def test_a_manifest_survives_its_json() -> None:
@@ -102,20 +105,46 @@ def test_a_manifest_that_is_none_is_refused(bundle: Path, text: str) -> None:
 
 
 def test_a_newer_format_is_refused(bundle: Path) -> None:
-    edit(bundle, lambda document: document.update(format_version=2, something_new=True))
-    assert_refused(bundle, "is of format version 2, newer than 1; upgrade anomalyclip-deploy")
+    edit(bundle, lambda document: document.update(format_version=3, something_new=True))
+    assert_refused(bundle, "is of format version 3, newer than 2; upgrade anomalyclip-deploy")
+
+
+def test_a_manifest_of_version_1_is_read_with_the_defaults_of_what_it_lacked(bundle: Path) -> None:
+    manifest = load_bundle(bundle).manifest
+    edit(bundle, lambda document: document.update(format_version=1))
+    for key in ("rule", "tiling", "record"):
+        edit(bundle, lambda document, key=key: document["calibration"].pop(key))
+    assert load_bundle(bundle).manifest == manifest
+
+
+def test_a_tiling_survives_its_json() -> None:
+    for tiling in (Tiling(518, 64, None), Tiling("auto", None, 12)):
+        calibration = replace(tiny_manifest().calibration, tiling=tiling)
+        manifest = replace(tiny_manifest(), calibration=calibration)
+        assert manifest_from_json(manifest_to_json(manifest)) == manifest
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (lambda d: d["calibration"].update(rule="peak"), 'rule must be one of "score", "score or peak"'),
+        (lambda d: d["calibration"].update(record=5), "record must be a string, got 5"),
+        (lambda d: d["calibration"].update(tiling=518), "tiling must be an object, got 518"),
+        (
+            lambda d: d["calibration"].update(tiling={"tile": "big", "overlap": None, "min_defect": None}),
+            'tile must be an integer or one of "auto", got "big"',
+        ),
+        (
+            lambda d: d["calibration"].update(tiling={"tile": 64, "overlap": 64, "min_defect": None}),
+            r"overlap must be at least 0 and less than the tile \(64\), got 64",
+        ),
         (lambda d: d.pop("grid"), "manifest lacks the key 'grid'"),
         (lambda d: d["graph"].pop("file"), "manifest.graph lacks the key 'file'"),
         (lambda d: d["prompts"].pop("recipe"), "prompts lacks the key 'recipe'"),
         (lambda d: d["files"].pop("golden.npz"), "files lacks 'golden.npz'"),
         (lambda d: d.update(colour="red"), "manifest has an unknown key 'colour'"),
         (lambda d: d.update(head="logits"), 'head must be one of "map", "embeddings", got "logits"'),
-        (lambda d: d.update(format_version=True), "format_version must be one of 1, got true"),
+        (lambda d: d.update(format_version=True), "format_version must be one of 2, got true"),
         (lambda d: d.update(grid="7"), 'grid must be an integer, got "7"'),
         (lambda d: d.update(grid=True), "grid must be an integer, got true"),
         (lambda d: d.update(temperature=float("nan")), "temperature must be a finite number, got NaN"),

@@ -64,7 +64,9 @@ def test_many_frames_are_each_frame(detector: Detector) -> None:
 def test_the_threshold_is_the_bundles_unless_told(tmp_path: Path) -> None:
     folder = write_tiny_bundle(tmp_path / "bundle")
     score = Detector(folder)(FRAMES[0]).score
-    manifest = replace(load_bundle(folder).manifest, calibration=Calibration(1.0, 0.0, "test"))
+    manifest = replace(
+        load_bundle(folder).manifest, calibration=Calibration("score", 1.0, 0.0, None, "test", None)
+    )
     write_manifest(folder, manifest)
     calibrated = Detector(folder)(FRAMES[0])
     assert (calibrated.is_anomalous, calibrated.threshold) == (False, 1.0)

@@ -1,0 +1,75 @@
+"""Read JSON as a dataclass: every field is a key, no key is optional, and no other is allowed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+
+def read_strictly(kind: Any, value: Any, where: str) -> Any:
+    """`value` as the annotated type `kind`, or a ValueError that names `where` it is wrong.
+
+    Args:
+        kind: A dataclass, a scalar type or Literal, a tuple or dict of any, or a union of scalars, or of any
+            of these with None.
+        value: What `json.loads` gave. A list becomes a tuple; an integer will do for a float.
+        where: Name of the value in messages.
+    """
+    origin = get_origin(kind)
+    if origin in (Union, UnionType):
+        return _read_union(get_args(kind), value, where)
+    if is_dataclass(kind):
+        return _read_object(kind, value, where)
+    if origin is tuple and isinstance(value, list):
+        return tuple(read_strictly(get_args(kind)[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin is dict and isinstance(value, dict):
+        return {key: read_strictly(get_args(kind)[1], item, f"{where}.{key}") for key, item in value.items()}
+    if kind is float and type(value) in (int, float) and abs(value) < 1e308:  # false for nan and infinity
+        return float(value)
+    if _is_scalar(kind, value):
+        return value
+    raise ValueError(f"{where} must be {_expected(kind)}, got {json.dumps(value)[:60]}")
+
+
+def _read_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and NoneType in options:
+        return None
+    others = [option for option in options if option is not NoneType]
+    if len(others) == 1:
+        return read_strictly(others[0], value, where)
+    if any(_is_scalar(option, value) for option in others):
+        return value
+    expected = " or ".join(_expected(option) for option in others)
+    raise ValueError(f"{where} must be {expected}, got {json.dumps(value)[:60]}")
+
+
+def _is_scalar(kind: Any, value: Any) -> bool:
+    if get_origin(kind) is Literal:
+        choices = get_args(kind)
+        return value in choices and type(value) in map(type, choices)  # JSON's true is not 1
+    return kind in (int, str, bool) and type(value) is kind
+
+
+def _read_object(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} must be an object, got {json.dumps(value)[:60]}")
+    names = {field.name for field in fields(kind)}
+    if missing := names - value.keys():
+        raise ValueError(f"{where} lacks the key {min(missing)!r}")
+    if unknown := value.keys() - names:
+        raise ValueError(f"{where} has an unknown key {min(unknown)!r}")
+    hints = get_type_hints(kind)
+    return kind(
+        **{name: read_strictly(hints[name], value[name], f"{where}.{name}") for name in sorted(names)}
+    )
+
+
+def _expected(kind: Any) -> str:
+    names = {int: "an integer", float: "a finite number", str: "a string", bool: "true or false"}
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(json.dumps(choice) for choice in get_args(kind))
+    if get_origin(kind) is dict:
+        return "an object"
+    return names.get(kind) or "a list"
