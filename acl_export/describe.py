@@ -51,6 +51,7 @@ def describe_bundle(prompts_path: Path, prompts: Prompts, clip: CLIP, config: Ex
             name=prompts.config.backbone,
             weights=prompts.config.weights,
             weights_sha256=prompts.config.weights_sha256,
+            quick_gelu=clip.architecture.quick_gelu,
             inspection=not tiny,
             note=TINY_NOTE if tiny else "",
         ),

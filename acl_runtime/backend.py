@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from acl_runtime.bundle import Bundle
 
-    Session = Callable[[np.ndarray], dict[str, np.ndarray]]
+    Session = Callable[[np.ndarray], Mapping[str, np.ndarray]]
     """Images, (B, S, S, 3) uint8 RGB, to the graph's outputs by name."""
 
 

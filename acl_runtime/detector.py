@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +15,13 @@ from acl_runtime.backend import open_session
 from acl_runtime.bundle import Bundle, load_bundle, load_text_embeddings
 from acl_runtime.decision import Rule
 from acl_runtime.heads import Answers, defect_direction, read_embeddings_head, read_map_head
-from acl_runtime.manifest import Calibration
+from acl_runtime.manifest import Calibration, Tiling
 from acl_runtime.maps import sigmoid
 from acl_runtime.preprocess import check_frame, preprocess
 from acl_runtime.regions import Region, find_regions
+
+if TYPE_CHECKING:
+    from acl_runtime.backend import Session
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,9 @@ class Detector:
         *,
         backend: str = "auto",
         provider: str = "auto",
+        session: Session | None = None,
         threshold: float | None = None,
+        tiling: Tiling | Literal["bundle"] | None = "bundle",
     ) -> None:
         """Load the graph.
 
@@ -62,15 +68,20 @@ class Detector:
             bundle: A loaded bundle, or the path of one.
             backend: What runs the graph; see `Backend`.
             provider: Where ONNX Runtime computes; see `OnnxSession`.
+            session: What to compute with instead, whatever the backend; it may give the outputs of either
+                head.
             threshold: Smallest score that makes a frame anomalous, and then the only rule; None for the
                 bundle's own rule.
+            tiling: How large frames are cut; None to squash each whole, "bundle" for what the bundle's
+                thresholds were measured with.
         """
         self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
         manifest = self.bundle.manifest
+        self.tiling = manifest.calibration.tiling if tiling == "bundle" else tiling
         self.rule = bundle_rule(manifest.calibration) if threshold is None else Rule(threshold, None)
         text_embeddings = load_text_embeddings(self.bundle)
         self._direction = defect_direction(text_embeddings, temperature=manifest.temperature)
-        self._session = open_session(self.bundle, backend=backend, provider=provider)
+        self._session = session or open_session(self.bundle, backend=backend, provider=provider)
 
     def __call__(self, frame: np.ndarray) -> Verdict:
         """The verdict on one frame."""
@@ -127,7 +138,7 @@ class Detector:
 
     def _read(self, outputs: Mapping[str, np.ndarray]) -> Answers:
         manifest = self.bundle.manifest
-        if manifest.head == "map":
+        if "anomaly_maps" in outputs or manifest.head == "map":
             return read_map_head(outputs, manifest)
         return read_embeddings_head(outputs, manifest, self._direction)
 

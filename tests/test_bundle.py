@@ -58,7 +58,9 @@ def test_the_keys_of_the_file_are_these(bundle: Path) -> None:
         ]
     )
     assert document["format"] == "anomalyclip-bundle"
-    assert sorted(document["backbone"]) == ["inspection", "name", "note", "weights", "weights_sha256"]
+    assert sorted(document["backbone"]) == [
+        *("inspection", "name", "note", "quick_gelu", "weights", "weights_sha256")
+    ]
     assert sorted(document["graph"]["inputs"][0]) == ["dtype", "name", "shape"]
     assert sorted(document["files"]["model.onnx"]) == ["bytes", "sha256"]
     assert sorted(document["calibration"]) == sorted(
@@ -112,6 +114,7 @@ def test_a_newer_format_is_refused(bundle: Path) -> None:
 def test_a_manifest_of_version_1_is_read_with_the_defaults_of_what_it_lacked(bundle: Path) -> None:
     manifest = load_bundle(bundle).manifest
     edit(bundle, lambda document: document.update(format_version=1))
+    edit(bundle, lambda document: document["backbone"].pop("quick_gelu"))
     for key in ("rule", "tiling", "record"):
         edit(bundle, lambda document, key=key: document["calibration"].pop(key))
     assert load_bundle(bundle).manifest == manifest

@@ -1,0 +1,55 @@
+"""The torch model as a session, so that it can be judged by the same evaluation as its export."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from acl_runtime.bundle import Bundle, load_text_embeddings
+from acl_train.clip import CLIP
+from acl_train.config import Attention, VisionConfig
+from acl_train.reference import run_reference
+from acl_train.weights import build_clip, load_weights
+
+
+class TorchSession:
+    """What the bundle was exported from: the published steps in PyTorch, float32, on the CPU.
+
+    Call it with (B, S, S, 3) uint8 RGB; it returns `image_logits` (B,) and `anomaly_maps` (B, S, S), whatever the
+    bundle's head.
+    """
+
+    def __init__(self, bundle: Bundle, weights: str | None = None) -> None:
+        """Build the network.
+
+        Args:
+            bundle: Says which weights, layers and text embeddings.
+            weights: open_clip tag or file of the weights; None for what the bundle was exported from.
+
+        Raises:
+            FileNotFoundError: The weights were a file and it is not here.
+            ValueError: They are not those of the bundle.
+        """
+        self._clip = _load_clip(bundle, weights)
+        self._text_embeddings = torch.from_numpy(load_text_embeddings(bundle))
+        self._blur_sigma = bundle.manifest.blur_sigma
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Run the network on `images`, (B, S, S, 3) uint8 RGB."""
+        frames = list(images[..., ::-1])  # BGR, already at the network's size: resizing changes nothing
+        reference = run_reference(self._clip, self._text_embeddings, frames, blur_sigma=self._blur_sigma)
+        return {"image_logits": reference.image_logits, "anomaly_maps": reference.anomaly_maps}
+
+
+def _load_clip(bundle: Bundle, weights: str | None) -> CLIP:
+    manifest = bundle.manifest
+    backbone = manifest.backbone
+    source = weights or (None if backbone.name == "tiny" else backbone.weights)
+    loaded = load_weights(backbone.name, source, quick_gelu=backbone.quick_gelu)
+    if loaded.sha256 != backbone.weights_sha256:
+        raise ValueError(
+            f"weights must be those the bundle was exported from ({backbone.name} {backbone.weights}, sha256 "
+            f"{backbone.weights_sha256[:12]}), got {loaded.source}, sha256 {loaded.sha256[:12]}; pass --weights FILE"
+        )
+    attention = Attention(manifest.attention)
+    return build_clip(loaded, VisionConfig(manifest.image_size, manifest.layers, manifest.vv_from, attention))
