@@ -1,4 +1,4 @@
-"""Read a labelled data set, whatever published layout it has, and its ground truth."""
+"""Read a labelled data set, whatever published layout it has, and its pictures."""
 
 from __future__ import annotations
 
@@ -6,25 +6,40 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
-from PIL.Image import Image as Picture
 
-from acl_runtime.layouts import LAYOUTS
-from acl_runtime.samples import EXTENSIONS, Sample, shorten
+from acl_runtime.frames import load_frame
+from acl_runtime.layouts import recognise
+from acl_runtime.layouts.published import compare_with_paper
+from acl_runtime.layouts.reading import Reading
+from acl_runtime.masks import check_mask_size, load_mask
+from acl_runtime.samples import EXTENSIONS, Sample, list_folders, shorten
 
-__all__ = ["Dataset", "Sample", "check_mask_size", "load_mask", "read_dataset", "require_both"]
+__all__ = ["Dataset", "Sample", "check_mask_size", "load_mask", "load_sample", "read_dataset", "require_both"]
+
+JPEG = frozenset({".jpg", ".jpeg"})
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The labelled pictures of a folder."""
+    """The labelled pictures of a folder.
+
+    Attributes:
+        name: The paper's name of the data set where it is known, else the folder's.
+        root: Folder that holds it; inside the one that was named, where archives add an outer folder.
+        samples: In the order of the layout, categories together.
+        has_masks: Every defective part has one; otherwise none has.
+        layout: Name of the layout that it was recognised by.
+        published: The paper's name of the data set, such as "MVTec AD"; None where it is none of the paper's.
+        notes: What a reader of the figures must know, one sentence each.
+    """
 
     name: str
     root: Path
     samples: tuple[Sample, ...]
-    has_masks: bool  # every defective part has one, or none has
-    layout: str  # name of the layout it was recognised by
+    has_masks: bool
+    layout: str
+    published: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -37,17 +52,35 @@ def read_dataset(root: Path) -> Dataset:
 
     Raises:
         FileNotFoundError: There is no such folder, or a listed file is missing.
-        ValueError: The layout is none of `LAYOUTS`, there are no images, or some defects lack a mask.
+        ValueError: The layout is none of `LAYOUTS` or nearly one, there are no images, or some defects lack a
+            mask.
     """
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: is not a folder; name the folder that holds the data set")
-    layout, samples = _recognise(root)
+    named = root
+    root, layout, reading = recognise(named)
+    samples = reading.samples
     if not samples:
         raise ValueError(f"{root}: holds no images; put {_extensions()} files there")
     _check_files(root, samples)
     has_masks = _check_masks(root, samples)
-    return Dataset(root.resolve().name, root, tuple(samples), has_masks, layout)
+    notes = (*_passed_over(named, root), *_notes(reading, has_masks=has_masks))
+    name = reading.published or root.resolve().name
+    return Dataset(name, root, tuple(samples), has_masks, layout, reading.published, notes)
+
+
+def load_sample(sample: Sample) -> np.ndarray:
+    """The picture of a sample, which may be some rows of a file.
+
+    Returns:
+        (H, W, 3) BGR, (H, W, 4) BGRA or (H, W) grey, uint8; (H, W) uint16 for 16-bit grey.
+
+    Raises:
+        ValueError: The file is not a picture, or is cut short.
+    """
+    frame = load_frame(sample.path)
+    return frame if sample.rows is None else frame[slice(*sample.rows)]
 
 
 def require_both(dataset: Dataset) -> None:
@@ -57,66 +90,6 @@ def require_both(dataset: Dataset) -> None:
         raise ValueError(f"{dataset.root}: has no defective parts; good and defective ones are needed")
     if 0 not in labels:
         raise ValueError(f"{dataset.root}: has no good parts; good and defective ones are needed")
-
-
-def load_mask(sample: Sample, *, image_size: int) -> npt.NDArray[np.bool_]:
-    """Ground truth at the network's resolution, to the pixel as the published code makes it.
-
-    Args:
-        sample: Its mask may be grey, colour, palette or 1-bit: whatever is not black is a defect.
-        image_size: Side S of the network input, in pixels.
-
-    Returns:
-        (S, S) bool, True on the defect; all False for a good part.
-
-    Raises:
-        ValueError: A defective part has no mask, its size is not its image's, or it cannot be read.
-    """
-    if sample.label == 0:
-        return np.zeros((image_size, image_size), np.bool_)
-    if sample.mask is None:
-        raise ValueError(f"{sample.path}: is defective and has no mask; learn from a data set with masks")
-    check_mask_size(sample)
-    marked = _read_grey(sample.mask) > 0  # (H, W): data sets store 0/1, class indices or 0/255
-    grey = Image.fromarray(marked.astype(np.uint8) * 255)
-    resized = grey.resize((image_size, image_size), Image.Resampling.BILINEAR)  # antialiased
-    return np.asarray(resized) > 127
-
-
-def check_mask_size(sample: Sample) -> None:
-    """Compare a mask's size with its image's, from the headers alone."""
-    if sample.mask is None:
-        return
-    with _open(sample.path) as image, _open(sample.mask) as mask:
-        if image.size != mask.size:
-            raise ValueError(
-                f"{sample.mask}: is {mask.width}x{mask.height} and its image {sample.path} is "
-                f"{image.width}x{image.height}; use the mask drawn on that image"
-            )
-
-
-def _open(path: Path) -> Picture:
-    try:
-        return Image.open(path)
-    except OSError as error:
-        raise ValueError(f"{path}: is not an image that can be read; replace it") from error
-
-
-def _read_grey(path: Path) -> npt.NDArray[np.uint8]:
-    with _open(path) as picture:
-        try:
-            return np.asarray(picture.convert("L"))  # (H, W)
-        except OSError as error:
-            raise ValueError(f"{path}: is damaged ({error}); replace it") from error
-
-
-def _recognise(root: Path) -> tuple[str, list[Sample]]:
-    for layout in LAYOUTS:
-        samples = layout.read(root)
-        if samples is not None:
-            return layout.name, samples
-    sought = "; ".join(layout.looks_like for layout in LAYOUTS)
-    raise ValueError(f"{root}: is laid out in no known way; arrange it as one of: {sought}")
 
 
 def _check_files(root: Path, samples: list[Sample]) -> None:
@@ -136,6 +109,44 @@ def _check_masks(root: Path, samples: list[Sample]) -> bool:
             f"add theirs, or remove all masks"
         )
     return bool(bad) and not unmarked
+
+
+def _passed_over(named: Path, root: Path) -> list[str]:
+    """A note on the folders beside the one that holds the data set."""
+    levels = [folder for folder in (root, *root.parents) if folder != named and folder.is_relative_to(named)]
+    beside = [other.name for level in levels for other in list_folders(level.parent) if other != level]
+    inner = root.relative_to(named).as_posix()
+    return (
+        [f"only {inner} is read; {shorten(beside)} beside it is no data set that is known"] if beside else []
+    )
+
+
+def _notes(reading: Reading, *, has_masks: bool) -> tuple[str, ...]:
+    """What the layout's reader says, what differs from the paper, and what holds for any data set."""
+    published, samples = reading.published, reading.samples
+    notes = list(reading.notes) + ([] if published is None else compare_with_paper(published, samples))
+    for label, kind in ((1, "good"), (0, "defective")):
+        only = [category for category, labels in _labels(samples).items() if labels == {label}]
+        if only:
+            where = "" if len(only) == len(_labels(samples)) else f" in {shorten(only)}"
+            like = ", as in the paper" if published and label == 1 and not where else ""
+            notes.append(f"there are no {kind} images{where}, so image-level metrics are undefined{like}")
+    if not has_masks and any(sample.label for sample in samples):
+        notes.append("there are no masks, so there are image-level metrics only")
+    if any(sample.mask is not None and sample.mask.suffix.lower() in JPEG for sample in samples):
+        notes.append(
+            "the masks are JPEG files and hold compression noise, of which every pixel that is not black counts "
+            "as in the published code; --mask-above 127 counts only the clear ones"
+        )
+    return tuple(notes)
+
+
+def _labels(samples: list[Sample]) -> dict[str, set[int]]:
+    """The labels that occur in each category."""
+    labels: dict[str, set[int]] = {}
+    for sample in samples:
+        labels.setdefault(sample.category, set()).add(sample.label)
+    return labels
 
 
 def _names(root: Path, paths: list[Path]) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})  # compared in lower case
 GOOD = "good"  # the `defect` of a good part, whatever its folder is called
+MASK = "_mask"  # what the name of a mask ends with, in most data sets
+LEFTOVERS = "__MACOSX"  # a folder of macOS in zip archives: copies of the names, without pictures
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,9 @@ class Sample:
     label: int  # 0 good, 1 defective
     category: str
     defect: str  # "good" for a good part
+    rows: tuple[int, int] | None = (
+        None  # the picture is these rows of the file (start, stop), and of its mask
+    )
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
@@ -32,7 +37,14 @@ def list_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     folders = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return sorted(folders, key=lambda path: natural_key(path.name))
+    return sorted(
+        (path for path in folders if path.name != LEFTOVERS), key=lambda path: natural_key(path.name)
+    )
+
+
+def find_folder(folder: Path, *names: str) -> Path | None:
+    """The visible folder inside `folder` that has one of the names, in lower case; None where none has."""
+    return next((path for path in list_folders(folder) if path.name.lower() in names), None)
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -49,32 +61,52 @@ def good_samples(folder: Path, *, category: str) -> list[Sample]:
     return [Sample(path, None, 0, category, GOOD) for path in list_images(folder)]
 
 
-def bad_samples(folder: Path, masks: Path, *, category: str) -> list[Sample]:
-    """Every image of a folder of defective parts, with its mask where there is one."""
+def bad_samples(
+    folder: Path,
+    masks: Path,
+    *,
+    category: str,
+    defect: str | None = None,
+    suffix: str = MASK,
+    good: Sequence[Path] = (),
+) -> list[Sample]:
+    """Every image of a folder of defective parts, with its mask where there is one.
+
+    Args:
+        folder: Images.
+        masks: Folder of their masks, which need not exist.
+        category: The product.
+        defect: What they have; the folder's name if not given.
+        suffix: What masks have after the image's name, in lower case.
+        good: Images whose masks may lie there too, blank and not read.
+    """
     images = list_images(folder)
-    paired = pair_masks(images, list_images(masks))
-    return [Sample(path, mask, 1, category, folder.name) for path, mask in zip(images, paired, strict=True)]
+    paired = pair_masks(images, list_images(masks), good, suffix=suffix)
+    kind = defect or folder.name
+    return [Sample(path, mask, 1, category, kind) for path, mask in zip(images, paired, strict=True)]
 
 
-def pair_masks(images: Sequence[Path], masks: Sequence[Path], good: Sequence[Path] = ()) -> list[Path | None]:
-    """The mask of each image, by name: `<stem>_mask` or `<stem>`, with any image extension; else None.
+def pair_masks(
+    images: Sequence[Path], masks: Sequence[Path], good: Sequence[Path] = (), *, suffix: str = MASK
+) -> list[Path | None]:
+    """The mask of each image, by name: `<stem><suffix>` or `<stem>`, with any image extension; else None.
 
     The published code pairs by sort order, which shifts every later mask when one is missing. A mask named as
-    one of the `good` images is blank and not read.
+    one of the `good` images is blank and not read. The suffix counts in upper case too.
 
     Raises:
         ValueError: A mask belongs to no image, or two masks or two images have one name.
     """
-    by_stem = _by_stem(masks)
+    by_stem = _by_stem(masks, suffix)
     stems = _by_stem(images) if masks else {image.stem: image for image in images}
-    suffixed = {stem: by_stem.get(f"{stem}_mask") for stem in stems}
+    suffixed = {stem: by_stem.get(f"{stem}{suffix}") for stem in stems}
     paired = {stem: mask or by_stem.get(stem) for stem, mask in suffixed.items()}
-    blank = {stem for image in good for stem in (image.stem, f"{image.stem}_mask")}
-    surplus = {mask for mask in masks if mask.stem not in blank} - set(paired.values())
+    blank = {stem for image in good for stem in (image.stem, f"{image.stem}{suffix}")}
+    surplus = {mask for stem, mask in by_stem.items() if stem not in blank} - set(paired.values())
     if surplus:
         raise ValueError(
             f"{masks[0].parent}: no image belongs to {shorten(path.name for path in surplus)}; "
-            f"name a mask <image name>_mask or as its image, and remove the others"
+            f"name a mask <image name>{suffix} or as its image, and remove the others"
         )
     return [paired[image.stem] for image in images]
 
@@ -86,11 +118,15 @@ def shorten(names: Iterable[str], *, most: int = 3) -> str:
     return ", ".join(ordered[:most]) + more
 
 
-def _by_stem(paths: Sequence[Path]) -> dict[str, Path]:
+def _by_stem(paths: Sequence[Path], suffix: str = "") -> dict[str, Path]:
+    """The files by name without extension; a name that ends with the suffix ends with it in lower case."""
     stems: dict[str, Path] = {}
     for path in paths:
-        if path.stem in stems:
-            other = stems[path.stem]
-            raise ValueError(f"{path}: has the same name as {other}; rename one, masks are paired by name")
-        stems[path.stem] = path
+        has_suffix = suffix and path.stem.lower().endswith(suffix)
+        stem = path.stem[: -len(suffix)] + suffix if has_suffix else path.stem
+        if stem in stems:
+            raise ValueError(
+                f"{path}: has the same name as {stems[stem]}; rename one, masks are paired by name"
+            )
+        stems[stem] = path
     return stems

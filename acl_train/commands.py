@@ -46,8 +46,10 @@ def train(
 ) -> None:
     """Learn the two prompts on images of good and defective products.
 
-    DATA is in the layout of MVTec AD or VisA, has a meta.json of the published code, or is a folder with good
-    and bad (and perhaps masks) inside. Beside the output lie a loss log and a checkpoint per epoch.
+    DATA is a data set as `acl eval` reads it: one of the paper's as downloaded,
+    such as MVTec AD or VisA, one with a meta.json of the published code, or a
+    folder with good and bad (and perhaps masks) inside. Beside the output lie a
+    loss log and a checkpoint per epoch.
     """
     from acl_runtime.progress import progress_phases
     from acl_train.device import choose_device

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from acl_runtime.datasets import Sample, load_sample
 from acl_runtime.files import sha256
-from acl_runtime.frames import load_frame
 from acl_runtime.preprocess import preprocess
 from acl_train.clip import CLIP, normalize_images
 
@@ -42,9 +42,9 @@ class Features:
         return images, torch.from_numpy(self.patch_embeddings[rows].astype(np.float32))
 
 
-def load_images(paths: Sequence[Path], *, image_size: int) -> np.ndarray:
-    """Image files as the network takes them: (B, S, S, 3) uint8 RGB."""
-    return preprocess([load_frame(path) for path in paths], image_size=image_size)
+def load_images(samples: Sequence[Sample], *, image_size: int) -> np.ndarray:
+    """Pictures as the network takes them: (B, S, S, 3) uint8 RGB."""
+    return preprocess([load_sample(sample) for sample in samples], image_size=image_size)
 
 
 def encode_images(clip: CLIP, images: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -65,7 +65,7 @@ def encode_images(clip: CLIP, images: np.ndarray) -> tuple[Tensor, Tensor]:
 
 def cached_features(
     clip: CLIP,
-    paths: Sequence[Path],
+    samples: Sequence[Sample],
     *,
     weights_sha256: str,
     cache: Path,
@@ -74,12 +74,13 @@ def cached_features(
 ) -> Features:
     """Encode images, or read what an earlier call encoded.
 
-    The folder's name is a digest of the weights, the read-out, the precision and the images' bytes, so a
-    change of any makes a new one. A call that was interrupted goes on where it stopped.
+    The folder's name is a digest of the weights, the read-out, the precision and the pictures (their files'
+    bytes, and which rows of them), so a change of any makes a new one. A call that was interrupted goes on
+    where it stopped.
 
     Args:
         clip: The frozen network, on the device that shall compute.
-        paths: N image files.
+        samples: N pictures; labels and masks do not matter.
         weights_sha256: Identity of the network's weights.
         cache: Folder that holds the caches.
         half: Keep fp16 (half the disk); otherwise fp32, which equals computing without a cache.
@@ -89,15 +90,15 @@ def cached_features(
         OSError: If the disk has no room; the message says how much is needed and where.
     """
     dtype = np.dtype(np.float16 if half else np.float32)
-    folder = cache / _key(clip, paths, weights_sha256, dtype)
+    folder = cache / _key(clip, samples, weights_sha256, dtype)
     folder.mkdir(parents=True, exist_ok=True)
     shapes = _record_shapes(clip)
     files = {name: folder / f"{name}.{dtype.name}" for name in shapes}
     if not all(file.exists() for file in files.values()):
-        _encode_to_disk(clip, paths, files, shapes, dtype, progress)
-    progress(len(paths), len(paths))
+        _encode_to_disk(clip, samples, files, shapes, dtype, progress)
+    progress(len(samples), len(samples))
     return Features(
-        **{name: np.memmap(files[name], dtype, "r", shape=(len(paths), *shapes[name])) for name in shapes}
+        **{name: np.memmap(files[name], dtype, "r", shape=(len(samples), *shapes[name])) for name in shapes}
     )
 
 
@@ -107,20 +108,26 @@ def _record_shapes(clip: CLIP) -> dict[str, tuple[int, ...]]:
     return {"image_embeddings": (width,), "patch_embeddings": (layers, patches, width)}
 
 
-def _key(clip: CLIP, paths: Sequence[Path], weights_sha256: str, dtype: np.dtype) -> str:
+def _key(clip: CLIP, samples: Sequence[Sample], weights_sha256: str, dtype: np.dtype) -> str:
     identity = {
         "weights": weights_sha256,
         "quick_gelu": clip.architecture.quick_gelu,
         "vision": asdict(clip.visual.config),
         "dtype": dtype.name,
-        "images": [sha256(path) for path in paths],
+        "images": [_identity(sample) for sample in samples],
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
 
 
+def _identity(sample: Sample) -> str:
+    """What tells a picture from every other one: its file's bytes and, for a part of the file, its rows."""
+    rows = "" if sample.rows is None else f"[{sample.rows[0]}:{sample.rows[1]}]"
+    return sha256(sample.path) + rows
+
+
 def _encode_to_disk(
     clip: CLIP,
-    paths: Sequence[Path],
+    samples: Sequence[Sample],
     files: dict[str, Path],
     shapes: dict[str, tuple[int, ...]],
     dtype: np.dtype,
@@ -130,13 +137,13 @@ def _encode_to_disk(
     sizes = {name: int(np.prod(shape)) * dtype.itemsize for name, shape in shapes.items()}
     partial = {name: file.with_suffix(file.suffix + ".partial") for name, file in files.items()}
     done = min(_records(partial[name], size) for name, size in sizes.items())
-    _check_room(partial["patch_embeddings"].parent, (len(paths) - done) * sum(sizes.values()))
+    _check_room(partial["patch_embeddings"].parent, (len(samples) - done) * sum(sizes.values()))
     for name, size in sizes.items():
         partial[name].touch()
         os.truncate(partial[name], done * size)  # a record that was cut short
-    for start in range(done, len(paths), ENCODE_BATCH):
-        progress(start, len(paths))
-        images = load_images(paths[start : start + ENCODE_BATCH], image_size=clip.visual.config.image_size)
+    for start in range(done, len(samples), ENCODE_BATCH):
+        progress(start, len(samples))
+        images = load_images(samples[start : start + ENCODE_BATCH], image_size=clip.visual.config.image_size)
         for name, embeddings in zip(shapes, encode_images(clip, images), strict=True):
             with open(partial[name], "ab") as file:
                 file.write(embeddings.cpu().numpy().astype(dtype).tobytes())

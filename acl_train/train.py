@@ -103,7 +103,7 @@ def train(
     learner = _start(clip, files, prompts_config, config, resume)
     features = cached_features(
         clip,
-        [sample.path for sample in samples],
+        samples,
         weights_sha256=weights.sha256,
         cache=files.cache,
         half=half_cache,
@@ -128,6 +128,8 @@ def read_samples(data: Sequence[Path], say: Callable[[str], None]) -> tuple[list
     datasets = [read_dataset(root) for root in data]
     for dataset in datasets:
         require_both(dataset)
+        for note in dataset.notes:
+            say(f"{dataset.name}: {note}")
     if len({dataset.has_masks for dataset in datasets}) > 1:
         raise ValueError(
             f"{_names(datasets, has_masks=False)}: has no masks while {_names(datasets, has_masks=True)} has; "
@@ -141,7 +143,7 @@ def read_samples(data: Sequence[Path], say: Callable[[str], None]) -> tuple[list
 
 def pack_masks(samples: Sequence[Sample], image_size: int) -> np.ndarray:
     """All masks at network resolution, bit-packed: (N, ceil(S·S / 8)) uint8."""
-    return np.stack([pack_mask(load_mask(sample, image_size=image_size)) for sample in samples])
+    return np.stack([pack_mask(load_mask(sample, height=image_size, width=image_size)) for sample in samples])
 
 
 def _names(datasets: Sequence[Dataset], *, has_masks: bool) -> str:
@@ -150,7 +152,7 @@ def _names(datasets: Sequence[Dataset], *, has_masks: bool) -> str:
 
 def _facts(samples: Sequence[Sample], config: LearnConfig, has_masks: bool) -> dict[str, Any]:
     """What the prompts file says about its learning; a run resumes only where all of it is the same."""
-    names = "\n".join(f"{sample.category}/{sample.defect}/{sample.path.name}" for sample in samples)
+    names = "\n".join(_name(sample) for sample in samples)
     return {
         "batch_size": config.batch_size,
         "learning_rate": config.learning_rate,
@@ -164,6 +166,11 @@ def _facts(samples: Sequence[Sample], config: LearnConfig, has_masks: bool) -> d
         "data": hashlib.sha256(names.encode()).hexdigest(),
         "epochs": config.epochs,
     }
+
+
+def _name(sample: Sample) -> str:
+    rows = "" if sample.rows is None else f"[{sample.rows[0]}:{sample.rows[1]}]"
+    return f"{sample.category}/{sample.defect}/{sample.path.name}{rows}"
 
 
 def _start(

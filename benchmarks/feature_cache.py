@@ -104,15 +104,14 @@ def compare(
     depth = weights.architecture.vision_layers
     vision = make_vision_config(weights.backbone, depth, recipe=config.recipe, image_size=image_size)
     clip = build_clip(weights, vision)
-    paths = [sample.path for sample in samples]
     labels = torch.tensor([sample.label for sample in samples])
     masks = pack_masks(samples, image_size)
 
     def encode(folder: str, *, half: bool) -> Features:
-        return cached_features(clip, paths, weights_sha256=weights.sha256, cache=cache / folder, half=half)
+        return cached_features(clip, samples, weights_sha256=weights.sha256, cache=cache / folder, half=half)
 
     def encode_anew(indices: Tensor) -> tuple[Tensor, Tensor]:
-        return encode_images(clip, load_images([paths[i] for i in indices.tolist()], image_size=image_size))
+        return encode_images(clip, load_images([samples[i] for i in indices.tolist()], image_size=image_size))
 
     encodings = [clock(lambda: encode("single", half=False))]
     batches = [encode_anew, encode("single", half=False).batch, encode("half", half=True).batch]

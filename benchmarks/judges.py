@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -56,16 +55,16 @@ class Tower:
     Attributes:
         clip: Read out after the layers of the recipe `paper`, to which that of `released` belongs.
         features: Of all samples.
-        rows: Where in the features an image file is.
+        rows: Where in the features a sample is.
     """
 
     clip: CLIP
     features: Features
-    rows: dict[Path, int]
+    rows: dict[Sample, int]
 
     def read(self, samples: Sequence[Sample], recipe: Recipe) -> tuple[Tensor, Tensor]:
         """Image embeddings (N, D) and the recipe's patch embeddings (N, L, G·G, D), float32."""
-        images, patches = self.features.batch(torch.tensor([self.rows[sample.path] for sample in samples]))
+        images, patches = self.features.batch(torch.tensor([self.rows[sample] for sample in samples]))
         recorded = self.clip.visual.config.layers
         wanted = recipe.layers(self.clip.architecture.vision_layers)
         return images, patches[:, [recorded.index(layer) for layer in wanted]]
@@ -110,7 +109,7 @@ def judge_by_color(image_size: int) -> Judge:
     """How far each pixel is from the image's median colour, smoothed like every other map."""
 
     def judge(samples: Sequence[Sample]) -> Answers:
-        images = load_images([sample.path for sample in samples], image_size=image_size)
+        images = load_images(samples, image_size=image_size)
         maps = np.stack([color_contrast(image) for image in images])
         highest = np.sort(maps.reshape(len(maps), -1), axis=1)[:, -max(1, int(TOP * maps[0].size)) :]
         return highest.mean(axis=1), maps
@@ -144,7 +143,7 @@ def mean(values: Sequence[float]) -> float:
 def _judge_category(judge: Judge, samples: Sequence[Sample], image_size: int) -> dict[str, float | None]:
     scores, maps = judge(samples)
     labels = np.array([sample.label for sample in samples])
-    masks = np.stack([load_mask(sample, image_size=image_size) for sample in samples])
+    masks = np.stack([load_mask(sample, height=image_size, width=image_size) for sample in samples])
     by_rank = aupro(as_ranks(maps), masks)
     return evaluate(scores, labels, maps, masks) | at_threshold(scores, labels) | {"aupro_by_rank": by_rank}
 

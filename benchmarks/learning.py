@@ -151,10 +151,10 @@ def random_clip(weights: Weights, vision: VisionConfig, seed: int) -> tuple[CLIP
 
 def look_at(clip: CLIP, identity: str, samples: Sequence[Sample], cache: Path) -> Tower:
     """Encode all samples, or read what was encoded before."""
-    started, paths = time.perf_counter(), [sample.path for sample in samples]
-    features = cached_features(clip, paths, weights_sha256=identity, cache=cache)
-    say(f"{len(paths)} images encoded in {time.perf_counter() - started:.0f} s")
-    return Tower(clip, features, {path: row for row, path in enumerate(paths)})
+    started = time.perf_counter()
+    features = cached_features(clip, samples, weights_sha256=identity, cache=cache)
+    say(f"{len(samples)} images encoded in {time.perf_counter() - started:.0f} s")
+    return Tower(clip, features, {sample: row for row, sample in enumerate(samples)})
 
 
 def to_tables(records: Sequence[dict[str, Any]]) -> str:

@@ -108,7 +108,7 @@ def test_color_contrast_finds_a_spot(tmp_path: Path) -> None:
     assert contrast[50:, :20].max() == 0
     samples = draw_learning(tmp_path, SMALL)[:2]
     scores, maps = judge_by_color(32)(samples)
-    assert maps.shape == (2, 32, 32) == (len(scores), *load_mask(samples[0], image_size=32).shape)
+    assert maps.shape == (2, 32, 32) == (len(scores), *load_mask(samples[0], height=32, width=32).shape)
     assert (scores <= maps.max(axis=(1, 2)) + 1e-6).all()
 
 

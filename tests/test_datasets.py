@@ -10,7 +10,7 @@ import pytest
 from folders import draw, draw_category
 from PIL import Image
 
-from acl_runtime.datasets import Sample, check_mask_size, load_mask, read_dataset, require_both
+from acl_runtime.datasets import Sample, check_mask_size, load_mask, load_sample, read_dataset, require_both
 
 GOLDEN = Path(__file__).parent / "golden" / "fixtures"
 
@@ -25,7 +25,7 @@ def test_masks_are_those_of_the_published_code(fixture: str) -> None:
     assert dataset.categories == ("01", "02", "03")
     assert [sample.label for sample in dataset.samples] == labels.tolist()
     for sample, mask in zip(dataset.samples, masks, strict=True):
-        np.testing.assert_array_equal(load_mask(sample, image_size=70), mask)
+        np.testing.assert_array_equal(load_mask(sample, height=70, width=70), mask)
 
 
 def test_a_missing_mask_is_named(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_set_without_masks_says_so(tmp_path: Path) -> None:
     dataset = read_dataset(tmp_path)
     assert not dataset.has_masks
     with pytest.raises(ValueError, match="is defective and has no mask"):
-        load_mask(dataset.samples[1], image_size=8)
+        load_mask(dataset.samples[1], height=8, width=8)
 
 
 def test_learning_needs_good_and_defective_parts(tmp_path: Path) -> None:
@@ -113,15 +113,36 @@ def test_whatever_is_not_black_is_a_defect(tmp_path: Path, mode: str, color: int
         picture.putpalette([0, 0, 0, 128, 0, 0])
     picture.paste((color, 0, 0) if mode == "RGB" else color, (0, 0, 6, 4))
     picture.save(mask)
-    loaded = load_mask(Sample(image, mask, 1, "nut", "hole"), image_size=4)
+    loaded = load_mask(Sample(image, mask, 1, "nut", "hole"), height=4, width=4)
     assert loaded.dtype == np.bool_
     np.testing.assert_array_equal(loaded, [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
 
 
+@pytest.mark.parametrize("rows", [None, (1, 6)])
+def test_masks_of_any_size_are_cut_marked_and_resized_in_this_order(
+    tmp_path: Path, rows: tuple[int, int] | None
+) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (8, 12), np.uint8)
+    Image.fromarray(grey).save(tmp_path / "0.png")
+    sample = Sample(tmp_path / "0.png", tmp_path / "0.png", 1, "nut", "hole", rows)
+    cut = grey if rows is None else grey[1:6]
+    black_and_white = Image.fromarray(np.where(cut > 100, 255, 0).astype(np.uint8))
+    expected = np.asarray(black_and_white.resize((7, 5), Image.Resampling.BILINEAR)) > 127
+    np.testing.assert_array_equal(load_mask(sample, height=5, width=7, above=100), expected)
+    np.testing.assert_array_equal(load_mask(sample, height=len(cut), width=12, above=100), cut > 100)
+    np.testing.assert_array_equal(load_sample(sample), cut)
+
+
+def test_a_grey_level_above_all_is_refused(tmp_path: Path) -> None:
+    sample = Sample(draw(tmp_path / "0.png"), None, 0, "nut", "good")
+    with pytest.raises(ValueError, match="above must be a grey level from 0 to 254, got 255"):
+        load_mask(sample, height=5, width=5, above=255)
+
+
 def test_the_mask_of_a_good_part_is_empty(tmp_path: Path) -> None:
     sample = Sample(draw(tmp_path / "0.png"), None, 0, "nut", "good")
-    assert load_mask(sample, image_size=5).shape == (5, 5)
-    assert not load_mask(sample, image_size=5).any()
+    assert load_mask(sample, height=5, width=7).shape == (5, 7)
+    assert not load_mask(sample, height=5, width=7).any()
 
 
 def test_a_mask_of_another_size_names_both_sizes(tmp_path: Path) -> None:
@@ -130,7 +151,7 @@ def test_a_mask_of_another_size_names_both_sizes(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"is 6x4 and its image .* is 12x8"):
         check_mask_size(sample)
     with pytest.raises(ValueError, match=r"is 6x4 and its image .* is 12x8"):
-        load_mask(sample, image_size=4)
+        load_mask(sample, height=4, width=4)
 
 
 @pytest.mark.parametrize(("kept", "problem"), [(10, "is not an image"), (60, "is damaged")])
@@ -138,4 +159,4 @@ def test_a_broken_mask_is_named(tmp_path: Path, kept: int, problem: str) -> None
     image, mask = draw(tmp_path / "0.png"), draw(tmp_path / "0_mask.png")
     mask.write_bytes(mask.read_bytes()[:kept])
     with pytest.raises(ValueError, match=f"0_mask.png: {problem}"):
-        load_mask(Sample(image, mask, 1, "nut", "hole"), image_size=4)
+        load_mask(Sample(image, mask, 1, "nut", "hole"), height=4, width=4)

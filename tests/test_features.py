@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections import namedtuple
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import LAYERS, MINI, VV_FROM
+from PIL import Image
 
+from acl_runtime.datasets import read_dataset
 from acl_train import features
 from acl_train.clip import CLIP
 from acl_train.config import VisionConfig
 from acl_train.features import Features, cached_features, encode_images, load_images
 from acl_train.weights import Weights, build_clip
 
-PATHS = sorted(MINI.glob("*/test/*/*.png"))
-ALL = torch.arange(len(PATHS))
+SAMPLES = read_dataset(MINI).samples
+ALL = torch.arange(len(SAMPLES))
 
 
 @pytest.fixture
@@ -27,14 +32,14 @@ def clip(weights: Weights) -> CLIP:
 
 
 def compute(clip: CLIP, cache: Path, *, half: bool = True, weights_sha256: str = "w") -> Features:
-    return cached_features(clip, PATHS, weights_sha256=weights_sha256, cache=cache, half=half)
+    return cached_features(clip, SAMPLES, weights_sha256=weights_sha256, cache=cache, half=half)
 
 
 def test_an_fp32_cache_holds_exactly_what_the_tower_gives(clip: CLIP, tmp_path: Path) -> None:
     cached = compute(clip, tmp_path, half=False).batch(ALL)
-    for start in range(0, len(PATHS), features.ENCODE_BATCH):  # the same batches: sums may differ in others
+    for start in range(0, len(SAMPLES), features.ENCODE_BATCH):  # the same batches: sums may differ in others
         rows = slice(start, start + features.ENCODE_BATCH)
-        direct = encode_images(clip, load_images(PATHS[rows], image_size=70))
+        direct = encode_images(clip, load_images(SAMPLES[rows], image_size=70))
         for mine, theirs in zip(cached, direct, strict=True):
             assert torch.equal(mine[rows], theirs)
 
@@ -83,10 +88,10 @@ def test_other_weights_settings_precision_or_images_are_another_cache(
     compute(clip, tmp_path, half=False)
     compute(build_clip(weights, VisionConfig(70, (12,), VV_FROM)), tmp_path)
     copy = tmp_path / "copy.png"
-    shutil.copy(PATHS[0], copy)
-    cached_features(clip, [copy], weights_sha256="w", cache=tmp_path)
+    shutil.copy(SAMPLES[0].path, copy)
+    cached_features(clip, [replace(SAMPLES[0], path=copy)], weights_sha256="w", cache=tmp_path)
     assert len([entry for entry in tmp_path.iterdir() if entry.is_dir()]) == 5
-    cached_features(clip, PATHS[:1], weights_sha256="w", cache=tmp_path)  # the same bytes elsewhere
+    cached_features(clip, SAMPLES[:1], weights_sha256="w", cache=tmp_path)  # the same bytes elsewhere
     assert len([entry for entry in tmp_path.iterdir() if entry.is_dir()]) == 5
 
 
@@ -97,3 +102,32 @@ def test_a_disk_without_room_is_told_before_the_work(
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(1000))
     with pytest.raises(OSError, match="cache needs .* MB and the disk has 0.0; pass --cache DIR"):
         compute(clip, tmp_path)
+
+
+def test_the_name_of_the_cache_of_whole_pictures_is_what_it_was(clip: CLIP, tmp_path: Path) -> None:
+    compute(clip, tmp_path)
+    identity = {
+        "weights": "w",
+        "quick_gelu": clip.architecture.quick_gelu,
+        "vision": asdict(clip.visual.config),
+        "dtype": "float16",
+        "images": [hashlib.sha256(sample.path.read_bytes()).hexdigest() for sample in SAMPLES],
+    }
+    name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+
+
+def test_two_halves_of_a_picture_are_two_pictures(clip: CLIP, tmp_path: Path) -> None:
+    halves = [replace(SAMPLES[0], rows=rows) for rows in ((0, 30), (30, 61))]
+    cached = cached_features(clip, halves, weights_sha256="w", cache=tmp_path / "c", half=False)
+    whole = np.asarray(Image.open(SAMPLES[0].path))
+    for row, half in enumerate(halves):
+        assert half.rows is not None
+        file = tmp_path / f"{row}.png"
+        Image.fromarray(whole[slice(*half.rows)]).save(file)
+        images = load_images([replace(SAMPLES[0], path=file)], image_size=70)
+        np.testing.assert_array_equal(load_images([half], image_size=70), images)
+        alone = cached_features(clip, [half], weights_sha256="w", cache=tmp_path / "c", half=False)
+        np.testing.assert_allclose(alone.image_embeddings[0], cached.image_embeddings[row], atol=1e-5)
+    assert len(list((tmp_path / "c").iterdir())) == 3
+    assert not np.allclose(cached.image_embeddings[0], cached.image_embeddings[1], atol=1e-3)

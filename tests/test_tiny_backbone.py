@@ -46,15 +46,13 @@ def unseen(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def measure(clip: CLIP, text: Tensor, dataset: Dataset) -> dict[str, float]:
     """Metrics over all products at once, for two texts."""
-    images, patches = encode_images(
-        clip, load_images([part.path for part in dataset.samples], image_size=SIZE)
-    )
+    images, patches = encode_images(clip, load_images(dataset.samples, image_size=SIZE))
     logits = log_odds(patches, text).unflatten(-1, (clip.visual.grid, clip.visual.grid)).numpy()
     metrics = evaluate(
         sigmoid(log_odds(images, text).numpy()),
         np.array([part.label for part in dataset.samples]),
         patches_to_map(logits, image_size=SIZE, blur_sigma=4.0),
-        np.stack([load_mask(part, image_size=SIZE) for part in dataset.samples]),
+        np.stack([load_mask(part, height=SIZE, width=SIZE) for part in dataset.samples]),
     )
     return {name: value for name, value in metrics.items() if value is not None}
 
@@ -86,6 +84,6 @@ def test_learned_prompts_find_defects_on_unseen_products_better_than_hand_writte
 def test_defects_do_not_show_in_a_random_projection_of_the_pixels(unseen: Dataset) -> None:
     """The drawings do not give themselves away, say by their brightness: it takes the tower to find a defect."""
     parts = unseen.samples
-    pixels = load_images([part.path for part in parts], image_size=SIZE).reshape(len(parts), -1)
+    pixels = load_images(parts, image_size=SIZE).reshape(len(parts), -1)
     scores = (pixels / 255 - 0.5) @ np.random.default_rng(0).normal(size=pixels.shape[1])
     assert 0.35 < auroc(scores, np.array([part.label for part in parts])) < 0.65
