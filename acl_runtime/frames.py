@@ -66,7 +66,7 @@ class BadFrame:
 def list_sources(paths: Sequence[Path | str]) -> list[Source]:
     """What there is to look at: a folder becomes the images below it, in natural order (2 before 10).
 
-    Hidden files and linked folders inside a folder are passed over. Results are named after the file,
+    Hidden files and folders and linked folders inside a folder are passed over. Results are named after the file,
     relative to the deepest folder that holds all of `paths`; files that differ in their suffix only keep it.
 
     Args:
@@ -132,8 +132,16 @@ def _decode(data: bytes) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about odd metadata and large pictures; damaged pixels raise
         with Image.open(io.BytesIO(data)) as image:
+            if image.format == "PNG":
+                _check_sums(data)
             image.load()
             return _expand_mode(image)
+
+
+def _check_sums(data: bytes) -> None:
+    """Raise SyntaxError for a PNG whose checksums are wrong: decoding passes over those of the pixels."""
+    with Image.open(io.BytesIO(data)) as image:
+        image.verify()
 
 
 def _expand_mode(image: Image.Image) -> np.ndarray:
@@ -161,12 +169,11 @@ def _expand(path: str) -> list[str]:
 
 
 def _list_images(folder: str) -> list[str]:
-    found = [
-        os.path.join(parent, file)
-        for parent, folders, files in os.walk(folder, onerror=_raise)
-        for file in files
-        if file.lower().endswith(IMAGES) and not file.startswith(".")
-    ]
+    found = []
+    for parent, folders, files in os.walk(folder, onerror=_raise):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        images = (file for file in files if file.lower().endswith(IMAGES) and not file.startswith("."))
+        found += [os.path.join(parent, file) for file in images]
     if not found:
         raise ValueError(f"{folder}: holds no images ({' '.join(IMAGES)}); name a folder of images")
     return sorted(found, key=lambda path: [natural_key(part) for part in PurePath(path).parts])

@@ -203,3 +203,20 @@ def test_a_video_without_frames_is_reported(tmp_path: Path) -> None:
             f"{tmp_path / 'belt.mp4'}: no frame can be decoded; save the video again",
         )
     ]
+
+
+def test_a_png_whose_pixels_were_lost_is_not_read(tmp_path: Path) -> None:
+    """Pillow decodes it without a word: a copy that is still under way, or a disk that lost its cache."""
+    data = bytearray(save(tmp_path / "a.png").read_bytes())
+    data[len(data) // 2 : -12] = bytes(len(data) - 12 - len(data) // 2)
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        load_frame(tmp_path / "a.png")
+
+
+def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
+    for name in ("a.png", ".b.png", ".partial/c.png", "d/e.png"):
+        save(tmp_path / name)
+    assert [source.path for source in list_sources([tmp_path])] == [
+        str(tmp_path / name) for name in ("a.png", "d/e.png")
+    ]
