@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from acl_export.config import ExportConfig, Head, Precision
+from acl_runtime import options as box
+from acl_runtime.backend import Backend as BackendName
 from acl_runtime.terminal import echo, note_unless_fit
 from acl_train import options
 from acl_train.config import VisionConfig
 
 EXPORT = ExportConfig()  # the defaults
+
+
+class Against(str, Enum):
+    """What a bundle can be compared with."""
+
+    torch = "torch"
 
 
 def export(
@@ -59,6 +68,63 @@ def export(
         f"{parity.frames} frames within {parity.image_logits:.1e} (log-odds) and {parity.anomaly_map:.1e} (map)"
     )
     note_unless_fit(manifest.backbone)
+
+
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="Exported bundle.", show_default=False)],
+    data: Annotated[list[Path], typer.Argument(help="Folders of labelled images.", show_default=False)],
+    *,
+    json: Annotated[Path | None, typer.Option(help="Write the figures to this file, values 0 to 1.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the table to this file, values 0 to 1.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the table to this file, in percent.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Folder for a page with charts and pictures, index.html.")
+    ] = None,
+    against: Annotated[
+        Against | None,
+        typer.Option(help="Also judge with the torch model and print how far the metrics are from its."),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="With --against: file or tag of the weights, if not where they were.")
+    ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Count exactly; keeps the maps of a category in memory.")
+    ] = False,
+    mask_above: Annotated[
+        int, typer.Option(min=0, max=254, help="Grey level above which a mask's pixel is a defect.")
+    ] = 0,
+    tile: box.TileSize = box.TILE,
+    overlap: box.Overlap = None,
+    min_defect: box.MinDefect = None,
+    backend: box.Backend = BackendName.auto,
+    provider: box.Provider = "auto",
+    threshold: box.Threshold = None,
+) -> None:
+    """Measure a bundle on labelled images, beside the paper's numbers.
+
+    DATA is a data set of the paper as downloaded (MVTec AD, VisA, MPDD, BTAD,
+    KolektorSDD, DAGM, DTD-Synthetic, ISIC, the polyp sets, TN3K, HeadCT,
+    BrainMRI, Br35H, COVID-19), has a meta.json of the published code, or is a
+    folder with good and bad (and perhaps masks) inside. Without masks there are
+    image metrics only.
+    """
+    from acl_runtime.detector import Detector
+    from acl_runtime.evaluate import EvalFiles, EvalSettings, run_evaluation
+    from acl_runtime.progress import progress_phases
+
+    tiling = box.parse_tiling(tile, overlap, min_defect)
+    detector = Detector(bundle, backend=backend.value, provider=provider, threshold=threshold, tiling=tiling)
+    note_unless_fit(detector.bundle.manifest.backbone)
+    reference = None
+    if against is Against.torch:
+        from acl_export.torch_session import TorchSession
+
+        session = TorchSession(detector.bundle, weights)
+        reference = Detector(detector.bundle, session=session, threshold=threshold, tiling=tiling)
+    files, settings = EvalFiles(json, csv, markdown, report), EvalSettings(exact, mask_above)
+    with progress_phases() as progress:
+        text = run_evaluation(detector, data, files, settings, reference=reference, progress=progress)
+    echo(text)
 
 
 def demo(

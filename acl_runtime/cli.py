@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from acl_export.commands import demo, export
-from acl_runtime.commands import info, run
+from acl_export.commands import demo, evaluate, export
+from acl_runtime.commands import calibrate, info, run
 from acl_runtime.terminal import Commands
 from acl_train.commands import convert, train
 
@@ -35,8 +35,9 @@ def _main(
     """Find defects on products never seen before: learn prompts once, export, inspect without PyTorch."""
 
 
-for command in (train, convert, export, run, info, demo):
+for command in (train, convert, export, run, calibrate, info, demo):
     app.command()(command)
+app.command("eval")(evaluate)  # eval is a builtin of Python
 
 if __name__ == "__main__":
     app()

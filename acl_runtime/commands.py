@@ -1,33 +1,42 @@
-"""The commands of the box: look at frames, say what a bundle is."""
+"""The commands of the box: look at frames, set thresholds, say what a bundle is."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from acl_runtime import options
 from acl_runtime.backend import Backend
-from acl_runtime.terminal import echo, note_unless_fit
+from acl_runtime.terminal import echo, note, note_unless_fit
+
+if TYPE_CHECKING:
+    from acl_runtime.results import Result, Tally
 
 
 def run(
     bundle: Annotated[Path, typer.Argument(help="Exported bundle.", show_default=False)],
     source: Annotated[
-        list[str], typer.Argument(help="Images, folders, videos, camera numbers.", show_default=False)
-    ],
+        list[str] | None, typer.Argument(help="Images, folders, videos, camera numbers.", show_default=False)
+    ] = None,
     *,
+    watch: Annotated[
+        Path | None,
+        typer.Option(help="Judge every image that arrives in this folder, for ever; needs --json FILE."),
+    ] = None,
     json: Annotated[
         Path | None, typer.Option(help="Write one JSON object per frame to this file; - for stdout.")
     ] = None,
     save_maps: Annotated[Path | None, typer.Option(help="Folder for anomaly maps, .npy float32.")] = None,
     save_overlays: Annotated[Path | None, typer.Option(help="Folder for heat maps on frames, .png.")] = None,
-    backend: Annotated[Backend, typer.Option(help="What runs the graph.")] = Backend.auto,
-    provider: Annotated[str, typer.Option(help="Where ONNX Runtime computes: auto, cpu, cuda ...")] = "auto",
-    threshold: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Smallest score of a defect, instead of the bundle's own."),
-    ] = None,
+    tile: options.TileSize = options.TILE,
+    overlap: options.Overlap = None,
+    min_defect: options.MinDefect = None,
+    backend: options.Backend = Backend.auto,
+    provider: options.Provider = "auto",
+    threshold: options.Threshold = None,
     batch: Annotated[int, typer.Option(min=1, help="Frames to look at together.")] = 1,
     fail_on_defect: Annotated[
         bool, typer.Option("--fail-on-defect", help="Exit with 3 when any frame is anomalous.")
@@ -35,35 +44,154 @@ def run(
 ) -> None:
     """Look at every frame and say OK or NG.
 
-    Folders are searched with all folders below them. A file that cannot be read is reported and does not stop
-    the run; the exit code is then 1. The JSON file is written anew by each run.
+    A line holds the verdict, the score, how far it is from the other verdict (in
+    log-odds, of score or map peak, whichever decides), and the file. Folders are
+    searched with all folders below them. A file that cannot be read is reported
+    and does not stop the run; the exit code is then 1. The JSON file is written
+    anew by each run.
+
+    With --watch it is appended to instead, and remembers what was judged: start
+    the same command again after a stop, a crash or a power cut, and no file is
+    lost or judged twice. SIGTERM ends it with exit code 0.
     """
-    import time
+    from functools import partial
 
     from acl_runtime.detector import Detector
+    from acl_runtime.drift import monitor_of
     from acl_runtime.frames import list_sources
-    from acl_runtime.progress import progress
-    from acl_runtime.run import Tally, check_outputs, inspect_sources, json_line, json_writer, text_line
+    from acl_runtime.results import json_line, record, text_line
+    from acl_runtime.run import check_outputs, inspect_sources
+    from acl_runtime.watch import watch_folder
 
-    to_stdout = json == Path("-")
-    sources = list_sources(source)
-    check_outputs(source, sources, bundle, json=None if to_stdout else json, save_overlays=save_overlays)
-    detector = Detector(bundle, backend=backend.value, provider=provider, threshold=threshold)
+    if bool(source) == (watch is not None):
+        raise typer.BadParameter("give images, folders, videos or cameras, or --watch FOLDER alone")
+    file = None if json == Path("-") else json
+    if watch is not None and (file is None or fail_on_defect):
+        raise typer.BadParameter("--watch needs --json FILE, and excludes --fail-on-defect")
+    sources = list_sources(source or [])
+    check_outputs(source or [str(watch)], sources, bundle, json=file, save_overlays=save_overlays)
+    tiling = options.parse_tiling(tile, overlap, min_defect)
+    detector = Detector(bundle, backend=backend.value, provider=provider, threshold=threshold, tiling=tiling)
     note_unless_fit(detector.bundle.manifest.backbone)
-    total = None if any(item.is_video for item in sources) else len(sources)
-    show = json_line if to_stdout else text_line
-    tally, started = Tally(), time.perf_counter()
-    results = inspect_sources(
-        detector, sources, batch=batch, save_maps=save_maps, save_overlays=save_overlays
+    for doubt in detector.doubts:
+        note(doubt)
+    inspect = partial(
+        inspect_sources,
+        detector,
+        batch=batch,
+        save_maps=save_maps,
+        save_overlays=save_overlays,
+        drift=monitor_of(detector),
+        say=note,
     )
-    with json_writer(None if to_stdout else json) as write, progress("inspecting", total=total) as advance:
+    if watch is not None and file is not None:
+        _show(watch_folder(watch, file, inspect, batch=batch, note=note), text_line, total=None)
+        return
+    total = None if any(item.is_video for item in sources) else len(sources)
+    to_stdout = json is not None and file is None
+    show = json_line if to_stdout else text_line
+    tally = _show(record(inspect(sources), file), show, total=total, close_on_stderr=to_stdout)
+    raise typer.Exit(tally.exit_code(fail_on_defect=fail_on_defect))
+
+
+def _show(
+    results: Iterator[Result],
+    line: Callable[[Result], str],
+    *,
+    total: int | None,
+    close_on_stderr: bool = False,
+) -> Tally:
+    """Print every result as it comes, and what they add up to."""
+    import time
+
+    from acl_runtime.progress import progress
+    from acl_runtime.results import Tally
+
+    tally, started = Tally(), time.perf_counter()
+    with progress("inspecting", total=total) as advance:
         for result in results:
             tally.add(result)
-            write(result)
-            echo(show(result))
+            echo(line(result))
             advance()
-    echo(tally.text(time.perf_counter() - started), err=to_stdout)
-    raise typer.Exit(tally.exit_code(fail_on_defect=fail_on_defect))
+    echo(tally.text(time.perf_counter() - started), err=close_on_stderr)
+    return tally
+
+
+def calibrate(
+    bundle: Annotated[Path, typer.Argument(help="Exported bundle; it is changed.", show_default=False)],
+    good: Annotated[
+        list[str] | None,
+        typer.Argument(help="Images of good parts, or folders of them.", show_default=False),
+    ] = None,
+    *,
+    max_overkill: Annotated[
+        float,
+        typer.Option(
+            parser=options.parse_share,
+            metavar="SHARE",
+            show_default=False,
+            help="Share of good parts that may be rejected at most, 1% unless given.",
+        ),
+    ] = 0.01,
+    confidence: Annotated[
+        float,
+        typer.Option(
+            parser=options.parse_share,
+            metavar="SHARE",
+            show_default=False,
+            help="How surely, 95% unless given.",
+        ),
+    ] = 0.95,
+    hidden_defects: Annotated[
+        int, typer.Option(min=0, help="How many of the good images may be defective, unnoticed.")
+    ] = 0,
+    defective: Annotated[
+        list[str] | None,
+        typer.Option(help="Images of defective parts, to count how many pass; repeat.", show_default=False),
+    ] = None,
+    tile: options.TileSize = options.TILE,
+    overlap: options.Overlap = None,
+    min_defect: options.MinDefect = None,
+    backend: options.Backend = Backend.auto,
+    provider: options.Provider = "auto",
+    previous: Annotated[
+        bool, typer.Option("--previous", help="Put the thresholds before the present ones back instead.")
+    ] = False,
+) -> None:
+    """Set the thresholds from images of good parts, with a promise of how many good parts they reject.
+
+    Give one image of each part, taken as on the line; defective parts are not
+    needed. A part is then NG when its score or the peak of its map reaches a
+    threshold. The evidence is kept in the bundle, and the thresholds before too.
+    """
+    from acl_runtime.calibration import calibrate_bundle, restore_previous
+    from acl_runtime.calibration_text import histogram_lines, report_lines
+    from acl_runtime.detector import Detector
+    from acl_runtime.frames import list_sources
+    from acl_runtime.progress import progress_phases
+
+    if previous == bool(good):
+        raise typer.BadParameter("give images of good parts, or --previous alone")
+    if previous:
+        calibration = restore_previous(bundle)
+        echo(f"{bundle}: thresholds are again those from: {calibration.source}")
+        return
+    tiling = options.parse_tiling(tile, overlap, min_defect)
+    sources, bad = list_sources(good or []), list_sources(defective or [])
+    detector = Detector(bundle, backend=backend.value, provider=provider, tiling=tiling)
+    note_unless_fit(detector.bundle.manifest.backbone)
+    with progress_phases() as progress:
+        record = calibrate_bundle(
+            detector,
+            sources,
+            defective=bad,
+            max_overkill=max_overkill,
+            confidence=confidence,
+            hidden_defects=hidden_defects,
+            progress=progress,
+        )
+    for line in (*histogram_lines(record), "", *report_lines(record)):
+        echo(line)
 
 
 def info(

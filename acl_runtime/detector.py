@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -19,6 +19,8 @@ from acl_runtime.manifest import Calibration, Tiling
 from acl_runtime.maps import sigmoid
 from acl_runtime.preprocess import check_frame, preprocess
 from acl_runtime.regions import Region, find_regions
+from acl_runtime.tiled import judge_tiled
+from acl_runtime.tiles import plan_tiles, tile_side
 
 if TYPE_CHECKING:
     from acl_runtime.backend import Session
@@ -34,7 +36,7 @@ class Verdict:
     margin: float  # log-odds from the other verdict, not negative if anomalous; see `Rule.margin`
     threshold: float  # smallest score that is anomalous
     peak_threshold: float | None  # smallest peak that is anomalous; None: the peak does not decide
-    anomaly_map: npt.NDArray[np.float32]  # (S, S) in [0, 1], at network resolution
+    anomaly_map: npt.NDArray[np.float32]  # (S, S) in [0, 1], at network resolution; (h, w) of a tiled frame
     regions: tuple[Region, ...]  # in frame pixels, highest peak first
     latency_ms: Mapping[str, float]  # preprocess, inference, postprocess: a batch's time over its frames
 
@@ -43,6 +45,20 @@ def bundle_rule(calibration: Calibration) -> Rule:
     """What a bundle's thresholds say."""
     peak = calibration.map_threshold if calibration.rule == "score or peak" else None
     return Rule(calibration.score_threshold, peak)
+
+
+class Stopwatch:
+    """Adds up the time between laps, in milliseconds, by the name of what was done."""
+
+    def __init__(self) -> None:
+        self.laps_ms = dict.fromkeys(("preprocess", "inference", "postprocess"), 0.0)
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Count the time since the last lap to a stage."""
+        now = time.perf_counter()
+        self.laps_ms[stage] += 1000 * (now - self._last)
+        self._last = now
 
 
 class Detector:
@@ -78,52 +94,81 @@ class Detector:
         self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
         manifest = self.bundle.manifest
         self.tiling = manifest.calibration.tiling if tiling == "bundle" else tiling
+        if self.tiling is not None:
+            tile_side(
+                self.tiling, image_size=manifest.image_size, grid=manifest.grid
+            )  # refuses what cannot be
         self.rule = bundle_rule(manifest.calibration) if threshold is None else Rule(threshold, None)
         text_embeddings = load_text_embeddings(self.bundle)
         self._direction = defect_direction(text_embeddings, temperature=manifest.temperature)
-        self._session = session or open_session(self.bundle, backend=backend, provider=provider)
+        self.session = session or open_session(self.bundle, backend=backend, provider=provider)
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why its thresholds may not mean what the user thinks, in sentences; none if they do."""
+        calibration = self.bundle.manifest.calibration
+        if self.rule != bundle_rule(calibration):
+            return []  # the user's own
+        if calibration.record is None:
+            return ["the thresholds are the default, measured on nothing: run acl calibrate with good parts"]
+        if self.tiling != calibration.tiling:
+            return ["the thresholds were measured on frames cut otherwise: calibrate with this tiling"]
+        return []
 
     def __call__(self, frame: np.ndarray) -> Verdict:
         """The verdict on one frame."""
         return self.detect([frame])[0]
 
     def detect(self, frames: Sequence[np.ndarray]) -> list[Verdict]:
-        """The verdicts on frames, in their order, computed in batches of the bundle's `max_batch` at most."""
+        """The verdicts on frames, in their order, computed in batches of the bundle's `max_batch` at most.
+
+        A frame that is cut into tiles has batches of its own.
+        """
         for frame in frames:
             check_frame(frame)
+        if self.tiling is not None:
+            return [self._detect_tiled(frame, self.tiling) for frame in frames]
         size = self.bundle.manifest.max_batch
         batches = [frames[start : start + size] for start in range(0, len(frames), size)]
         return [verdict for batch in batches for verdict in self._detect_batch(batch)]
 
     def _detect_batch(self, frames: Sequence[np.ndarray]) -> list[Verdict]:
-        started = time.perf_counter()
+        watch = Stopwatch()
+        image_logits, anomaly_maps = self._judge(frames, watch)
+        answers = zip(image_logits.tolist(), anomaly_maps, frames, strict=True)
+        verdicts = [self._verdict(*answer) for answer in answers]
+        watch.lap("postprocess")
+        latency_ms = {stage: ms / len(frames) for stage, ms in watch.laps_ms.items()}
+        return [replace(verdict, latency_ms=latency_ms) for verdict in verdicts]
+
+    def _detect_tiled(self, frame: np.ndarray, tiling: Tiling) -> Verdict:
+        manifest = self.bundle.manifest
+        height, width = frame.shape[:2]
+        plan = plan_tiles(height, width, tiling, image_size=manifest.image_size, grid=manifest.grid)
+        if len(plan) == 1:
+            return self._detect_batch([frame])[0]
+        watch = Stopwatch()
+        image_logit, anomaly_map = judge_tiled(
+            frame, plan, lambda tiles: self._judge(tiles, watch), max_batch=manifest.max_batch
+        )
+        verdict = self._verdict(image_logit, anomaly_map, frame)
+        watch.lap("postprocess")
+        return replace(verdict, latency_ms=watch.laps_ms)
+
+    def _judge(self, frames: Sequence[np.ndarray], watch: Stopwatch) -> Answers:
+        """Log-odds and maps of as many frames, or tiles, as the graph takes at once."""
+        watch.lap("postprocess")  # of the tiles before
         images = preprocess(frames, image_size=self.bundle.manifest.image_size)
-        preprocessed = time.perf_counter()
-        outputs = self._session(images)
-        inferred = time.perf_counter()
-        image_logits, anomaly_maps = self._read(outputs)
-        scores = sigmoid(image_logits.astype(np.float64)).tolist()
-        regions = [self._find_regions(*pair) for pair in zip(anomaly_maps, frames, strict=True)]
-        finished = time.perf_counter()
-        per_frame = 1000 / len(frames)
-        latency_ms = {
-            "preprocess": (preprocessed - started) * per_frame,
-            "inference": (inferred - preprocessed) * per_frame,
-            "postprocess": (finished - inferred) * per_frame,
-        }
-        return [
-            self._verdict(score, anomaly_map, found, latency_ms)
-            for score, anomaly_map, found in zip(scores, anomaly_maps, regions, strict=True)
-        ]
+        watch.lap("preprocess")
+        outputs = self.session(images)
+        watch.lap("inference")
+        return self._read(outputs)
 
     def _verdict(
-        self,
-        score: float,
-        anomaly_map: npt.NDArray[np.float32],
-        regions: tuple[Region, ...],
-        latency_ms: Mapping[str, float],
+        self, image_logit: float, anomaly_map: npt.NDArray[np.float32], frame: np.ndarray
     ) -> Verdict:
         rule, peak = self.rule, float(anomaly_map.max())
+        score = float(sigmoid(np.float64(image_logit)))
         return Verdict(
             score,
             peak,
@@ -132,8 +177,8 @@ class Detector:
             rule.score_threshold,
             rule.peak_threshold,
             anomaly_map,
-            regions,
-            latency_ms,
+            self._find_regions(anomaly_map, frame),
+            latency_ms={},
         )
 
     def _read(self, outputs: Mapping[str, np.ndarray]) -> Answers:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from acl_runtime.appearance import Appearance
-from acl_runtime.detector import Verdict
+from acl_runtime.calibration_record import read_record
+from acl_runtime.detector import Detector, Verdict
 
 WINDOW = 32  # frames that are looked at together: a single odd frame is a matter of the verdict
 TAIL = 0.025  # share of the calibration's frames below, and above, what counts as usual
@@ -35,6 +36,20 @@ class Usual:
 
     low: float
     high: float
+
+
+def monitor_of(detector: Detector) -> DriftMonitor | None:
+    """A monitor against the calibration in the detector's bundle; None where the thresholds are the default.
+
+    Scores and peaks are compared only if frames are cut as they were then.
+    """
+    record = read_record(detector.bundle)
+    if record is None:
+        return None
+    quantities = record.good.quantities
+    if detector.tiling != record.tiling:
+        quantities = {name: quantities[name] for name in ("brightness", "sharpness")}
+    return DriftMonitor(quantities)
 
 
 def measure_quantities(verdict: Verdict, appearance: Appearance) -> dict[str, float]:
@@ -77,9 +92,7 @@ class DriftMonitor:
             return []
         before, self._unusual = self._unusual, self._find_unusual()
         began = [self._describe(name) for name, above in self._unusual.items() if before.get(name) != above]
-        ended = [
-            f"the frames are as usual in {name} again" for name in before if name not in self._unusual
-        ]
+        ended = [f"the frames are as usual in {name} again" for name in before if name not in self._unusual]
         return began + ended
 
     def _find_unusual(self) -> dict[str, bool]:

@@ -26,15 +26,17 @@ def find_regions(
     """8-connected regions where the map is at least `threshold`, the highest peak first.
 
     Args:
-        anomaly_map: (S, S) float32 in [0, 1].
+        anomaly_map: (h, w) float32 in [0, 1], over the whole frame.
         threshold: Smallest map value that belongs to a region.
-        frame_width: Width of the frame in pixels; the frame was squashed to S×S, so x and y scale apart.
+        frame_width: Width of the frame in pixels; where the frame was squashed to S×S, x and y scale apart.
         frame_height: Height of the frame in pixels.
     """
-    defective = anomaly_map >= threshold  # (S, S)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(defective.astype(np.uint8), connectivity=8)
+    defective = anomaly_map >= threshold  # (h, w)
+    if not defective.any():
+        return ()  # labels of a large map take several times its memory
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(defective.view(np.uint8), connectivity=8)
     peaks = np.zeros(len(stats))
-    np.maximum.at(peaks, np.asarray(labels, np.intp)[defective], anomaly_map[defective])
+    np.maximum.at(peaks, np.asarray(labels)[defective], anomaly_map[defective])
     order = 1 + np.argsort(-peaks[1:], kind="stable")  # row 0 is the background
     boxes = _to_frame(np.asarray(stats, np.int64)[order], anomaly_map.shape, (frame_height, frame_width))
     return tuple(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
+
+from acl_runtime.text_table import printable
 
 # A page under this policy can load nothing and run nothing, whatever text gets into it.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -82,16 +85,21 @@ footer { margin-top: 56px; padding-top: 16px; border-top: 1px solid var(--line);
 """
 
 
-def page(title: str, body: str) -> str:
-    """A whole page around sections that are HTML already; `title` is text."""
+def to_html(text: str) -> str:
+    """Text, whatever it holds, so that a page shows it and takes none of it for HTML."""
+    return escape(printable(text))
+
+
+def page(title: str, body: str, *, style: str = "") -> str:
+    """A whole page around sections that are HTML already; `title` is text, `style` is added to the style."""
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<title>{escape(title)}</title>
-<style>{STYLE}</style>
+<title>{to_html(title)}</title>
+<style>{STYLE}{style}</style>
 </head>
 <body>
 <main>
@@ -103,6 +111,25 @@ def page(title: str, body: str) -> str:
 """
 
 
-def section(heading: str, *parts: str) -> str:
-    """Parts that are HTML already, under a heading that is text."""
-    return "\n".join(("<section>", f"<h2>{escape(heading)}</h2>", *parts, "</section>"))
+def section(heading: str, *parts: str, name: str = "", up: str = "") -> str:
+    """Parts that are HTML already, under a heading that is text.
+
+    Links lead to `#name`; beside the heading is one to the section called `up`, if that is given.
+    """
+    opening = f'<section id="{name}">' if name else "<section>"
+    link = f'<a class="up" href="#{up}">&uarr; summary</a>' if up else ""
+    return "\n".join((opening, f"<h2>{to_html(heading)}{link}</h2>", *parts, "</section>"))
+
+
+def facts_list(facts: Sequence[tuple[str, str]]) -> str:
+    """Names and values, text, as a row of boxes; nothing for none."""
+    if not facts:
+        return ""
+    items = "".join(f"<div><dt>{to_html(name)}</dt><dd>{to_html(value)}</dd></div>" for name, value in facts)
+    return f'<dl class="facts">{items}</dl>'
+
+
+def notes_list(notes: Sequence[str]) -> str:
+    """Sentences, text, as a list."""
+    items = "".join(f"<li>{to_html(note)}</li>" for note in notes)
+    return f'<ul class="notes">{items}</ul>'

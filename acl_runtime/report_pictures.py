@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from acl_runtime.decision import Rule
 from acl_runtime.overlay import colorize, overlay
 from acl_runtime.preprocess import to_bgr
 
-JPEG_QUALITY = 88
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)  # a white line with a black edge shows on any product
 
 Picture = npt.NDArray[np.uint8]  # (h, w, 3) BGR
@@ -24,33 +24,47 @@ class Card:
 
     title: str
     frame: np.ndarray  # (H, W, 3) uint8 BGR, or any other frame that the detector takes
-    mask: (
-        np.ndarray | None
-    )  # (h, w) bool, ground truth over the whole frame at any resolution; None if unknown
-    anomaly_map: np.ndarray  # (S, S) float32 in [0, 1]
+    mask: np.ndarray | None  # (h, w) bool, truth over the whole frame at any resolution; None if unknown
+    anomaly_map: np.ndarray  # (S, S) float32 in [0, 1], or of any other size, over the whole frame
     score: float  # probability of a defect, 0 to 1
     threshold: float  # smallest score that is a defect
     label: int | None  # 1 defective, 0 good, None if unknown
     map_threshold: float = 0.5  # map value from which the overlay has its full strength
+    peak_threshold: float | None = None  # smallest peak that is a defect; None: the peak does not decide
 
     def __post_init__(self) -> None:
         """Refuse what could not be drawn to scale."""
-        for name in ("score", "threshold"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in 0..1, got {getattr(self, name)} for {self.title}")
+        for name in ("score", "threshold", "peak_threshold"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name} must lie in 0..1, got {value} for {self.title}")
         for name, array in (("anomaly_map", self.anomaly_map), ("mask", self.mask)):
             if array is not None and (array.ndim != 2 or array.size == 0):
                 raise ValueError(f"{name} must be (height, width), got {array.shape} for {self.title}")
 
     @property
+    def peak(self) -> float:
+        """Largest value of the map."""
+        return float(self.anomaly_map.max())
+
+    @property
     def is_anomalous(self) -> bool:
         """The detector's verdict, as in `Verdict`."""
-        return self.score >= self.threshold
+        return self._rule.is_anomalous(self.score, self.peak)
+
+    @property
+    def margin(self) -> float:
+        """How far the other verdict is, in log-odds, as in `Verdict`."""
+        return self._rule.margin(self.score, self.peak)
 
     @property
     def is_right(self) -> bool | None:
         """Whether the verdict agrees with the label; None without a label."""
         return None if self.label is None else self.is_anomalous == bool(self.label)
+
+    @property
+    def _rule(self) -> Rule:
+        return Rule(self.threshold, self.peak_threshold)
 
 
 @dataclass(frozen=True)
@@ -72,9 +86,9 @@ def draw_panels(card: Card, *, side: int) -> Panels:
     return Panels(frame, _outline(frame, card.mask), colorize(pixels), marked)
 
 
-def jpeg_uri(picture: Picture) -> str:
-    """A picture as text that a page can hold."""
-    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+def jpeg_uri(picture: Picture, *, quality: int) -> str:
+    """A picture as text that a page can hold; quality is JPEG's, 0 to 100."""
+    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
 
 

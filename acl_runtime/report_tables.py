@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
+
+from acl_runtime.report_page import to_html
 
 METRICS = {  # columns of an eval row, and their headings
     "image_auroc": "Image AUROC",
@@ -51,8 +52,8 @@ def timing_chart(timing: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _metrics_row(row: Mapping[str, object], names: Sequence[str]) -> str:
-    cells = "".join(f'<td class="name">{escape(str(row[name]))}</td>' for name in names)
-    cells += f"<td>{escape(str(row['images']))}</td>"
+    cells = "".join(f'<td class="name">{to_html(str(row[name]))}</td>' for name in names)
+    cells += f"<td>{to_html(str(row['images']))}</td>"
     cells += "".join(f"<td>{_percent(row[metric])}</td>" for metric in METRICS)
     return f"<tr{' class=mean' if row['category'] == MEAN else ''}>{cells}</tr>"
 
@@ -72,8 +73,8 @@ def _check_timing(timing: Mapping[str, Mapping[str, float]]) -> None:
 
 
 def _bar(name: str, speed: str, segments: str) -> str:
-    label = f"<p><strong>{escape(name)}</strong><span>{speed}</span></p>"
-    return f'<div class="bar">{label}<svg role="img" aria-label="{escape(name)}">{segments}</svg></div>'
+    label = f"<p><strong>{to_html(name)}</strong><span>{speed}</span></p>"
+    return f'<div class="bar">{label}<svg role="img" aria-label="{to_html(name)}">{segments}</svg></div>'
 
 
 def _segments(parts: Mapping[str, float], stages: Sequence[str], *, longest: float) -> str:
@@ -81,7 +82,7 @@ def _segments(parts: Mapping[str, float], stages: Sequence[str], *, longest: flo
     left, segments = 0.0, ""
     for index, stage in enumerate(stages):
         width = 100 * parts.get(stage, 0) / longest
-        title = f"<title>{escape(stage)}: {_ms(parts.get(stage, 0))}</title>"
+        title = f"<title>{to_html(stage)}: {_ms(parts.get(stage, 0))}</title>"
         place = f'x="{left:.3f}%" width="{width:.3f}%" height="26"'
         segments += f'<rect class="stage{index % COLORS}" {place}>{title}</rect>'
         left += width
@@ -89,9 +90,9 @@ def _segments(parts: Mapping[str, float], stages: Sequence[str], *, longest: flo
 
 
 def _timing_table(timing: Mapping[str, Mapping[str, float]], stages: Sequence[str]) -> str:
-    heading = "<th>Stage</th>" + "".join(f"<th>{escape(name)}</th>" for name in timing)
+    heading = "<th>Stage</th>" + "".join(f"<th>{to_html(name)}</th>" for name in timing)
     body = "\n".join(
-        f'<tr><td><span class="swatch stage{index % COLORS}"></span>{escape(stage)}</td>'
+        f'<tr><td><span class="swatch stage{index % COLORS}"></span>{to_html(stage)}</td>'
         + "".join(
             f"<td>{_ms(parts[stage]) if stage in parts else '&ndash;'}</td>" for parts in timing.values()
         )

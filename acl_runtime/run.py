@@ -1,29 +1,22 @@
-"""Look at every frame of the sources, save what was asked for, and say what was found."""
+"""Look at every frame of the sources, and save what was asked for."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from acl_runtime.detector import Detector, Verdict
+from acl_runtime.appearance import measure_appearance
+from acl_runtime.detector import Detector
+from acl_runtime.drift import DriftMonitor, measure_quantities
 from acl_runtime.files import atomic_file
 from acl_runtime.frames import BadFrame, Frame, Source, iter_frames
 from acl_runtime.overlay import overlay
-
-
-@dataclass(frozen=True)
-class Inspected:
-    """A frame with its verdict."""
-
-    frame: Frame
-    verdict: Verdict
+from acl_runtime.results import Inspected, Result
 
 
 def inspect_sources(
@@ -33,7 +26,9 @@ def inspect_sources(
     batch: int = 1,
     save_maps: Path | None = None,
     save_overlays: Path | None = None,
-) -> Iterator[Inspected | BadFrame]:
+    drift: DriftMonitor | None = None,
+    say: Callable[[str], None] = lambda message: None,
+) -> Iterator[Result]:
     """Look at every frame, in order; a file that cannot be read comes as a BadFrame and stops nothing.
 
     Args:
@@ -42,6 +37,8 @@ def inspect_sources(
         batch: Frames to look at together, at most the bundle's `max_batch`.
         save_maps: Folder for the anomaly maps, `<name>.npy`, (S, S) float32 in [0, 1].
         save_overlays: Folder for the frames under their maps, `<name>.png`.
+        drift: Compares the frames with those of the calibration.
+        say: Called with what `drift` notices.
 
     Returns:
         The results one by one, each once its files are saved; wrong arguments are refused before the first.
@@ -52,7 +49,8 @@ def inspect_sources(
     for folder, suffix in ((save_maps, ".npy"), (save_overlays, ".png")):
         if folder is not None:
             _check_inputs_are_safe(sources, folder, suffix)
-    return _inspect(detector, sources, batch, save_maps, save_overlays)
+    results = _inspect(detector, sources, batch, save_maps, save_overlays)
+    return results if drift is None else _watch_drift(results, drift, say)
 
 
 def check_outputs(
@@ -87,84 +85,9 @@ def check_outputs(
             )
 
 
-def json_line(result: Inspected | BadFrame) -> str:
-    """One JSON object: source, index, score, is_anomalous, threshold, regions, latency_ms.
-
-    Of a BadFrame: source, index, error.
-    """
-    if isinstance(result, BadFrame):
-        return json.dumps({"source": result.source, "index": result.index, "error": result.problem})
-    frame, verdict = result.frame, result.verdict
-    record = {
-        "source": frame.source,
-        "index": frame.index,
-        "score": verdict.score,
-        "is_anomalous": verdict.is_anomalous,
-        "threshold": verdict.threshold,
-        "regions": [asdict(region) for region in verdict.regions],
-        "latency_ms": dict(verdict.latency_ms),
-    }
-    return json.dumps(record)
-
-
-def text_line(result: Inspected | BadFrame) -> str:
-    """One line for a person: OK or NG, the score, the source."""
-    if isinstance(result, BadFrame):
-        return f"??  -----  {result.problem}"
-    frame, verdict = result.frame, result.verdict
-    position = f" #{frame.index}" if frame.index else ""
-    return f"{'NG' if verdict.is_anomalous else 'OK'}  {verdict.score:.3f}  {frame.source}{position}"
-
-
-@dataclass
-class Tally:
-    """What was found so far."""
-
-    good: int = 0
-    anomalous: int = 0
-    unreadable: int = 0
-
-    def add(self, result: Inspected | BadFrame) -> None:
-        """Count one result."""
-        if isinstance(result, BadFrame):
-            self.unreadable += 1
-        elif result.verdict.is_anomalous:
-            self.anomalous += 1
-        else:
-            self.good += 1
-
-    def text(self, seconds: float) -> str:
-        """The closing line."""
-        frames = self.good + self.anomalous
-        counts = f"{frames} frames: {self.anomalous} NG, {self.good} OK"
-        unreadable = f", {self.unreadable} unreadable" if self.unreadable else ""
-        return f"{counts}{unreadable}; {frames / seconds:.2f} frames per second"
-
-    def exit_code(self, *, fail_on_defect: bool) -> int:
-        """3 for a defect where that is asked for, else 1 if anything could not be read, else 0."""
-        if fail_on_defect and self.anomalous:
-            return 3
-        return 1 if self.unreadable else 0
-
-
-@contextmanager
-def json_writer(path: Path | None) -> Iterator[Callable[[Inspected | BadFrame], None]]:
-    """Yield a function that adds a result to a new file of JSON lines; what was added is safe from Ctrl-C.
-
-    Args:
-        path: File to write, or None to write nothing.
-    """
-    if path is None:
-        yield lambda result: None
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", buffering=1) as file:  # every line goes to the system at once
-        yield lambda result: print(json_line(result), file=file)
-
-
 def _inspect(
     detector: Detector, sources: Sequence[Source], batch: int, maps: Path | None, overlays: Path | None
-) -> Iterator[Inspected | BadFrame]:
+) -> Iterator[Result]:
     frames = iter_frames(sources)
     while group := list(islice(frames, batch)):
         for result in _inspect_group(detector, group):
@@ -173,7 +96,20 @@ def _inspect(
             yield result
 
 
-def _inspect_group(detector: Detector, group: Iterable[Frame | BadFrame]) -> Iterator[Inspected | BadFrame]:
+def _watch_drift(
+    results: Iterable[Result], drift: DriftMonitor, say: Callable[[str], None]
+) -> Iterator[Result]:
+    for result in results:
+        if isinstance(result, BadFrame):
+            yield result
+            continue
+        appearance = measure_appearance(result.frame.frame)
+        for message in drift.add(measure_quantities(result.verdict, appearance)):
+            say(message)
+        yield replace(result, unusual=drift.unusual)
+
+
+def _inspect_group(detector: Detector, group: Iterable[Frame | BadFrame]) -> Iterator[Result]:
     group = list(group)
     frames = [item.frame for item in group if isinstance(item, Frame)]
     verdicts = iter(detector.detect(frames))

@@ -49,10 +49,15 @@ def echo(text: str, *, err: bool = False) -> None:
     typer.echo(text.encode(encoding, "backslashreplace").decode(encoding), err=err)
 
 
+def note(message: str) -> None:
+    """Say something on stderr that does not stop the work."""
+    echo(f"note: {message}", err=True)
+
+
 def note_unless_fit(backbone: Backbone) -> None:
     """Say on stderr that a demonstration model is one."""
     if not backbone.inspection:
-        echo(f"note: {backbone.name} is a demonstration, not for inspection", err=True)
+        note(f"{backbone.name} is a demonstration, not for inspection")
 
 
 def _explain(error: Exception) -> str:

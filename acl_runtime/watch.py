@@ -15,10 +15,9 @@ from types import FrameType
 
 from acl_runtime.arrivals import Arrivals, is_whole, scan, version_of
 from acl_runtime.frames import IMAGES, BadFrame, Source
-from acl_runtime.journal import Journal, Version
-from acl_runtime.run import Inspected, json_line
+from acl_runtime.journal import Journal, Version, open_journal
+from acl_runtime.results import Result, json_line
 
-Result = Inspected | BadFrame
 _REST = 4  # a pause is at least this many times as long as the look at the folder before it
 _NAP = 0.2  # seconds after which a pause asks whether to end
 
@@ -33,6 +32,20 @@ class Pace:
 
 
 PACE = Pace()
+
+
+def watch_folder(
+    folder: Path,
+    journal: Path,
+    inspect: Callable[[Sequence[Source]], Iterable[Result]],
+    *,
+    batch: int,
+    note: Callable[[str], None],
+) -> Iterator[Result]:
+    """Watch until Ctrl-C or SIGTERM, with a file as the journal; see `watch` and `stop_signals`."""
+    check_journal(journal, folder)
+    with open_journal(journal) as opened, stop_signals() as stopped:
+        yield from watch(folder, opened, inspect, batch=batch, note=note, stopped=stopped)
 
 
 def watch(

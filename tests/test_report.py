@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping, Sequence
-from html.parser import HTMLParser
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from cards import draw_card
+from pages import Page, texts
 
 from acl_runtime.report import Card, write_report
 from acl_runtime.report_pictures import draw_panels
@@ -43,38 +44,6 @@ def write(
         notes=[text],
     )
     return path.read_text(encoding="utf-8")
-
-
-class Page(HTMLParser):
-    """Tags in order, their attributes, and whether all that open are closed."""
-
-    VOID = frozenset({"meta", "img", "br"})
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
-
-
-def texts(page: str, tag: str) -> list[str]:
-    """What stands in every element `tag`, without the tags inside."""
-    found = re.findall(rf"<{tag}\b[^>]*>(.*?)</{tag}>", page, re.DOTALL)
-    return [re.sub(r"<[^>]+>", "", text).strip() for text in found]
 
 
 def test_the_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
@@ -137,6 +106,14 @@ def test_a_verdict_and_whether_it_is_right_are_said_in_words(
     article = texts(text, "article")[0]
     assert f"{verdict}{judgement}" in article
     assert f"score {score:.3f}threshold 0.500" in article
+
+
+def test_a_card_shows_its_peak_only_where_that_decides(tmp_path: Path) -> None:
+    card = draw_card(score=0.4)
+    assert "map peak" not in write(tmp_path / "r.html", cards=[card])
+    article = texts(write(tmp_path / "r.html", cards=[replace(card, peak_threshold=0.7)]), "article")[0]
+    assert "NG&#10003; right" in article
+    assert "map peak 0.750threshold 0.700" in article
 
 
 def test_the_summary_counts_the_cards(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from cards import draw_card
@@ -38,8 +41,20 @@ def test_a_scratch_thinner_than_a_pixel_is_outlined() -> None:
 def test_a_card_that_cannot_be_drawn_to_scale_is_refused() -> None:
     with pytest.raises(ValueError, match=r"score must lie in 0\.\.1, got 1\.2 for nut"):
         draw_card(score=1.2)
+    with pytest.raises(ValueError, match=r"peak_threshold must lie in 0\.\.1, got -1 for nut"):
+        replace(draw_card(), peak_threshold=-1)
     with pytest.raises(ValueError, match=r"anomaly_map must be \(height, width\), got \(1, 4, 4\) for nut"):
         Card("nut", np.zeros((4, 4, 3), np.uint8), None, np.zeros((1, 4, 4), np.float32), 0.1, 0.5, 0)
+
+
+def test_a_card_is_judged_as_the_detector_judges() -> None:
+    card = draw_card(score=0.2, label=1)  # its peak is 0.75
+    assert (card.peak, card.is_anomalous, card.is_right) == (0.75, False, False)
+    assert card.margin == pytest.approx(math.log(0.25))  # odds of 1 : 4 against odds of 1
+    either = replace(card, peak_threshold=0.5)
+    assert (either.is_anomalous, either.is_right) == (True, True)
+    assert either.margin == pytest.approx(math.log(3))
+    assert not replace(card, peak_threshold=0.8).is_anomalous
 
 
 def test_the_contact_sheet_has_a_row_for_every_card() -> None:

@@ -31,7 +31,8 @@ from acl_runtime.cli import app
 from acl_runtime.detector import Detector
 from acl_runtime.frames import BadFrame, Source, iter_frames
 from acl_runtime.journal import Version, open_journal
-from acl_runtime.run import Inspected, inspect_sources
+from acl_runtime.results import Inspected
+from acl_runtime.run import inspect_sources
 from acl_runtime.watch import Pace, Result, check_journal, watch
 
 PACE = Pace(poll=0.02, settle=0.1, patience=0.6)

@@ -1,0 +1,42 @@
+"""Text in columns that line up, whatever characters the names hold, on a terminal, in a pipe and in a log."""
+
+from __future__ import annotations
+
+import math
+
+from rich.cells import cell_len, set_cell_size
+
+
+def printable(text: str) -> str:
+    """The text on one line, with what has no picture written as its code: file names may hold anything."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def probability(value: float) -> str:
+    """Three decimals; more close to 0 and 1, so that 0.99976 is not called 1."""
+    distance = min(value, 1 - value)
+    decimals = 3 if distance <= 0 else max(3, min(6, 2 + math.floor(-math.log10(distance))))
+    return f"{value:.{decimals}f}"
+
+
+def left(text: str, width: int) -> str:
+    """Padded to `width` columns; what is longer loses its middle, where names differ least."""
+    clean = printable(text)
+    if cell_len(clean) > width:
+        head = (width - 2) // 2
+        clean = set_cell_size(clean, head) + ".." + _tail(clean, width - 2 - head)
+    return set_cell_size(clean, width)
+
+
+def name_width(names: list[str], *, least: int, most: int) -> int:
+    """Columns that the names need, within limits."""
+    return min(most, max([least, *(cell_len(printable(name)) for name in names)]))
+
+
+def _tail(text: str, width: int) -> str:
+    while cell_len(text) > width:
+        text = text[1:]
+    return text
