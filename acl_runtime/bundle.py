@@ -135,7 +135,7 @@ def _check_file(folder: Path, name: str, record: FileRecord) -> None:
     if size != record.bytes:
         raise ValueError(f"{path}: must be {record.bytes} bytes, got {size}; copy the bundle again")
     if sha256(path) != record.sha256:
-        raise ValueError(f"{path}: was altered since the export (sha256 differs); copy the bundle again")
+        raise ValueError(f"{path}: was altered (sha256 differs); copy the bundle again")
 
 
 def _is_inside(folder: Path, name: str) -> bool:

@@ -10,7 +10,7 @@ import typer
 
 from acl_runtime import options
 from acl_runtime.backend import Backend
-from acl_runtime.terminal import echo, note, note_unless_fit
+from acl_runtime.terminal import echo, note, note_unless_fit, shows_blocks
 
 if TYPE_CHECKING:
     from acl_runtime.results import Result, Tally
@@ -125,23 +125,16 @@ def calibrate(
     ] = None,
     *,
     max_overkill: Annotated[
-        float,
+        str,
         typer.Option(
-            parser=options.parse_share,
             metavar="SHARE",
-            show_default=False,
-            help="Share of good parts that may be rejected at most, 1% unless given.",
+            callback=options.check_share,
+            help="Share of good parts that may be rejected at most.",
         ),
-    ] = 0.01,
+    ] = "1%",
     confidence: Annotated[
-        float,
-        typer.Option(
-            parser=options.parse_share,
-            metavar="SHARE",
-            show_default=False,
-            help="How surely, 95% unless given.",
-        ),
-    ] = 0.95,
+        str, typer.Option(metavar="SHARE", callback=options.check_share, help="How surely.")
+    ] = "95%",
     hidden_defects: Annotated[
         int, typer.Option(min=0, help="How many of the good images may be defective, unnoticed.")
     ] = 0,
@@ -165,6 +158,7 @@ def calibrate(
     threshold. The evidence is kept in the bundle, and the thresholds before too.
     """
     from acl_runtime.calibration import calibrate_bundle, restore_previous
+    from acl_runtime.calibration_images import check_only_good
     from acl_runtime.calibration_text import histogram_lines, report_lines
     from acl_runtime.detector import Detector
     from acl_runtime.frames import list_sources
@@ -176,6 +170,7 @@ def calibrate(
         calibration = restore_previous(bundle)
         echo(f"{bundle}: thresholds are again those from: {calibration.source}")
         return
+    check_only_good(good or [])
     tiling = options.parse_tiling(tile, overlap, min_defect)
     sources, bad = list_sources(good or []), list_sources(defective or [])
     detector = Detector(bundle, backend=backend.value, provider=provider, tiling=tiling)
@@ -185,12 +180,12 @@ def calibrate(
             detector,
             sources,
             defective=bad,
-            max_overkill=max_overkill,
-            confidence=confidence,
+            max_overkill=options.parse_share(max_overkill),
+            confidence=options.parse_share(confidence),
             hidden_defects=hidden_defects,
             progress=progress,
         )
-    for line in (*histogram_lines(record), "", *report_lines(record)):
+    for line in (*histogram_lines(record, ascii_only=not shows_blocks()), "", *report_lines(record)):
         echo(line)
 
 

@@ -3,6 +3,25 @@
 from __future__ import annotations
 
 from acl_runtime.bundle import Bundle
+from acl_runtime.decision import Rule
+from acl_runtime.detector import bundle_rule
+from acl_runtime.manifest import Tiling
+
+
+def rule_words(rule: Rule) -> str:
+    """When a frame is anomalous."""
+    words = f"score {rule.score_threshold:.4g}"
+    return words if rule.peak_threshold is None else f"{words} or map peak {rule.peak_threshold:.4g}"
+
+
+def tiling_words(tiling: Tiling | None) -> str:
+    """How frames are cut."""
+    if tiling is None:
+        return "each squashed whole"
+    overlap = "a quarter" if tiling.overlap is None else f"{tiling.overlap} pixels"
+    tile = f"of {tiling.tile} pixels" if isinstance(tiling.tile, int) else "chosen by the frame's size"
+    defect = f", for defects from {tiling.min_defect} pixels" if tiling.min_defect is not None else ""
+    return f"cut into tiles {tile} that share {overlap}{defect}"
 
 
 def describe(bundle: Bundle) -> str:
@@ -18,8 +37,12 @@ def describe(bundle: Bundle) -> str:
         "input": f"{manifest.image_size} x {manifest.image_size} pixels, up to {manifest.max_batch} at once",
         "map": f"layers {', '.join(map(str, manifest.layers))} on a {manifest.grid} x {manifest.grid} grid",
         "graph": f"head {manifest.head}, {manifest.precision}, opset {manifest.opset}",
-        "thresholds": f"score {calibration.score_threshold:g}, map {calibration.map_threshold:g}"
-        f" (from: {calibration.source})",
+        "anomalous from": rule_words(bundle_rule(calibration)),
+        "regions from": f"map {calibration.map_threshold:.4g}",
+        "frames": tiling_words(calibration.tiling),
+        "thresholds": "default, measured on nothing; run acl calibrate"
+        if calibration.record is None
+        else f"{calibration.source} ({calibration.record})",
         "parity": f"logits {parity.image_logits:.1e}, map {parity.anomaly_map:.1e}"
         f" on {parity.frames} frames, against {parity.reference}",
         "created": f"{manifest.created} with {', '.join(f'{k} {v}' for k, v in manifest.tools.items())}",

@@ -33,6 +33,12 @@ def parse_share(text: str) -> float:
     return share
 
 
+def check_share(text: str) -> str:
+    """For typer: a typing mistake is told before anything is loaded."""
+    parse_share(text)
+    return text
+
+
 def parse_tiling(tile: str, overlap: int | None, min_defect: int | None) -> Tiling | Literal["bundle"] | None:
     """What `--tile`, `--overlap` and `--min-defect` ask for; see `Detector`."""
     from acl_runtime.manifest import Tiling, check_tiling

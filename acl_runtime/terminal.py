@@ -49,6 +49,15 @@ def echo(text: str, *, err: bool = False) -> None:
     typer.echo(text.encode(encoding, "backslashreplace").decode(encoding), err=err)
 
 
+def shows_blocks() -> bool:
+    """Whether the terminal has Unicode's block characters."""
+    try:
+        "▁█".encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def note(message: str) -> None:
     """Say something on stderr that does not stop the work."""
     echo(f"note: {message}", err=True)

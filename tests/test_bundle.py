@@ -95,7 +95,7 @@ def test_a_missing_or_altered_file_is_refused(bundle: Path, name: str) -> None:
     assert_refused(bundle, f"{name}: must be {len(data)} bytes, got {len(data) - 1}")
     data[-1] ^= 1
     (bundle / name).write_bytes(data)
-    assert_refused(bundle, f"{name}: was altered since the export")
+    assert_refused(bundle, f"{name}: was altered")
     (bundle / name).unlink()
     assert_refused(bundle, f"{name}: is missing; copy the whole bundle again")
 

@@ -1,0 +1,148 @@
+"""The evidence of a calibration: every key of `calibrations/<number>.json` in a bundle, and its meaning.
+
+The classes below are the reference of the file format, version 1, as those of `manifest.py` are of the manifest's:
+a field is a key, a nested class is a JSON object, a tuple a list. No key is optional, no other is allowed.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from acl_runtime.bundle import Bundle
+from acl_runtime.files import atomic_file
+from acl_runtime.manifest import Calibration, Tiling
+from acl_runtime.strict_json import read_strictly
+
+FOLDER = "calibrations"  # in the bundle; its files are listed in the manifest like all others
+FORMAT: Literal["anomalyclip-calibration"] = "anomalyclip-calibration"
+FORMAT_VERSION: Literal[1] = 1
+
+
+@dataclass(frozen=True)
+class JudgedImages:
+    """What was measured on images, in their order: lists of equal length."""
+
+    source: tuple[str, ...]  # file, as the user named it
+    score: tuple[float, ...]
+    peak: tuple[float, ...]  # largest value of the map
+    brightness: tuple[float, ...]  # see `appearance.py`
+    sharpness: tuple[float, ...]
+
+    @property
+    def quantities(self) -> dict[str, tuple[float, ...]]:
+        """The numbers by name, as a `DriftMonitor` takes them."""
+        names = ("brightness", "sharpness", "score", "peak")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class Escapes:
+    """What the thresholds do to images that are known to be defective."""
+
+    images: int
+    missed: int  # how many of them pass for good
+    sources: tuple[str, ...]  # which
+
+
+@dataclass(frozen=True)
+class CalibrationRecord:
+    """What was asked, what is promised, and all that it rests on."""
+
+    format: Literal["anomalyclip-calibration"]
+    format_version: Literal[1]
+    created: str  # ISO 8601 date
+    statement: str  # the promise in plain words
+    rule: Literal["score", "score or peak"]  # this and the next two as in the manifest's `calibration`
+    score_threshold: float
+    map_threshold: float
+    tiling: Tiling | None  # how frames were cut when they were judged
+    max_overkill: float  # asked: largest share of good parts that may be rejected
+    promised_overkill: float  # the share that is promised; larger than the one asked where images are too few
+    confidence: float  # of the promise, over the draw of the good images
+    hidden_defects: int  # how many of the good images may be defective without harm to the promise
+    images: int  # distinct good images
+    scale_images: int  # of these: set the scales only
+    copies: int  # further good images with the very pixels of another; they count for nothing
+    rejected: int  # of `images`: what the rule now rejects
+    escapes: Escapes | None  # null: no defective images were given
+    seed: int  # of the draw of the images that set the scales
+    backend: str  # what computed, such as "OnnxSession"
+    provider: str  # where, such as "CPUExecutionProvider"; empty where the backend knows only one
+    precision: str  # of the graph
+    tools: dict[str, str]  # versions
+    good: JudgedImages  # without the copies
+    sets_scales: tuple[bool, ...]  # which of the good images set the scales
+    defective: JudgedImages | None
+    previous: str | None  # record that was in force before this one; null: none was
+    previous_calibration: Calibration  # what the manifest held before
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether what was asked can be promised."""
+        return self.promised_overkill <= self.max_overkill
+
+
+def record_to_json(record: CalibrationRecord) -> str:
+    """The text of a record."""
+    return json.dumps(asdict(record), indent=1, allow_nan=False) + "\n"
+
+
+def record_from_json(text: str | bytes) -> CalibrationRecord:
+    """Read and check the text of a record; ValueError says what is wrong with it."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is not valid JSON ({error}); calibrate again") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ValueError(f'is no calibration (it lacks "format": "{FORMAT}"); calibrate again')
+    version = document.get("format_version")
+    if type(version) is int and version > FORMAT_VERSION:
+        raise ValueError(
+            f"is of format version {version}, newer than {FORMAT_VERSION}; upgrade anomalyclip-deploy"
+        )
+    record: CalibrationRecord = read_strictly(CalibrationRecord, document, "calibration")
+    _check_lengths(record)
+    return record
+
+
+def read_record(bundle: Bundle) -> CalibrationRecord | None:
+    """The evidence of the thresholds in force; None where they are the default."""
+    name = bundle.manifest.calibration.record
+    if name is None:
+        return None
+    path = bundle.path / name
+    if name not in bundle.manifest.files:
+        raise ValueError(f"{path}: is not among the bundle's files; calibrate again")
+    try:
+        return record_from_json(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def next_record_name(folder: Path) -> str:
+    """A path inside the bundle that no record has had yet."""
+    numbers = [int(path.stem) for path in (folder / FOLDER).glob("*.json") if path.stem.isdecimal()]
+    return (PurePosixPath(FOLDER) / f"{max(numbers, default=0) + 1:04d}.json").as_posix()
+
+
+def write_record(folder: Path, name: str, record: CalibrationRecord) -> None:
+    """Write a record into a bundle, atomically; it is in force once the manifest names it."""
+    text = record_to_json(record)
+    record_from_json(text)  # what read_record would refuse is not written
+    with atomic_file(folder / name) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _check_lengths(record: CalibrationRecord) -> None:
+    for where, judged in (("good", record.good), ("defective", record.defective)):
+        for name, values in vars(judged).items() if judged else ():
+            if len(values) != len(judged.source if judged else ()):
+                raise ValueError(f"{where}.{name} must be as long as {where}.source, got {len(values)}")
+    if not len(record.good.source) == len(record.sets_scales) == record.images:
+        raise ValueError(
+            f"good and sets_scales must be {record.images} long, as images says, got "
+            f"{len(record.good.source)} and {len(record.sets_scales)}"
+        )

@@ -1,0 +1,158 @@
+"""From good parts to a verdict, on the command line: calibrate, run, info, and eval beside it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from folders import draw_category
+from graphs import drawn_frame, write_tiny_bundle
+from parts import draw_parts
+from typer.testing import CliRunner, Result
+
+from acl_runtime.cli import app
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_parts(tmp_path_factory.mktemp("images"), good=60, defective=4)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return write_tiny_bundle(tmp_path / "bundle")
+
+
+def acl(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def assert_usage(result: Result, message: str) -> None:
+    """A usage error: the message, whatever box is drawn around it."""
+    assert result.exit_code == 2
+    assert message in " ".join(re.sub("[│╭╮╰╯─]", " ", result.stderr).split())
+
+
+def test_calibrated_thresholds_decide_from_then_on(bundle: Path, parts: Path) -> None:
+    before = acl("run", bundle, parts / "good")
+    assert "the thresholds are the default, measured on nothing" in before.stderr
+    done = acl("calibrate", bundle, parts / "good", "--defective", parts / "defective")
+    assert done.exit_code == 0
+    assert "at 95 % confidence" in done.stdout
+    assert "4 defective images are missed" in done.stdout
+    after = acl("run", bundle, parts / "good", "--json", "-")
+    assert "measured on nothing" not in after.stderr
+    records = [json.loads(line) for line in after.stdout.splitlines()]
+    assert sum(record["is_anomalous"] for record in records) <= 1
+    assert all((record["margin"] >= 0) is record["is_anomalous"] for record in records)
+    assert all(record["peak_threshold"] is not None for record in records)
+    described = acl("info", bundle).stdout
+    assert "or map peak" in described
+    assert "calibrations/0001.json" in described
+
+
+def test_the_thresholds_before_can_be_put_back(bundle: Path, parts: Path) -> None:
+    manifest = (bundle / "manifest.json").read_text()
+    assert acl("calibrate", bundle, parts / "good").exit_code == 0
+    assert json.loads((bundle / "manifest.json").read_text())["calibration"]["rule"] == "score or peak"
+    back = acl("calibrate", bundle, "--previous")
+    assert "thresholds are again those from: default" in back.stdout
+    restored = json.loads((bundle / "manifest.json").read_text())["calibration"]
+    assert restored == json.loads(manifest)["calibration"]
+    assert "nothing was before them" in acl("calibrate", bundle, "--previous").stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{parts}/good", "--max-overkill", "much"], "must be a share such as 0.5% or 0.005, got much"),
+        (["{parts}/good", "--max-overkill", "100%"], "must lie between 0% and 100%, got 100%"),
+        ([], "give images of good parts, or --previous alone"),
+        (["{parts}/good", "--previous"], "give images of good parts, or --previous alone"),
+        (["{parts}/good", "--tile", "big"], "must be a number of pixels, auto or off, got big"),
+        (["{parts}/good", "--overlap", "8"], "--overlap and --min-defect need --tile"),
+        (["{parts}/good", "--tile", "64", "--min-defect", "8"], "--min-defect chooses the tile"),
+        (["{parts}/good", "--tile", "64", "--overlap", "64"], "overlap must be at least 0 and less than"),
+    ],
+)
+def test_what_makes_no_sense_is_told_before_any_work(
+    bundle: Path, parts: Path, arguments: list[str], message: str
+) -> None:
+    assert_usage(acl("calibrate", bundle, *(each.format(parts=parts) for each in arguments)), message)
+
+
+def test_good_parts_among_others_are_asked_for_alone(bundle: Path, parts: Path) -> None:
+    refused = acl("calibrate", bundle, parts)
+    assert refused.exit_code == 1
+    assert "holds defective beside good parts; name the folder of good parts alone" in refused.stderr
+
+
+def test_a_bundle_calibrated_on_tiles_runs_on_tiles(bundle: Path, parts: Path) -> None:
+    assert acl("calibrate", bundle, parts / "good", "--tile", 64, "--overlap", 16).exit_code == 0
+    same = acl("run", bundle, parts / "good")
+    assert "cut otherwise" not in same.stderr
+    other = acl("run", bundle, parts / "good", "--tile", "off")
+    assert "the thresholds were measured on frames cut otherwise" in other.stderr
+    assert other.stdout.split("frames per")[0] != same.stdout.split("frames per")[0]
+    assert "cut into tiles of 64 pixels that share 16 pixels" in acl("info", bundle).stdout
+
+
+def test_frames_unlike_those_of_the_calibration_are_reported(
+    bundle: Path, parts: Path, tmp_path: Path
+) -> None:
+    assert acl("calibrate", bundle, parts / "good").exit_code == 0
+    assert "than those of the calibration" not in acl("run", bundle, parts / "good").stderr
+    (tmp_path / "dark").mkdir()
+    for path in (parts / "good").iterdir():
+        frame = cv2.imread(str(path))
+        assert frame is not None
+        cv2.imwrite(str(tmp_path / "dark" / path.name), (frame * 0.3).astype(np.uint8))
+    dark = acl("run", bundle, tmp_path / "dark", "--json", "-")
+    assert "note: the last 32 frames are darker than those of the calibration" in dark.stderr
+    unusual = [json.loads(line)["unusual"] for line in dark.stdout.splitlines()]
+    assert unusual[0] == []
+    assert "brightness" in unusual[-1]
+
+
+def test_an_evaluation_comes_in_every_form(bundle: Path, tmp_path: Path) -> None:
+    for category in ("one", "two"):
+        draw_category(tmp_path / "data" / category)
+    outputs = {name: tmp_path / "out" / f"eval.{name}" for name in ("json", "csv", "markdown")}
+    options = [part for name, path in outputs.items() for part in (f"--{name}", path)]
+    done = acl("eval", bundle, tmp_path / "data", *options, "--report", tmp_path / "report")
+    assert done.exit_code == 0
+    rows = json.loads(outputs["json"].read_text())["rows"]
+    assert [row["category"] for row in rows] == ["one", "two", "mean"]
+    assert list(rows[0]) == [
+        *("dataset", "category", "images", "image_auroc", "image_ap", "image_f1max"),
+        *("pixel_auroc", "pixel_ap", "pixel_f1max", "aupro"),
+    ]
+    assert len(outputs["csv"].read_text().splitlines()) == 4
+    assert "**mean**" in outputs["markdown"].read_text()
+    assert "<!doctype html>" in (tmp_path / "report" / "index.html").read_text()
+    assert "mean" in done.stdout
+
+
+def test_exact_and_streaming_evaluations_agree(bundle: Path, tmp_path: Path) -> None:
+    draw_category(tmp_path / "data")
+    found = []
+    for name, options in (("a", []), ("b", ["--exact"])):
+        path = tmp_path / f"{name}.json"
+        assert acl("eval", bundle, tmp_path / "data", "--json", path, *options).exit_code == 0
+        found.append(json.loads(path.read_text())["rows"][0])
+    assert found[0].keys() == found[1].keys()
+    for key, value in found[0].items():
+        assert found[1][key] == (pytest.approx(value, abs=1e-4) if isinstance(value, float) else value)
+
+
+def test_an_evaluation_of_nothing_says_what_is_wanted(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    refused = acl("eval", bundle, tmp_path / "empty")
+    assert refused.exit_code == 1
+    assert "is laid out in no known way" in refused.stderr
+    (tmp_path / "one.png").write_bytes(cv2.imencode(".png", drawn_frame())[1].tobytes())
+    assert "is not a folder" in acl("eval", bundle, tmp_path / "one.png").stderr
