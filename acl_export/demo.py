@@ -14,11 +14,13 @@ from acl_export.config import ExportConfig
 from acl_export.demo_report import DemoResult, count_outcome, write_pages
 from acl_export.export import export_bundle
 from acl_export.speed import measure_speed
-from acl_runtime.datasets import Dataset, read_dataset, require_both
+from acl_runtime.bundle import load_bundle
+from acl_runtime.calibration import calibrate_bundle
+from acl_runtime.datasets import Dataset, load_sample, read_dataset, require_both
 from acl_runtime.detector import Detector, Verdict
-from acl_runtime.evaluation import metric_rows
-from acl_runtime.frames import load_frame
-from acl_runtime.samples import Sample
+from acl_runtime.evaluation import DatasetEvaluation, evaluate_dataset
+from acl_runtime.frames import list_sources
+from acl_runtime.manifest import Manifest
 from acl_train.config import LearnConfig, Recipe, make_vision_config
 from acl_train.prompts import Prompts
 from acl_train.tiny.corpus import (
@@ -44,6 +46,8 @@ class DemoConfig:
         unseen: Products that they are then tried on.
         per_family: Good, and as many defective, images of each product that the prompts learn from.
         per_unseen: Good, and as many defective, images of each product that they have never seen.
+        per_calibration: Further good images of each of these, for the thresholds.
+        max_overkill: Share of good parts that the thresholds may reject.
         epochs: Of prompt learning.
         timed_frames: Frames that are timed with both pipelines, in turn.
         seed: Of the pictures and of the learning.
@@ -53,6 +57,8 @@ class DemoConfig:
     unseen: tuple[str, ...] = HELD_OUT_FAMILIES
     per_family: int = 12
     per_unseen: int = len(DEFECTS)  # each kind of defect once, those never drawn in pre-training among them
+    per_calibration: int = 15
+    max_overkill: float = 0.05
     epochs: int = 15
     timed_frames: int = 30
     seed: int = 111
@@ -66,12 +72,13 @@ def run_demo(
     progress: Progress = lambda what, done, total: None,
     say: Callable[[str], None] = lambda message: None,
 ) -> DemoResult:
-    """Draw products, learn prompts on some, export, and judge others that were not in the learning.
+    """Draw products, learn prompts on some, export, calibrate, and judge others that were not in the learning.
 
     Args:
         output: Folder of everything the demo makes; an earlier demo there is replaced.
         config: How much.
-        data: The user's own labelled images to judge instead of drawn products.
+        data: The user's own labelled images to judge instead of drawn products; the thresholds stay the
+            default.
         progress: Called with what is done, how many and of how many.
         say: Called with a line for the user after each step.
     """
@@ -89,13 +96,15 @@ def run_demo(
         f"exported {output / 'bundle'}: equal to PyTorch within {manifest.parity.image_logits:.1e} (log-odds) "
         f"and {manifest.parity.anomaly_map:.1e} (map)"
     )
+    if data is None:
+        manifest = _calibrate(output, config, progress, say)
     detector = Detector(output / "bundle", provider="CPUExecutionProvider")
-    verdicts = _judge(detector, dataset.samples, progress)
-    rows = metric_rows(dataset, verdicts)
+    evaluation, verdicts = _judge(detector, dataset, progress)
     clip = build_clip(weights, prompts.config.vision)
     frames = _frames(dataset, config.timed_frames)
     speed = measure_speed(detector, clip, frames, lambda *at: progress("timing both pipelines", *at))
-    result = DemoResult(output / "report.html", manifest, rows, speed, count_outcome(dataset, verdicts))
+    outcome = count_outcome(dataset, verdicts)
+    result = DemoResult(output / "report.html", manifest, evaluation.rows, speed, outcome)
     write_pages(result, dataset, verdicts, drawn=data is None)
     return result
 
@@ -103,15 +112,16 @@ def run_demo(
 def _clear(output: Path) -> None:
     if output.exists() and any(output.iterdir()) and not (output / MARKER).exists():
         raise ValueError(f"{output}: is not empty and no demo made it; name a new or an empty folder")
-    for part in ("learning", "unseen", "bundle", "prompts.checkpoints"):
+    for part in ("learning", "calibration", "unseen", "bundle", "prompts.checkpoints"):
         shutil.rmtree(output / part, ignore_errors=True)
     output.mkdir(parents=True, exist_ok=True)
     (output / MARKER).touch()
 
 
 def _draw(root: Path, families: Sequence[str], defects: Sequence[str], count: int, seed: int) -> None:
+    defective = count if defects else 0
     draw_dataset(
-        root, families=families, defects=defects, good=count, defective=count, size=DRAWN_SIZE, seed=seed
+        root, families=families, defects=defects, good=count, defective=defective, size=DRAWN_SIZE, seed=seed
     )
 
 
@@ -131,14 +141,37 @@ def _learn(
     return prompts
 
 
-def _judge(detector: Detector, samples: Sequence[Sample], progress: Progress) -> list[Verdict]:
-    verdicts = []
-    for done, sample in enumerate(samples, start=1):
-        verdicts.append(detector(load_frame(sample.path)))
-        progress("judging unseen products", done, len(samples))
-    return verdicts
+def _calibrate(output: Path, config: DemoConfig, progress: Progress, say: Callable[[str], None]) -> Manifest:
+    """Set the bundle's thresholds on further good parts of the unseen products; the manifest with them."""
+    _draw(output / "calibration", config.unseen, (), config.per_calibration, config.seed + 2)
+    record = calibrate_bundle(
+        Detector(output / "bundle", provider="CPUExecutionProvider"),
+        list_sources([output / "calibration"]),
+        max_overkill=config.max_overkill,
+        progress=progress,
+    )
+    say(f"calibrated on good parts of the unseen products: {record.statement}")
+    return load_bundle(output / "bundle").manifest
+
+
+def _judge(
+    detector: Detector, dataset: Dataset, progress: Progress
+) -> tuple[DatasetEvaluation, list[Verdict]]:
+    """The evaluation, and the verdicts in the order of the samples."""
+    verdicts: list[Verdict] = []
+
+    def judge(frame: np.ndarray) -> Verdict:
+        verdicts.append(detector(frame))
+        return verdicts[-1]
+
+    evaluation = evaluate_dataset(
+        dataset, judge, progress=lambda *at: progress("judging unseen products", *at)
+    )
+    order = [index for category in evaluation.categories for index in category.indices]
+    by_index = dict(zip(order, verdicts, strict=True))
+    return evaluation, [by_index[index] for index in range(len(order))]
 
 
 def _frames(dataset: Dataset, count: int) -> list[np.ndarray]:
     step = max(1, len(dataset.samples) // count)
-    return [load_frame(sample.path) for sample in dataset.samples[::step][:count]]
+    return [load_sample(sample) for sample in dataset.samples[::step][:count]]

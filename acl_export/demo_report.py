@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 
 from acl_export.speed import Speed
-from acl_runtime.datasets import Dataset, load_mask
-from acl_runtime.detector import Verdict
+from acl_runtime.datasets import Dataset, load_mask, load_sample
+from acl_runtime.detector import Verdict, bundle_rule
 from acl_runtime.files import atomic_file
-from acl_runtime.frames import load_frame
+from acl_runtime.info import rule_words
 from acl_runtime.manifest import Manifest
 from acl_runtime.preprocess import to_bgr
 from acl_runtime.report import Card, contact_sheet, write_report
@@ -31,7 +30,7 @@ class DemoResult:
     Attributes:
         report: The page.
         manifest: Of the bundle that was exported and proven.
-        rows: Metrics per category and, last, their mean; see `metric_rows`.
+        rows: Metrics per category and, last, their mean; see `DatasetEvaluation.rows`.
         speed: Reference and bundle, stage by stage.
         outcome: How many defective parts were found and good ones rejected, in words.
     """
@@ -91,12 +90,9 @@ def choose_samples(dataset: Dataset, limit: int) -> list[int]:
 
 
 def _card(sample: Sample, verdict: Verdict, map_threshold: float) -> Card:
-    frame = to_bgr(load_frame(sample.path))
-    size = (frame.shape[1], frame.shape[0])
-    mask = None
-    if sample.mask is not None:
-        small = load_mask(sample, image_size=len(verdict.anomaly_map))
-        mask = cv2.resize(small.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+    frame = to_bgr(load_sample(sample))
+    height, width = frame.shape[:2]
+    mask = None if sample.mask is None else load_mask(sample, height=height, width=width)
     return Card(
         title=f"{sample.category}: {sample.defect} ({sample.path.name})",
         frame=frame,
@@ -106,6 +102,7 @@ def _card(sample: Sample, verdict: Verdict, map_threshold: float) -> Card:
         threshold=verdict.threshold,
         label=sample.label,
         map_threshold=map_threshold,
+        peak_threshold=verdict.peak_threshold,
     )
 
 
@@ -134,8 +131,7 @@ def _notes(result: DemoResult) -> list[str]:
     return [
         "The embedded backbone is a small CLIP that was trained on drawings. It shows the road, not the quality "
         "of the method: its scores say nothing about CLIP ViT-L, and it is not for inspection.",
-        f"A part is NG when its score reaches {result.manifest.calibration.score_threshold:g}, which was not "
-        "calibrated on these products.",
+        f"A part is NG from {rule_words(bundle_rule(result.manifest.calibration))}. {_origin(result.manifest)}",
         "The frames were chosen by order, one good and two defective ones of each product, not by looks.",
         f"The export was compared with {parity.reference}, on {parity.frames} frames: log-odds within "
         f"{parity.image_logits:.1e}, maps within {parity.anomaly_map:.1e}.",
@@ -146,15 +142,23 @@ def _notes(result: DemoResult) -> list[str]:
     ]
 
 
+def _origin(manifest: Manifest) -> str:
+    """Where the thresholds are from."""
+    if manifest.calibration.record is None:
+        return "These are the default thresholds, measured on nothing; acl calibrate sets them."
+    promise = manifest.calibration.source
+    return f"The thresholds were set on further good parts of all these products together. {promise}"
+
+
 def count_outcome(dataset: Dataset, verdicts: Sequence[Verdict]) -> str:
-    """How many defective parts were found and good ones rejected, at the threshold that was used."""
+    """How many defective parts were found and good ones rejected, at the thresholds that were used."""
     pairs = [
         (part.label, verdict.is_anomalous) for part, verdict in zip(dataset.samples, verdicts, strict=True)
     ]
     bad, good = (sum(label == wanted for label, _ in pairs) for wanted in (1, 0))
     return (
         f"{pairs.count((1, True))} of {bad} defective parts found, {pairs.count((0, True))} of {good} good ones "
-        f"rejected at the threshold {verdicts[0].threshold:g}, which is not calibrated"
+        "rejected"
     )
 
 
@@ -172,7 +176,7 @@ def summary(result: DemoResult) -> list[str]:
         f"speed against the published steps in PyTorch: {speed.ratio:.1f} times on this CPU, one frame at a time"
         + ("; the machine was busy, so measure again" if speed.is_noisy else ""),
         f"look at {result.report}",
-        f"next: acl run {result.report.parent / 'bundle'} YOUR_IMAGES --save-overlays overlays",
+        f"next: acl calibrate {result.report.parent / 'bundle'} YOUR_GOOD_PARTS, then acl run on the others",
     ]
 
 

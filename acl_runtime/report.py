@@ -34,7 +34,7 @@ def write_report(
         lead: What the page shows, in a sentence or two.
         facts: Names and values, such as the model and the machine.
         cards: Inspected frames, in the order to show them.
-        rows: Rows of `metric_rows`: dataset, category, images, and the metrics from 0 to 1 or None.
+        rows: Rows of `DatasetEvaluation.rows`: dataset, category, images, and the metrics from 0 to 1 or None.
         timing: Milliseconds per frame of each stage of each way to compute, the reference first.
         notes: What a reader must know to judge the numbers.
     """

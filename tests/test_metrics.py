@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 from skimage.measure import label as label_regions
 from sklearn import metrics as sklearn_metrics
 
-from acl_runtime.metrics import aupro, auroc, average_precision, evaluate, f1_max
+from acl_runtime.metrics import ExactCounts, aupro, auroc, average_precision, evaluate, f1_max, to_metrics
+from acl_runtime.ranking import rank, roc_points
 
 FIXTURES = Path(__file__).parent / "golden" / "fixtures"
 GOLDEN = json.loads((FIXTURES / "metrics.json").read_text())
@@ -23,19 +25,26 @@ def golden(name: str) -> dict[str, Any]:
         return dict(arrays)
 
 
-def relabelled_aupro(maps: np.ndarray, masks: np.ndarray, *, steps: int, fpr_limit: float) -> float:
+def relabelled_aupro(
+    maps: Sequence[np.ndarray] | np.ndarray,
+    masks: Sequence[np.ndarray] | np.ndarray,
+    *,
+    steps: int,
+    fpr_limit: float,
+) -> float:
     """The published definition as it is written: mark and measure anew at every threshold."""
-    step = maps.dtype.type((maps.max() - maps.min()) / maps.dtype.type(steps))
+    pixels = np.concatenate([one.ravel() for one in maps])
+    good = ~np.concatenate([one.ravel() for one in masks])
+    step = pixels.dtype.type((pixels.max() - pixels.min()) / pixels.dtype.type(steps))
     regions = [label_regions(mask, connectivity=2) for mask in masks]  # type: ignore[no-untyped-call]
     curve = []
-    for threshold in np.arange(maps.min(), maps.max(), step):
-        marked = maps > threshold
+    for threshold in np.arange(pixels.min(), pixels.max(), step):
         recalls = [
-            marked[image][regions[image] == region].mean()
+            (maps[image][regions[image] == region] > threshold).mean()
             for image in range(len(maps))
             for region in range(1, regions[image].max() + 1)
         ]
-        curve.append((marked[~masks].mean(), np.mean(recalls)))
+        curve.append(((pixels[good] > threshold).mean(), np.mean(recalls)))
     fpr, pro = np.array([point for point in curve if point[0] < fpr_limit]).T
     return float(sklearn_metrics.auc((fpr - fpr.min()) / (fpr.max() - fpr.min()), pro))
 
@@ -189,10 +198,50 @@ def test_numbers_that_are_not_finite_are_refused() -> None:
         auroc(np.array([np.inf, 0.0]), np.array([1, 0]))
 
 
+@pytest.mark.parametrize("levels", [None, 4])
+def test_the_roc_curve_is_scikit_learns(levels: int | None) -> None:
+    maps, masks = draw_case(7, levels=levels)
+    points = roc_points(rank(maps, masks))
+    assert points is not None
+    fpr, tpr, _ = sklearn_metrics.roc_curve(masks.ravel(), maps.ravel(), drop_intermediate=False)
+    assert {*zip(*np.round(points, 12), strict=True)} <= {*zip(*np.round((fpr, tpr), 12), strict=True)}
+    assert sklearn_metrics.auc(*points) == pytest.approx(auroc(maps, masks), abs=1e-12)
+    assert (np.diff(points) >= 0).all()
+    assert roc_points(rank(maps, np.zeros_like(masks))) is None
+
+
+def test_maps_may_differ_in_size() -> None:
+    maps, masks = draw_case(8)
+    cut = [24, 20, 24, 10, 7, 24]
+    short_maps = [one[:rows] for one, rows in zip(maps, cut, strict=True)]
+    short_masks = [one[:rows] for one, rows in zip(masks, cut, strict=True)]
+    values = evaluate(np.arange(6), np.array([0, 0, 1, 1, 1, 1]), short_maps, short_masks)
+    pixels, marked = (np.concatenate([one.ravel() for one in many]) for many in (short_maps, short_masks))
+    assert values["pixel_auroc"] == auroc(pixels, marked)
+    slow = relabelled_aupro(short_maps, short_masks, steps=200, fpr_limit=0.3)
+    assert values["aupro"] == pytest.approx(slow, abs=1e-9)
+
+
+def test_images_added_one_by_one_are_counted_as_all_at_once() -> None:
+    maps, masks = draw_case(9)
+    scores, labels = maps.max(axis=(1, 2)), masks.max(axis=(1, 2))
+    counts = ExactCounts()
+    for score, label, anomaly_map, mask in zip(scores, labels, maps, masks, strict=True):
+        counts.add(float(score), int(label), anomaly_map, mask)
+    assert to_metrics(counts.counts()) == evaluate(scores, labels, maps, masks)
+    counts.add(0.5, 0)
+    with pytest.raises(ValueError, match="maps must be given for all images or for none, got 6 for 7"):
+        counts.counts()
+
+
 def test_shapes_that_differ_are_named() -> None:
     maps, masks = draw_case(6)
-    with pytest.raises(ValueError, match=r"got \(6, 24, 32\), \(5, 24, 32\)"):
+    with pytest.raises(ValueError, match="maps must be one or more and as many as masks, got 6 and 5"):
         aupro(maps, masks[:5])
+    with pytest.raises(ValueError, match=r"must be \(height, width\), got \(24, 32\) and \(24, 31\)"):
+        aupro(maps, masks[:, :, 1:])
+    with pytest.raises(ValueError, match="maps must have one dtype, got float32, float64"):
+        aupro([maps[0], maps[1].astype(np.float64)], masks[:2])
     with pytest.raises(ValueError, match=r"scores and labels must have one shape, got \(2,\) and \(3,\)"):
         auroc(np.zeros(2), np.zeros(3))
     with pytest.raises(ValueError, match="maps and masks must be given together"):

@@ -1,0 +1,124 @@
+"""How often each value between 0 and 1 was seen, in bounded memory: exact until there are too many values."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+HALF = np.uint32(0x3F000000)  # the bits of float32 0.5
+Counted = tuple[npt.NDArray[np.uint32], npt.NDArray[np.float64]]
+
+
+class Bins(NamedTuple):
+    """B bins, ascending: each holds the values from one key to another, both included."""
+
+    low: npt.NDArray[np.uint32]  # (B,) least key that was seen
+    high: npt.NDArray[np.uint32]  # (B,) largest key that was seen
+    weights: npt.NDArray[np.float64]  # (B,)
+
+
+class Histogram:
+    """Weights of values, by value; it keeps `limit` bins at most.
+
+    A value's key is its bit pattern, from 0.5 on that of its distance to 1, so that keys lie as close at 1
+    as at 0. As long as no more than `limit` distinct values were added, every one has a bin of its own. After
+    that, keys that differ in their last bits only share a bin, in more and more bits until the bins are few
+    enough: with s bits, values whose distances to the nearer of 0 and 1 differ by one part in 2 ** (23 - s)
+    are still told apart. The order of adding does not matter.
+    """
+
+    def __init__(self, *, limit: int) -> None:
+        if limit < 1:
+            raise ValueError(f"limit must be 1 or more, got {limit}")
+        self._limit = limit
+        self.shift = 0  # last bits in which the keys of a bin may differ
+        self._bins = Bins(np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0))
+        self._waiting: list[Bins] = []
+
+    def add(self, values: np.ndarray, weights: np.ndarray | None = None) -> None:
+        """Add values.
+
+        Args:
+            values: (P,) float32 in [0, 1].
+            weights: (P,) float64, or None for one each.
+        """
+        keys = to_keys(values)
+        if weights is None:
+            keys, weights = np.unique(keys, return_counts=True)
+        self._waiting.append(_group([Bins(keys, keys, weights.astype(np.float64))], self.shift))
+        if sum(len(bins.low) for bins in self._waiting) > self._limit:  # merging costs as much as there is
+            self.bins()
+
+    def bins(self) -> Bins:
+        """All that was added: what waits is merged first, then neighbours until there are few enough."""
+        if self._waiting:
+            self._bins, self._waiting = _group([self._bins, *self._waiting], self.shift), []
+        while len(self._bins.low) > self._limit:
+            self.shift += 1
+            self._bins = _group([self._bins], self.shift)
+        return self._bins
+
+    def above(self, thresholds: np.ndarray) -> npt.NDArray[np.float64]:
+        """The weight of all values above each threshold.
+
+        Of a bin that a threshold lies inside of, a share is taken as if its values were spread evenly.
+
+        Args:
+            thresholds: (T,) float64, 0 or more.
+
+        Returns:
+            (T,) float64.
+        """
+        bins = self.bins()
+        keys = to_keys(_round_down(np.minimum(thresholds, 1))).astype(np.int64)
+        from_here = np.append(np.cumsum(bins.weights[::-1])[::-1], 0)  # (B + 1,) of a bin and those beyond
+        beyond = np.searchsorted(bins.low, keys, side="right")  # (T,) first bin that lies wholly above
+        low, high = (np.append(0, ends.astype(np.int64))[beyond] for ends in (bins.low, bins.high))
+        share = np.maximum(high - keys, 0) / (high + 1 - low)  # of the bin before
+        return np.asarray(from_here[beyond] + np.append(0, bins.weights)[beyond] * share, np.float64)
+
+
+def common_bins(first: Histogram, second: Histogram) -> tuple[Counted, Counted]:
+    """What both hold by the same keys: values that share a bin in either one have one key in both.
+
+    Returns:
+        For each: (B,) uint32 keys, ascending with the values, and (B,) float64 weights.
+    """
+    bins = first.bins(), second.bins()
+    shift = max(first.shift, second.shift)
+    one, other = (_group([own], shift) for own in bins)
+    return (one.low >> np.uint32(shift), one.weights), (other.low >> np.uint32(shift), other.weights)
+
+
+def to_keys(values: np.ndarray) -> npt.NDArray[np.uint32]:
+    """Whole numbers in the order of the values, as close at 1 as at 0.
+
+    Args:
+        values: Float32 of any shape in [0, 1].
+
+    Returns:
+        Of the same shape, 0 to 2 · HALF; values that differ have keys that differ.
+    """
+    distances = np.abs(np.minimum(values, 1 - values))  # to the nearer end; exact, and -0.0 becomes 0.0
+    bits: npt.NDArray[np.uint32] = distances.view(np.uint32)
+    return np.where(values < 0.5, bits, 2 * HALF - bits)
+
+
+def _round_down(values: np.ndarray) -> npt.NDArray[np.float32]:
+    """The largest float32 that is not above each float64: what is above the one is above the other."""
+    nearest = values.astype(np.float32)
+    return np.where(nearest > values, np.nextafter(nearest, np.float32(-np.inf)), nearest)
+
+
+def _group(parts: list[Bins], shift: int) -> Bins:
+    """One bin for all keys that differ in the last `shift` bits only; parts in order are merged fastest."""
+    low, high, weights = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.argsort(low, kind="stable")
+    low, high, weights = low[order], high[order], weights[order]
+    shared = low >> np.uint32(shift)
+    first = np.flatnonzero(np.append(True, shared[1:] != shared[:-1]))[: len(low)]
+    if len(first) == len(low):
+        return Bins(low, high, weights)
+    return Bins(low[first], np.maximum.reduceat(high, first), np.add.reduceat(weights, first))
