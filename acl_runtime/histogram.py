@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 HALF = np.uint32(0x3F000000)  # the bits of float32 0.5
+WAITING = 8  # times the limit: values that wait to be merged, 4 bytes each
 Counted = tuple[npt.NDArray[np.uint32], npt.NDArray[np.float64]]
 
 
@@ -35,7 +36,7 @@ class Histogram:
         self._limit = limit
         self.shift = 0  # last bits in which the keys of a bin may differ
         self._bins = Bins(np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0))
-        self._waiting: list[Bins] = []
+        self._waiting: list[tuple[npt.NDArray[np.uint32], npt.NDArray[np.float64] | None]] = []
 
     def add(self, values: np.ndarray, weights: np.ndarray | None = None) -> None:
         """Add values.
@@ -44,19 +45,23 @@ class Histogram:
             values: (P,) float32 in [0, 1].
             weights: (P,) float64, or None for one each.
         """
-        keys = to_keys(values)
-        if weights is None:
-            keys, weights = np.unique(keys, return_counts=True)
-        self._waiting.append(_group([Bins(keys, keys, weights.astype(np.float64))], self.shift))
-        if sum(len(bins.low) for bins in self._waiting) > self._limit:  # merging costs as much as there is
+        self._waiting.append((to_keys(values), weights))
+        if sum(keys.size for keys, _ in self._waiting) > WAITING * self._limit:  # merging is what costs
             self.bins()
 
     def bins(self) -> Bins:
         """All that was added: what waits is merged first, then neighbours until there are few enough."""
-        if self._waiting:
-            self._bins, self._waiting = _group([self._bins, *self._waiting], self.shift), []
-        while len(self._bins.low) > self._limit:
+        plain = [keys for keys, weights in self._waiting if weights is None and keys.size]
+        weighted = [Bins(keys, keys, weights) for keys, weights in self._waiting if weights is not None]
+        self._waiting = []
+        new = [_group([each], self.shift) for each in weighted] + (
+            [_count(plain, self.shift)] if plain else []
+        )
+        if new:
+            self._bins = _group([self._bins, *new], self.shift)
+        while len(_starts(self._bins.low, self.shift)) > self._limit:
             self.shift += 1
+        if len(self._bins.low) > self._limit:
             self._bins = _group([self._bins], self.shift)
         return self._bins
 
@@ -112,13 +117,26 @@ def _round_down(values: np.ndarray) -> npt.NDArray[np.float32]:
     return np.where(nearest > values, np.nextafter(nearest, np.float32(-np.inf)), nearest)
 
 
+def _starts(keys: npt.NDArray[np.uint32], shift: int) -> npt.NDArray[np.intp]:
+    """Where each bin begins among ascending keys."""
+    shared = keys >> np.uint32(shift)
+    return np.flatnonzero(np.append(True, shared[1:] != shared[:-1]))[: keys.size]
+
+
+def _count(parts: list[npt.NDArray[np.uint32]], shift: int) -> Bins:
+    """The bins of keys that weigh one each; as `_group`, in less time."""
+    keys = np.sort(np.concatenate(parts))
+    first = _starts(keys, shift)
+    last = np.append(first[1:], keys.size) - 1
+    return Bins(keys[first], keys[last], (last - first + 1).astype(np.float64))
+
+
 def _group(parts: list[Bins], shift: int) -> Bins:
     """One bin for all keys that differ in the last `shift` bits only; parts in order are merged fastest."""
     low, high, weights = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(low, kind="stable")
     low, high, weights = low[order], high[order], weights[order]
-    shared = low >> np.uint32(shift)
-    first = np.flatnonzero(np.append(True, shared[1:] != shared[:-1]))[: len(low)]
+    first = _starts(low, shift)
     if len(first) == len(low):
         return Bins(low, high, weights)
     return Bins(low[first], np.maximum.reduceat(high, first), np.add.reduceat(weights, first))

@@ -9,7 +9,7 @@ from acl_runtime.metrics import Counts
 from acl_runtime.overlap import STEPS, Overlap, check_map, make_thresholds, weigh_regions
 from acl_runtime.ranking import rank, rank_counts
 
-LIMIT = 2**21  # distinct values of good pixels, and of defective ones, that are told apart
+LIMIT = 2**17  # distinct values of good pixels, and of defective ones, that are told apart
 
 
 class StreamingCounts:
@@ -17,8 +17,8 @@ class StreamingCounts:
 
     They are the very same as long as a category's good pixels, and its defective ones, have no more than
     `limit` distinct values. With more of them, values next to each other are merged (see `Histogram`); at the
-    default, those at least stay apart whose distances to 0 or 1, whichever is nearer, differ by one part in 8192.
-    The metrics then differ by 2e-6 at most on the maps of `benchmarks/metrics.py`. They can differ by more
+    default, those at least stay apart whose distances to 0 or 1, whichever is nearer, differ by one part in 512.
+    The metrics then differ by 5e-6 at most on the maps of `benchmarks/metrics.py`. They can differ by more
 
     - where a large share of the good and of the defective pixels are so close together, and their order is
       not that of chance;

@@ -198,7 +198,14 @@ def test_file_names_that_are_not_text_are_printed_all_the_same(bundle: Path, par
 def test_info_says_what_a_bundle_is(bundle: Path) -> None:
     result = acl("info", bundle)
     assert result.exit_code == 0
-    for fact in ("patch means", "no: made in a test", "56 x 56", "head map", "score 0.5", "measured on nothing"):
+    for fact in (
+        "patch means",
+        "no: made in a test",
+        "56 x 56",
+        "head map",
+        "score 0.5",
+        "measured on nothing",
+    ):
         assert fact in result.stdout
     document = json.loads(acl("info", bundle, "--json").stdout)
     assert document == json.loads((bundle / "manifest.json").read_text())

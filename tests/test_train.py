@@ -105,7 +105,7 @@ def test_without_masks_it_learns_from_the_image_loss_and_says_so(
     train([data], files, weights, VISION, replace(CONFIG, epochs=1), say=said.append)
     assert said == [
         "data: there are no masks, so there are image-level metrics only",
-        "no masks in the data: only the image loss applies, so maps will be weaker than with masks"
+        "no masks in the data: only the image loss applies, so maps will be weaker than with masks",
     ]
     assert json.loads(files.log.read_text().splitlines()[0]).keys() == {"epoch", "step", "loss", "image"}
 
