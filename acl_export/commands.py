@@ -109,7 +109,7 @@ def evaluate(
     image metrics only.
     """
     from acl_runtime.detector import Detector
-    from acl_runtime.evaluate import EvalFiles, EvalSettings, run_evaluation
+    from acl_runtime.evaluation.run import EvalFiles, EvalSettings, run_evaluation
     from acl_runtime.progress import progress_phases
 
     tiling = box.parse_tiling(tile, overlap, min_defect)

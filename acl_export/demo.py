@@ -15,10 +15,10 @@ from acl_export.demo_report import DemoResult, count_outcome, write_pages
 from acl_export.export import export_bundle
 from acl_export.speed import measure_speed
 from acl_runtime.bundle import load_bundle
-from acl_runtime.calibration import calibrate_bundle
-from acl_runtime.datasets import Dataset, load_sample, read_dataset, require_both
+from acl_runtime.calibration.calibrate import calibrate_bundle
+from acl_runtime.data.datasets import Dataset, load_sample, read_dataset, require_both
 from acl_runtime.detector import Detector, Verdict
-from acl_runtime.evaluation import DatasetEvaluation, evaluate_dataset
+from acl_runtime.evaluation.evaluate import DatasetEvaluation, evaluate_dataset
 from acl_runtime.frames import list_sources
 from acl_runtime.manifest import Manifest
 from acl_train.config import LearnConfig, Recipe, make_vision_config

@@ -10,14 +10,14 @@ from typing import Any
 import cv2
 
 from acl_export.speed import Speed
-from acl_runtime.datasets import Dataset, load_mask, load_sample
+from acl_runtime.data.datasets import Dataset, load_mask, load_sample
+from acl_runtime.data.samples import Sample
 from acl_runtime.detector import Verdict, bundle_rule
 from acl_runtime.files import atomic_file
 from acl_runtime.info import rule_words
 from acl_runtime.manifest import Manifest
 from acl_runtime.preprocess import to_bgr
-from acl_runtime.report import Card, contact_sheet, write_report
-from acl_runtime.samples import Sample
+from acl_runtime.report.inspection import Card, contact_sheet, write_report
 
 CARDS = 24  # most pictures on the page
 SHEET_CARDS = 4  # most defective parts in the picture

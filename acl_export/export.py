@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,7 +130,7 @@ def check_parity(parity: Parity) -> None:
             )
 
 
-def _read(outputs: dict[str, np.ndarray], manifest: Manifest, text: np.ndarray) -> Answers:
+def _read(outputs: Mapping[str, np.ndarray], manifest: Manifest, text: np.ndarray) -> Answers:
     if manifest.head == "map":
         return read_map_head(outputs, manifest)
     return read_embeddings_head(outputs, manifest, defect_direction(text, temperature=manifest.temperature))

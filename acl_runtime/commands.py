@@ -56,12 +56,12 @@ def run(
     """
     from functools import partial
 
+    from acl_runtime.calibration.drift import monitor_of
     from acl_runtime.detector import Detector
-    from acl_runtime.drift import monitor_of
     from acl_runtime.frames import list_sources
     from acl_runtime.results import json_line, record, text_line
     from acl_runtime.run import check_outputs, inspect_sources
-    from acl_runtime.watch import watch_folder
+    from acl_runtime.watch.folder import watch_folder
 
     if bool(source) == (watch is not None):
         raise typer.BadParameter("give images, folders, videos or cameras, or --watch FOLDER alone")
@@ -157,9 +157,9 @@ def calibrate(
     needed. A part is then NG when its score or the peak of its map reaches a
     threshold. The evidence is kept in the bundle, and the thresholds before too.
     """
-    from acl_runtime.calibration import calibrate_bundle, restore_previous
-    from acl_runtime.calibration_images import check_only_good
-    from acl_runtime.calibration_text import histogram_lines, report_lines
+    from acl_runtime.calibration.calibrate import calibrate_bundle, restore_previous
+    from acl_runtime.calibration.images import check_only_good
+    from acl_runtime.calibration.words import histogram_lines, report_lines
     from acl_runtime.detector import Detector
     from acl_runtime.frames import list_sources
     from acl_runtime.progress import progress_phases

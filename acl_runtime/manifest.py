@@ -81,7 +81,9 @@ class Calibration:
         Tiling | None
     )  # how frames are cut; null: each is squashed whole. The thresholds hold for this only
     source: str  # "default", or what the thresholds were measured on and what they promise
-    record: str | None  # file of the bundle with the evidence, see `calibration.py`; null for the default
+    record: (
+        str | None
+    )  # file of the bundle with the evidence, see `calibration/record.py`; null for the default
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def find_regions(
         return ()  # labels of a large map take several times its memory
     _, labels, stats, _ = cv2.connectedComponentsWithStats(defective.view(np.uint8), connectivity=8)
     peaks = np.zeros(len(stats))
-    np.maximum.at(peaks, np.asarray(labels)[defective], anomaly_map[defective])
+    np.maximum.at(peaks, np.asarray(labels[defective], np.intp), anomaly_map[defective])
     order = 1 + np.argsort(-peaks[1:], kind="stable")  # row 0 is the background
     boxes = _to_frame(np.asarray(stats, np.int64)[order], anomaly_map.shape, (frame_height, frame_width))
     return tuple(

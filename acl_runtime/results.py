@@ -26,7 +26,7 @@ Result = Inspected | BadFrame
 def json_line(result: Result) -> str:
     """One JSON object, its keys as below; of a BadFrame: source, index, error.
 
-    Beside what a Verdict has, `unusual` lists the quantities, see `drift.py`, in which the last frames are
+    Beside what a Verdict has, `unusual` lists the quantities, see `calibration/drift.py`, in which the last frames are
     unlike those of the calibration.
     """
     if isinstance(result, BadFrame):

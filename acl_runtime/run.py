@@ -10,9 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from acl_runtime.appearance import measure_appearance
+from acl_runtime.calibration.appearance import measure_appearance
+from acl_runtime.calibration.drift import DriftMonitor, measure_quantities
 from acl_runtime.detector import Detector
-from acl_runtime.drift import DriftMonitor, measure_quantities
 from acl_runtime.files import atomic_file
 from acl_runtime.frames import BadFrame, Frame, Source, iter_frames
 from acl_runtime.overlay import overlay

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acl_runtime.datasets import Sample, load_sample
+from acl_runtime.data.datasets import Sample, load_sample
 from acl_runtime.files import sha256
 from acl_runtime.preprocess import preprocess
 from acl_train.clip import CLIP, normalize_images

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from acl_runtime.datasets import Dataset, Sample, load_mask, read_dataset, require_both
+from acl_runtime.data.datasets import Dataset, Sample, load_mask, read_dataset, require_both
 from acl_train.clip import CLIP
 from acl_train.config import LearnConfig, VisionConfig
 from acl_train.features import cached_features

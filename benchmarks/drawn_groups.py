@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from acl_runtime.datasets import Sample, read_dataset
+from acl_runtime.data.datasets import Sample, read_dataset
 from acl_train.tiny.corpus import (
     DEFECTS,
     FAMILIES,

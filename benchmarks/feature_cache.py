@@ -13,7 +13,7 @@ import torch
 import typer
 from torch import Tensor
 
-from acl_runtime.datasets import Sample, read_dataset
+from acl_runtime.data.datasets import Sample, read_dataset
 from acl_train.clip import CLIP
 from acl_train.config import TINY_IMAGE_SIZE, LearnConfig, make_vision_config
 from acl_train.features import Features, cached_features, encode_images, load_images

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acl_runtime.datasets import Sample, load_mask
+from acl_runtime.data.datasets import Sample, load_mask
+from acl_runtime.evaluation.metrics import aupro, evaluate
 from acl_runtime.maps import patches_to_map, sigmoid
-from acl_runtime.metrics import aupro, evaluate
 from acl_train.clip import CLIP
 from acl_train.config import BLUR_SIGMA, LearnConfig, Recipe
 from acl_train.features import Features, load_images

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from acl_runtime.datasets import Sample
+from acl_runtime.data.datasets import Sample
 from acl_train.clip import CLIP
 from acl_train.config import LearnConfig, Recipe, VisionConfig, make_vision_config
 from acl_train.features import cached_features

@@ -20,10 +20,10 @@ from skimage.measure import label, regionprops
 from sklearn.metrics import auc
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from acl_runtime.evaluation.metrics import ExactCounts, aupro, to_metrics
+from acl_runtime.evaluation.overlap import overlap_area
+from acl_runtime.evaluation.streaming import StreamingCounts
 from acl_runtime.maps import sigmoid
-from acl_runtime.metrics import ExactCounts, aupro, to_metrics
-from acl_runtime.overlap import overlap_area
-from acl_runtime.streaming import StreamingCounts
 from benchmarks.machine import describe_machine, machine_line
 from benchmarks.tables import markdown_table, write_json
 from benchmarks.timing import Pairs, clock

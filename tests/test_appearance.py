@@ -6,14 +6,14 @@ import cv2
 import numpy as np
 import pytest
 
-from acl_runtime.appearance import measure_appearance
+from acl_runtime.calibration.appearance import measure_appearance
 
 
 def textured(height: int = 300, width: int = 400, *, seed: int = 0) -> np.ndarray:
     """(H, W, 3) uint8: noise of several scales around mid-grey."""
     rng = np.random.default_rng(seed)
     layers = [cv2.resize(rng.normal(size=(height // k, width // k, 3)), (width, height)) for k in (1, 4, 16)]
-    return np.clip(120 + 15 * np.sum(layers, axis=0), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(120 + 15 * np.sum(layers, axis=0), 0, 255), np.uint8)
 
 
 def test_a_plain_frame_has_its_grey_level_and_no_detail() -> None:

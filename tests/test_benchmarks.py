@@ -13,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # benchmarks are not installed
 
-from acl_runtime.datasets import load_mask
+from acl_runtime.data.datasets import load_mask
 from acl_train.config import LearnConfig, Recipe
 from acl_train.tiny import tower
 from acl_train.tiny.corpus import draw_dataset

@@ -115,8 +115,7 @@ def test_a_manifest_of_version_1_is_read_with_the_defaults_of_what_it_lacked(bun
     manifest = load_bundle(bundle).manifest
     edit(bundle, lambda document: document.update(format_version=1))
     edit(bundle, lambda document: document["backbone"].pop("quick_gelu"))
-    for key in ("rule", "tiling", "record"):
-        edit(bundle, lambda document, key=key: document["calibration"].pop(key))
+    edit(bundle, lambda document: [document["calibration"].pop(key) for key in ("rule", "tiling", "record")])
     assert load_bundle(bundle).manifest == manifest
 
 

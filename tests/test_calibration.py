@@ -12,12 +12,12 @@ from folders import draw
 from graphs import write_tiny_bundle
 from parts import draw_parts
 
-from acl_runtime import calibration
-from acl_runtime.appearance import measure_appearance
 from acl_runtime.bundle import load_bundle
-from acl_runtime.calibration import calibrate_bundle, restore_previous
-from acl_runtime.calibration_images import check_only_good
-from acl_runtime.calibration_record import read_record
+from acl_runtime.calibration import calibrate
+from acl_runtime.calibration.appearance import measure_appearance
+from acl_runtime.calibration.calibrate import calibrate_bundle, restore_previous
+from acl_runtime.calibration.images import check_only_good
+from acl_runtime.calibration.record import read_record
 from acl_runtime.detector import Detector
 from acl_runtime.frames import Source, list_sources, load_frame
 from acl_runtime.manifest import Tiling
@@ -123,7 +123,7 @@ def test_an_end_in_between_leaves_the_old_thresholds_in_force(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(calibration, step, stop)
+    monkeypatch.setattr(calibrate, step, stop)
     with pytest.raises(KeyboardInterrupt):
         calibrate_bundle(Detector(bundle), good(images))
     monkeypatch.undo()

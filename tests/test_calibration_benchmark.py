@@ -12,7 +12,7 @@ from scipy.special import expit
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # benchmarks are not installed
 
-from acl_runtime.conformal import Demand
+from acl_runtime.calibration.conformal import Demand
 from acl_runtime.decision import Rule
 from benchmarks.calibration import HEADER, Measured, count_anomalous, deviation, split, to_record, to_row
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from parts import judged, make_record
 
-from acl_runtime.calibration_record import CalibrationRecord, record_from_json, record_to_json
-from acl_runtime.drift import DriftMonitor
+from acl_runtime.calibration.drift import DriftMonitor
+from acl_runtime.calibration.record import CalibrationRecord, record_from_json, record_to_json
 
 Edit = Callable[[dict[str, Any]], object]
 

@@ -7,8 +7,8 @@ import pytest
 from parts import judged, make_record
 from scipy.special import expit
 
-from acl_runtime.calibration_text import histogram_lines, make_statement, report_lines
-from acl_runtime.conformal import Demand, allowed_rejections, promised_overkill
+from acl_runtime.calibration.conformal import Demand, allowed_rejections, promised_overkill
+from acl_runtime.calibration.words import histogram_lines, make_statement, report_lines
 
 
 def state(calibrating: int, demand: Demand, *, copies: int = 0, peak_decides: bool = True) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from acl_runtime.charts import BINS, Line, curves, histogram, rejected_share, threshold_chart
+from acl_runtime.report.charts import BINS, Line, curves, histogram, rejected_share, threshold_chart
 
 RNG = np.random.default_rng(0)
 GOOD = np.concatenate([RNG.beta(2, 6, 37), [0.0]])

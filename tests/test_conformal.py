@@ -11,7 +11,7 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from acl_runtime.conformal import (
+from acl_runtime.calibration.conformal import (
     Demand,
     allowed_rejections,
     best_promise,
@@ -21,8 +21,8 @@ from acl_runtime.conformal import (
     promised_overkill,
     scale_images,
 )
+from acl_runtime.calibration.thresholds import draw_scale_images, find_rule
 from acl_runtime.decision import Rule, log_odds
-from acl_runtime.thresholds import draw_scale_images, find_rule
 
 TRIALS = 800
 Draw = Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]

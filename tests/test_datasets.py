@@ -10,7 +10,14 @@ import pytest
 from folders import draw, draw_category
 from PIL import Image
 
-from acl_runtime.datasets import Sample, check_mask_size, load_mask, load_sample, read_dataset, require_both
+from acl_runtime.data.datasets import (
+    Sample,
+    check_mask_size,
+    load_mask,
+    load_sample,
+    read_dataset,
+    require_both,
+)
 
 GOLDEN = Path(__file__).parent / "golden" / "fixtures"
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from acl_runtime.drift import QUANTITIES, WINDOW, DriftMonitor
+from acl_runtime.calibration.drift import QUANTITIES, WINDOW, DriftMonitor
 
 Quantities = dict[str, float]
 
@@ -44,9 +44,9 @@ def test_a_change_is_told_once_and_its_end_too(images: int, name: str, shift: fl
     (message,) = feed(monitor, draw(rng, 200, **{name: shift}))
     assert f"({name} " in message
     assert "; " in message  # what to do
-    assert monitor.unusual == (name,)
+    assert list(monitor.unusual) == [name]
     assert feed(monitor, draw(rng, 100)) == [f"the frames are as usual in {name} again"]
-    assert monitor.unusual == ()
+    assert list(monitor.unusual) == []
 
 
 def test_it_is_told_within_a_window() -> None:

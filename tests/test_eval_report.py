@@ -18,12 +18,12 @@ from evaluations import BAD, GOOD, HALF, SIDE, draw_dataset, judge_by, judge_dat
 from pages import Page, texts
 
 from acl_runtime.decision import Rule
-from acl_runtime.eval_choice import choose_images
-from acl_runtime.eval_report import MOST_CARDS, write_eval_report
-from acl_runtime.evaluation import DatasetEvaluation
+from acl_runtime.evaluation.evaluate import DatasetEvaluation
 from acl_runtime.overlay import colorize
-from acl_runtime.report_cards import SMALL_SIDE
-from acl_runtime.report_page import POLICY
+from acl_runtime.report.cards import SMALL_SIDE
+from acl_runtime.report.choice import choose_images
+from acl_runtime.report.evaluation import MOST_CARDS, write_eval_report
+from acl_runtime.report.page import POLICY
 
 HOSTILE = "<script>alert('&\"')</script>"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

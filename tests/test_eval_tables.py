@@ -13,12 +13,12 @@ import pytest
 from evaluations import draw_dataset, judge_dataset
 from rich.cells import cell_len
 
-from acl_runtime.drift_table import drift_table
-from acl_runtime.eval_rows import all_decisions, compared_rows, dataset_notes, decisions
-from acl_runtime.eval_tables import csv_table, json_document, json_text, markdown_table, terminal_table
-from acl_runtime.evaluation import DatasetEvaluation
-from acl_runtime.paper import paper_value
-from acl_runtime.report_tables import METRICS
+from acl_runtime.evaluation.drift_table import drift_table
+from acl_runtime.evaluation.evaluate import DatasetEvaluation
+from acl_runtime.evaluation.paper import paper_value
+from acl_runtime.evaluation.rows import all_decisions, compared_rows, dataset_notes, decisions
+from acl_runtime.evaluation.tables import csv_table, json_document, json_text, markdown_table, terminal_table
+from acl_runtime.report.tables import METRICS
 
 KEYS = [
     *("dataset", "category", "images", "image_auroc", "image_ap", "image_f1max"),

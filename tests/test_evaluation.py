@@ -14,10 +14,10 @@ from graphs import drawn_frame, write_tiny_bundle
 from PIL import Image
 from sklearn.metrics import auc
 
-from acl_runtime.datasets import Dataset, load_mask, load_sample, read_dataset
+from acl_runtime.data.datasets import Dataset, load_mask, load_sample, read_dataset
 from acl_runtime.detector import Detector, Verdict
-from acl_runtime.evaluation import CURVE_POINTS, CategoryEvaluation, evaluate_dataset, thin
-from acl_runtime.metrics import evaluate
+from acl_runtime.evaluation.evaluate import CURVE_POINTS, CategoryEvaluation, evaluate_dataset, thin
+from acl_runtime.evaluation.metrics import evaluate
 
 METRICS = ["image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "aupro"]
 

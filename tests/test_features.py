@@ -15,7 +15,7 @@ import torch
 from conftest import LAYERS, MINI, VV_FROM
 from PIL import Image
 
-from acl_runtime.datasets import read_dataset
+from acl_runtime.data.datasets import read_dataset
 from acl_train import features
 from acl_train.clip import CLIP
 from acl_train.config import VisionConfig

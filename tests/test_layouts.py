@@ -11,9 +11,9 @@ import pytest
 import trees
 from folders import draw, draw_category
 
-from acl_runtime.datasets import Dataset, load_mask, load_sample, read_dataset
-from acl_runtime.layouts.published import PAPER_SETS
-from acl_runtime.samples import Sample
+from acl_runtime.data.datasets import Dataset, load_mask, load_sample, read_dataset
+from acl_runtime.data.layouts.published import PAPER_SETS
+from acl_runtime.data.samples import Sample
 
 GOLDEN = Path(__file__).parent / "golden" / "fixtures"
 Draw = Callable[[Path], Path]

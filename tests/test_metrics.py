@@ -13,8 +13,16 @@ import pytest
 from skimage.measure import label as label_regions
 from sklearn import metrics as sklearn_metrics
 
-from acl_runtime.metrics import ExactCounts, aupro, auroc, average_precision, evaluate, f1_max, to_metrics
-from acl_runtime.ranking import rank, roc_points
+from acl_runtime.evaluation.metrics import (
+    ExactCounts,
+    aupro,
+    auroc,
+    average_precision,
+    evaluate,
+    f1_max,
+    to_metrics,
+)
+from acl_runtime.evaluation.ranking import rank, roc_points
 
 FIXTURES = Path(__file__).parent / "golden" / "fixtures"
 GOLDEN = json.loads((FIXTURES / "metrics.json").read_text())

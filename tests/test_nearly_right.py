@@ -10,7 +10,7 @@ import pytest
 import trees
 from folders import draw, draw_category
 
-from acl_runtime.datasets import load_mask, read_dataset
+from acl_runtime.data.datasets import load_mask, read_dataset
 
 Draw = Callable[[Path], Path]
 

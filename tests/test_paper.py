@@ -7,10 +7,10 @@ from importlib import resources
 
 import pytest
 
-from acl_runtime.paper import paper_source, paper_test_set, paper_value
-from acl_runtime.report_tables import METRICS
+from acl_runtime.evaluation.paper import paper_source, paper_test_set, paper_value
+from acl_runtime.report.tables import METRICS
 
-DATASETS = json.loads(resources.files("acl_runtime").joinpath("paper_results.json").read_text())["datasets"]
+DATASETS = json.loads(resources.files("acl_runtime.evaluation").joinpath("paper_results.json").read_text())["datasets"]
 PER_CATEGORY = {"MVTec AD": 15, "VisA": 12, "MPDD": 6}
 
 

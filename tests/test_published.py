@@ -10,8 +10,8 @@ import pytest
 import trees
 from folders import draw, draw_category
 
-from acl_runtime.datasets import read_dataset
-from acl_runtime.layouts.published import PAPER_SETS
+from acl_runtime.data.datasets import read_dataset
+from acl_runtime.data.layouts.published import PAPER_SETS
 
 
 def test_the_paper_s_counts_add_up() -> None:

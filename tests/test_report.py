@@ -14,8 +14,8 @@ import pytest
 from cards import draw_card
 from pages import Page, texts
 
-from acl_runtime.report import Card, write_report
-from acl_runtime.report_pictures import draw_panels
+from acl_runtime.report.inspection import Card, write_report
+from acl_runtime.report.pictures import draw_panels
 
 METRICS = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "aupro")
 TIMING = {"PyTorch reference": {"tower": 90.0, "blur": 10.0}, "exported": {"tower": 24.5, "maps": 0.5}}

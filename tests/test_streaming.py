@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from acl_runtime.histogram import HALF, WAITING, Histogram, to_keys
-from acl_runtime.metrics import evaluate, to_metrics
-from acl_runtime.streaming import StreamingCounts
+from acl_runtime.evaluation.histogram import HALF, WAITING, Histogram, to_keys
+from acl_runtime.evaluation.metrics import evaluate, to_metrics
+from acl_runtime.evaluation.streaming import StreamingCounts
 
 FIXTURES = Path(__file__).parent / "golden" / "fixtures"
 FEW = 2**16  # bins: a third of the pixels below, so that values are merged as in a category of large maps

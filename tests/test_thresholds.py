@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from acl_runtime.conformal import Demand
+from acl_runtime.calibration.conformal import Demand
+from acl_runtime.calibration.thresholds import draw_scale_images, find_rule, find_thresholds, fit_scale
 from acl_runtime.decision import Rule
-from acl_runtime.thresholds import draw_scale_images, find_rule, find_thresholds, fit_scale
 
 IMAGES = 120
 SETS_SCALES = draw_scale_images(IMAGES, seed=0)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from acl_runtime.datasets import Dataset, load_mask, read_dataset
+from acl_runtime.data.datasets import Dataset, load_mask, read_dataset
+from acl_runtime.evaluation.metrics import auroc, evaluate
 from acl_runtime.maps import patches_to_map, sigmoid
-from acl_runtime.metrics import auroc, evaluate
 from acl_train.clip import CLIP
 from acl_train.config import LearnConfig, Recipe, make_vision_config
 from acl_train.features import encode_images, load_images

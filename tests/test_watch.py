@@ -25,15 +25,15 @@ from graphs import drawn_frame, write_tiny_bundle
 from PIL import Image
 from typer.testing import CliRunner
 
-from acl_runtime import journal as journal_module
-from acl_runtime.arrivals import Arrivals, is_whole, scan
 from acl_runtime.cli import app
 from acl_runtime.detector import Detector
 from acl_runtime.frames import BadFrame, Source, iter_frames
-from acl_runtime.journal import Version, open_journal
-from acl_runtime.results import Inspected
+from acl_runtime.results import Inspected, Result
 from acl_runtime.run import inspect_sources
-from acl_runtime.watch import Pace, Result, check_journal, watch
+from acl_runtime.watch import journal as journal_module
+from acl_runtime.watch.arrivals import Arrivals, is_whole, scan
+from acl_runtime.watch.folder import Pace, check_journal, watch
+from acl_runtime.watch.journal import Version, open_journal
 
 PACE = Pace(poll=0.02, settle=0.1, patience=0.6)
 KEYS = {"source", "index", "score", "is_anomalous", "regions", "size", "mtime_ns"}
@@ -42,9 +42,9 @@ import sys
 from functools import partial
 from pathlib import Path
 from acl_runtime.detector import Detector
-from acl_runtime.journal import open_journal
+from acl_runtime.watch.journal import open_journal
 from acl_runtime.run import inspect_sources
-from acl_runtime.watch import Pace, stop_signals, watch
+from acl_runtime.watch.folder import Pace, stop_signals, watch
 
 bundle, folder, journal = map(Path, sys.argv[1:])
 inspect = partial(inspect_sources, Detector(bundle), batch=2)

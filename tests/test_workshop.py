@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from acl_export.demo import DemoConfig, run_demo
 from acl_export.demo_report import choose_samples, summary
 from acl_runtime.cli import app
-from acl_runtime.datasets import read_dataset
+from acl_runtime.data.datasets import read_dataset
 
 
 def acl(*arguments: object) -> Result:

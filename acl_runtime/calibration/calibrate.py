@@ -1,0 +1,195 @@
+"""Measure a bundle's thresholds on good parts and write them into it, with their evidence."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from acl_runtime.bundle import Bundle, load_bundle, write_manifest
+from acl_runtime.calibration.conformal import Demand, check_images
+from acl_runtime.calibration.images import Judged, Progress, check_apart, judge_images
+from acl_runtime.calibration.record import (
+    FOLDER,
+    FORMAT,
+    FORMAT_VERSION,
+    CalibrationRecord,
+    Escapes,
+    JudgedImages,
+    next_record_name,
+    read_record,
+    write_record,
+)
+from acl_runtime.calibration.thresholds import Thresholds, find_thresholds
+from acl_runtime.calibration.words import make_statement
+from acl_runtime.decision import Rule
+from acl_runtime.detector import Detector
+from acl_runtime.frames import Source
+from acl_runtime.manifest import Calibration
+
+
+def calibrate_bundle(
+    detector: Detector,
+    good: Sequence[Source],
+    *,
+    defective: Sequence[Source] = (),
+    max_overkill: float = Demand.max_overkill,
+    confidence: float = Demand.confidence,
+    hidden_defects: int = Demand.hidden_defects,
+    seed: int = 0,
+    progress: Progress = lambda what, done, total: None,
+) -> CalibrationRecord:
+    """Judge good parts, find the thresholds, and write them into the detector's bundle.
+
+    The record is written first and the manifest last, in one step: whatever happens in between, the old
+    thresholds stay in force. The detector itself keeps its rule; load the bundle anew.
+
+    Args:
+        detector: Judges as it will later: same bundle, tiling, backend and precision.
+        good: Images of good parts, one of each part, as the line will send them.
+        defective: Images of defective parts, to count how many are missed; they do not move the thresholds.
+        max_overkill: Largest share of good parts that may be rejected.
+        confidence: How surely.
+        hidden_defects: How many of the good images may be defective in truth.
+        seed: Of the draw of the images that set the scales.
+        progress: Called after each image.
+
+    Raises:
+        ValueError: Images are too few, cannot be read, are frames of a video, or are given as good and as
+            defective; or the bundle was changed meanwhile. Nothing was written.
+    """
+    demand = Demand(max_overkill, confidence, hidden_defects)
+    check_images(len(good), demand)
+    _check_inputs([*good, *defective], detector.bundle)
+    judged = judge_images(detector, good, "judging good parts", progress)
+    check_images(len(judged.digests), demand)
+    bad = judge_images(detector, defective, "judging defective parts", progress) if defective else None
+    if bad is not None:
+        check_apart(judged, bad)
+    images = judged.images
+    found = find_thresholds(np.array(images.score), np.array(images.peak), demand, seed=seed)
+    bundle = load_bundle(detector.bundle.path)
+    _check_same(detector.bundle, bundle)
+    record = _make_record(detector, bundle, demand, found, judged, bad, seed)
+    name = next_record_name(bundle.path)
+    write_record(bundle.path, name, record)
+    write_manifest(bundle.path, replace(bundle.manifest, calibration=_to_calibration(record, name)))
+    return record
+
+
+def restore_previous(path: Path | str) -> Calibration:
+    """Put back the thresholds that were in force before the present ones; the records stay in the bundle."""
+    bundle = load_bundle(path)
+    record = read_record(bundle)
+    if record is None:
+        raise ValueError(f"{path}: has its default thresholds, nothing was before them; calibrate it first")
+    write_manifest(bundle.path, replace(bundle.manifest, calibration=record.previous_calibration))
+    return record.previous_calibration
+
+
+def _check_inputs(sources: Sequence[Source], bundle: Bundle) -> None:
+    for source in sources:
+        if source.is_video:
+            raise ValueError(
+                f"{source.path}: shows each part many times, which a promise cannot rest on; save one image per part"
+            )
+    if not os.access(bundle.path, os.W_OK):
+        raise ValueError(f"{bundle.path}: cannot be written to; calibrate a copy of the bundle")
+
+
+def _check_same(before: Bundle, now: Bundle) -> None:
+    """Raise ValueError unless all but the calibrations is as when the images were judged."""
+    old, new = (
+        {name: record for name, record in bundle.manifest.files.items() if not name.startswith(f"{FOLDER}/")}
+        for bundle in (before, now)
+    )
+    if old != new:
+        raise ValueError(f"{now.path}: was changed while the images were judged; calibrate again")
+
+
+def _make_record(
+    detector: Detector,
+    bundle: Bundle,
+    demand: Demand,
+    found: Thresholds,
+    good: Judged,
+    defective: Judged | None,
+    seed: int,
+) -> CalibrationRecord:
+    rule, scale_images = found.rule, int(found.sets_scales.sum())
+    kind: Literal["score", "score or peak"] = "score" if rule.peak_threshold is None else "score or peak"
+    images, before = len(good.digests), bundle.manifest.calibration
+    return CalibrationRecord(
+        format=FORMAT,
+        format_version=FORMAT_VERSION,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        statement=make_statement(
+            demand,
+            promised=found.promised_overkill,
+            calibrating=images - scale_images,
+            scale_images=scale_images,
+            copies=good.copies,
+            peak_decides=rule.peak_threshold is not None,
+        ),
+        rule=kind,
+        score_threshold=rule.score_threshold,
+        map_threshold=1.0 if rule.peak_threshold is None else rule.peak_threshold,
+        tiling=detector.tiling,
+        max_overkill=demand.max_overkill,
+        promised_overkill=found.promised_overkill,
+        confidence=demand.confidence,
+        hidden_defects=demand.hidden_defects,
+        images=images,
+        scale_images=scale_images,
+        copies=good.copies,
+        rejected=sum(_judge(rule, good.images)),
+        escapes=None if defective is None else _count_escapes(rule, defective.images),
+        seed=seed,
+        backend=type(detector.session).__name__,
+        provider=str(getattr(detector.session, "provider", "")),
+        precision=bundle.manifest.precision,
+        tools=_tools(),
+        good=good.images,
+        sets_scales=tuple(found.sets_scales.tolist()),
+        defective=None if defective is None else defective.images,
+        previous=before.record,
+        previous_calibration=before,
+    )
+
+
+def _judge(rule: Rule, images: JudgedImages) -> list[bool]:
+    return [rule.is_anomalous(*values) for values in zip(images.score, images.peak, strict=True)]
+
+
+def _count_escapes(rule: Rule, images: JudgedImages) -> Escapes:
+    verdicts = zip(images.source, _judge(rule, images), strict=True)
+    missed = tuple(source for source, is_anomalous in verdicts if not is_anomalous)
+    return Escapes(len(images.source), len(missed), missed)
+
+
+def _to_calibration(record: CalibrationRecord, name: str) -> Calibration:
+    return Calibration(
+        rule=record.rule,
+        score_threshold=record.score_threshold,
+        map_threshold=record.map_threshold,
+        tiling=record.tiling,
+        source=record.statement,
+        record=name,
+    )
+
+
+def _tools() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "anomalyclip-deploy": version("anomalyclip-deploy"),
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+    }

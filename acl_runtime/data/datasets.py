@@ -1,0 +1,157 @@
+"""Read a labelled data set, whatever published layout it has, and its pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from acl_runtime.data.layouts import recognise
+from acl_runtime.data.layouts.published import compare_with_paper
+from acl_runtime.data.layouts.reading import Reading
+from acl_runtime.data.masks import check_mask_size, load_mask
+from acl_runtime.data.samples import EXTENSIONS, Sample, list_folders, shorten
+from acl_runtime.frames import load_frame
+
+__all__ = ["Dataset", "Sample", "check_mask_size", "load_mask", "load_sample", "read_dataset", "require_both"]
+
+JPEG = frozenset({".jpg", ".jpeg"})
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The labelled pictures of a folder.
+
+    Attributes:
+        name: The paper's name of the data set where it is known, else the folder's.
+        root: Folder that holds it; inside the one that was named, where archives add an outer folder.
+        samples: In the order of the layout, categories together.
+        has_masks: Every defective part has one; otherwise none has.
+        layout: Name of the layout that it was recognised by.
+        published: The paper's name of the data set, such as "MVTec AD"; None where it is none of the paper's.
+        notes: What a reader of the figures must know, one sentence each.
+    """
+
+    name: str
+    root: Path
+    samples: tuple[Sample, ...]
+    has_masks: bool
+    layout: str
+    published: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The products, in the order of the samples."""
+        return tuple(dict.fromkeys(sample.category for sample in self.samples))
+
+
+def read_dataset(root: Path) -> Dataset:
+    """List the pictures of a data set; which layout it has is told from its folders.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or a listed file is missing.
+        ValueError: The layout is none of `LAYOUTS` or nearly one, there are no images, or some defects lack a
+            mask.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: is not a folder; name the folder that holds the data set")
+    named = root
+    root, layout, reading = recognise(named)
+    samples = reading.samples
+    if not samples:
+        raise ValueError(f"{root}: holds no images; put {_extensions()} files there")
+    _check_files(root, samples)
+    has_masks = _check_masks(root, samples)
+    notes = (*_passed_over(named, root), *_notes(reading, has_masks=has_masks))
+    name = reading.published or root.resolve().name
+    return Dataset(name, root, tuple(samples), has_masks, layout, reading.published, notes)
+
+
+def load_sample(sample: Sample) -> np.ndarray:
+    """The picture of a sample, which may be some rows of a file.
+
+    Returns:
+        (H, W, 3) BGR, (H, W, 4) BGRA or (H, W) grey, uint8; (H, W) uint16 for 16-bit grey.
+
+    Raises:
+        ValueError: The file is not a picture, or is cut short.
+    """
+    frame = load_frame(sample.path)
+    return frame if sample.rows is None else frame[slice(*sample.rows)]
+
+
+def require_both(dataset: Dataset) -> None:
+    """Refuse a data set without good or without defective parts; learning needs both."""
+    labels = {sample.label for sample in dataset.samples}
+    if 1 not in labels:
+        raise ValueError(f"{dataset.root}: has no defective parts; good and defective ones are needed")
+    if 0 not in labels:
+        raise ValueError(f"{dataset.root}: has no good parts; good and defective ones are needed")
+
+
+def _check_files(root: Path, samples: list[Sample]) -> None:
+    files = {path for sample in samples for path in (sample.path, sample.mask) if path is not None}
+    missing = [path for path in files if not path.is_file()]
+    if missing:
+        raise FileNotFoundError(f"{root}: lacks {_names(root, missing)}; download or unpack it again")
+
+
+def _check_masks(root: Path, samples: list[Sample]) -> bool:
+    """Whether there are masks; some without others would count unmarked defects as good pixels."""
+    bad = [sample for sample in samples if sample.label]
+    unmarked = [sample.path for sample in bad if sample.mask is None]
+    if 0 < len(unmarked) < len(bad):
+        raise ValueError(
+            f"{root}: {len(unmarked)} of {len(bad)} defective parts have no mask ({_names(root, unmarked)}); "
+            f"add theirs, or remove all masks"
+        )
+    return bool(bad) and not unmarked
+
+
+def _passed_over(named: Path, root: Path) -> list[str]:
+    """A note on the folders beside the one that holds the data set."""
+    levels = [folder for folder in (root, *root.parents) if folder != named and folder.is_relative_to(named)]
+    beside = [other.name for level in levels for other in list_folders(level.parent) if other != level]
+    inner = root.relative_to(named).as_posix()
+    return (
+        [f"only {inner} is read; {shorten(beside)} beside it is no data set that is known"] if beside else []
+    )
+
+
+def _notes(reading: Reading, *, has_masks: bool) -> tuple[str, ...]:
+    """What the layout's reader says, what differs from the paper, and what holds for any data set."""
+    published, samples = reading.published, reading.samples
+    notes = list(reading.notes) + ([] if published is None else compare_with_paper(published, samples))
+    for label, kind in ((1, "good"), (0, "defective")):
+        only = [category for category, labels in _labels(samples).items() if labels == {label}]
+        if only:
+            where = "" if len(only) == len(_labels(samples)) else f" in {shorten(only)}"
+            like = ", as in the paper" if published and label == 1 and not where else ""
+            notes.append(f"there are no {kind} images{where}, so image-level metrics are undefined{like}")
+    if not has_masks and any(sample.label for sample in samples):
+        notes.append("there are no masks, so there are image-level metrics only")
+    if any(sample.mask is not None and sample.mask.suffix.lower() in JPEG for sample in samples):
+        notes.append(
+            "the masks are JPEG files and hold compression noise, of which every pixel that is not black counts "
+            "as in the published code; --mask-above 127 counts only the clear ones"
+        )
+    return tuple(notes)
+
+
+def _labels(samples: list[Sample]) -> dict[str, set[int]]:
+    """The labels that occur in each category."""
+    labels: dict[str, set[int]] = {}
+    for sample in samples:
+        labels.setdefault(sample.category, set()).add(sample.label)
+    return labels
+
+
+def _names(root: Path, paths: list[Path]) -> str:
+    return shorten(str(path.relative_to(root) if path.is_relative_to(root) else path) for path in paths)
+
+
+def _extensions() -> str:
+    return ", ".join(sorted(extension[1:] for extension in EXTENSIONS))

@@ -1,0 +1,51 @@
+"""The simplest layout: a folder of good and a folder of bad images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from acl_runtime.data.layouts.mvtec import GOOD_FOLDERS, is_good, refuse_strays
+from acl_runtime.data.layouts.reading import Reading
+from acl_runtime.data.samples import Sample, good_samples, list_folders, list_images, pair_masks, shorten
+
+BAD_FOLDERS = frozenset({"bad", "defect", "defective", "anomaly", "anomalous", "ng"})
+MASK_FOLDERS = ("masks", "ground_truth")
+
+
+def read_good_and_bad(root: Path) -> Reading | None:
+    """A folder of good and a folder of bad images, with or without a folder of masks.
+
+    good/*.png   bad/*.png   masks/<stem>.png
+    """
+    folders = [folder for folder in list_folders(root) if list_images(folder)]
+    good = [folder for folder in folders if is_good(folder)]
+    bad = [folder for folder in folders if folder.name.lower() in BAD_FOLDERS]
+    if not good and not bad:
+        return None
+    known = {*good, *bad, *(root / name for name in MASK_FOLDERS)}
+    unknown = [folder.name for folder in folders if folder not in known]
+    if unknown:
+        raise ValueError(
+            f"{root}: {shorten(unknown)} is neither good ({_names(GOOD_FOLDERS)}) nor bad "
+            f"({_names(BAD_FOLDERS)}); rename it, or name the folder that holds test/"
+        )
+    category = root.resolve().name
+    good_parts = [sample for folder in good for sample in good_samples(folder, category=category)]
+    return Reading(good_parts + _bad_parts(root, bad, good_parts, category=category))
+
+
+def _bad_parts(root: Path, folders: list[Path], good: list[Sample], *, category: str) -> list[Sample]:
+    """Masks lie in `masks` or `ground_truth`, or there in a folder named as the images'."""
+    inner = [place for name in MASK_FOLDERS for place in list_folders(root / name)]
+    refuse_strays(inner, known={folder.name for folder in folders})
+    places = [*(root / name for name in MASK_FOLDERS), *inner]
+    masks = [mask for place in places if not is_good(place) for mask in list_images(place)]
+    images = [image for folder in folders for image in list_images(folder)]
+    paired = pair_masks(images, masks, [sample.path for sample in good])
+    return [
+        Sample(path, mask, 1, category, path.parent.name) for path, mask in zip(images, paired, strict=True)
+    ]
+
+
+def _names(names: frozenset[str]) -> str:
+    return ", ".join(sorted(names))

@@ -1,0 +1,61 @@
+"""The list of images that the published code's scripts write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from acl_runtime.data.layouts.published import BRAINS, POLYPS, name_by_categories, name_by_folder
+from acl_runtime.data.layouts.reading import Reading
+from acl_runtime.data.samples import GOOD, Sample
+
+
+def read_meta_json(root: Path) -> Reading | None:
+    """The "test" split of the published code's `meta.json`, in its order.
+
+        {"train": ..., "test": {<category>: [{"img_path", "mask_path", "cls_name", "specie_name", "anomaly"}]}}
+
+    The published code learns from the test split and is judged on it, so this is its only split here too; of
+    DAGM its script writes "Test".
+    """
+    path = root / "meta.json"
+    if not path.is_file():
+        return None
+    try:
+        splits = json.loads(path.read_bytes())
+        test = splits["Test"] if "test" not in splits and "Test" in splits else splits["test"]
+        records = [record for category in test.values() for record in category]
+        samples = [_sample(root, record) for record in records]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: is not the published code's list of images ({type(error).__name__}: {error}); "
+            f"write it anew, or remove it to have the folders read"
+        ) from error
+    return Reading(samples, _paper_name(root, samples))
+
+
+def _paper_name(root: Path, samples: list[Sample]) -> str | None:
+    categories = {sample.category for sample in samples}
+    if categories == {"colon"}:
+        return name_by_folder(root, POLYPS)
+    return name_by_folder(root, BRAINS) if categories == {"brain"} else name_by_categories(samples)
+
+
+def _sample(root: Path, record: Mapping[str, Any]) -> Sample:
+    path = _inside(root, record["img_path"])
+    category = str(record["cls_name"])
+    if not record["anomaly"]:
+        return Sample(path, None, 0, category, GOOD)
+    mask = _inside(root, record["mask_path"])
+    has_mask = bool(record["mask_path"]) and not mask.is_dir()  # a folder stands for "no mask" there
+    return Sample(path, mask if has_mask else None, 1, category, record.get("specie_name") or "defect")
+
+
+def _inside(root: Path, path: str) -> Path:
+    """Where `path` is: relative to the root or, as some published scripts write, with the root before it."""
+    parts = Path(path).parts
+    name = root.resolve().name
+    tails = [root.joinpath(*parts[i + 1 :]) for i, part in enumerate(parts) if part == name]
+    return next((place for place in (root / path, *tails) if place.exists()), root / path)

@@ -1,0 +1,91 @@
+"""Inspected frames as HTML: the pictures, and the verdict in words and as a bar."""
+
+from __future__ import annotations
+
+from acl_runtime.evaluation.text_table import probability
+from acl_runtime.report.page import to_html
+from acl_runtime.report.pictures import Card, Picture, color_bar, draw_panels, jpeg_uri
+
+WIDE_SIDE, SMALL_SIDE = 480, 300  # pixels: the longer edge of the pictures, more than a page shows
+WIDE_QUALITY, SMALL_QUALITY = 88, 80  # of JPEG: a page of small ones has many
+
+
+def wide_card(card: Card) -> str:
+    """Four pictures in a row: input, ground truth, map and overlay."""
+    panels = draw_panels(card, side=WIDE_SIDE)
+    views = (
+        _view(panels.frame, "Input", card, WIDE_QUALITY),
+        _view(panels.truth, _truth_caption(card), card, WIDE_QUALITY),
+        _view(panels.anomaly_map, _map_caption(card), card, WIDE_QUALITY),
+        _view(panels.overlay, "Overlay", card, WIDE_QUALITY),
+    )
+    content = f'<div class="views">{"".join(views)}{_verdict(card)}</div>'
+    return f'<article class="card"><h3>{to_html(card.title)}</h3>{content}</article>'
+
+
+def small_card(card: Card) -> str:
+    """Two pictures, ground truth and map; the verdict with its margin."""
+    panels = draw_panels(card, side=SMALL_SIDE)
+    views = (
+        _view(panels.truth, _truth_caption(card), card, SMALL_QUALITY),
+        _view(panels.anomaly_map, _map_caption(card), card, SMALL_QUALITY),
+    )
+    margin = f'<div class="pale number"><span>margin {card.margin:+.2f}</span></div>'
+    content = f'<div class="views">{"".join(views)}{_verdict(card, margin)}</div>'
+    return f'<article class="card small"><h4>{to_html(card.title)}</h4>{content}</article>'
+
+
+def color_scale() -> str:
+    """What the maps' colours mean."""
+    source = jpeg_uri(color_bar(512, 16), quality=WIDE_QUALITY)
+    bar = f'<img src="{source}" alt="colours of the probabilities from 0 to 1">'
+    ticks = "<span>0</span><span>probability of a defect</span><span>1</span>"
+    note = '<p class="pale">The same colour is the same probability in every map.</p>'
+    return f'{note}<figure class="scale">{bar}<figcaption>{ticks}</figcaption></figure>'
+
+
+def _view(picture: Picture, caption: str, card: Card, quality: int) -> str:
+    height, width = picture.shape[:2]
+    alt = to_html(f"{caption} of {card.title}")
+    image = f'<img src="{jpeg_uri(picture, quality=quality)}" width="{width}" height="{height}" alt="{alt}">'
+    return f"<figure>{image}<figcaption>{to_html(caption)}</figcaption></figure>"
+
+
+def _truth_caption(card: Card) -> str:
+    if card.label == 0:
+        return "Ground truth: good"
+    if card.mask is None:
+        return "Ground truth: unknown" if card.label is None else "Ground truth: defective, not outlined"
+    return "Ground truth, outlined"
+
+
+def _map_caption(card: Card) -> str:
+    return f"Anomaly map, peak {card.peak:.2f}"
+
+
+def _verdict(card: Card, more: str = "") -> str:
+    badge = '<span class="badge ng">NG</span>' if card.is_anomalous else '<span class="badge ok">OK</span>'
+    gauges = _gauge("score", card.score, card.threshold)
+    if card.peak_threshold is not None:
+        gauges += _gauge("map peak", card.peak, card.peak_threshold)
+    return f'<div class="verdict">{badge}{_judgement(card)}{gauges}{more}</div>'
+
+
+def _judgement(card: Card) -> str:
+    if card.is_right is None:
+        return '<span class="unknown">? not labelled</span>'
+    if card.is_right:
+        return '<span class="right">&#10003; right</span>'
+    return f'<span class="wrong">&#10007; {"missed defect" if card.label else "false alarm"}</span>'
+
+
+def _gauge(name: str, value: float, threshold: float) -> str:
+    """A value as a bar from 0 to 1 with a tick at its threshold, and the numbers below it."""
+    tick = f"{100 * threshold:.2f}%"
+    return (
+        '<svg class="meter" aria-hidden="true"><rect class="track" y="4" width="100%" height="8" rx="4"/>'
+        f'<rect class="level" y="4" width="{100 * value:.2f}%" height="8" rx="4"/>'
+        f'<line x1="{tick}" x2="{tick}" y1="0" y2="16"/></svg>'
+        f'<div class="pale number"><span>{name} {probability(value)}</span>'
+        f"<span>threshold {probability(threshold)}</span></div>"
+    )

@@ -1,0 +1,210 @@
+"""Write an evaluation as one HTML page: the figures, what another threshold would do, and what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from acl_runtime.data.datasets import load_mask, load_sample
+from acl_runtime.data.samples import Sample
+from acl_runtime.decision import Rule
+from acl_runtime.detector import Verdict
+from acl_runtime.evaluation.evaluate import DatasetEvaluation, Judge
+from acl_runtime.evaluation.rows import all_decisions, compared_rows, dataset_notes, decisions
+from acl_runtime.evaluation.text_table import probability
+from acl_runtime.files import atomic_file
+from acl_runtime.report.cards import color_scale, small_card
+from acl_runtime.report.charts import CHART_STYLE
+from acl_runtime.report.choice import Group, choose_images
+from acl_runtime.report.evaluation_charts import category_charts
+from acl_runtime.report.page import facts_list, notes_list, page, section, to_html
+from acl_runtime.report.pictures import Card
+from acl_runtime.report.summary import category_figures, summary_table
+
+MOST_CARDS = 180  # on a page: 12 for each of 15 categories, some 10 MB
+Place = tuple[int, int]  # number of a data set, and of a category or a sample in it
+
+TITLE = "Evaluation of anomaly detection"
+NOTES = (
+    "A threshold that is read off these charts was chosen with the labels of these very images: on others it will "
+    "do somewhat worse. Choose it on good parts that are not in the test, or test it on others.",
+    "A margin is the distance from the other verdict in log-odds: positive for NG, negative for OK, near 0 in doubt.",
+)
+
+STYLE = """
+.category { display: grid; grid-template-columns: 290px minmax(0, 1fr); gap: 16px; margin: 14px 0 28px; }
+.figures, .charts figure { background: var(--paper); border: 1px solid var(--line); border-radius: 14px;
+  padding: 16px; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)); gap: 16px;
+  align-content: start; }
+.charts figcaption { font-size: .92rem; font-weight: 600; color: var(--ink); margin: 0 0 4px; }
+.figures dl { display: grid; grid-template-columns: 1fr auto; gap: 4px 12px; margin: 0 0 14px; font-size: .92rem; }
+.figures dt { color: var(--pale); } .figures dd { margin: 0; text-align: right; font-weight: 550; }
+.figures table { font-size: .86rem; margin-bottom: 14px; } .figures th, .figures td { padding: 5px 0 5px 8px; }
+.figures th:first-child, .figures td:first-child { padding-left: 0; position: static; }
+.figures { align-self: start; }
+.figures p { font-size: .86rem; color: var(--pale); margin: 0; }
+td small { display: block; font-size: .78rem; color: var(--pale); font-weight: 400; }
+.wide th, .wide td { padding: 8px 11px; } .wide th { white-space: normal; vertical-align: bottom; }
+a { color: var(--accent); text-decoration-thickness: 1px; text-underline-offset: 3px; }
+.up { font-size: .82rem; font-weight: 400; margin-left: 10px; letter-spacing: 0; }
+h3.group { margin: 22px 0 10px; } h3.group span { font-weight: 400; color: var(--pale); }
+h4 { font-size: .9rem; font-weight: 600; margin: 0 0 8px; overflow-wrap: anywhere; }
+.samples { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr)); gap: 14px; }
+.card.small { margin: 0; padding: 14px; }
+.card.small .views { grid-template-columns: repeat(2, minmax(0, 1fr)) 132px; gap: 12px; }
+.card.small .badge { font-size: 1.05rem; padding: 7px 12px; } .card.small .verdict { gap: 6px; font-size: .84rem; }
+@media (max-width: 900px) { .category { grid-template-columns: minmax(0, 1fr); } }
+@media screen and (max-width: 760px) { .card.small .views { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
+@media print { .category { grid-template-columns: 200px minmax(0, 1fr); } .charts figure { break-inside: avoid; } }
+"""
+
+
+def write_eval_report(
+    folder: Path | str,
+    evaluations: Sequence[DatasetEvaluation],
+    judge: Judge,
+    *,
+    rule: Rule,
+    facts: Sequence[tuple[str, str]],
+    notes: Sequence[str],
+    mask_above: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
+    """Write `index.html` and return its path.
+
+    Args:
+        folder: Where to write it; made if it is not there.
+        evaluations: The data sets, of one detector.
+        judge: That detector; called again with the frames that are shown, whose maps were not kept.
+        rule: By which it decided.
+        facts: Names and values, such as the model and the machine; text.
+        notes: What else a reader must know; text.
+        mask_above: As for `load_mask`.
+        progress: Called after each picture with the number of those drawn, and of all.
+    """
+    groups = _choose(evaluations, rule)
+    chosen = [(place, index) for place, each in groups.items() for group in each for index in group.indices]
+    cards: dict[Place, str] = {}
+    for done, ((number, _), index) in enumerate(chosen, start=1):
+        cards[number, index] = _draw(evaluations[number].dataset.samples[index], judge, mask_above)
+        progress(done, len(chosen))
+    parts = [_header(evaluations, rule, facts)]
+    parts += [_summary(evaluation, number) for number, evaluation in enumerate(evaluations)]
+    parts.append(section("How to read the charts", _explanation(rule), color_scale()))
+    for number, evaluation in enumerate(evaluations):
+        parts += _categories(evaluation, number, rule, groups, cards, several=len(evaluations) > 1)
+    parts.append(section("Notes", notes_list([*notes, *NOTES])))
+    path = Path(folder) / "index.html"
+    with atomic_file(path) as temporary:
+        temporary.write_text(page(TITLE, "\n".join(parts), style=CHART_STYLE + STYLE), encoding="utf-8")
+    return path
+
+
+def _header(evaluations: Sequence[DatasetEvaluation], rule: Rule, facts: Sequence[tuple[str, str]]) -> str:
+    images = sum(len(each.dataset.samples) for each in evaluations)
+    names = ", ".join(each.dataset.name for each in evaluations)
+    lead = f"{names}: {images} images, judged one by one. A part is NG when {rule_words(rule)}."
+    return f'<header><h1>{TITLE}</h1><p class="lead">{to_html(lead)}</p>{facts_list(facts)}</header>'
+
+
+def rule_words(rule: Rule) -> str:
+    """When a part is NG."""
+    words = f"its score reaches {probability(rule.score_threshold)}"
+    if rule.peak_threshold is not None:
+        words += f" or its map a peak of {probability(rule.peak_threshold)}"
+    return words
+
+
+def _summary(evaluation: DatasetEvaluation, number: int) -> str:
+    rows = compared_rows(evaluation)
+    words = "Metrics in percent; a dash where one is undefined, as those of pixels without masks."
+    if any(row.paper for row in rows):
+        words += " Below a number stand the paper's and the difference to it."
+    links = [_link(number, index) for index in range(len(evaluation.categories))]
+    table = summary_table(rows, [*decisions(evaluation), all_decisions(evaluation)], links)
+    found = dataset_notes(evaluation)
+    below = notes_list(found) if found else ""
+    return section(evaluation.dataset.name, f'<p class="pale">{words}</p>', table, below, name=f"d{number}")
+
+
+def _link(number: int, index: int) -> str:
+    return f"d{number}-c{index}"
+
+
+def _explanation(rule: Rule) -> str:
+    words = (
+        "The upright line is the threshold in use. Good parts are drawn above the axis: those right of the line are "
+        "rejected. Defective ones are drawn below: those left of it are missed. The chart next to it says what any "
+        "other threshold would do"
+    )
+    words += (
+        ", score and map peak each on its own; a part is NG by either."
+        if rule.peak_threshold is not None
+        else "."
+    )
+    return f"<p>{words} The circle on the ROC curve is what the verdicts did.</p>"
+
+
+def _categories(
+    evaluation: DatasetEvaluation,
+    number: int,
+    rule: Rule,
+    groups: Mapping[Place, Sequence[Group]],
+    cards: Mapping[Place, str],
+    *,
+    several: bool,
+) -> list[str]:
+    parts = []
+    data = zip(evaluation.categories, compared_rows(evaluation), decisions(evaluation), strict=False)
+    for index, (category, row, decided) in enumerate(data):
+        link = _link(number, index)
+        figures = category_figures(row, decided, category)
+        charts = category_charts(category, rule, name=link)
+        pictures = [_group(group, number, cards) for group in groups[number, index]]
+        heading = f"{evaluation.dataset.name}: {category.category}" if several else category.category
+        beside = f'<div class="category">{figures}{charts}</div>'
+        parts.append(section(heading, beside, *pictures, name=link, up=f"d{number}"))
+    return parts
+
+
+def _group(group: Group, number: int, cards: Mapping[Place, str]) -> str:
+    """Pictures under a heading that says how many of how many they are."""
+    shown = f"{len(group.indices)} of {group.total} shown, {group.order}"
+    pictures = "".join(cards[number, index] for index in group.indices)
+    return f'<h3 class="group">{group.title} <span>{shown}</span></h3><div class="samples">{pictures}</div>'
+
+
+def _choose(evaluations: Sequence[DatasetEvaluation], rule: Rule) -> dict[Place, list[Group]]:
+    """The groups of every category, by its number and its data set's, so many that the page stays small."""
+    categories = [
+        ((number, index), category)
+        for number, evaluation in enumerate(evaluations)
+        for index, category in enumerate(evaluation.categories)
+    ]
+    limit = MOST_CARDS // max(1, len(categories))
+    return {place: choose_images(category, rule, limit=limit) for place, category in categories}
+
+
+def _draw(sample: Sample, judge: Judge, mask_above: int) -> str:
+    frame = load_sample(sample)
+    return small_card(_card(sample, frame, judge(frame), mask_above))
+
+
+def _card(sample: Sample, frame: np.ndarray, verdict: Verdict, mask_above: int) -> Card:
+    height, width = frame.shape[:2]
+    is_outlined = sample.label == 1 and sample.mask is not None
+    mask = load_mask(sample, height=height, width=width, above=mask_above) if is_outlined else None
+    rows = f", rows {sample.rows[0]} to {sample.rows[1] - 1}" if sample.rows else ""
+    return Card(
+        title=f"{sample.defect}: {sample.path.name}{rows}",
+        frame=frame,
+        mask=mask,
+        anomaly_map=verdict.anomaly_map,
+        score=verdict.score,
+        threshold=verdict.threshold,
+        label=sample.label,
+        peak_threshold=verdict.peak_threshold,
+    )

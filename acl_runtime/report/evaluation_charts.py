@@ -1,0 +1,85 @@
+"""The charts of one category."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from acl_runtime.decision import Rule
+from acl_runtime.evaluation.evaluate import CategoryEvaluation, Curve
+from acl_runtime.evaluation.overlap import FPR_LIMIT
+from acl_runtime.report.charts import Line, curves, histogram, threshold_chart
+
+
+def category_charts(category: CategoryEvaluation, rule: Rule, *, name: str) -> str:
+    """How scores are distributed and what thresholds do, the same for peaks where they decide, and the curves.
+
+    Args:
+        category: What was found.
+        rule: By which the verdicts were made.
+        name: Unique on the page: what the charts' names begin with.
+    """
+    charts = [*_distributions(category, category.scores, rule.score_threshold, "Score", f"{name}-score")]
+    if rule.peak_threshold is not None:
+        charts += _distributions(category, category.peaks, rule.peak_threshold, "Map peak", f"{name}-peak")
+    charts += _curves(category, name)
+    return f'<div class="charts">{"".join(charts)}</div>'
+
+
+def _distributions(
+    category: CategoryEvaluation, values: np.ndarray, threshold: float, what: str, name: str
+) -> Iterator[str]:
+    defective = category.labels.astype(np.bool_)
+    good, bad = values[~defective], values[defective]
+    x_title = what.lower()
+    title = f"{what}s"
+    yield _figure(title, histogram(good, bad, threshold=threshold, title=title, x_title=x_title, name=name))
+    title = f"Errors by threshold of the {x_title}"
+    chart = threshold_chart(
+        good, bad, threshold=threshold, title=title, x_title=f"threshold of the {x_title}", name=f"{name}-at"
+    )
+    yield _figure(title, chart)
+
+
+def _curves(category: CategoryEvaluation, name: str) -> Iterator[str]:
+    lines = [
+        _line("images, ○ the verdicts", category.image_roc, "good"),
+        _line("pixels", category.pixel_roc, "bad"),
+    ]
+    if roc := [line for line in lines if line is not None]:
+        chart = curves(
+            roc,
+            x_limit=1,
+            title="ROC",
+            x_title="good ones marked (false positive rate)",
+            y_title="% of defective ones marked",
+            name=f"{name}-roc",
+            point=_rates(category) if category.image_roc is not None else None,
+        )
+        yield _figure("ROC", chart)
+    if (pro := _line("mean overlap with defect regions", category.pro, "third")) is not None:
+        chart = curves(
+            [pro],
+            x_limit=FPR_LIMIT,
+            title="PRO",
+            x_title="good pixels marked (false positive rate)",
+            y_title="% of each region marked",
+            name=f"{name}-pro",
+        )
+        yield _figure("Per-region overlap (PRO)", chart)
+
+
+def _line(label: str, curve: Curve | None, style: str) -> Line | None:
+    return None if curve is None else Line(label, curve.x, curve.y, style)
+
+
+def _rates(category: CategoryEvaluation) -> tuple[float, float]:
+    """Of the verdicts: the share of the good parts that are rejected, and of the defective ones found."""
+    defective = category.labels.astype(np.bool_)
+    rejected = category.is_anomalous
+    return float(rejected[~defective].mean()), float(rejected[defective].mean())
+
+
+def _figure(title: str, chart: str) -> str:
+    return f"<figure><figcaption>{title}</figcaption>{chart}</figure>"
