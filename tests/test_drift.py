@@ -59,6 +59,13 @@ def test_it_is_told_within_a_window() -> None:
     assert message.startswith(f"the last {WINDOW} frames are darker than those of the calibration")
 
 
+def test_a_change_at_the_limit_is_told_once() -> None:
+    rng = np.random.default_rng(6)
+    monitor = DriftMonitor(columns(draw(rng, 200)))
+    messages = feed(monitor, draw(rng, 1000, brightness=-2.1))  # about half of the frames are beyond the usual
+    assert 1 <= len(messages) <= 3
+
+
 def test_a_part_that_stays_at_one_end_of_the_usual_is_no_change() -> None:
     rng = np.random.default_rng(4)
     calibration = columns(draw(rng, 200))

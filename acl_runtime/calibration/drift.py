@@ -13,6 +13,7 @@ from acl_runtime.calibration.record import read_record
 from acl_runtime.detector import Detector, Verdict
 
 WINDOW = 32  # frames that are looked at together: a single odd frame is a matter of the verdict
+BEGINS, ENDS = 1 / 2, 1 / 4  # share of them beyond the usual at which a change begins, and at which it ends
 TAIL = 0.025  # share of the calibration's frames below, and above, what counts as usual
 _CAUSES = {  # quantity, and whether it is above -> what is seen, and what to do
     ("brightness", False): ("darker", "check the light and the exposure, or calibrate again"),
@@ -66,7 +67,8 @@ class DriftMonitor:
     """Remembers the last frames; says when most of them lie on one side of what was usual, and when no more.
 
     With more than half of `WINDOW` frames beyond a quantile that 1 in 40 passes, chance is out of the
-    question, and a quantity that merely stays at one end of the usual is not reported.
+    question, and a quantity that merely stays at one end of the usual is not reported. It is over when no more
+    than a quarter lie there, so that a change at the limit is told once.
     """
 
     def __init__(self, calibration: Mapping[str, Sequence[float]], *, window: int = WINDOW) -> None:
@@ -100,7 +102,8 @@ class DriftMonitor:
         for name, usual in self._usual.items():
             values = np.array([quantities[name] for quantities in self._recent])
             for above, outside in ((False, values < usual.low), (True, values > usual.high)):
-                if 2 * outside.sum() > len(values):
+                limit = ENDS if self._unusual.get(name) == above else BEGINS
+                if outside.mean() > limit:
                     found[name] = above
         return found
 
