@@ -13,7 +13,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from acl_runtime.strict_json import read_strictly
+from acl_runtime.strict_json import parse_document, read_strictly
 
 FORMAT: Literal["anomalyclip-bundle"] = "anomalyclip-bundle"
 FORMAT_VERSION: Literal[2] = 2
@@ -140,17 +140,14 @@ def manifest_to_json(manifest: Manifest) -> str:
 
 def manifest_from_json(text: str | bytes) -> Manifest:
     """Read and check the text of `manifest.json`; ValueError says which key is wrong."""
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"is not valid JSON ({error}); export the bundle again") from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise ValueError(f'is no manifest (it lacks "format": "{FORMAT}"); name a bundle made by acl export')
+    document = parse_document(
+        text,
+        kind="manifest",
+        format_name=FORMAT,
+        newest=FORMAT_VERSION,
+        remedy="name a bundle made by acl export",
+    )
     version = document.get("format_version")
-    if type(version) is int and version > FORMAT_VERSION:
-        raise ValueError(
-            f"is of format version {version}, newer than {FORMAT_VERSION}; upgrade anomalyclip-deploy"
-        )
     if type(version) is int and version == 1:
         document = _from_version_1(document)
     manifest: Manifest = read_strictly(Manifest, document, "manifest")

@@ -8,6 +8,33 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
+def parse_document(
+    text: str | bytes, *, kind: str, format_name: str, newest: int, remedy: str
+) -> dict[str, Any]:
+    """The JSON object of a file of ours, its `format` and `format_version` checked.
+
+    Args:
+        text: Of the file.
+        kind: What it should be, such as "manifest".
+        format_name: The value of its `format`.
+        newest: Largest `format_version` that can be read; that it is a number at all is not checked.
+        remedy: What the user should do about any other file.
+
+    Raises:
+        ValueError: What is wrong, without the file's name.
+    """
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is not valid JSON ({error}); {remedy}") from error
+    if not isinstance(document, dict) or document.get("format") != format_name:
+        raise ValueError(f'is no {kind} (it lacks "format": "{format_name}"); {remedy}')
+    version = document.get("format_version")
+    if type(version) is int and version > newest:
+        raise ValueError(f"is of format version {version}, newer than {newest}; upgrade anomalyclip-deploy")
+    return document
+
+
 def read_strictly(kind: Any, value: Any, where: str) -> Any:
     """`value` as the annotated type `kind`, or a ValueError that names `where` it is wrong.
 

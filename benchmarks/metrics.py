@@ -20,6 +20,7 @@ from skimage.measure import label, regionprops
 from sklearn.metrics import auc
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from acl_runtime.data.layouts.published import PAPER_SETS
 from acl_runtime.evaluation.metrics import ExactCounts, aupro, to_metrics
 from acl_runtime.evaluation.overlap import overlap_area
 from acl_runtime.evaluation.streaming import StreamingCounts
@@ -30,23 +31,8 @@ from benchmarks.timing import Pairs, clock
 
 Image = tuple[float, int, np.ndarray, np.ndarray]  # score, label, (S, S) float32 map, (S, S) bool mask
 Metrics = Mapping[str, float | None]
-MVTEC = {  # good and defective test images of each category
-    "bottle": (20, 63),
-    "cable": (58, 92),
-    "capsule": (23, 109),
-    "carpet": (28, 89),
-    "grid": (21, 57),
-    "hazelnut": (40, 70),
-    "leather": (32, 92),
-    "metal_nut": (22, 93),
-    "pill": (26, 141),
-    "screw": (41, 119),
-    "tile": (33, 84),
-    "toothbrush": (12, 30),
-    "transistor": (60, 40),
-    "wood": (19, 60),
-    "zipper": (32, 119),
-}
+# Good and defective test images of each category.
+MVTEC = {name: counts for name, counts in PAPER_SETS["MVTec AD"].categories.items() if counts is not None}
 GAINS = (1.0, 2.0, 4.0, 8.0, 16.0)  # of the log-odds, category by category: the last ones saturate
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 from acl_runtime.bundle import Bundle
 from acl_runtime.files import atomic_file
 from acl_runtime.manifest import Calibration, Tiling
-from acl_runtime.strict_json import read_strictly
+from acl_runtime.strict_json import parse_document, read_strictly
 
 FOLDER = "calibrations"  # in the bundle; its files are listed in the manifest like all others
 FORMAT: Literal["anomalyclip-calibration"] = "anomalyclip-calibration"
@@ -92,17 +92,9 @@ def record_to_json(record: CalibrationRecord) -> str:
 
 def record_from_json(text: str | bytes) -> CalibrationRecord:
     """Read and check the text of a record; ValueError says what is wrong with it."""
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"is not valid JSON ({error}); calibrate again") from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise ValueError(f'is no calibration (it lacks "format": "{FORMAT}"); calibrate again')
-    version = document.get("format_version")
-    if type(version) is int and version > FORMAT_VERSION:
-        raise ValueError(
-            f"is of format version {version}, newer than {FORMAT_VERSION}; upgrade anomalyclip-deploy"
-        )
+    document = parse_document(
+        text, kind="calibration", format_name=FORMAT, newest=FORMAT_VERSION, remedy="calibrate again"
+    )
     record: CalibrationRecord = read_strictly(CalibrationRecord, document, "calibration")
     _check_lengths(record)
     return record

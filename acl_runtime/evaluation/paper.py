@@ -59,6 +59,8 @@ def _key(name: str) -> str:
 
 @cache
 def _load() -> dict[str, Any]:
-    text = resources.files("acl_runtime.evaluation").joinpath("paper_results.json").read_text(encoding="utf-8")
+    text = (
+        resources.files("acl_runtime.evaluation").joinpath("paper_results.json").read_text(encoding="utf-8")
+    )
     document: dict[str, Any] = json.loads(text)
     return document
