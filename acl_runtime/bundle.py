@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from zipfile import BadZipFile
@@ -67,16 +67,21 @@ def write_manifest(folder: Path | str, manifest: Manifest) -> Manifest:
     Returns:
         The manifest as written.
     """
-    folder = Path(folder)
-    complete = replace(manifest, files=_hash_files(folder))
-    try:
-        text = manifest_to_json(complete)
-        manifest_from_json(text)  # what load_bundle would refuse is not written
-    except ValueError as error:
-        raise ValueError(f"{folder / MANIFEST}: {error}") from error
-    with atomic_file(folder / MANIFEST) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    complete = replace(manifest, files=_hash_files(Path(folder)))
+    _write(Path(folder), complete)
     return complete
+
+
+def replace_manifest(bundle: Bundle, manifest: Manifest, *, added: Sequence[str] = ()) -> None:
+    """Write a bundle's manifest anew, atomically, as its files are listed; what else lies there stays unlisted.
+
+    Args:
+        bundle: As it was loaded and checked.
+        manifest: What to write; its `files` are replaced.
+        added: Names of files that were written into the folder since.
+    """
+    files = bundle.manifest.files | {name: _record_file(bundle.path / name) for name in added}
+    _write(bundle.path, replace(manifest, files=files))
 
 
 def load_text_embeddings(bundle: Bundle) -> npt.NDArray[np.float32]:
@@ -110,10 +115,24 @@ def load_golden(bundle: Bundle) -> Mapping[str, np.ndarray]:
         raise ValueError(f"{path}: is not a golden file ({error}); export the bundle again") from error
 
 
+def _write(folder: Path, manifest: Manifest) -> None:
+    try:
+        text = manifest_to_json(manifest)
+        manifest_from_json(text)  # what load_bundle would refuse is not written
+    except ValueError as error:
+        raise ValueError(f"{folder / MANIFEST}: {error}") from error
+    with atomic_file(folder / MANIFEST) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _record_file(path: Path) -> FileRecord:
+    return FileRecord(sha256(path), path.stat().st_size)
+
+
 def _hash_files(folder: Path) -> dict[str, FileRecord]:
     names = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
     return {
-        name.as_posix(): FileRecord(sha256(folder / name), (folder / name).stat().st_size)
+        name.as_posix(): _record_file(folder / name)
         for name in names
         if name.as_posix() != MANIFEST and name.parts[0] != ENGINES and not name.name.startswith(".")
     }

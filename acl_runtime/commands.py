@@ -69,7 +69,9 @@ def run(
     if watch is not None and (file is None or fail_on_defect):
         raise typer.BadParameter("--watch needs --json FILE, and excludes --fail-on-defect")
     sources = list_sources(source or [])
-    check_outputs(source or [str(watch)], sources, bundle, json=file, save_overlays=save_overlays)
+    check_outputs(
+        source or [str(watch)], sources, bundle, json=file, save_maps=save_maps, save_overlays=save_overlays
+    )
     tiling = options.parse_tiling(tile, overlap, min_defect)
     detector = Detector(bundle, backend=backend.value, provider=provider, threshold=threshold, tiling=tiling)
     note_unless_fit(detector.bundle.manifest.backbone)
@@ -164,7 +166,8 @@ def calibrate(
     from acl_runtime.frames import list_sources
     from acl_runtime.progress import progress_phases
 
-    if previous == bool(good):
+    asked = (max_overkill, confidence, hidden_defects, defective, tile, overlap, min_defect)
+    if previous == bool(good) or (previous and asked != ("1%", "95%", 0, None, options.TILE, None, None)):
         raise typer.BadParameter("give images of good parts, or --previous alone")
     if previous:
         calibration = restore_previous(bundle)

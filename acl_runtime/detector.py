@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from acl_runtime.backend import open_session
 from acl_runtime.bundle import Bundle, load_bundle, load_text_embeddings
+from acl_runtime.calibration.record import read_record
 from acl_runtime.decision import Rule
 from acl_runtime.heads import Answers, defect_direction, read_embeddings_head, read_map_head
 from acl_runtime.manifest import Calibration, Tiling
@@ -113,7 +114,23 @@ class Detector:
             return ["the thresholds are the default, measured on nothing: run acl calibrate with good parts"]
         if self.tiling != calibration.tiling:
             return ["the thresholds were measured on frames cut otherwise: calibrate with this tiling"]
+        record = read_record(self.bundle)
+        if record is not None and (record.backend, record.provider) != (self.backend, self.provider):
+            return [
+                f"the thresholds were measured with {record.backend} {record.provider}, this is {self.backend} "
+                f"{self.provider}: scores differ in their last digits; calibrate here"
+            ]
         return []
+
+    @property
+    def backend(self) -> str:
+        """Name of the class that computes, such as OnnxSession."""
+        return type(self.session).__name__
+
+    @property
+    def provider(self) -> str:
+        """Where it computes, such as CPUExecutionProvider; empty where the backend knows only one place."""
+        return str(getattr(self.session, "provider", ""))
 
     def __call__(self, frame: np.ndarray) -> Verdict:
         """The verdict on one frame."""

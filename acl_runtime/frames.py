@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from acl_runtime.data.samples import natural_key
+from acl_runtime.names import natural_key
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".ppm", ".jp2")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
@@ -31,7 +31,7 @@ class Source:
     """An image file, a video file or a camera."""
 
     path: str  # as the user named it, or below the folder that the user named; a number for a camera
-    name: PurePath  # what to call its results, without suffix: relative to the folder of all the sources
+    name: PurePath  # what to call its results, below the folder of all the sources; without suffix if unique
 
     @property
     def is_camera(self) -> bool:

@@ -95,15 +95,27 @@ def record(results: Iterable[Result], path: Path | None) -> Iterator[Result]:
     Args:
         results: To write.
         path: File, or None to write nothing.
+
+    Raises:
+        ValueError: The file is the journal of a watched folder.
     """
     if path is None:
         yield from results
         return
+    _check_no_journal(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", buffering=1) as file:  # every line goes to the system at once
         for result in results:
             print(json_line(result), file=file)
             yield result
+
+
+def _check_no_journal(path: Path) -> None:
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        if b'"mtime_ns": ' in file.readline():
+            raise ValueError(f"{path}: remembers what was judged of a watched folder; name another file")
 
 
 def _short(margin: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -17,6 +18,8 @@ from acl_runtime.files import atomic_file
 from acl_runtime.frames import BadFrame, Frame, Source, iter_frames
 from acl_runtime.overlay import overlay
 from acl_runtime.results import Inspected, Result
+
+_NAMES = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)  # what a file system says of names it cannot hold
 
 
 def inspect_sources(
@@ -59,26 +62,28 @@ def check_outputs(
     bundle: Path,
     *,
     json: Path | None = None,
+    save_maps: Path | None = None,
     save_overlays: Path | None = None,
 ) -> None:
-    """Raise ValueError if results would replace an input or the bundle, or become inputs of the next run.
+    """Raise ValueError if results would replace an input, lie in the bundle, or become inputs of the next run.
 
     Args:
         paths: What the user named.
         sources: What `list_sources` made of it.
         bundle: The bundle's folder.
         json: File for the JSON lines.
+        save_maps: Folder for the maps.
         save_overlays: Folder for the overlays.
     """
-    if json is not None:
-        if json.resolve() in {Path(source.path).resolve() for source in sources}:
-            raise ValueError(f"{json}: is one of the inputs; name another file for the JSON lines")
-        if json.resolve().is_relative_to(bundle.resolve()):
-            raise ValueError(f"{json}: lies in the bundle; name another file for the JSON lines")
+    if json is not None and json.resolve() in {Path(source.path).resolve() for source in sources}:
+        raise ValueError(f"{json}: is one of the inputs; name another file for the JSON lines")
+    for output in (json, save_maps, save_overlays):
+        if output is not None and output.resolve().is_relative_to(bundle.resolve()):
+            raise ValueError(f"{output}: lies in the bundle; name another place for the results")
     if save_overlays is None:
         return
     for folder in (path for path in map(Path, paths) if path.is_dir()):
-        if folder.resolve() in save_overlays.resolve().parents:
+        if save_overlays.resolve().is_relative_to(folder.resolve()):
             raise ValueError(
                 f"{save_overlays}: lies in {folder}, where the next run would judge the overlays as parts; name a "
                 "folder outside"
@@ -91,9 +96,7 @@ def _inspect(
     frames = iter_frames(sources)
     while group := list(islice(frames, batch)):
         for result in _inspect_group(detector, group):
-            if isinstance(result, Inspected):
-                _save(detector, result, maps, overlays)
-            yield result
+            yield _save(detector, result, maps, overlays) if isinstance(result, Inspected) else result
 
 
 def _watch_drift(
@@ -129,7 +132,20 @@ def _result_path(folder: Path, name: object, suffix: str) -> Path:
     return folder / f"{name}{suffix}"
 
 
-def _save(detector: Detector, result: Inspected, maps: Path | None, overlays: Path | None) -> None:
+def _save(detector: Detector, result: Inspected, maps: Path | None, overlays: Path | None) -> Result:
+    """Write a frame's files and return its result; one whose name the disk refuses is a BadFrame."""
+    try:
+        _write(detector, result, maps, overlays)
+    except OSError as error:
+        if error.errno not in _NAMES:
+            raise
+        frame = result.frame
+        problem = f"{frame.source}: its results cannot be saved under its name ({error.strerror}); rename it"
+        return BadFrame(frame.source, frame.index, problem)
+    return result
+
+
+def _write(detector: Detector, result: Inspected, maps: Path | None, overlays: Path | None) -> None:
     """Write a frame's files; atomic, but not waiting for the disk, which would cost more than the verdict."""
     frame, verdict = result.frame, result.verdict
     if maps is not None:

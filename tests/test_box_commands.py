@@ -156,3 +156,50 @@ def test_an_evaluation_of_nothing_says_what_is_wanted(bundle: Path, tmp_path: Pa
     assert "is laid out in no known way" in refused.stderr
     (tmp_path / "one.png").write_bytes(cv2.imencode(".png", drawn_frame())[1].tobytes())
     assert "is not a folder" in acl("eval", bundle, tmp_path / "one.png").stderr
+
+
+def test_previous_takes_no_other_option(bundle: Path) -> None:
+    assert_usage(acl("calibrate", bundle, "--previous", "--max-overkill", "2%"), "or --previous alone")
+
+
+def test_overlays_never_become_parts(bundle: Path, parts: Path, tmp_path: Path) -> None:
+    journal = tmp_path / "out.jsonl"
+    for command in (["run", bundle, parts], ["run", bundle, "--watch", parts, "--json", journal]):
+        refused = acl(*command, "--save-overlays", parts)
+        assert refused.exit_code == 1
+        assert "where the next run would judge the overlays as parts; name a folder outside" in refused.stderr
+    assert not list(parts.glob("*.png"))
+
+
+def test_nothing_is_saved_into_the_bundle(bundle: Path, parts: Path) -> None:
+    before = sorted(bundle.rglob("*"))
+    for option in ("--save-maps", "--save-overlays", "--json"):
+        refused = acl("run", bundle, parts / "good", option, bundle / "results")
+        assert refused.exit_code == 1
+        assert "results: lies in the bundle; name another place for the results" in refused.stderr
+    assert sorted(bundle.rglob("*")) == before
+
+
+def test_a_name_too_long_for_its_results_costs_no_other_frame(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a" * 251 + ".bmp", "a" * 251 + ".png", "b.png"):  # one stem twice: results keep the suffix
+        cv2.imwrite(str(tmp_path / "in" / name), drawn_frame())
+    done = acl(
+        "run", bundle, tmp_path / "in", "--save-maps", tmp_path / "maps", "--json", tmp_path / "out.jsonl"
+    )
+    assert done.exit_code == 1
+    long, _, short = (json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines())
+    assert "its results cannot be saved under its name" in long["error"]
+    assert "score" in short
+    assert (tmp_path / "maps" / "b.npy").is_file()
+
+
+def test_the_memory_of_a_watched_folder_is_not_written_over(
+    bundle: Path, parts: Path, tmp_path: Path
+) -> None:
+    journal = tmp_path / "out.jsonl"
+    journal.write_text('{"source": "a.png", "score": 0.5, "size": 10, "mtime_ns": 20}\n')
+    refused = acl("run", bundle, parts / "good", "--json", journal)
+    assert refused.exit_code == 1
+    assert "out.jsonl: remembers what was judged of a watched folder; name another file" in refused.stderr
+    assert journal.read_text().startswith('{"source": "a.png"')

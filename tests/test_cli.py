@@ -106,6 +106,8 @@ def test_maps_and_overlays_are_saved_under_the_names_of_the_frames(bundle: Path,
 def test_overlays_never_replace_the_pictures(bundle: Path, parts: Path) -> None:
     before = (parts / "bad" / "0.png").read_bytes()
     result = acl("run", bundle, parts, "--save-overlays", parts)
+    assert_one_line(result, "where the next run would judge the overlays as parts; name a folder outside")
+    result = acl("run", bundle, parts / "bad" / "0.png", "--save-overlays", parts / "bad")
     assert_one_line(result, "0.png would overwrite an input; name another folder")
     assert (parts / "bad" / "0.png").read_bytes() == before
 
@@ -221,7 +223,7 @@ def test_results_replace_no_input_and_no_bundle(bundle: Path, parts: Path, tmp_p
     picture, manifest = parts / "bad" / "0.png", bundle / "manifest.json"
     before = picture.read_bytes(), manifest.read_bytes()
     assert_one_line(acl("run", bundle, parts, "--json", picture), "is one of the inputs; name another file")
-    assert_one_line(acl("run", bundle, parts, "--json", manifest), "lies in the bundle; name another file")
+    assert_one_line(acl("run", bundle, parts, "--json", manifest), "lies in the bundle; name another place")
     inside = ("--save-overlays", parts / "overlays")
     assert_one_line(
         acl("run", bundle, parts, *inside), "where the next run would judge the overlays as parts"

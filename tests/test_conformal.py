@@ -14,7 +14,6 @@ import scipy.stats
 from acl_runtime.calibration.conformal import (
     Demand,
     allowed_rejections,
-    best_promise,
     binomial_tail,
     check_images,
     needed_images,
@@ -99,6 +98,12 @@ def overkills(
 
 def peak_limit(rule: Rule) -> float:
     return math.inf if rule.peak_threshold is None else log_odds(rule.peak_threshold)
+
+
+def best_promise(images: int, *, confidence: float, hidden_defects: int = 0) -> float:
+    """The smallest overkill that so many images, those that set the scales among them, can promise."""
+    demand = Demand(confidence=confidence, hidden_defects=hidden_defects)
+    return promised_overkill(images - scale_images(images), hidden_defects, demand)
 
 
 def is_kept_as_stated(found: list[float], images: int, demand: Demand) -> bool:

@@ -14,7 +14,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from acl_runtime.bundle import Bundle, load_bundle, write_manifest
+from acl_runtime.bundle import Bundle, load_bundle, replace_manifest
 from acl_runtime.calibration.conformal import Demand, check_images
 from acl_runtime.calibration.images import Judged, Progress, check_apart, judge_images
 from acl_runtime.calibration.record import (
@@ -81,7 +81,8 @@ def calibrate_bundle(
     record = _make_record(detector, bundle, demand, found, judged, bad, seed)
     name = next_record_name(bundle.path)
     write_record(bundle.path, name, record)
-    write_manifest(bundle.path, replace(bundle.manifest, calibration=_to_calibration(record, name)))
+    calibrated = replace(bundle.manifest, calibration=_to_calibration(record, name))
+    replace_manifest(bundle, calibrated, added=[name])
     return record
 
 
@@ -91,7 +92,7 @@ def restore_previous(path: Path | str) -> Calibration:
     record = read_record(bundle)
     if record is None:
         raise ValueError(f"{path}: has its default thresholds, nothing was before them; calibrate it first")
-    write_manifest(bundle.path, replace(bundle.manifest, calibration=record.previous_calibration))
+    replace_manifest(bundle, replace(bundle.manifest, calibration=record.previous_calibration))
     return record.previous_calibration
 
 
@@ -153,8 +154,8 @@ def _make_record(
         rejected=sum(_judge(rule, good.images)),
         escapes=None if defective is None else _count_escapes(rule, defective.images),
         seed=seed,
-        backend=type(detector.session).__name__,
-        provider=str(getattr(detector.session, "provider", "")),
+        backend=detector.backend,
+        provider=detector.provider,
         precision=bundle.manifest.precision,
         tools=_tools(),
         good=good.images,

@@ -80,12 +80,6 @@ def promised_overkill(images: int, rejections: int, demand: Demand) -> float:
     return high
 
 
-def best_promise(images: int, *, confidence: float, hidden_defects: int = 0) -> float:
-    """The smallest overkill that so many images, those that set the scales among them, can promise."""
-    demand = Demand(confidence=confidence, hidden_defects=hidden_defects)
-    return promised_overkill(images - scale_images(images), hidden_defects, demand)
-
-
 def needed_images(max_overkill: float, *, confidence: float, hidden_defects: int = 0) -> int:
     """How many images, those that set the scales among them, can promise this overkill."""
     demand = Demand(max_overkill, confidence, hidden_defects)
@@ -103,10 +97,10 @@ def check_images(images: int, demand: Demand) -> None:
     least = max(LEAST_IMAGES, 3 * demand.hidden_defects)
     if images < least:
         share = demand.max_overkill
-        needed = needed_images(share, confidence=demand.confidence, hidden_defects=demand.hidden_defects)
+        enough = needed_images(share, confidence=demand.confidence, hidden_defects=demand.hidden_defects)
         raise ValueError(
             f"good images must be at least {least}, all different, got {images}; to promise {100 * share:.4g} % at "
-            f"{100 * demand.confidence:.4g} % confidence, {needed}"
+            f"{100 * demand.confidence:.4g} % confidence, {max(least, enough)}"
         )
 
 

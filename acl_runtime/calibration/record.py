@@ -79,11 +79,6 @@ class CalibrationRecord:
     previous: str | None  # record that was in force before this one; null: none was
     previous_calibration: Calibration  # what the manifest held before
 
-    @property
-    def is_kept(self) -> bool:
-        """Whether what was asked can be promised."""
-        return self.promised_overkill <= self.max_overkill
-
 
 def record_to_json(record: CalibrationRecord) -> str:
     """The text of a record."""

@@ -9,8 +9,8 @@ import numpy as np
 
 from acl_runtime.calibration.conformal import Demand, needed_images
 from acl_runtime.calibration.record import CalibrationRecord
-from acl_runtime.data.samples import shorten
 from acl_runtime.decision import log_odds
+from acl_runtime.names import shorten
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = " .:-=+*#@"
