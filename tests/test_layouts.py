@@ -253,4 +253,4 @@ def test_published_paths_may_start_with_the_root(tmp_path: Path) -> None:
     (root / "meta.json").write_text(json.dumps({"train": {}, "test": {"colon": records}}))
     dataset = read_dataset(root)
     assert {(sample.path, sample.mask) for sample in dataset.samples} == {(image, mask)}
-    assert dataset.samples[0].defect == "defect"
+    assert dataset.samples[0].defect == "anomaly"

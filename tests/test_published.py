@@ -11,6 +11,7 @@ import trees
 from folders import draw, draw_category
 
 from acl_runtime.data.datasets import read_dataset
+from acl_runtime.data.layouts.mvtec import LIKE_MVTEC
 from acl_runtime.data.layouts.published import PAPER_SETS
 
 
@@ -30,6 +31,40 @@ def test_a_category_of_the_paper_with_other_defects_is_somebody_s_own(tmp_path: 
     draw_category(tmp_path / "screw")  # MVTec AD's screws have no "hole"
     dataset = read_dataset(tmp_path)
     assert (dataset.published, dataset.name) == (None, tmp_path.name)
+
+
+@pytest.mark.parametrize(
+    ("category", "defect"),
+    [
+        ("connector", "dent"),
+        ("tubes", "crack"),
+        ("metal_plate", "defect"),
+        ("cashew", "hole"),
+        ("candle", "defect"),
+        ("electrical commutators", "crack"),
+        ("Woven_001", "hole"),
+        ("01", "defect"),
+        ("screw", "rust"),
+    ],
+)
+def test_parts_of_somebody_named_as_the_paper_s_are_not_the_paper_s(
+    tmp_path: Path, category: str, defect: str
+) -> None:
+    draw(tmp_path / category / "test/good/0.png")
+    dataset = read_dataset(tmp_path)
+    assert (dataset.published, dataset.name, dataset.notes[1:]) == (None, tmp_path.name, ())
+    draw(tmp_path / category / f"test/{defect}/0.png")
+    dataset = read_dataset(tmp_path)
+    assert (dataset.published, dataset.name, dataset.notes[1:]) == (None, tmp_path.name, ())
+
+
+def test_every_industrial_set_in_this_tree_is_told_by_its_defects() -> None:
+    mpdd = PAPER_SETS["MPDD"]
+    assert mpdd.defects.keys() == mpdd.categories.keys()
+    assert sum(map(len, mpdd.defects.values())) == 11
+    for name in LIKE_MVTEC:
+        known = PAPER_SETS[name].defects
+        assert "" in known or known.keys() == PAPER_SETS[name].categories.keys()
 
 
 def test_yes_and_no_of_somebody_are_not_the_paper_s(tmp_path: Path) -> None:
@@ -111,6 +146,7 @@ def test_a_full_set_as_in_the_paper_has_nothing_to_note(tmp_path: Path) -> None:
     [
         ("test", "any", "skin", "ISIC"),
         ("test", "any", "candle", "VisA"),
+        ("test", "any", "tubes", None),
         ("Test", "any", "Class1", "DAGM"),
         ("test", "Kvasir", "colon", "Kvasir"),
         ("test", "any", "colon", None),
@@ -151,5 +187,10 @@ def test_notes_say_what_the_layouts_cannot_give(tmp_path: Path) -> None:
     assert "no masks, so there are image-level metrics only" in notes(trees.br35h(tmp_path / "br35h"))
     said = notes(trees.kvasir_original(tmp_path / "Kvasir"))
     assert "no good images, so image-level metrics are undefined, as in the paper" in said
+    trees.draw_rows(tmp_path / "bad/kos01/Part0.jpg", [0], height=11)
+    trees.draw_rows(tmp_path / "bad/kos01/Part0_label.bmp", [4, 5], height=11)
+    assert read_dataset(tmp_path / "bad").notes[-1] == (
+        "there are no good images, so image-level metrics are undefined"  # the paper has 181
+    )
     assert "--mask-above 127 counts only the clear ones" in said
     assert "JPEG" not in notes(trees.polyps(tmp_path / "CVC-ClinicDB"))

@@ -13,8 +13,7 @@ import numpy as np
 from acl_runtime.calibration.appearance import measure_appearance
 from acl_runtime.calibration.drift import measure_quantities
 from acl_runtime.calibration.record import JudgedImages
-from acl_runtime.data.layouts.mvtec import is_good
-from acl_runtime.data.samples import list_folders, list_images
+from acl_runtime.data.samples import is_good, list_folders, list_images
 from acl_runtime.detector import Detector
 from acl_runtime.frames import BadFrame, Source, iter_frames
 from acl_runtime.names import shorten

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from acl_runtime.data.layouts import recognise
-from acl_runtime.data.layouts.published import compare_with_paper
+from acl_runtime.data.layouts.published import PAPER_SETS, compare_with_paper
 from acl_runtime.data.layouts.reading import Reading
 from acl_runtime.data.masks import check_mask_size, load_mask
-from acl_runtime.data.samples import EXTENSIONS, Sample, list_folders, shorten
+from acl_runtime.data.samples import EXTENSIONS, Sample, list_folders
 from acl_runtime.frames import load_frame
+from acl_runtime.names import shorten
 
 __all__ = ["Dataset", "Sample", "check_mask_size", "load_mask", "load_sample", "read_dataset", "require_both"]
 
@@ -125,11 +126,11 @@ def _notes(reading: Reading, *, has_masks: bool) -> tuple[str, ...]:
     """What the layout's reader says, what differs from the paper, and what holds for any data set."""
     published, samples = reading.published, reading.samples
     notes = list(reading.notes) + ([] if published is None else compare_with_paper(published, samples))
-    for label, kind in ((1, "good"), (0, "defective")):
-        only = [category for category, labels in _labels(samples).items() if labels == {label}]
+    for lacking, kind in ((0, "good"), (1, "defective")):
+        only = [category for category, labels in _labels(samples).items() if lacking not in labels]
         if only:
             where = "" if len(only) == len(_labels(samples)) else f" in {shorten(only)}"
-            like = ", as in the paper" if published and label == 1 and not where else ""
+            like = ", as in the paper" if published and PAPER_SETS[published].counts[lacking] == 0 else ""
             notes.append(f"there are no {kind} images{where}, so image-level metrics are undefined{like}")
     if not has_masks and any(sample.label for sample in samples):
         notes.append("there are no masks, so there are image-level metrics only")

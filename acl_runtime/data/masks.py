@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from PIL.Image import Image as Picture
 
 from acl_runtime.data.samples import Sample
+
+DECODING = (  # what Pillow's decoders raise on damaged files, beside the documented OSError
+    *(OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError),
+    *(struct.error, zlib.error, Image.DecompressionBombError),
+)
 
 
 def load_mask(sample: Sample, *, height: int, width: int, above: int = 0) -> npt.NDArray[np.bool_]:
@@ -63,12 +70,14 @@ def read_grey(path: Path) -> npt.NDArray[np.uint8]:
     with _open(path) as picture:
         try:
             return np.asarray(picture.convert("L"))
-        except OSError as error:
+        except DECODING as error:
             raise ValueError(f"{path}: is damaged ({error}); replace it") from error
 
 
 def _open(path: Path) -> Picture:
     try:
         return Image.open(path)
-    except OSError as error:
+    except UnidentifiedImageError as error:
         raise ValueError(f"{path}: is not an image that can be read; replace it") from error
+    except DECODING as error:
+        raise ValueError(f"{path}: cannot be opened ({error}); replace it") from error

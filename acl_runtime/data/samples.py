@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from acl_runtime.names import natural_key, shorten
+
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})  # compared in lower case
 GOOD = "good"  # the `defect` of a good part, whatever its folder is called
+GOOD_FOLDERS = frozenset({"good", "normal", "ok"})  # compared in lower case
 MASK = "_mask"  # what the name of a mask ends with, in most data sets
 LEFTOVERS = "__MACOSX"  # a folder of macOS in zip archives: copies of the names, without pictures
 
@@ -27,11 +29,6 @@ class Sample:
     )
 
 
-def natural_key(name: str) -> list[tuple[int, str]]:
-    """Sort key by which `2.png` comes before `10.png`."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name) if part]
-
-
 def list_folders(folder: Path) -> list[Path]:
     """Visible folders inside `folder`, in natural order; none where it does not exist."""
     if not folder.is_dir():
@@ -45,6 +42,11 @@ def list_folders(folder: Path) -> list[Path]:
 def find_folder(folder: Path, *names: str) -> Path | None:
     """The visible folder inside `folder` that has one of the names, in lower case; None where none has."""
     return next((path for path in list_folders(folder) if path.name.lower() in names), None)
+
+
+def is_good(folder: Path) -> bool:
+    """Whether the folder is named as one of good parts."""
+    return folder.name.lower() in GOOD_FOLDERS
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -109,13 +111,6 @@ def pair_masks(
             f"name a mask <image name>{suffix} or as its image, and remove the others"
         )
     return [paired[image.stem] for image in images]
-
-
-def shorten(names: Iterable[str], *, most: int = 3) -> str:
-    """A few names for an error message, in natural order, and how many more there are."""
-    ordered = sorted(names, key=natural_key)
-    more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
-    return ", ".join(ordered[:most]) + more
 
 
 def _by_stem(paths: Sequence[Path], suffix: str = "") -> dict[str, Path]:

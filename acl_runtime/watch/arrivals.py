@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from acl_runtime.data.samples import natural_key
 from acl_runtime.frames import IMAGES
+from acl_runtime.names import natural_key
 from acl_runtime.watch.journal import Version, forget
 
 _TAIL = 1 << 16  # bytes at the end of a file in which its end mark is looked for

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from acl_runtime.data.layouts.mvtec import GOOD_FOLDERS, is_good, refuse_strays
+from acl_runtime.data.layouts.mvtec import refuse_strays
 from acl_runtime.data.layouts.reading import Reading
-from acl_runtime.data.samples import Sample, good_samples, list_folders, list_images, pair_masks, shorten
+from acl_runtime.data.samples import (
+    GOOD_FOLDERS,
+    Sample,
+    good_samples,
+    is_good,
+    list_folders,
+    list_images,
+    pair_masks,
+)
+from acl_runtime.names import shorten
 
 BAD_FOLDERS = frozenset({"bad", "defect", "defective", "anomaly", "anomalous", "ng"})
 MASK_FOLDERS = ("masks", "ground_truth")

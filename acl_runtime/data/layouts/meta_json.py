@@ -11,6 +11,8 @@ from acl_runtime.data.layouts.published import BRAINS, POLYPS, name_by_categorie
 from acl_runtime.data.layouts.reading import Reading
 from acl_runtime.data.samples import GOOD, Sample
 
+UNNAMED = "anomaly"  # a defect without a name; in VisA they have none, and its own table calls them so
+
 
 def read_meta_json(root: Path) -> Reading | None:
     """The "test" split of the published code's `meta.json`, in its order.
@@ -19,6 +21,9 @@ def read_meta_json(root: Path) -> Reading | None:
 
     The published code learns from the test split and is judged on it, so this is its only split here too; of
     DAGM its script writes "Test".
+
+    Raises:
+        ValueError: It is another file, or a record has values of other types.
     """
     path = root / "meta.json"
     if not path.is_file():
@@ -28,7 +33,7 @@ def read_meta_json(root: Path) -> Reading | None:
         test = splits["Test"] if "test" not in splits and "Test" in splits else splits["test"]
         records = [record for category in test.values() for record in category]
         samples = [_sample(root, record) for record in records]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path}: is not the published code's list of images ({type(error).__name__}: {error}); "
             f"write it anew, or remove it to have the folders read"
@@ -44,13 +49,25 @@ def _paper_name(root: Path, samples: list[Sample]) -> str | None:
 
 
 def _sample(root: Path, record: Mapping[str, Any]) -> Sample:
-    path = _inside(root, record["img_path"])
-    category = str(record["cls_name"])
-    if not record["anomaly"]:
+    _check_types(record)
+    path, category = _inside(root, record["img_path"]), record["cls_name"]
+    if record["anomaly"] == 0:
         return Sample(path, None, 0, category, GOOD)
     mask = _inside(root, record["mask_path"])
     has_mask = bool(record["mask_path"]) and not mask.is_dir()  # a folder stands for "no mask" there
-    return Sample(path, mask if has_mask else None, 1, category, record.get("specie_name") or "defect")
+    return Sample(path, mask if has_mask else None, 1, category, record.get("specie_name") or UNNAMED)
+
+
+def _check_types(record: Mapping[str, Any]) -> None:
+    """Raise TypeError where a value would be misread, as the text "0" for an anomaly."""
+    texts = {key: record[key] for key in ("img_path", "cls_name")}
+    if record["anomaly"] != 0:
+        texts |= {"mask_path": record["mask_path"], "specie_name": record.get("specie_name") or ""}
+    for key, value in texts.items():
+        if not isinstance(value, str):
+            raise TypeError(f"{key} must be a text, got {value!r}")
+    if record["anomaly"] not in (0, 1):
+        raise TypeError(f"anomaly must be 0 or 1, got {record['anomaly']!r}")
 
 
 def _inside(root: Path, path: str) -> Path:

@@ -11,12 +11,12 @@ from acl_runtime.data.samples import (
     bad_samples,
     find_folder,
     good_samples,
+    is_good,
     list_folders,
     list_images,
-    shorten,
 )
+from acl_runtime.names import shorten
 
-GOOD_FOLDERS = frozenset({"good", "normal", "ok"})  # compared in lower case
 LIKE_MVTEC = ("MVTec AD", "VisA", "MPDD", "BTAD", "SDD", "DTD-Synthetic")
 
 
@@ -71,11 +71,6 @@ def read_visa_reorganised(root: Path) -> Reading | None:
     """
     inner = find_folder(root, "1cls")
     return None if inner is None else read_mvtec(inner)
-
-
-def is_good(folder: Path) -> bool:
-    """Whether the folder is named as one of good parts."""
-    return folder.name.lower() in GOOD_FOLDERS
 
 
 def refuse_strays(places: list[Path], *, known: set[str]) -> None:

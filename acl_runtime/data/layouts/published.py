@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from acl_runtime.data.samples import Sample, shorten
+from acl_runtime.data.samples import Sample
+from acl_runtime.names import shorten
 
 Counts = tuple[int, int]  # good and defective test images
 
@@ -94,6 +95,7 @@ PAPER_SETS: Mapping[str, PaperSet] = {
             "pcb4": (101, 100),
             "pipe_fryum": (50, 100),
         },
+        {"": frozenset({"bad", "anomaly"})},
     ),
     "MPDD": PaperSet(
         (176, 282),
@@ -105,9 +107,17 @@ PAPER_SETS: Mapping[str, PaperSet] = {
             "metal_plate": (26, 71),
             "tubes": (32, 69),
         },
+        _defects(
+            bracket_black="hole scratches",
+            bracket_brown="bend_and_parts_mismatch parts_mismatch",
+            bracket_white="defective_painting scratches",
+            connector="parts_mismatch",
+            metal_plate="major_rust scratches total_rust",
+            tubes="anomalous",
+        ),
     ),
     "BTAD": PaperSet((451, 290), {"01": (21, 49), "02": (30, 200), "03": (400, 41)}, {"": frozenset({"ko"})}),
-    "SDD": PaperSet((181, 74), {"electrical commutators": (181, 74)}),
+    "SDD": PaperSet((181, 74), {"electrical commutators": (181, 74)}, {"": frozenset({"defect"})}),
     "DAGM": PaperSet(
         (6996, 1054),
         _unknown(" ".join(f"Class{number}" for number in range(1, 11))),
@@ -119,6 +129,7 @@ PAPER_SETS: Mapping[str, PaperSet] = {
             "Blotchy_099 Fibrous_183 Marbled_078 Matted_069 Mesh_114 Perforated_037 Stratified_154 "
             "Woven_001 Woven_068 Woven_104 Woven_125 Woven_127"
         ),
+        {"": frozenset({"bad"})},
     ),
     "ISIC": PaperSet((0, 379), {"skin": (0, 379)}),
     "CVC-ClinicDB": PaperSet((0, 612), {"colon": (0, 612)}),
@@ -143,7 +154,7 @@ BRAINS = {"headct": "HeadCT", "brainmri": "BrainMRI", "braintumordataset": "Brai
 
 
 def name_by_categories(samples: Sequence[Sample], *, among: Iterable[str] = PAPER_SETS) -> str | None:
-    """The paper's name of the one data set that has all these categories and no other defects; else None."""
+    """The paper's name of the one data set that has all these categories and these defects; else None."""
     fitting = [name for name in among if _fits(PAPER_SETS[name], samples)]
     return fitting[0] if len(fitting) == 1 else None
 
@@ -166,11 +177,16 @@ def count(samples: Iterable[Sample]) -> Counts:
     return by_label[0], by_label[1]
 
 
+def missing_categories(name: str, categories: Iterable[str]) -> list[str]:
+    """Those of the paper's that are not among these; its mean is over all of them."""
+    present = set(categories)
+    return [category for category in PAPER_SETS[name].categories if category not in present]
+
+
 def compare_with_paper(name: str, samples: Sequence[Sample]) -> list[str]:
     """Notes on a data set of the paper: what its masks are, what is missing, what differs in number."""
     paper = PAPER_SETS[name]
-    present = {sample.category for sample in samples}
-    missing = [category for category in paper.categories if category not in present]
+    missing = missing_categories(name, (sample.category for sample in samples))
     notes = [] if paper.remark is None else [paper.remark]
     if missing:
         those = f"{len(missing)} of the {len(paper.categories)} categories of {name} are missing"
@@ -203,7 +219,10 @@ def _say(counts: Counts) -> str:
 
 
 def _fits(paper: PaperSet, samples: Sequence[Sample]) -> bool:
+    """Categories alone could be anybody's, so where the paper's defects are known there must be some."""
     bad = {(sample.category, sample.defect) for sample in samples if sample.label}
+    if paper.defects and not bad:
+        return False
     names = {category: paper.defects.get(category, paper.defects.get("")) for category, _ in bad}
     return {sample.category for sample in samples} <= paper.categories.keys() and all(
         (allowed := names[category]) is None or defect in allowed for category, defect in bad

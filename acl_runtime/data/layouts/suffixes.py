@@ -14,8 +14,8 @@ from acl_runtime.data.samples import (
     list_folders,
     list_images,
     pair_masks,
-    shorten,
 )
+from acl_runtime.names import shorten
 
 DAGM_CLASS = re.compile(r"class\d+", re.IGNORECASE)
 DAGM_ORIGINAL = re.compile(r"class\d+_def", re.IGNORECASE)

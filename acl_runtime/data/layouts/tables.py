@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
 from acl_runtime.data.layouts.published import name_by_categories
 from acl_runtime.data.layouts.reading import Reading
-from acl_runtime.data.samples import GOOD, Sample, find_folder, list_folders, list_images, shorten
+from acl_runtime.data.samples import GOOD, Sample, find_folder, list_folders, list_images
+from acl_runtime.names import shorten
 
 VISA_COLUMNS = {"object", "split", "label", "image", "mask"}
+VISA_WORDS = {"split": ("train", "test"), "label": ("normal", "anomaly")}
 HEAD_CT_COLUMNS = {"id", "hemorrhage"}
 
 
@@ -27,14 +30,14 @@ def read_visa(root: Path) -> Reading | None:
     if not path.is_file():
         _refuse_visa_without_table(root)
         return None
-    rows = _read_table(path)
-    missing = VISA_COLUMNS - set(rows[0] if rows else ())
-    if missing:
-        raise ValueError(f"{path}: has no column {shorten(missing)}; take the file that comes with VisA")
-    there = {name for name in {row["object"] for row in rows} if (root / name).is_dir()}
+    rows = _read_table(path, VISA_COLUMNS, "take the file that comes with VisA")
+    for number, row in rows.items():
+        _check_visa_row(path, number, row)
+    there = {name for name in {row["object"] for row in rows.values()} if (root / name).is_dir()}
     if not there:
         raise ValueError(f"{root}: has VisA's table and none of its categories; unpack the images there too")
-    samples = [_visa_sample(root, row) for row in rows if row["split"] == "test" and row["object"] in there]
+    tested = [row for row in rows.values() if row["split"] == "test" and row["object"] in there]
+    samples = [_visa_sample(root, row) for row in tested]
     return Reading(samples, name_by_categories(samples, among=["VisA"]))
 
 
@@ -48,6 +51,16 @@ def _refuse_visa_without_table(root: Path) -> None:
             f"{root}: has VisA's folders and no split_csv/1cls.csv, which says what is for testing; put there "
             f"the one that comes with VisA"
         )
+
+
+def _check_visa_row(path: Path, number: int, row: Mapping[str, str]) -> None:
+    """A word that is not known would make a good image a defective one, or leave it out in silence."""
+    for column, words in VISA_WORDS.items():
+        if row[column] not in words:
+            raise ValueError(
+                f"{path}: row {number} has the {column} {row[column]!r}, not {' or '.join(words)}; "
+                f"take the file that comes with VisA"
+            )
 
 
 def _visa_sample(root: Path, row: Mapping[str, str]) -> Sample:
@@ -88,11 +101,15 @@ def _refuse_head_ct_without_table(root: Path, images: Path) -> None:
 
 def _head_ct_labels(table: Path) -> dict[int, int]:
     """0 or 1 by id."""
-    rows = _read_table(table)
-    wrong = [row["id"] for row in rows if not (row["id"].isdecimal() and row["hemorrhage"] in ("0", "1"))]
-    if wrong:
-        raise ValueError(f"{table}: the row {shorten(wrong)} is no id with 0 or 1; take HeadCT's own table")
-    return {int(row["id"]): int(row["hemorrhage"]) for row in rows}
+    remedy = "take HeadCT's own table"
+    labels: dict[int, int] = {}
+    for number, row in _read_table(table, HEAD_CT_COLUMNS, remedy).items():
+        if not (row["id"].isdecimal() and row["hemorrhage"] in ("0", "1")):
+            raise ValueError(f"{table}: row {number} is no id with 0 or 1; {remedy}")
+        if int(row["id"]) in labels:
+            raise ValueError(f"{table}: row {number} has the id {row['id']} a second time; {remedy}")
+        labels[int(row["id"])] = int(row["hemorrhage"])
+    return labels
 
 
 def _head_ct_images(root: Path) -> Path:
@@ -103,8 +120,9 @@ def _head_ct_images(root: Path) -> Path:
 def _is_head_ct_table(path: Path) -> bool:
     if not path.is_file():
         return False
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        return {name.strip() for name in next(csv.reader(file), [])} >= HEAD_CT_COLUMNS
+    with path.open(encoding="utf-8-sig", errors="replace") as file:  # any table may be called labels.csv
+        names = file.readline(1000).split(",")
+    return {name.strip().strip('"') for name in names} >= HEAD_CT_COLUMNS
 
 
 def _refuse_other_ids(images: Path, table: Path, listed: set[int], found: set[int]) -> None:
@@ -122,9 +140,37 @@ def _head_ct_sample(path: Path, label: int) -> Sample:
     return Sample(path, None, label, "brain", "hemorrhage" if label else GOOD)
 
 
-def _read_table(path: Path) -> list[dict[str, str]]:
-    """Rows by column name, without spaces around either: HeadCT's header is `id, hemorrhage`."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.reader(file))
-    names = [name.strip() for name in rows[0]] if rows else []
-    return [dict(zip(names, (cell.strip() for cell in row), strict=False)) for row in rows[1:] if row]
+def _read_table(path: Path, columns: set[str], remedy: str) -> dict[int, dict[str, str]]:
+    """The rows, by number in the file and column name.
+
+    Raises:
+        ValueError: It is no table in UTF-8, lacks a column, or a row has more or fewer cells than the header.
+    """
+    rows = _read_cells(path, remedy)
+    names = rows.pop(min(rows)) if rows else []
+    if columns - set(names):
+        raise ValueError(f"{path}: has no column {shorten(columns - set(names))}; {remedy}")
+    for number, cells in rows.items():
+        if len(cells) != len(names):
+            raise ValueError(f"{path}: row {number} has {len(cells)} cells, not {len(names)}; {remedy}")
+    return {number: dict(zip(names, cells, strict=True)) for number, cells in rows.items()}
+
+
+def _read_cells(path: Path, remedy: str) -> dict[int, list[str]]:
+    """Rows that are not empty, without spaces around the cells: HeadCT's header is `id, hemorrhage`."""
+    reader = csv.reader(io.StringIO(_read_text(path, remedy), newline=""))
+    rows: dict[int, list[str]] = {}
+    try:
+        for row in reader:
+            rows[reader.line_num] = [cell.strip() for cell in row]
+    except csv.Error as error:
+        raise ValueError(f"{path}: row {reader.line_num} cannot be read ({error}); {remedy}") from error
+    return {number: cells for number, cells in rows.items() if any(cells)}
+
+
+def _read_text(path: Path, remedy: str) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        row = error.object.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}: row {row} is not UTF-8; save the file as UTF-8, or {remedy}") from error
