@@ -11,7 +11,7 @@ import typer
 from acl_export.config import ExportConfig, Head, Precision
 from acl_runtime import options as box
 from acl_runtime.backend import Backend as BackendName
-from acl_runtime.terminal import echo, note_unless_fit
+from acl_runtime.terminal import echo, note, note_unless_fit
 from acl_train import options
 from acl_train.config import VisionConfig
 
@@ -74,9 +74,13 @@ def evaluate(
     bundle: Annotated[Path, typer.Argument(help="Exported bundle.", show_default=False)],
     data: Annotated[list[Path], typer.Argument(help="Folders of labelled images.", show_default=False)],
     *,
-    json: Annotated[Path | None, typer.Option(help="Write the figures to this file, values 0 to 1.")] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write the table to this file, values 0 to 1.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Write the table to this file, in percent.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="File for the figures, values 0 to 1; - for stdout.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="File for the table, values 0 to 1; - for stdout.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="File for the table, in percent; - for stdout.")
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(help="Folder for a page with charts and pictures, index.html.")
     ] = None,
@@ -108,23 +112,38 @@ def evaluate(
     folder with good and bad (and perhaps masks) inside. Without masks there are
     image metrics only.
     """
-    from acl_runtime.detector import Detector
-    from acl_runtime.evaluation.run import EvalFiles, EvalSettings, run_evaluation
-    from acl_runtime.progress import progress_phases
+    from functools import partial
 
+    from acl_runtime.detector import Detector
+    from acl_runtime.evaluation.run import EvalSettings, run_evaluation
+    from acl_runtime.progress import progress_phases
+    from acl_runtime.report.eval_files import EvalFiles, check_files, render, write_files
+
+    files = EvalFiles(json, csv, markdown, report)
+    if len(files.printed) > 1:
+        raise typer.BadParameter(f"only one form can go to stdout, got {' and '.join(files.printed)}")
+    check_files(files, bundle)
     tiling = box.parse_tiling(tile, overlap, min_defect)
     detector = Detector(bundle, backend=backend.value, provider=provider, threshold=threshold, tiling=tiling)
     note_unless_fit(detector.bundle.manifest.backbone)
+    for doubt in detector.doubts:
+        note(doubt)
     reference = None
     if against is Against.torch:
         from acl_export.torch_session import TorchSession
 
         session = TorchSession(detector.bundle, weights)
         reference = Detector(detector.bundle, session=session, threshold=threshold, tiling=tiling)
-    files, settings = EvalFiles(json, csv, markdown, report), EvalSettings(exact, mask_above)
     with progress_phases() as progress:
-        text = run_evaluation(detector, data, files, settings, reference=reference, progress=progress)
-    echo(text)
+        settings = EvalSettings(exact, mask_above)
+        result = run_evaluation(detector, data, settings, reference=reference, progress=progress)
+    echo(result.text, err=bool(files.printed))  # before anything can go wrong with the files
+    for form in files.printed:
+        echo(render(form, result).removesuffix("\n"))
+    with progress_phases() as progress:
+        write_files(
+            files, result, detector, mask_above=mask_above, progress=partial(progress, "drawing the page")
+        )
 
 
 def demo(

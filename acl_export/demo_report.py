@@ -12,9 +12,9 @@ import cv2
 from acl_export.speed import Speed
 from acl_runtime.data.datasets import Dataset, load_mask, load_sample
 from acl_runtime.data.samples import Sample
+from acl_runtime.decision import rule_words
 from acl_runtime.detector import Verdict, bundle_rule
 from acl_runtime.files import atomic_file
-from acl_runtime.info import rule_words
 from acl_runtime.manifest import Manifest
 from acl_runtime.preprocess import to_bgr
 from acl_runtime.report.inspection import Card, contact_sheet, write_report

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from acl_runtime.text_table import probability
+
 SMALLEST = 5e-324  # the smallest positive float: a margin that is not anomalous is negative, however close
 
 
@@ -40,6 +42,14 @@ class Rule:
         if self.peak_threshold is not None:
             distance = max(distance, log_odds(peak) - log_odds(self.peak_threshold))
         return max(distance, 0.0) if self.is_anomalous(score, peak) else min(distance, -SMALLEST)
+
+
+def rule_words(rule: Rule) -> str:
+    """From what on a frame is anomalous."""
+    words = f"score {probability(rule.score_threshold)}"
+    if rule.peak_threshold is None:
+        return words
+    return f"{words} or map peak {probability(rule.peak_threshold)}"
 
 
 def log_odds(probability: float) -> float:

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from acl_runtime.bundle import Bundle
-from acl_runtime.decision import Rule
+from acl_runtime.decision import rule_words
 from acl_runtime.detector import bundle_rule
 from acl_runtime.manifest import Tiling
-
-
-def rule_words(rule: Rule) -> str:
-    """When a frame is anomalous."""
-    words = f"score {rule.score_threshold:.4g}"
-    return words if rule.peak_threshold is None else f"{words} or map peak {rule.peak_threshold:.4g}"
 
 
 def tiling_words(tiling: Tiling | None) -> str:

@@ -3,7 +3,7 @@
 The classes below are the reference of the file format, version 2: a field is a key, a nested class is a JSON
 object, a tuple a list. No key is optional and no other key is allowed, except in the free-form objects
 (`prompts`, `tools`, `tolerance`), whose keys are up to the writer. Version 1 lacked `quick_gelu` in `backbone` and
-`rule`, `tiling` and `record` in `calibration`; it is read as if it had their defaults.
+`rule`, `tiling` and `record` in `calibration`; it is read as if it had their defaults, `quick_gelu` as unknown.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class Backbone:
     name: str  # such as "ViT-L-14-336"
     weights: str  # open_clip tag or file name it was loaded from
     weights_sha256: str  # of the weights as loaded
-    quick_gelu: bool  # activation: x * sigmoid(1.702 x), as in OpenAI's weights; false: GELU
+    quick_gelu: bool | None  # activation: x * sigmoid(1.702 x), as in OpenAI's weights; false: GELU;
+    # null: not known, because the bundle was made when the manifest did not say
     inspection: bool  # false: a demonstration model, not fit to judge real products
     note: str  # what a user must know about it; may be empty
 
@@ -168,7 +169,7 @@ def check_tiling(tiling: Tiling) -> None:
 
 def _from_version_1(document: dict[str, Any]) -> dict[str, Any]:
     added = {
-        "backbone": {"quick_gelu": True},
+        "backbone": {"quick_gelu": None},
         "calibration": {"rule": "score", "tiling": None, "record": None},
     }
     parts = {key: document[key] for key in added if isinstance(document.get(key), dict)}

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from golden import recipe
 
+from acl_export.config import ExportConfig, Head
 from acl_train.config import VisionConfig
 from acl_train.convert import convert_checkpoint
-from acl_train.prompts import Prompts
+from acl_train.prompts import Prompts, save_prompts
 from acl_train.weights import Weights, load_weights
 
 Golden = Callable[[str], dict[str, np.ndarray]]
@@ -19,6 +20,7 @@ FIXTURES = Path(__file__).parent / "golden" / "fixtures"
 MINI = FIXTURES / "mini"
 LAYERS = (3, 6, 9, 12)
 VV_FROM = 3
+BUNDLE_SIZE = 98
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +55,29 @@ def weights(clip_path: Path) -> Weights:
 def prompts(checkpoint_path: Path, weights: Weights) -> Prompts:
     """The kit's prompts, for 70 px and four layers."""
     return convert_checkpoint(checkpoint_path, weights, VisionConfig(70, LAYERS, VV_FROM))
+
+
+@pytest.fixture(scope="session")
+def prompts_path(checkpoint_path: Path, weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The kit's prompts in our file, for the bundles below."""
+    path = tmp_path_factory.mktemp("prompts") / "p.safetensors"
+    save_prompts(
+        path, convert_checkpoint(checkpoint_path, weights, VisionConfig(BUNDLE_SIZE, LAYERS, VV_FROM))
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def bundles(
+    prompts_path: Path, weights: Weights, tmp_path_factory: pytest.TempPathFactory
+) -> dict[Head, Path]:
+    """A bundle of the kit's small CLIP per head; not to be written to."""
+    from acl_export.export import export_bundle
+
+    folder = tmp_path_factory.mktemp("bundles")
+    for head in Head:
+        export_bundle(prompts_path, folder / head.value, weights, ExportConfig(head, max_batch=3))
+    return {head: folder / head.value for head in Head}
 
 
 def assert_golden(reference: dict[str, np.ndarray], **mine: np.ndarray) -> None:

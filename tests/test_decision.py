@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from acl_runtime.decision import Rule, log_odds
+from acl_runtime.decision import Rule, log_odds, rule_words
 
 
 def test_at_the_threshold_is_anomalous() -> None:
@@ -48,3 +48,8 @@ def test_log_odds_grow_with_the_probability() -> None:
 def test_a_threshold_that_is_no_probability_is_refused(rule: tuple[float, float | None]) -> None:
     with pytest.raises(ValueError, match=r"threshold must lie in 0..1, got"):
         Rule(*rule)
+
+
+def test_a_rule_in_words_does_not_call_nearly_one_one() -> None:
+    assert rule_words(Rule(0.5, None)) == "score 0.500"
+    assert rule_words(Rule(0.999976, 0.9)) == "score 0.999976 or map peak 0.900"

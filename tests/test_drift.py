@@ -62,7 +62,9 @@ def test_it_is_told_within_a_window() -> None:
 def test_a_change_at_the_limit_is_told_once() -> None:
     rng = np.random.default_rng(6)
     monitor = DriftMonitor(columns(draw(rng, 200)))
-    messages = feed(monitor, draw(rng, 1000, brightness=-2.1))  # about half of the frames are beyond the usual
+    messages = feed(
+        monitor, draw(rng, 1000, brightness=-2.1)
+    )  # about half of the frames are beyond the usual
     assert 1 <= len(messages) <= 3
 
 

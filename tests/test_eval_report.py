@@ -171,8 +171,8 @@ def test_the_peak_is_shown_where_it_decides(tmp_path: Path, parts: DatasetEvalua
     plain = write(tmp_path / "a", [parts])
     both = write(tmp_path / "b", [parts], rule=Rule(0.5, 0.9))
     assert "map peak" not in plain
-    assert "A part is NG when its score reaches 0.500." in plain
-    assert "A part is NG when its score reaches 0.500 or its map a peak of 0.900." in both
+    assert "A part is NG from score 0.500." in plain
+    assert "A part is NG from score 0.500 or map peak 0.900." in both
     assert plain.count('<svg class="chart"') == 2 * 4
     assert both.count('<svg class="chart"') == 2 * 6
     assert "map peak 0.431" in both

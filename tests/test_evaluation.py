@@ -18,6 +18,8 @@ from acl_runtime.data.datasets import Dataset, load_mask, load_sample, read_data
 from acl_runtime.detector import Detector, Verdict
 from acl_runtime.evaluation.evaluate import CURVE_POINTS, CategoryEvaluation, evaluate_dataset, thin
 from acl_runtime.evaluation.metrics import evaluate
+from acl_runtime.evaluation.rows import dataset_notes
+from acl_runtime.evaluation.tables import json_document
 
 METRICS = ["image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "aupro"]
 
@@ -171,3 +173,27 @@ def test_faint_pixels_of_a_mask_count_where_they_are_asked_for(detector: Detecto
     faint, clear = (evaluate_dataset(dataset, detector, mask_above=above).rows[0] for above in (0, 127))
     assert faint["pixel_auroc"] != clear["pixel_auroc"]
     assert faint["image_auroc"] == clear["image_auroc"]
+
+
+def judge_closely(frame: np.ndarray) -> Verdict:
+    """Half of the map's values are next to each other, the others of all magnitudes."""
+    rng = np.random.default_rng(int(frame.sum()))
+    near = np.float32(0.02) + np.float32(2e-6) * rng.random((400, 400), np.float32)
+    far = np.exp(rng.uniform(-85, -1, near.shape)).astype(np.float32)
+    anomaly_map = np.where(rng.random(near.shape) < 0.5, near, far)
+    return Verdict(0.5, 0.5, True, 0.0, 0.5, None, anomaly_map, (), {})
+
+
+def test_a_pixel_auroc_that_may_be_off_is_noted(detector: Detector, tmp_path: Path) -> None:
+    dataset = replace(draw_dataset(tmp_path), notes=("Drawn.",))
+    plain = evaluate_dataset(dataset, detector)
+    assert plain.notes == ("Drawn.",)
+    assert plain.auroc_error == 0
+    close = evaluate_dataset(dataset, judge_closely)
+    assert close.auroc_error == max(one.auroc_error for one in close.categories) > 0.01
+    (drawn, note) = dataset_notes(close)
+    assert drawn == "Drawn."
+    assert f"the pixel AUROC may be off by up to {close.auroc_error:.1g}" in note
+    assert note.endswith("measure again with --exact.")
+    assert note in [each["note"] for each in json_document([close], settings={})["notes"]]
+    assert evaluate_dataset(dataset, judge_closely, exact=True).notes == ("Drawn.",)

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import FIXTURES, LAYERS, VV_FROM, assert_golden
+from conftest import BUNDLE_SIZE, FIXTURES, LAYERS, assert_golden
 
 from acl_export import export as export_module
 from acl_export import graph as graph_module
@@ -22,31 +22,11 @@ from acl_runtime.backend import open_session
 from acl_runtime.bundle import load_bundle, load_golden, load_text_embeddings
 from acl_runtime.frames import load_frame
 from acl_runtime.manifest import Parity
-from acl_train.config import VisionConfig
-from acl_train.convert import convert_checkpoint
-from acl_train.prompts import Prompts, save_prompts
+from acl_train.prompts import Prompts
 from acl_train.weights import Weights
 
 Golden = Callable[[str], dict[str, np.ndarray]]
-SIZE = 98
-
-
-@pytest.fixture(scope="session")
-def prompts_path(checkpoint_path: Path, weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("prompts") / "p.safetensors"
-    save_prompts(path, convert_checkpoint(checkpoint_path, weights, VisionConfig(SIZE, LAYERS, VV_FROM)))
-    return path
-
-
-@pytest.fixture(scope="session")
-def bundles(
-    prompts_path: Path, weights: Weights, tmp_path_factory: pytest.TempPathFactory
-) -> dict[Head, Path]:
-    """One bundle per head."""
-    folder = tmp_path_factory.mktemp("bundles")
-    for head in Head:
-        export_bundle(prompts_path, folder / head.value, weights, ExportConfig(head, max_batch=3))
-    return {head: folder / head.value for head in Head}
+SIZE = BUNDLE_SIZE
 
 
 @pytest.mark.parametrize("head", Head)

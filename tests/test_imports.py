@@ -88,3 +88,10 @@ def test_the_runtime_needs_only_what_the_box_has(path: Path) -> None:
 def test_a_backend_is_imported_in_the_one_module_named_after_it(path: Path) -> None:
     names = {top(module) for module, _ in imports(path)}
     assert not {name for name in names if name in BACKENDS and path.name != BACKENDS[name]}
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "acl_runtime" / "evaluation").glob("*.py")), ids=lambda path: path.name
+)
+def test_an_evaluation_knows_nothing_of_reports(path: Path) -> None:
+    assert not [module for module, _ in imports(path) if module.startswith("acl_runtime.report")]

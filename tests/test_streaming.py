@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from acl_runtime.evaluation.histogram import HALF, WAITING, Histogram, to_keys
+from acl_runtime.evaluation.histogram import HALF, WAITING, Histogram, common_bins, to_keys, undecided_share
 from acl_runtime.evaluation.metrics import evaluate, to_metrics
 from acl_runtime.evaluation.streaming import StreamingCounts
 
@@ -52,6 +52,11 @@ def draw_case(kind: str, *, seed: int = 0, images: int = 12) -> Case:
         "narrow": lambda: sigmoid(1e-5 * logits),
         "tiny": lambda: sigmoid(logits - 60),
         "partly tied": lambda: np.where(rng.random(logits.shape) < 0.5, np.float32(0.3), sigmoid(logits - 2)),
+        "narrow, with outliers": lambda: np.where(
+            rng.random(logits.shape) < 0.5,
+            np.float32(0.02) + np.float32(2e-6) * np.tanh(logits).astype(np.float32),
+            np.exp(rng.uniform(-85, -1, logits.shape)).astype(np.float32),  # over all magnitudes
+        ),
         "0 and 1 too": lambda: np.clip(sigmoid(logits) * 3 - 1, 0, 1).astype(np.float32),
     }
     maps = make[kind]()
@@ -90,6 +95,56 @@ def test_many_values_are_merged_with_little_loss(kind: str, seed: int) -> None:
     is_merged = kind not in ("tied", "narrow")
     assert (len(np.unique(np.concatenate([*case.maps])[~np.concatenate([*case.masks])])) > FEW) == is_merged
     assert_close(counts, case, within=1e-4 if is_merged else 1e-12)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "narrow, with outliers"])
+@pytest.mark.parametrize("limit", [FEW, 2**12, 2**18])
+def test_the_error_of_the_auroc_is_within_what_is_said(kind: str, limit: int) -> None:
+    case = draw_case(kind, images=24)
+    counts = stream(case, limit=limit).counts()
+    exact = evaluate(case.scores, case.labels, case.maps, case.masks)["pixel_auroc"]
+    streamed = to_metrics(counts)["pixel_auroc"]
+    assert exact is not None
+    assert streamed is not None
+    assert abs(streamed - exact) <= counts.auroc_error + 1e-12
+    if limit == 2**18 or kind == "tied":  # no values are merged
+        assert counts.auroc_error == 0
+    elif kind not in ("narrow, with outliers", "partly tied"):  # a heavy value has a bin with others
+        assert counts.auroc_error < (1e-4 if limit == FEW else 1e-3)
+
+
+def test_values_that_are_close_beside_outliers_are_merged_and_it_is_said() -> None:
+    case = draw_case("narrow, with outliers", images=24)
+    counts = stream(case, limit=FEW).counts()
+    exact = evaluate(case.scores, case.labels, case.maps, case.masks)["pixel_auroc"]
+    streamed = to_metrics(counts)["pixel_auroc"]
+    assert exact is not None
+    assert streamed is not None
+    assert abs(streamed - exact) > 1e-2
+    assert counts.auroc_error < 20 * abs(streamed - exact)
+
+
+def test_pairs_in_one_bin_are_undecided_unless_it_holds_one_value() -> None:
+    rng = np.random.default_rng(0)
+    values = [rng.integers(0, 40, size).astype(np.float32) / np.float32(64) for size in (300, 200)]
+    histograms = [Histogram(limit=9) for _ in values]
+    for histogram, each in zip(histograms, values, strict=True):
+        histogram.add(each)
+    one, other = common_bins(*histograms)
+    assert undecided_share(one, other) == undecided_share(other, one)
+    cells = [
+        np.searchsorted(bins.low, to_keys(each), side="right") - 1
+        for bins, each in zip((one, other), values, strict=True)
+    ]
+    edges = [bins.low[cell] for bins, cell in zip((one, other), cells, strict=True)]
+    members: dict[int, list[float]] = {}
+    for edge, value in zip(np.concatenate(edges).tolist(), np.concatenate(values).tolist(), strict=True):
+        members.setdefault(edge, []).append(value)
+    slow = sum(a == b and len(set(members[a])) > 1 for a in edges[0].tolist() for b in edges[1].tolist()) / (
+        300 * 200
+    )
+    assert undecided_share(one, other) == pytest.approx(slow)
+    assert 0 < slow < 1
 
 
 @pytest.mark.parametrize("limit", [None, FEW])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.cells import cell_len
 
-from acl_runtime.evaluation.text_table import left, name_width, printable, probability
+from acl_runtime.text_table import left, name_width, printable, probability
 
 
 @pytest.mark.parametrize(

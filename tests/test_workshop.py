@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,10 @@ def test_the_demo_goes_the_whole_road_on_unseen_products(tmp_path: Path) -> None
     assert (tmp_path / "demo" / "contact_sheet.png").stat().st_size > 10_000
     assert (tmp_path / "demo" / "bundle" / "manifest.json").is_file()
     assert len(summary(result)) <= 10
+    against = acl("eval", tmp_path / "demo" / "bundle", tmp_path / "demo" / "unseen", "--against", "torch")
+    worst = re.search(r"largest difference of a score (\S+), of a map (\S+)", against.stdout)
+    assert worst is not None, against.output
+    assert max(float(number) for number in worst.groups()) < 1e-5
     again = run_demo(tmp_path / "demo", config)  # replaces the first
     assert again.rows == result.rows
 

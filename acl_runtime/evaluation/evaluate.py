@@ -12,12 +12,13 @@ import numpy.typing as npt
 from acl_runtime.data.datasets import Dataset, load_mask, load_sample
 from acl_runtime.data.samples import Sample
 from acl_runtime.detector import Verdict
-from acl_runtime.evaluation.metrics import Counts, ExactCounts, to_metrics
+from acl_runtime.evaluation.metrics import MEAN, Counts, ExactCounts, to_metrics
 from acl_runtime.evaluation.overlap import FPR_LIMIT, Overlap
 from acl_runtime.evaluation.ranking import Ranking, roc_points
 from acl_runtime.evaluation.streaming import StreamingCounts
 
 CURVE_POINTS = 512  # most points of a curve
+AUROC_ERROR = 1e-4  # of a pixel AUROC: from here on the reader is told
 Judge = Callable[[np.ndarray], Verdict]
 Progress = Callable[[int, int], None]
 
@@ -46,6 +47,7 @@ class CategoryEvaluation:
         pixel_roc: The same of pixels.
         pro: Mean per-region overlap (y) by false positive rate (x) of pixels, as far as AUPRO goes, not
             stretched; None like AUPRO.
+        auroc_error: By which the pixel AUROC may be off at most; 0 where it is exact, and without one.
     """
 
     category: str
@@ -58,6 +60,7 @@ class CategoryEvaluation:
     image_roc: Curve | None
     pixel_roc: Curve | None
     pro: Curve | None
+    auroc_error: float
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,22 @@ class DatasetEvaluation:
 
     dataset: Dataset
     categories: tuple[CategoryEvaluation, ...]
+
+    @property
+    def auroc_error(self) -> float:
+        """By which the pixel AUROC of a category may be off at most."""
+        return max(one.auroc_error for one in self.categories)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the figures must know, sentences; those of the data set first."""
+        if self.auroc_error <= AUROC_ERROR:
+            return self.dataset.notes
+        note = (
+            "So many of the maps' values lie so close together that the pixel AUROC may be off by up to "
+            f"{self.auroc_error:.1g}, and pixel AP and F1-max as well; measure again with --exact."
+        )
+        return (*self.dataset.notes, note)
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -80,7 +99,29 @@ class DatasetEvaluation:
         ]
         metrics = self.categories[0].metrics
         mean = {metric: _mean([one.metrics[metric] for one in self.categories]) for metric in metrics}
-        return [*rows, {"dataset": name, "category": "mean", "images": len(self.dataset.samples), **mean}]
+        return [*rows, {"dataset": name, "category": MEAN, "images": len(self.dataset.samples), **mean}]
+
+
+class _Tally:
+    """What one judge said about a category's images."""
+
+    def __init__(self, dataset: Dataset, *, exact: bool, mask_above: int) -> None:
+        self._has_masks, self._mask_above = dataset.has_masks, mask_above
+        self._counts = ExactCounts() if exact else StreamingCounts()
+        self._images: list[tuple[float, float, int, bool]] = []
+
+    def add(self, sample: Sample, verdict: Verdict) -> None:
+        anomaly_map, mask = None, None
+        if self._has_masks:
+            anomaly_map = verdict.anomaly_map
+            mask = load_mask(
+                sample, height=anomaly_map.shape[0], width=anomaly_map.shape[1], above=self._mask_above
+            )
+        self._counts.add(verdict.score, sample.label, anomaly_map, mask)
+        self._images.append((verdict.score, verdict.peak, sample.label, verdict.is_anomalous))
+
+    def conclude(self, category: str, indices: tuple[int, ...]) -> CategoryEvaluation:
+        return _conclude(category, indices, self._images, self._counts.counts())
 
 
 def evaluate_dataset(
@@ -101,20 +142,45 @@ def evaluate_dataset(
         mask_above: Grey level above which a mask's pixel is a defect.
         progress: Called after each image with the number of images done, and N.
     """
-    categories, done = [], 0
+    (evaluation,) = evaluate_together(dataset, [judge], exact=exact, mask_above=mask_above, progress=progress)
+    return evaluation
+
+
+def evaluate_together(
+    dataset: Dataset,
+    judges: Sequence[Judge],
+    *,
+    exact: bool = False,
+    mask_above: int = 0,
+    progress: Progress = lambda done, total: None,
+    compare: Callable[[Sequence[Verdict]], None] = lambda verdicts: None,
+) -> list[DatasetEvaluation]:
+    """As `evaluate_dataset` for several judges in one pass, an evaluation for each.
+
+    Args:
+        dataset: As there.
+        judges: Each is called with every frame.
+        exact: As there; then the maps of all judges are kept.
+        mask_above: As there.
+        progress: As there.
+        compare: Called with the judges' verdicts on each frame.
+    """
+    found: list[list[CategoryEvaluation]] = [[] for _ in judges]
+    done = 0
     for category in dataset.categories:
         indices = tuple(index for index, one in enumerate(dataset.samples) if one.category == category)
-        counts = ExactCounts() if exact else StreamingCounts()
-        images = []
+        tallies = [_Tally(dataset, exact=exact, mask_above=mask_above) for _ in judges]
         for sample in (dataset.samples[index] for index in indices):
-            verdict = judge(load_sample(sample))
-            mask = _load_mask(sample, verdict, mask_above) if dataset.has_masks else None
-            counts.add(verdict.score, sample.label, None if mask is None else verdict.anomaly_map, mask)
-            images.append((verdict.score, verdict.peak, sample.label, verdict.is_anomalous))
+            frame = load_sample(sample)
+            verdicts = [judge(frame) for judge in judges]
+            for tally, verdict in zip(tallies, verdicts, strict=True):
+                tally.add(sample, verdict)
+            compare(verdicts)
             done += 1
             progress(done, len(dataset.samples))
-        categories.append(_conclude(category, indices, images, counts.counts()))
-    return DatasetEvaluation(dataset, tuple(categories))
+        for categories, tally in zip(found, tallies, strict=True):
+            categories.append(tally.conclude(category, indices))
+    return [DatasetEvaluation(dataset, tuple(categories)) for categories in found]
 
 
 def thin(x: np.ndarray, y: np.ndarray) -> Curve:
@@ -129,11 +195,6 @@ def thin(x: np.ndarray, y: np.ndarray) -> Curve:
     way = x + y
     kept = np.unique(np.searchsorted(way, np.linspace(way[0], way[-1], CURVE_POINTS)))
     return Curve(x[kept], y[kept])
-
-
-def _load_mask(sample: Sample, verdict: Verdict, above: int) -> npt.NDArray[np.bool_]:
-    height, width = verdict.anomaly_map.shape
-    return load_mask(sample, height=height, width=width, above=above)
 
 
 def _conclude(
@@ -152,6 +213,7 @@ def _conclude(
         _roc(counts.image),
         None if counts.pixel is None else _roc(counts.pixel),
         None if metrics["aupro"] is None else _pro(counts.overlap),
+        counts.auroc_error,
     )
 
 

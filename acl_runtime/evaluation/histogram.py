@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 HALF = np.uint32(0x3F000000)  # the bits of float32 0.5
 WAITING = 8  # times the limit: values that wait to be merged, 4 bytes each
-Counted = tuple[npt.NDArray[np.uint32], npt.NDArray[np.float64]]
 
 
 class Bins(NamedTuple):
@@ -85,16 +84,31 @@ class Histogram:
         return np.asarray(from_here[beyond] + np.append(0, bins.weights)[beyond] * share, np.float64)
 
 
-def common_bins(first: Histogram, second: Histogram) -> tuple[Counted, Counted]:
-    """What both hold by the same keys: values that share a bin in either one have one key in both.
+def common_bins(first: Histogram, second: Histogram) -> tuple[Bins, Bins]:
+    """What both hold, by the same bins: a bin that both have has one `low` and one `high` in both.
 
-    Returns:
-        For each: (B,) uint32 keys, ascending with the values, and (B,) float64 weights.
+    Values that share a bin in either one share one in both.
     """
     bins = first.bins(), second.bins()
     shift = max(first.shift, second.shift)
     one, other = (_group([own], shift) for own in bins)
-    return (one.low >> np.uint32(shift), one.weights), (other.low >> np.uint32(shift), other.weights)
+    at, there = _shared(one.low >> np.uint32(shift), other.low >> np.uint32(shift))
+    one.low[at] = other.low[there] = np.minimum(one.low[at], other.low[there])
+    one.high[at] = other.high[there] = np.maximum(one.high[at], other.high[there])
+    return one, other
+
+
+def undecided_share(one: Bins, other: Bins) -> float:
+    """Of all pairs of a value of each, the share whose order is not known: a bin of several values holds both.
+
+    Args:
+        one: Of `common_bins`, some weight.
+        other: The other, some weight.
+    """
+    at, there = _shared(one.low, other.low)
+    pairs = one.weights[at] * other.weights[there]
+    several = one.low[at] < one.high[at]
+    return float(pairs[several].sum() / (one.weights.sum() * other.weights.sum()))
 
 
 def to_keys(values: np.ndarray) -> npt.NDArray[np.uint32]:
@@ -109,6 +123,15 @@ def to_keys(values: np.ndarray) -> npt.NDArray[np.uint32]:
     distances = np.abs(np.minimum(values, 1 - values))  # to the nearer end; exact, and -0.0 becomes 0.0
     bits: npt.NDArray[np.uint32] = distances.view(np.uint32)
     return np.where(values < 0.5, bits, 2 * HALF - bits)
+
+
+def _shared(
+    one: npt.NDArray[np.uint32], other: npt.NDArray[np.uint32]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Where each of the keys that both have is among the ascending keys of the one, and of the other."""
+    beyond = np.searchsorted(other, one, side="right")  # of the other's keys, how many are not larger
+    at = np.flatnonzero(np.append(-1, other.astype(np.int64))[beyond] == one)
+    return at, beyond[at] - 1
 
 
 def _round_down(values: np.ndarray) -> npt.NDArray[np.float32]:

@@ -11,6 +11,8 @@ from acl_runtime.evaluation.overlap import Arrays, Overlap, aupro, check_maps, o
 from acl_runtime.evaluation.ranking import Ranking, auroc, average_precision, f1_max, rank, ranking_metrics
 
 __all__ = [
+    "MEAN",
+    "METRICS",
     "Counts",
     "aupro",
     "auroc",
@@ -21,6 +23,17 @@ __all__ = [
     "to_metrics",
 ]
 
+METRICS = {  # columns of an eval row, and their headings
+    "image_auroc": "Image AUROC",
+    "image_ap": "Image AP",
+    "image_f1max": "Image F1-max",
+    "pixel_auroc": "Pixel AUROC",
+    "pixel_ap": "Pixel AP",
+    "pixel_f1max": "Pixel F1-max",
+    "aupro": "AUPRO",
+}
+MEAN = "mean"  # category of the row that averages the others
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -29,6 +42,7 @@ class Counts:
     image: Ranking
     pixel: Ranking | None
     overlap: Overlap | None  # None, too, without any defective pixel or good one, and for constant maps
+    auroc_error: float = 0.0  # the pixel AUROC is off by this at most, where values were merged
 
 
 class ExactCounts:

@@ -3,21 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
-
-MEAN = "mean"  # category of the row that averages the others
-
-
-@dataclass(frozen=True)
-class PublishedTestSet:
-    """How much a published test set holds (Table 6)."""
-
-    categories: int
-    good: int
-    defective: int
 
 
 def paper_value(published: str | None, category: str, metric: str) -> float | None:
@@ -39,15 +27,11 @@ def paper_value(published: str | None, category: str, metric: str) -> float | No
     return None if percent is None else round(percent / 100, 3)
 
 
-def paper_test_set(published: str | None) -> PublishedTestSet | None:
-    """The size of the test set that the paper's numbers are of."""
-    dataset = _load()["datasets"].get(published)
-    return None if dataset is None else PublishedTestSet(**dataset["test_set"])
-
-
-def paper_source(published: str) -> str:
-    """Where a data set's numbers are printed, and how they were obtained."""
+def paper_source(published: str | None) -> str | None:
+    """Where a data set's numbers are printed, and how they were obtained; None where the paper has none."""
     document = _load()
+    if published not in document["datasets"]:
+        return None
     tables = document["datasets"][published]["tables"]
     plural = "s" if "," in tables else ""
     return f"{document['source']}, Table{plural} {tables}: {document['obtained']}."

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from acl_runtime.data.layouts.published import missing_categories
 from acl_runtime.evaluation.evaluate import DatasetEvaluation
-from acl_runtime.evaluation.paper import MEAN, paper_source, paper_test_set, paper_value
-from acl_runtime.report.tables import METRICS
+from acl_runtime.evaluation.metrics import MEAN, METRICS
+from acl_runtime.evaluation.paper import paper_source, paper_value
 
 KEYS = ("dataset", "category", "images", *METRICS)  # of an eval row
 
@@ -68,24 +69,9 @@ def all_decisions(evaluation: DatasetEvaluation) -> Decisions:
 
 
 def dataset_notes(evaluation: DatasetEvaluation) -> list[str]:
-    """What a reader of the figures must know, the conditions of the paper's own included."""
-    published, found = evaluation.dataset.published, list(evaluation.dataset.notes)
-    test_set = paper_test_set(published)
-    if published is None or test_set is None:
-        return found
-    found.append(f"Paper: {paper_source(published)}")
-    if not _is_whole(evaluation):
-        found.append(
-            f"The paper's mean is over {test_set.categories} categories, here are "
-            f"{len(evaluation.categories)}: it is left out."
-        )
-    total = all_decisions(evaluation)
-    if (total.good, total.defective) != (test_set.good, test_set.defective):
-        found.append(
-            f"The paper's test set has {test_set.good} good and {test_set.defective} defective images, "
-            f"here are {total.good} and {total.defective}."
-        )
-    return found
+    """What a reader of the figures must know, and where the paper's own are from."""
+    source = paper_source(evaluation.dataset.published)
+    return [*evaluation.notes, *([] if source is None else [f"Paper: {source}"])]
 
 
 def _row(row: Mapping[str, object], paper: Mapping[str, float], *, is_mean: bool) -> Row:
@@ -108,9 +94,10 @@ def _paper(published: str | None, category: str) -> dict[str, float]:
 
 
 def _is_whole(evaluation: DatasetEvaluation) -> bool:
-    """Whether there are as many categories as the paper averages."""
-    test_set = paper_test_set(evaluation.dataset.published)
-    return test_set is not None and test_set.categories == len(evaluation.categories)
+    """Whether there are all the categories that the paper's mean is over."""
+    published = evaluation.dataset.published
+    here = (each.category for each in evaluation.categories)
+    return published is not None and not missing_categories(published, here)
 
 
 def _count(dataset: str, category: str, labels: np.ndarray, is_anomalous: np.ndarray) -> Decisions:

@@ -1,7 +1,8 @@
-"""What `acl eval` does: judge labelled images, and write what was found in every form that was asked for."""
+"""What `acl eval` measures: a bundle on labelled images, and beside it, where one is given, its reference."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,26 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from acl_runtime.data.datasets import Dataset, read_dataset
+from acl_runtime.data.datasets import read_dataset
 from acl_runtime.detector import Detector, Verdict
 from acl_runtime.evaluation.drift_table import drift_table
-from acl_runtime.evaluation.evaluate import DatasetEvaluation, Judge, evaluate_dataset
-from acl_runtime.evaluation.tables import csv_table, json_text, markdown_table, terminal_table
-from acl_runtime.files import atomic_file
-from acl_runtime.manifest import Manifest
-from acl_runtime.report.evaluation import write_eval_report
+from acl_runtime.evaluation.evaluate import DatasetEvaluation, evaluate_together
+from acl_runtime.evaluation.tables import terminal_table
 
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class EvalFiles:
-    """Where to write; None for nowhere."""
-
-    json: Path | None = None
-    csv: Path | None = None
-    markdown: Path | None = None
-    report: Path | None = None  # a folder
 
 
 @dataclass(frozen=True)
@@ -39,131 +27,126 @@ class EvalSettings:
     mask_above: int = 0
 
 
-class PairedJudge:
-    """Gives the verdicts of a reference, and remembers how far a detector's were from them at worst."""
+@dataclass(frozen=True)
+class EvalResult:
+    """What was found.
 
-    def __init__(self, detector: Detector, reference: Detector) -> None:
-        self._detector, self._reference = detector, reference
-        self.score_difference = 0.0
-        self.map_difference = 0.0
+    Attributes:
+        evaluations: The data sets.
+        settings: How the figures came about, for whoever reads them later: names, and numbers, text or None.
+        notes: What a reader of the figures must know about the detector, sentences.
+        text: The tables for the terminal, with the reference's below.
+    """
 
-    def __call__(self, frame: np.ndarray) -> Verdict:
-        """The reference's verdict on a frame."""
-        verdict, reference = self._detector(frame), self._reference(frame)
-        worst = float(np.abs(verdict.anomaly_map - reference.anomaly_map).max())
-        self.map_difference = max(self.map_difference, worst)
-        self.score_difference = max(self.score_difference, abs(verdict.score - reference.score))
-        return reference
+    evaluations: Sequence[DatasetEvaluation]
+    settings: dict[str, object]
+    notes: Sequence[str]
+    text: str
+
+
+class Differences:
+    """The largest differences between a detector's verdicts and its reference's."""
+
+    def __init__(self) -> None:
+        self.score = self.map = 0.0
+
+    def __call__(self, verdicts: Sequence[Verdict]) -> None:
+        """Take in the verdicts of one detector, or of a detector and its reference, on a frame."""
+        first, last = verdicts[0], verdicts[-1]
+        self.map = max(self.map, float(np.abs(first.anomaly_map - last.anomaly_map).max()))
+        self.score = max(self.score, abs(first.score - last.score))
 
 
 def run_evaluation(
     detector: Detector,
     data: Sequence[Path],
-    files: EvalFiles,
     settings: EvalSettings,
     *,
     reference: Detector | None = None,
     progress: Progress = lambda what, done, total: None,
-) -> str:
+) -> EvalResult:
     """Evaluate a bundle.
 
     Args:
         detector: The bundle's.
         data: Folders of data sets.
-        files: What to write.
         settings: How to measure.
         reference: What to evaluate too, with the same tiling, to tell the drift of each metric.
         progress: Called with what is done, how many images and of how many.
-
-    Returns:
-        The tables for the terminal.
     """
     datasets = [read_dataset(root) for root in data]  # what is wrong with one comes before any work
-    evaluations = _evaluate(datasets, detector, settings, partial(_prefix, progress, "judging"))
-    texts = [terminal_table(evaluations)]
-    if reference is not None:
-        pair = PairedJudge(detector, reference)
-        theirs = _evaluate(datasets, pair, settings, partial(_prefix, progress, "the reference judges"))
-        texts.append(
-            drift_table(
-                _rows(evaluations),
-                _rows(theirs),
-                score_difference=pair.score_difference,
-                map_difference=pair.map_difference,
-            )
-        )
-    _write(files, evaluations, detector, settings, progress)
-    return "\n\n".join(texts)
-
-
-def _evaluate(
-    datasets: Sequence[Dataset], judge: Judge, settings: EvalSettings, progress: Progress
-) -> list[DatasetEvaluation]:
-    return [
-        evaluate_dataset(
+    judges = [detector] if reference is None else [detector, reference]
+    differences = Differences()
+    found = [
+        evaluate_together(
             dataset,
-            judge,
+            judges,
             exact=settings.exact,
             mask_above=settings.mask_above,
-            progress=partial(progress, dataset.name),
+            progress=partial(progress, f"judging {dataset.name}"),
+            compare=differences,
         )
         for dataset in datasets
     ]
+    ours = [evaluations[0] for evaluations in found]
+    texts = [terminal_table(ours)]
+    if reference is not None:
+        theirs = [evaluations[-1] for evaluations in found]
+        texts.append(
+            drift_table(
+                _rows(ours),
+                _rows(theirs),
+                score_difference=differences.score,
+                map_difference=differences.map,
+            )
+        )
+    return EvalResult(ours, describe(detector, settings, ours), _notes(detector), "\n\n".join(texts))
 
 
-def _prefix(progress: Progress, prefix: str, what: str, done: int, total: int) -> None:
-    progress(f"{prefix} {what}", done, total)
+def describe(
+    detector: Detector, settings: EvalSettings, evaluations: Sequence[DatasetEvaluation]
+) -> dict[str, object]:
+    """How an evaluation's figures came about: what another one must have in common to be the same."""
+    manifest, tiling, rule = detector.bundle.manifest, detector.tiling, detector.rule
+    return {
+        "backbone": manifest.backbone.name,
+        "weights": f"{manifest.backbone.weights}, sha256 {manifest.backbone.weights_sha256[:12]}",
+        "prompts": f"recipe {manifest.prompts['recipe']}, sha256 {manifest.prompts['sha256'][:12]}",
+        "image_size": manifest.image_size,
+        "layers": ", ".join(map(str, manifest.layers)),
+        "head": manifest.head,
+        "precision": manifest.precision,
+        "backend": detector.backend,
+        "provider": detector.provider,
+        "rule": "score" if rule.peak_threshold is None else "score or peak",
+        "score_threshold": rule.score_threshold,
+        "peak_threshold": rule.peak_threshold,
+        "tile": "off" if tiling is None else tiling.tile,
+        "overlap": None if tiling is None else tiling.overlap,
+        "min_defect": None if tiling is None else tiling.min_defect,
+        "metrics": _metrics_words(settings, evaluations),
+        "mask_above": settings.mask_above,
+    }
+
+
+def _metrics_words(settings: EvalSettings, evaluations: Sequence[DatasetEvaluation]) -> str:
+    if settings.exact:
+        return "exact"
+    error = max(evaluation.auroc_error for evaluation in evaluations)
+    return f"streaming, pixel AUROC {f'within {_round_up(error):.1g} of' if error else 'equal to'} exact"
+
+
+def _round_up(value: float) -> float:
+    """The next number of one digit that is not less."""
+    unit = 10.0 ** math.floor(math.log10(value))
+    return math.ceil(value / unit - 1e-9) * unit
 
 
 def _rows(evaluations: Sequence[DatasetEvaluation]) -> list[dict[str, object]]:
     return [row for evaluation in evaluations for row in evaluation.rows]
 
 
-def _write(
-    files: EvalFiles,
-    evaluations: Sequence[DatasetEvaluation],
-    detector: Detector,
-    settings: EvalSettings,
-    progress: Progress,
-) -> None:
-    record = _describe(detector, settings)
-    _write_text(files.json, lambda: json_text(evaluations, settings=record))
-    _write_text(files.csv, lambda: csv_table(evaluations))
-    _write_text(files.markdown, lambda: markdown_table(evaluations))
-    if files.report is not None:
-        write_eval_report(
-            files.report,
-            evaluations,
-            detector,
-            rule=detector.rule,
-            facts=[(name, str(value)) for name, value in record.items()],
-            notes=_notes(detector.bundle.manifest),
-            mask_above=settings.mask_above,
-            progress=partial(progress, "drawing the page"),
-        )
-
-
-def _write_text(path: Path | None, make: Callable[[], str]) -> None:
-    if path is not None:
-        with atomic_file(path) as temporary:
-            temporary.write_text(make(), encoding="utf-8")
-
-
-def _describe(detector: Detector, settings: EvalSettings) -> dict[str, object]:
-    """How the figures came about, for whoever reads them later."""
-    manifest, tiling = detector.bundle.manifest, detector.tiling
-    return {
-        "backbone": manifest.backbone.name,
-        "prompts": f"recipe {manifest.prompts['recipe']}, sha256 {manifest.prompts['sha256'][:12]}",
-        "image_size": manifest.image_size,
-        "layers": ", ".join(map(str, manifest.layers)),
-        "precision": manifest.precision,
-        "tile": "off" if tiling is None else tiling.tile,
-        "metrics": "exact" if settings.exact else "streaming, within 1e-4 of exact",
-        "mask_above": settings.mask_above,
-    }
-
-
-def _notes(manifest: Manifest) -> list[str]:
-    fit = manifest.backbone
-    return [] if fit.inspection else [f"The backbone {fit.name} is {fit.note}."]
+def _notes(detector: Detector) -> list[str]:
+    fit = detector.bundle.manifest.backbone
+    demonstration = [] if fit.inspection else [f"The backbone {fit.name} is {fit.note}."]
+    return [*demonstration, *(f"{doubt[0].upper()}{doubt[1:]}." for doubt in detector.doubts)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from acl_runtime.evaluation.histogram import Histogram, common_bins
+from acl_runtime.evaluation.histogram import Histogram, common_bins, undecided_share
 from acl_runtime.evaluation.metrics import Counts
 from acl_runtime.evaluation.overlap import STEPS, Overlap, check_map, make_thresholds, weigh_regions
 from acl_runtime.evaluation.ranking import rank, rank_counts
@@ -21,7 +21,8 @@ class StreamingCounts:
     The metrics then differ by 5e-6 at most on the maps of `benchmarks/metrics.py`. They can differ by more
 
     - where a large share of the good and of the defective pixels are so close together, and their order is
-      not that of chance;
+      not that of chance: `Counts.auroc_error` says how far the pixel AUROC can be off, which counts such pairs
+      as ties; where that is not small, AP and F1-max can be off as well;
     - for AUPRO, where one of its 200 thresholds has almost exactly the false positive rate at which the curve
       is cut, so that it falls on the other side, or where there are so many values and, besides, many pixels
       of one and the same value right at a threshold.
@@ -68,7 +69,9 @@ class StreamingCounts:
         if not self._with_masks:
             return Counts(image, None, None)
         good, bad = common_bins(self._good, self._bad)
-        return Counts(image, rank_counts(*good, *bad), self._overlap_curve())
+        pixel = rank_counts(good.low, good.weights, bad.low, bad.weights)
+        error = undecided_share(good, bad) / 2 if pixel.positives and pixel.negatives else 0.0
+        return Counts(image, pixel, self._overlap_curve(), error)
 
     def _add_pixels(self, anomaly_map: np.ndarray, mask: np.ndarray) -> None:
         check_map(anomaly_map, mask)

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from acl_runtime.evaluation.evaluate import DatasetEvaluation
+from acl_runtime.evaluation.metrics import METRICS
 from acl_runtime.evaluation.rows import (
     KEYS,
     Decisions,
@@ -20,8 +21,8 @@ from acl_runtime.evaluation.rows import (
     dataset_notes,
     decisions,
 )
-from acl_runtime.evaluation.text_table import left, name_width, printable
-from acl_runtime.report.tables import METRICS
+from acl_runtime.percent import counted_share, percent, points
+from acl_runtime.text_table import left, name_width, printable
 
 COMPARED = tuple(  # the metrics that the paper reports
     metric for metric in METRICS if metric in {"image_auroc", "image_ap", "pixel_auroc", "aupro"}
@@ -98,21 +99,6 @@ def _names(row: Row) -> dict[str, Any]:
     return {"dataset": row.dataset, "category": row.category}
 
 
-def percent(value: float | None) -> str:
-    """One decimal, without the sign; a dash for None."""
-    return "-" if value is None else f"{100 * value:.1f}"
-
-
-def points(difference: float | None) -> str:
-    """A signed difference in percentage points; nothing for None."""
-    return "" if difference is None else f"{100 * difference:+.1f}".replace("-0.0", "+0.0")
-
-
-def share(count: int, total: int) -> str:
-    """A count and what part of the total that is; a dash for a part of nothing."""
-    return f"{count} ({100 * count / total:.1f} %)" if total else "-"
-
-
 def _block(evaluation: DatasetEvaluation) -> Iterator[str]:
     rows = compared_rows(evaluation)
     compared = [metric for metric in METRICS if any(metric in row.paper for row in rows)]
@@ -160,8 +146,8 @@ def _decision_lines(evaluation: DatasetEvaluation, width: int) -> Iterator[str]:
     yield f"{left('verdicts', width)}{'good':>7}{'rejected':>18}{'defective':>12}{'missed':>18}"
     for each in _decisions(evaluation):
         yield (
-            f"{left(each.category, width)}{each.good:>7}{share(each.rejected, each.good):>18}"
-            f"{each.defective:>12}{share(each.missed, each.defective):>18}"
+            f"{left(each.category, width)}{each.good:>7}{counted_share(each.rejected, each.good):>18}"
+            f"{each.defective:>12}{counted_share(each.missed, each.defective):>18}"
         )
 
 
@@ -186,8 +172,8 @@ def _markdown(evaluation: DatasetEvaluation) -> Iterator[str]:
     yield "|---|--:|--:|--:|--:|"
     for each in _decisions(evaluation):
         yield (
-            f"| {_cell(each.category)} | {each.good} | {share(each.rejected, each.good)} | {each.defective} "
-            f"| {share(each.missed, each.defective)} |"
+            f"| {_cell(each.category)} | {each.good} | {counted_share(each.rejected, each.good)} | {each.defective} "
+            f"| {counted_share(each.missed, each.defective)} |"
         )
     if found := dataset_notes(evaluation):
         yield ""

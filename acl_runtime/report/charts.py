@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from acl_runtime.evaluation.text_table import probability
+from acl_runtime.percent import percent
 from acl_runtime.report.page import to_html
+from acl_runtime.text_table import probability
 
 WIDTH, HEIGHT = 380, 244  # of a chart, in its own units, which are pixels at its usual size
 LEFT, RIGHT, TOP, BOTTOM = 46, 368, 34, 204  # edges of the plot inside it
@@ -97,7 +98,7 @@ def threshold_chart(
     parts.append(_limit(x, threshold))
     parts += _legend([(line.label, line.style) for line in lines])
     here = _errors(good, bad, np.array([threshold]))
-    there = ", ".join(f"{line.label} {_percent(line.y[0])}" for line in here)
+    there = ", ".join(f"{line.label} {percent(line.y[0])} %" for line in here)
     return _svg(name, title, f"{title}.{_threshold_words(threshold)} There: {there or 'no parts'}.", parts)
 
 
@@ -129,7 +130,7 @@ def curves(
         parts.append(f'<circle class="point" cx="{x(point[0]):.2f}" cy="{y(point[1]):.2f}" r="4.5"/>')
     parts += _legend([(line.label, line.style) for line in lines])
     told = ". ".join([title, *(line.label for line in lines)])
-    here = f" The rule in use: {_percent(point[0])} of x, {_percent(point[1])} of y." if point else ""
+    here = f" The rule in use: {percent(point[0])} % of x, {percent(point[1])} % of y." if point else ""
     return _svg(name, title, f"{told}.{here}", parts)
 
 
@@ -246,7 +247,3 @@ def _spread(word: str, values: np.ndarray) -> str:
 
 def _threshold_words(threshold: float) -> str:
     return f" The threshold is {probability(threshold)}."
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

@@ -9,11 +9,10 @@ import numpy as np
 
 from acl_runtime.data.datasets import load_mask, load_sample
 from acl_runtime.data.samples import Sample
-from acl_runtime.decision import Rule
+from acl_runtime.decision import Rule, rule_words
 from acl_runtime.detector import Verdict
 from acl_runtime.evaluation.evaluate import DatasetEvaluation, Judge
 from acl_runtime.evaluation.rows import all_decisions, compared_rows, dataset_notes, decisions
-from acl_runtime.evaluation.text_table import probability
 from acl_runtime.files import atomic_file
 from acl_runtime.report.cards import color_scale, small_card
 from acl_runtime.report.charts import CHART_STYLE
@@ -26,6 +25,7 @@ from acl_runtime.report.summary import category_figures, summary_table
 MOST_CARDS = 180  # on a page: 12 for each of 15 categories, some 10 MB
 Place = tuple[int, int]  # number of a data set, and of a category or a sample in it
 
+INDEX = "index.html"
 TITLE = "Evaluation of anomaly detection"
 NOTES = (
     "A threshold that is read off these charts was chosen with the labels of these very images: on others it will "
@@ -97,7 +97,7 @@ def write_eval_report(
     for number, evaluation in enumerate(evaluations):
         parts += _categories(evaluation, number, rule, groups, cards, several=len(evaluations) > 1)
     parts.append(section("Notes", notes_list([*notes, *NOTES])))
-    path = Path(folder) / "index.html"
+    path = Path(folder) / INDEX
     with atomic_file(path) as temporary:
         temporary.write_text(page(TITLE, "\n".join(parts), style=CHART_STYLE + STYLE), encoding="utf-8")
     return path
@@ -106,16 +106,8 @@ def write_eval_report(
 def _header(evaluations: Sequence[DatasetEvaluation], rule: Rule, facts: Sequence[tuple[str, str]]) -> str:
     images = sum(len(each.dataset.samples) for each in evaluations)
     names = ", ".join(each.dataset.name for each in evaluations)
-    lead = f"{names}: {images} images, judged one by one. A part is NG when {rule_words(rule)}."
+    lead = f"{names}: {images} images, judged one by one. A part is NG from {rule_words(rule)}."
     return f'<header><h1>{TITLE}</h1><p class="lead">{to_html(lead)}</p>{facts_list(facts)}</header>'
-
-
-def rule_words(rule: Rule) -> str:
-    """When a part is NG."""
-    words = f"its score reaches {probability(rule.score_threshold)}"
-    if rule.peak_threshold is not None:
-        words += f" or its map a peak of {probability(rule.peak_threshold)}"
-    return words
 
 
 def _summary(evaluation: DatasetEvaluation, number: int) -> str:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from acl_runtime.evaluation.evaluate import CategoryEvaluation
+from acl_runtime.evaluation.metrics import METRICS
 from acl_runtime.evaluation.rows import Decisions, Row
-from acl_runtime.evaluation.text_table import probability
+from acl_runtime.percent import counted_share, percent, points
 from acl_runtime.report.page import to_html
-from acl_runtime.report.tables import METRICS
+from acl_runtime.text_table import probability
 
 DASH = "&ndash;"
 
@@ -81,12 +82,12 @@ def _extremes(category: CategoryEvaluation) -> str:
     if not len(good) or not len(bad):
         return ""
     lowest, highest = float(bad.min()), float(good.max())
-    rejected = (good >= lowest).mean()
-    missed = (bad <= highest).mean()
+    rejected = float((good >= lowest).mean())
+    missed = float((bad <= highest).mean())
     return (
         f"<p>By the score alone, a threshold of {probability(lowest)} misses no defect here and rejects "
-        f"{100 * rejected:.1f}&nbsp;% of the good parts; one above {probability(highest)} rejects none and misses "
-        f"{100 * missed:.1f}&nbsp;% of the defects.</p>"
+        f"{percent(rejected)}&nbsp;% of the good parts; one above {probability(highest)} rejects none and misses "
+        f"{percent(missed)}&nbsp;% of the defects.</p>"
     )
 
 
@@ -96,19 +97,16 @@ def _unbroken(title: str) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return DASH if value is None else f"{100 * value:.1f}"
+    return percent(value, dash=DASH)
 
 
 def _points(difference: float | None) -> str:
-    if difference is None:
-        return ""
-    rounded = round(100 * difference, 1)
-    return f"{'&minus;' if rounded < 0 else '+'}{abs(rounded):.1f}"
+    return points(difference).replace("-", "&minus;")
 
 
 def _share(count: int, total: int) -> str:
-    return f"{count} ({100 * count / total:.1f}&nbsp;%)" if total else DASH
+    return counted_share(count, total, dash=DASH).replace(" %", "&nbsp;%")
 
 
 def _stacked(count: int, total: int) -> str:
-    return f"{count} of {total}<small>{100 * count / total:.1f}&nbsp;%</small>" if total else DASH
+    return f"{count} of {total}<small>{percent(count / total)}&nbsp;%</small>" if total else DASH

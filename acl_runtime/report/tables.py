@@ -5,18 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from acl_runtime.evaluation.metrics import MEAN, METRICS
+from acl_runtime.percent import percent
 from acl_runtime.report.page import to_html
 
-METRICS = {  # columns of an eval row, and their headings
-    "image_auroc": "Image AUROC",
-    "image_ap": "Image AP",
-    "image_f1max": "Image F1-max",
-    "pixel_auroc": "Pixel AUROC",
-    "pixel_ap": "Pixel AP",
-    "pixel_f1max": "Pixel F1-max",
-    "aupro": "AUPRO",
-}
-MEAN = "mean"  # category of the row that averages the others
 COLORS = 5  # the style's stage0 to stage4
 
 
@@ -63,7 +55,7 @@ def _percent(value: object) -> str:
         return "&ndash;"
     if not isinstance(value, float | int) or not 0 <= value <= 1:
         raise ValueError(f"metrics must be None or lie in 0..1, got {value!r}")
-    return f"{100 * value:.1f}"
+    return percent(value)
 
 
 def _check_timing(timing: Mapping[str, Mapping[str, float]]) -> None:

@@ -1,0 +1,18 @@
+"""Shares as people read them: percent, percentage points, and so many of all."""
+
+from __future__ import annotations
+
+
+def percent(share: float | None, *, dash: str = "-") -> str:
+    """One decimal, without the sign; a dash for None."""
+    return dash if share is None else f"{100 * share:.1f}"
+
+
+def points(difference: float | None) -> str:
+    """A signed difference in percentage points; nothing for None."""
+    return "" if difference is None else f"{100 * difference:+.1f}".replace("-0.0", "+0.0")
+
+
+def counted_share(count: int, total: int, *, dash: str = "-") -> str:
+    """A count and what part of the total that is; a dash for a part of nothing."""
+    return f"{count} ({percent(count / total)} %)" if total else dash

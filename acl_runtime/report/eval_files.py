@@ -1,0 +1,116 @@
+"""The files of an evaluation: checked before the work, written after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from acl_runtime.detector import Detector
+from acl_runtime.evaluation.run import EvalResult
+from acl_runtime.evaluation.tables import csv_table, json_text, markdown_table
+from acl_runtime.files import atomic_file
+from acl_runtime.report.evaluation import INDEX, write_eval_report
+
+STDOUT = Path("-")
+
+
+@dataclass(frozen=True)
+class EvalFiles:
+    """Where to write; None for nowhere, `STDOUT` for what the command prints."""
+
+    json: Path | None = None
+    csv: Path | None = None
+    markdown: Path | None = None
+    report: Path | None = None  # a folder
+
+    @property
+    def texts(self) -> dict[str, Path]:
+        """Where the forms go that are text."""
+        forms = {"json": self.json, "csv": self.csv, "markdown": self.markdown}
+        return {form: path for form, path in forms.items() if path is not None}
+
+    @property
+    def printed(self) -> list[str]:
+        """The forms that go to stdout."""
+        return [form for form, path in self.texts.items() if path == STDOUT]
+
+
+def check_files(files: EvalFiles, bundle: Path) -> None:
+    """Raise ValueError if something could not be written in the end, or would replace what it must not.
+
+    Args:
+        files: Where to write.
+        bundle: The bundle's folder.
+    """
+    report = [] if files.report is None else [files.report]
+    for folder in report:
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{folder}: is a file; name a folder for the page")
+    paths = [path for path in files.texts.values() if path != STDOUT] + [folder / INDEX for folder in report]
+    for path in paths:
+        _check_file(path, bundle)
+    for number, path in enumerate(paths):
+        if path.resolve() in [other.resolve() for other in paths[:number]]:
+            raise ValueError(f"{path}: is named twice; name a file for each form")
+
+
+def render(form: str, result: EvalResult) -> str:
+    """An evaluation as text: "json", "csv" or "markdown"."""
+    if form == "json":
+        return json_text(result.evaluations, settings=result.settings)
+    return csv_table(result.evaluations) if form == "csv" else markdown_table(result.evaluations)
+
+
+def write_files(
+    files: EvalFiles,
+    result: EvalResult,
+    detector: Detector,
+    *,
+    mask_above: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Write everything but what goes to stdout.
+
+    Args:
+        files: Where to write.
+        result: What was found.
+        detector: Judges again what the page shows.
+        mask_above: As for `load_mask`.
+        progress: Called after each picture of the page with the number of those drawn, and of all.
+    """
+    for form, path in files.texts.items():
+        if path != STDOUT:
+            with atomic_file(path) as temporary:
+                temporary.write_text(render(form, result), encoding="utf-8")
+    if files.report is not None:
+        write_eval_report(
+            files.report,
+            result.evaluations,
+            detector,
+            rule=detector.rule,
+            facts=_facts(result),
+            notes=result.notes,
+            mask_above=mask_above,
+            progress=progress,
+        )
+
+
+def _facts(result: EvalResult) -> list[tuple[str, str]]:
+    """The settings for the page, without those that say nothing."""
+    texts = {
+        name: f"{value:.6g}" if isinstance(value, float) else str(value)
+        for name, value in result.settings.items()
+        if value is not None
+    }
+    return [(name.replace("_", " "), text) for name, text in texts.items() if text]
+
+
+def _check_file(path: Path, bundle: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: is not a regular file; name a file to write")
+    if path.resolve().is_relative_to(bundle.resolve()):
+        raise ValueError(f"{path}: lies in the bundle; name another place for the results")
+    for folder in path.parents:
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{path}: {folder} is a file; name a place in a folder")

@@ -1,0 +1,173 @@
+"""`acl eval` as a user types it: what is told first, what goes where, and that no result is lost to a file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from folders import draw_category
+from graphs import write_tiny_bundle
+from parts import draw_parts
+from typer.testing import CliRunner, Result
+
+from acl_runtime.cli import app
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("parts")
+    draw_category(folder / "data")
+    return folder / "data"
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("tiny") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With tiles of 64 pixels."""
+    folder = tmp_path_factory.mktemp("calibrated")
+    bundle = write_tiny_bundle(folder / "bundle")
+    parts = draw_parts(folder / "parts", good=60, defective=1)
+    assert acl("calibrate", bundle, parts / "good", "--tile", 64, "--overlap", 16).exit_code == 0
+    return bundle
+
+
+def acl(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def settings_of(*arguments: object) -> dict[str, object]:
+    done = acl("eval", *arguments, "--json", "-")
+    assert done.exit_code == 0, done.output
+    settings: dict[str, object] = json.loads(done.stdout)["settings"]
+    return settings
+
+
+def test_doubts_about_the_thresholds_are_told_and_stand_on_the_page(
+    bundle: Path, calibrated: Path, data: Path, tmp_path: Path
+) -> None:
+    measured_on_nothing = "the thresholds are the default, measured on nothing"
+    cut_otherwise = "the thresholds were measured on frames cut otherwise"
+    for number, (options, doubt) in enumerate(
+        [
+            ((bundle, data), measured_on_nothing),
+            ((calibrated, data, "--tile", "off"), cut_otherwise),
+            ((calibrated, data), None),
+            ((bundle, data, "--threshold", 0.6, "--tile", 64), None),
+        ]
+    ):
+        report = tmp_path / str(number)
+        done = acl("eval", *options, "--report", report)
+        page = (report / "index.html").read_text()
+        assert done.exit_code == 0
+        for each in (measured_on_nothing, cut_otherwise):
+            assert (f"note: {each}" in done.stderr) == (each == doubt)
+            assert (each[1:] in page) == (each == doubt)
+
+
+def test_evaluations_that_differ_have_settings_that_differ(
+    bundle: Path, calibrated: Path, data: Path
+) -> None:
+    plain = settings_of(bundle, data)
+    assert plain == settings_of(bundle, data)
+    assert plain["rule"] == "score"
+    assert (plain["score_threshold"], plain["peak_threshold"]) == (0.5, None)
+    assert (plain["backend"], plain["provider"]) == ("OnnxSession", "CPUExecutionProvider")
+    assert plain["metrics"] == "streaming, pixel AUROC equal to exact"
+    tiled = ("--tile", 64, "--overlap")
+    every = [
+        plain,
+        settings_of(bundle, data, "--threshold", 0.6),
+        settings_of(bundle, data, *tiled, 8),
+        settings_of(bundle, data, *tiled, 16),
+        settings_of(bundle, data, "--tile", "auto"),
+        settings_of(bundle, data, "--tile", "auto", "--min-defect", 5),
+        settings_of(bundle, data, "--exact"),
+        settings_of(bundle, data, "--mask-above", 9),
+        settings_of(calibrated, data),
+    ]
+    assert all(one not in every[:number] for number, one in enumerate(every))
+    last = every[-1]
+    assert (last["rule"], last["tile"], last["overlap"], last["min_defect"]) == (
+        "score or peak",
+        64,
+        16,
+        None,
+    )
+    assert isinstance(last["peak_threshold"], float)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--report", "{here}/file"], "file: is a file; name a folder for the page"),
+        (["--report", "{here}/file/report"], "index.html: {here}/file is a file; name a place in a folder"),
+        (["--report", "{here}/taken"], "index.html: is not a regular file; name a file to write"),
+        (["--json", "{here}/folder"], "folder: is not a regular file; name a file to write"),
+        (["--csv", "{here}/file/a.csv"], "a.csv: {here}/file is a file; name a place in a folder"),
+        (["--markdown", "{bundle}/a.md"], "a.md: lies in the bundle; name another place for the results"),
+        (["--report", "{bundle}"], "index.html: lies in the bundle; name another place for the results"),
+        (
+            ["--json", "{here}/a", "--csv", "{here}/folder/../a"],
+            "a: is named twice; name a file for each form",
+        ),
+        (["--json", "{here}/r/index.html", "--report", "{here}/r"], "index.html: is named twice"),
+    ],
+)
+def test_a_place_that_cannot_be_is_refused_before_any_work(
+    bundle: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "taken" / "index.html").mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    places = {"here": tmp_path, "bundle": bundle}
+    refused = acl("eval", bundle, tmp_path / "no data", *(option.format(**places) for option in options))
+    assert refused.exit_code == 1
+    assert message.format(**places) in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a folder that even root cannot write to")
+@pytest.mark.parametrize("option", ["--json", "--report"])
+def test_the_tables_are_printed_even_if_a_file_cannot_be_written(
+    bundle: Path, data: Path, option: str
+) -> None:
+    lost = acl("eval", bundle, data, option, "/proc/nowhere/place")
+    assert lost.exit_code == 1
+    assert lost.stderr.splitlines()[-1].startswith("error: /proc/nowhere")
+    assert "verdicts" in lost.stdout
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "markdown"])
+def test_a_dash_is_stdout_and_the_tables_go_to_stderr(
+    bundle: Path, data: Path, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plain = acl("eval", bundle, data, f"--{form}", "file")
+    assert "verdicts" in plain.stdout
+    done = acl("eval", bundle, data, f"--{form}", "-")
+    assert done.exit_code == 0
+    assert done.stdout == (tmp_path / "file").read_text()
+    assert plain.stdout in done.stderr
+    assert not (tmp_path / "-").exists()
+    if form == "json":
+        assert [row["category"] for row in json.loads(done.stdout)["rows"]] == ["data", "mean"]
+    if form == "csv":
+        assert [row["category"] for row in csv.DictReader(io.StringIO(done.stdout))] == ["data", "mean"]
+
+
+def test_only_one_form_goes_to_stdout(bundle: Path, tmp_path: Path) -> None:
+    refused = acl("eval", bundle, tmp_path / "no data", "--json", "-", "--csv", "-")
+    assert refused.exit_code == 2
+    words = " ".join(re.sub("[│╭╮╰╯─]", " ", refused.stderr).split())
+    assert "only one form can go to stdout, got json and csv" in words
