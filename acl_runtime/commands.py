@@ -10,7 +10,7 @@ import typer
 
 from acl_runtime import options
 from acl_runtime.backend import Backend
-from acl_runtime.terminal import echo, note, note_unless_fit, shows_blocks
+from acl_runtime.terminal import echo, note, note_once, note_unless_fit, shows_blocks
 
 if TYPE_CHECKING:
     from acl_runtime.results import Result, Tally
@@ -44,8 +44,9 @@ def run(
 ) -> None:
     """Look at every frame and say OK or NG.
 
-    A line holds the verdict, the score, how far it is from the other verdict (in
-    log-odds, of score or map peak, whichever decides), and the file. Folders are
+    A line holds the verdict, the score, the peak of the map, how far it is from
+    the other verdict (in log-odds, of score or peak, whichever decides), and the
+    file. Folders are
     searched with all folders below them. A file that cannot be read is reported
     and does not stop the run; the exit code is then 1. The JSON file is written
     anew by each run.
@@ -85,6 +86,7 @@ def run(
         save_overlays=save_overlays,
         drift=monitor_of(detector),
         say=note,
+        say_once=note_once(),
     )
     if watch is not None and file is not None:
         _show(watch_folder(watch, file, inspect, batch=batch, note=note), text_line, total=None)
@@ -160,10 +162,13 @@ def calibrate(
     threshold. The evidence is kept in the bundle, and the thresholds before too.
     """
     from acl_runtime.calibration.calibrate import calibrate_bundle, restore_previous
-    from acl_runtime.calibration.images import check_only_good
+    from acl_runtime.calibration.images import check_only_defective, check_only_good
     from acl_runtime.calibration.words import histogram_lines, report_lines
-    from acl_runtime.detector import Detector
+    from acl_runtime.decision import rule_words
+    from acl_runtime.detector import Detector, bundle_rule
     from acl_runtime.frames import list_sources
+    from acl_runtime.info import tiling_words
+    from acl_runtime.names import shorten
     from acl_runtime.progress import progress_phases
 
     asked = (max_overkill, confidence, hidden_defects, defective, tile, overlap, min_defect)
@@ -171,13 +176,20 @@ def calibrate(
         raise typer.BadParameter("give images of good parts, or --previous alone")
     if previous:
         calibration = restore_previous(bundle)
-        echo(f"{bundle}: thresholds are again those from: {calibration.source}")
+        words = rule_words(bundle_rule(calibration))
+        echo(f"{bundle}: anomalous from {words} again; these thresholds are from: {calibration.source}")
         return
     check_only_good(good or [])
+    check_only_defective(defective or [])
     tiling = options.parse_tiling(tile, overlap, min_defect)
     sources, bad = list_sources(good or []), list_sources(defective or [])
     detector = Detector(bundle, backend=backend.value, provider=provider, tiling=tiling)
     note_unless_fit(detector.bundle.manifest.backbone)
+    folders = list(dict.fromkeys(str(Path(each.path).parent) for each in sources))
+    if len(folders) > 1:
+        note(f"good parts are taken from {len(folders)} folders: {shorten(folders)}")
+    if detector.tiling is not None:
+        note(f"frames are {tiling_words(detector.tiling)}")
     with progress_phases() as progress:
         record = calibrate_bundle(
             detector,

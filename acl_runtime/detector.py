@@ -21,7 +21,7 @@ from acl_runtime.maps import sigmoid
 from acl_runtime.preprocess import check_frame, preprocess
 from acl_runtime.regions import Region, find_regions
 from acl_runtime.tiled import judge_tiled
-from acl_runtime.tiles import plan_tiles, tile_side
+from acl_runtime.tiles import TilePlan, plan_tiles, tile_side
 
 if TYPE_CHECKING:
     from acl_runtime.backend import Session
@@ -144,7 +144,7 @@ class Detector:
         for frame in frames:
             check_frame(frame)
         if self.tiling is not None:
-            return [self._detect_tiled(frame, self.tiling) for frame in frames]
+            return [self._detect_tiled(frame) for frame in frames]
         size = self.bundle.manifest.max_batch
         batches = [frames[start : start + size] for start in range(0, len(frames), size)]
         return [verdict for batch in batches for verdict in self._detect_batch(batch)]
@@ -158,15 +158,21 @@ class Detector:
         latency_ms = {stage: ms / len(frames) for stage, ms in watch.laps_ms.items()}
         return [replace(verdict, latency_ms=latency_ms) for verdict in verdicts]
 
-    def _detect_tiled(self, frame: np.ndarray, tiling: Tiling) -> Verdict:
+    def plan_tiles(self, height: int, width: int) -> TilePlan | None:
+        """How a frame of this size is cut; None if it is squashed whole."""
+        if self.tiling is None:
+            return None
         manifest = self.bundle.manifest
-        height, width = frame.shape[:2]
-        plan = plan_tiles(height, width, tiling, image_size=manifest.image_size, grid=manifest.grid)
-        if len(plan) == 1:
+        plan = plan_tiles(height, width, self.tiling, image_size=manifest.image_size, grid=manifest.grid)
+        return plan if len(plan) > 1 else None
+
+    def _detect_tiled(self, frame: np.ndarray) -> Verdict:
+        plan = self.plan_tiles(*frame.shape[:2])
+        if plan is None:
             return self._detect_batch([frame])[0]
         watch = Stopwatch()
         image_logit, anomaly_map = judge_tiled(
-            frame, plan, lambda tiles: self._judge(tiles, watch), max_batch=manifest.max_batch
+            frame, plan, lambda tiles: self._judge(tiles, watch), max_batch=self.bundle.manifest.max_batch
         )
         verdict = self._verdict(image_logit, anomaly_map, frame)
         watch.lap("postprocess")

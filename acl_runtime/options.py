@@ -29,7 +29,7 @@ def parse_share(text: str) -> float:
     except ValueError as error:
         raise typer.BadParameter(f"must be a share such as 0.5% or 0.005, got {text}") from error
     if not 0 < share < 1:
-        raise typer.BadParameter(f"must lie between 0% and 100%, got {text}")
+        raise typer.BadParameter(f"must lie between 0% and 100%, such as 1% or 0.01, got {100 * share:g}%")
     return share
 
 

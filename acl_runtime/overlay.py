@@ -28,6 +28,7 @@ def overlay(
     *,
     map_threshold: float,
     score: float | None = None,
+    peak: float | None = None,
     is_anomalous: bool = False,
 ) -> npt.NDArray[np.uint8]:
     """The frame under its map, which is invisible up to half the threshold: a good part looks like itself.
@@ -38,6 +39,7 @@ def overlay(
         regions: Boxes to draw, in frame pixels.
         map_threshold: Probability from which the map has its full opacity.
         score: Written in the corner with OK or NG; None for no text.
+        peak: Written too, where it decides.
         is_anomalous: Whether to write NG.
 
     Returns:
@@ -52,7 +54,8 @@ def overlay(
     picture = np.asarray(np.rint(blended), np.uint8)
     _draw_boxes(picture, regions)
     if score is not None:
-        _draw_label(picture, f"{'NG' if is_anomalous else 'OK'} {score:.3f}", RED if is_anomalous else GREEN)
+        text = f"{'NG' if is_anomalous else 'OK'} {score:.3f}" + ("" if peak is None else f" peak {peak:.3f}")
+        _draw_label(picture, text, RED if is_anomalous else GREEN)
     return picture
 
 

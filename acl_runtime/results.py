@@ -49,13 +49,15 @@ def json_line(result: Result) -> str:
 
 
 def text_line(result: Result) -> str:
-    """One line for a person: OK or NG, the score, how far from the other verdict in log-odds, the source."""
+    """One line for a person: OK or NG, score, map peak, log-odds from the other verdict, source."""
     if isinstance(result, BadFrame):
-        return f"??  -----  -----  {result.problem}"
+        return f"??  -----  -----  -----  {result.problem}"
     frame, verdict = result.frame, result.verdict
     position = f" #{frame.index}" if frame.index else ""
     word = "NG" if verdict.is_anomalous else "OK"
-    return f"{word}  {verdict.score:.3f}  {_short(verdict.margin)}  {frame.source}{position}"
+    return (
+        f"{word}  {verdict.score:.3f}  {verdict.peak:.3f}  {_short(verdict.margin)}  {frame.source}{position}"
+    )
 
 
 @dataclass
@@ -78,7 +80,7 @@ class Tally:
     def text(self, seconds: float) -> str:
         """The closing line."""
         frames = self.good + self.anomalous
-        counts = f"{frames} frames: {self.anomalous} NG, {self.good} OK"
+        counts = f"{frames} {'frame' if frames == 1 else 'frames'}: {self.anomalous} NG, {self.good} OK"
         unreadable = f", {self.unreadable} unreadable" if self.unreadable else ""
         return f"{counts}{unreadable}; {frames / seconds:.2f} frames per second"
 

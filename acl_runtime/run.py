@@ -31,6 +31,7 @@ def inspect_sources(
     save_overlays: Path | None = None,
     drift: DriftMonitor | None = None,
     say: Callable[[str], None] = lambda message: None,
+    say_once: Callable[[str], None] = lambda message: None,
 ) -> Iterator[Result]:
     """Look at every frame, in order; a file that cannot be read comes as a BadFrame and stops nothing.
 
@@ -42,6 +43,7 @@ def inspect_sources(
         save_overlays: Folder for the frames under their maps, `<name>.png`.
         drift: Compares the frames with those of the calibration.
         say: Called with what `drift` notices.
+        say_once: Called with how frames are cut, again and again.
 
     Returns:
         The results one by one, each once its files are saved; wrong arguments are refused before the first.
@@ -52,7 +54,8 @@ def inspect_sources(
     for folder, suffix in ((save_maps, ".npy"), (save_overlays, ".png")):
         if folder is not None:
             _check_inputs_are_safe(sources, folder, suffix)
-    results = _inspect(detector, sources, batch, save_maps, save_overlays)
+    frames = _tell_tiles(detector, iter_frames(sources), say_once)
+    results = _inspect(detector, frames, batch, save_maps, save_overlays)
     return results if drift is None else _watch_drift(results, drift, say)
 
 
@@ -90,10 +93,27 @@ def check_outputs(
             )
 
 
+def _tell_tiles(
+    detector: Detector, frames: Iterable[Frame | BadFrame], say: Callable[[str], None]
+) -> Iterator[Frame | BadFrame]:
+    for item in frames:
+        plan = detector.plan_tiles(*item.frame.shape[:2]) if isinstance(item, Frame) else None
+        if plan is not None:
+            height, width = plan.rows.length, plan.columns.length
+            side = plan.rows.spans[0].pixels
+            say(
+                f"frames of {width}×{height} are cut into {len(plan)} tiles of {side.stop - side.start} pixels"
+            )
+        yield item
+
+
 def _inspect(
-    detector: Detector, sources: Sequence[Source], batch: int, maps: Path | None, overlays: Path | None
+    detector: Detector,
+    frames: Iterator[Frame | BadFrame],
+    batch: int,
+    maps: Path | None,
+    overlays: Path | None,
 ) -> Iterator[Result]:
-    frames = iter_frames(sources)
     while group := list(islice(frames, batch)):
         for result in _inspect_group(detector, group):
             yield _save(detector, result, maps, overlays) if isinstance(result, Inspected) else result
@@ -158,6 +178,7 @@ def _write(detector: Detector, result: Inspected, maps: Path | None, overlays: P
             verdict.regions,
             map_threshold=detector.bundle.manifest.calibration.map_threshold,
             score=verdict.score,
+            peak=None if verdict.peak_threshold is None else verdict.peak,
             is_anomalous=verdict.is_anomalous,
         )
         with atomic_file(_result_path(overlays, frame.name, ".png"), durable=False) as temporary:

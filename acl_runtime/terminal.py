@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
@@ -61,6 +62,18 @@ def shows_blocks() -> bool:
 def note(message: str) -> None:
     """Say something on stderr that does not stop the work."""
     echo(f"note: {message}", err=True)
+
+
+def note_once() -> Callable[[str], None]:
+    """A `note` that says no sentence twice."""
+    said: set[str] = set()
+
+    def tell(message: str) -> None:
+        if message not in said:
+            said.add(message)
+            note(message)
+
+    return tell
 
 
 def note_unless_fit(backbone: Backbone) -> None:

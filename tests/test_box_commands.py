@@ -60,7 +60,7 @@ def test_the_thresholds_before_can_be_put_back(bundle: Path, parts: Path) -> Non
     assert acl("calibrate", bundle, parts / "good").exit_code == 0
     assert json.loads((bundle / "manifest.json").read_text())["calibration"]["rule"] == "score or peak"
     back = acl("calibrate", bundle, "--previous")
-    assert "thresholds are again those from: default" in back.stdout
+    assert "anomalous from score 0.500 again; these thresholds are from: default" in back.stdout
     restored = json.loads((bundle / "manifest.json").read_text())["calibration"]
     assert restored == json.loads(manifest)["calibration"]
     assert "nothing was before them" in acl("calibrate", bundle, "--previous").stderr
@@ -70,7 +70,10 @@ def test_the_thresholds_before_can_be_put_back(bundle: Path, parts: Path) -> Non
     ("arguments", "message"),
     [
         (["{parts}/good", "--max-overkill", "much"], "must be a share such as 0.5% or 0.005, got much"),
-        (["{parts}/good", "--max-overkill", "100%"], "must lie between 0% and 100%, got 100%"),
+        (
+            ["{parts}/good", "--max-overkill", "100%"],
+            "must lie between 0% and 100%, such as 1% or 0.01, got 100%",
+        ),
         ([], "give images of good parts, or --previous alone"),
         (["{parts}/good", "--previous"], "give images of good parts, or --previous alone"),
         (["{parts}/good", "--tile", "big"], "must be a number of pixels, auto or off, got big"),
@@ -95,6 +98,7 @@ def test_a_bundle_calibrated_on_tiles_runs_on_tiles(bundle: Path, parts: Path) -
     assert acl("calibrate", bundle, parts / "good", "--tile", 64, "--overlap", 16).exit_code == 0
     same = acl("run", bundle, parts / "good")
     assert "cut otherwise" not in same.stderr
+    assert same.stderr.count("note: frames of 120×90 are cut into 6 tiles of 64 pixels") == 1
     other = acl("run", bundle, parts / "good", "--tile", "off")
     assert "the thresholds were measured on frames cut otherwise" in other.stderr
     assert other.stdout.split("frames per")[0] != same.stdout.split("frames per")[0]
@@ -203,3 +207,9 @@ def test_the_memory_of_a_watched_folder_is_not_written_over(
     assert refused.exit_code == 1
     assert "out.jsonl: remembers what was judged of a watched folder; name another file" in refused.stderr
     assert journal.read_text().startswith('{"source": "a.png"')
+
+
+def test_defective_parts_among_good_ones_are_asked_for_alone(bundle: Path, parts: Path) -> None:
+    refused = acl("calibrate", bundle, parts / "good", "--defective", parts)
+    assert refused.exit_code == 1
+    assert "holds good too; name the folders of defective parts alone" in refused.stderr

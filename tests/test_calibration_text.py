@@ -8,7 +8,7 @@ from parts import judged, make_record
 from scipy.special import expit
 
 from acl_runtime.calibration.conformal import Demand, allowed_rejections, promised_overkill
-from acl_runtime.calibration.words import histogram_lines, make_statement, report_lines
+from acl_runtime.calibration.words import HARDLY, histogram_lines, make_statement, report_lines
 
 
 def state(calibrating: int, demand: Demand, *, copies: int = 0, peak_decides: bool = True) -> str:
@@ -72,6 +72,7 @@ def test_the_report_names_what_was_missed() -> None:
     assert report_lines(record)[1:] == [
         "anomalous from score 0.5; 1 of these 3 good images are rejected",
         "2 of 3 defective images are missed: bad0.png, bad2.png",
+        HARDLY,
     ]
     none = make_record(good, judged([0.9], [0.1]), threshold=0.5)
     assert report_lines(none)[2] == "0 of 1 defective images are missed"

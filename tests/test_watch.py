@@ -420,7 +420,7 @@ def test_a_missing_folder_is_refused_at_the_start(
     folder: Path, journal: Path, watching: Callable[[], Watching]
 ) -> None:
     folder.rmdir()
-    with pytest.raises(FileNotFoundError, match="in: no such folder; check the name"), watching():
+    with pytest.raises(FileNotFoundError, match="in: no such folder; name the folder to watch"), watching():
         pass
 
 
@@ -599,7 +599,7 @@ def test_the_command_watches_until_it_is_told_to_stop(bundle: Path, folder: Path
             assert process.stdout is not None
             assert process.stdout.readline().endswith(f"{folder / name}\n")
             process.terminate()
-            assert process.stdout.read().startswith("1 frames: ")
+            assert process.stdout.read().startswith("1 frame: ")
         assert process.returncode == 0
     assert lines(journal)[-1]["source"] == "b.png"
 

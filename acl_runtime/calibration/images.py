@@ -70,6 +70,15 @@ def check_only_good(paths: Sequence[str]) -> None:
                 )
 
 
+def check_only_defective(paths: Sequence[str]) -> None:
+    """Raise ValueError if a folder plainly holds good parts too."""
+    for folder in (Path(path) for path in paths if os.path.isdir(path)):
+        good = [path for path in folder.rglob("*") if path.is_dir() and is_good(path) and list_images(path)]
+        if good:
+            names = shorten(path.relative_to(folder).as_posix() for path in good)
+            raise ValueError(f"{folder}: holds {names} too; name the folders of defective parts alone")
+
+
 def check_apart(good: Judged, defective: Judged) -> None:
     """Raise ValueError if an image was given as good and as defective."""
     if both := good.digests.keys() & defective.digests.keys():

@@ -16,6 +16,10 @@ BLOCKS = " ▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = " .:-=+*#@"
 TICKS = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)  # probabilities that the axis may name
 LIMIT = 17.0  # log-odds: what is beyond is drawn at the edge
+HARDLY = (
+    "Most defective images pass: the model hardly tells them from good ones. If their defects are small, cut the "
+    "frames with --tile; otherwise take a larger backbone, or allow more overkill."
+)
 LABEL = 11  # characters before each line of the picture
 
 
@@ -69,6 +73,8 @@ def report_lines(record: CalibrationRecord) -> list[str]:
         missed, images = record.escapes.missed, record.escapes.images
         names = f": {shorten(record.escapes.sources, most=5)}" if missed else ""
         lines.append(f"{missed} of {images} defective images are missed{names}")
+        if 2 * missed > images:
+            lines.append(HARDLY)
     return lines
 
 

@@ -45,6 +45,7 @@ def watch_folder(
     """Watch until Ctrl-C or SIGTERM, with a file as the journal; see `watch` and `stop_signals`."""
     check_journal(journal, folder)
     with open_journal(journal) as opened, stop_signals() as stopped:
+        note(f"watching {folder} until Ctrl-C or SIGTERM; the same command goes on from {journal}")
         yield from watch(folder, opened, inspect, batch=batch, note=note, stopped=stopped)
 
 
@@ -78,7 +79,8 @@ def watch(
         The results one by one, each once the disk has its line.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder; check the name")
+        problem = "is a file" if folder.exists() else "no such folder"
+        raise FileNotFoundError(f"{folder}: {problem}; name the folder to watch")
     watched = _Watched(folder, journal, pace, note)
     while not stopped():
         group = watched.due(batch)
