@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from acl_runtime.report.charts import BINS, Line, curves, histogram, rejected_share, threshold_chart
+from acl_runtime.decision import log_odds
+from acl_runtime.report.charts import Line, curves, histogram, rejected_share, threshold_chart
 
 RNG = np.random.default_rng(0)
 GOOD = np.concatenate([RNG.beta(2, 6, 37), [0.0]])
@@ -29,10 +31,13 @@ def fit_line(pairs: Sequence[tuple[float, float]]) -> np.ndarray:
     return np.polyfit([first for first, _ in pairs], [second for _, second in pairs], 1)
 
 
-def scales(svg: ET.Element) -> tuple[Callable[[float], float], Callable[[float], float]]:
-    """From places to values, read off the labels of the axes: x, and y without its sign."""
+def scales(
+    svg: ET.Element, *, odds: bool = False
+) -> tuple[Callable[[float], float], Callable[[float], float]]:
+    """From places to values, read off the labels of the axes: x (its log-odds), and y without its sign."""
     texts = [text for text in svg.iter("text") if re.fullmatch(r"[\d.]+", text.text or "")]
-    across = [(number(text, "x"), float(text.text or "")) for text in texts if text.get("class") == "middle"]
+    named = [(number(text, "x"), float(text.text or "")) for text in texts if text.get("class") == "middle"]
+    across = [(place, log_odds(value) if odds else value) for place, value in named]
     up = [(number(text, "y") - 4, float(text.text or "")) for text in texts if text.get("class") == "end"]
     x = fit_line(across)
     top, zero = up[-1], next(place for place in up if place[1] == 0)
@@ -44,9 +49,9 @@ def bars(svg: ET.Element, style: str) -> list[ET.Element]:
     return [bar for bar in svg.iter("rect") if bar.get("class") == style]
 
 
-def path(svg: ET.Element, style: str) -> np.ndarray:
+def path(svg: ET.Element, style: str, *, odds: bool = False) -> np.ndarray:
     """(P, 2) x and y of a curve's points, in the values of the axes."""
-    x, y = scales(svg)
+    x, y = scales(svg, odds=odds)
     (line,) = [line for line in svg.iter("path") if line.get("class") == style]
     points = [point.split(",") for point in line.attrib["d"].removeprefix("M").split()]
     return np.array([(x(float(a)), y(float(b))) for a, b in points])
@@ -56,22 +61,50 @@ def draw_histogram(good: np.ndarray = GOOD, bad: np.ndarray = BAD, threshold: fl
     return parse(histogram(good, bad, threshold=threshold, title="Scores", x_title="score", name="c0-score"))
 
 
+def clipped_odds(values: np.ndarray) -> np.ndarray:
+    return np.array([max(-17.0, min(17.0, log_odds(value))) for value in values])
+
+
 @pytest.mark.parametrize(("style", "values"), [("good", GOOD), ("bad", BAD)])
-def test_the_bars_are_the_shares_of_the_values_in_their_bins(style: str, values: np.ndarray) -> None:
-    svg = draw_histogram()
-    x, y = scales(svg)
-    expected = {
-        bin: np.sum((values >= bin / BINS) & ((values < (bin + 1) / BINS) | (bin == BINS - 1)))
-        for bin in range(BINS)
-    }
-    found = {}
+@pytest.mark.parametrize("threshold", [0.4, 0.9951])
+def test_the_bars_are_the_shares_of_the_values_in_them(
+    style: str, values: np.ndarray, threshold: float
+) -> None:
+    svg = draw_histogram(threshold=threshold)
+    x, y = scales(svg, odds=True)
+    counted = 0
     for bar in bars(svg, style):
-        middle = x(number(bar, "x") + number(bar, "width") / 2)
+        low, high = x(number(bar, "x") - 0.5), x(number(bar, "x") + number(bar, "width") + 0.5)
+        count = int((bar[0].text or "").split()[0])
+        assert count == sum(low - 1e-3 <= odds < high + 1e-3 for odds in clipped_odds(values))
         height = abs(y(number(bar, "y")) - y(number(bar, "y") + number(bar, "height")))  # percent
-        found[int(middle * BINS)] = height * len(values) / 100
-    assert sum(found.values()) == pytest.approx(len(values), abs=0.1)
-    for bin, count in expected.items():
-        assert found.get(bin, 0) == pytest.approx(count, abs=0.02)
+        assert height * len(values) / 100 == pytest.approx(count, abs=0.02)
+        counted += count
+    assert counted == len(values)
+
+
+def test_no_bar_lies_on_both_sides_of_the_threshold() -> None:
+    """What is right of the line is what is rejected, also of values that lie close together near 1."""
+    good = np.array([0.99, 0.9945, 0.99509, 0.9951])
+    svg = draw_histogram(good, np.array([0.9952, 0.999901, 0.9999999]), threshold=0.9951)
+    (line,) = [line for line in svg.iter("line") if line.get("class") == "limit"]
+    at = number(line, "x1")
+    right = [bar for bar in bars(svg, "good") if number(bar, "x") >= at]
+    left = [bar for bar in bars(svg, "good") if number(bar, "x") + number(bar, "width") <= at]
+    assert [bar[0].text[0] for bar in right if bar[0].text] == ["1"]
+    assert sum(int((bar[0].text or "").split()[0]) for bar in left) == 3
+
+
+@pytest.mark.parametrize("values", [(0.5,), (0.9951, 0.999901), (0.0, 1.0), (0.97,), (1e-5, 2e-3), (1.0,)])
+def test_the_axis_names_two_probabilities_that_do_not_overlap_at_least(values: tuple[float, ...]) -> None:
+    svg = draw_histogram(np.array(values), np.empty(0), threshold=values[0])
+    texts = [text for text in svg.iter("text") if re.fullmatch(r"0\.\d+|[01]\.0+", text.text or "")]
+    labels = sorted((number(text, "x"), text.text or "") for text in texts if text.get("class") == "middle")
+    assert len(labels) > 1
+    ends = [(place - 3.3 * len(label), place + 3.3 * len(label)) for place, label in labels]
+    assert all(before[1] < after[0] for before, after in pairwise(ends))
+    assert ends[-1][1] <= float(svg.attrib["viewBox"].split()[2])
+    assert [float(label) for _, label in labels] == sorted(float(label) for _, label in labels)
 
 
 def test_good_parts_are_above_the_axis_and_defective_ones_below() -> None:
@@ -84,9 +117,13 @@ def test_good_parts_are_above_the_axis_and_defective_ones_below() -> None:
 
 
 def test_a_bar_says_what_it_counts() -> None:
-    svg = draw_histogram(np.array([0.11, 0.12]), np.array([0.99]))
-    assert [bar[0].text for bar in bars(svg, "good")] == ["2 good, 0.1 to 0.125"]
-    assert [bar[0].text for bar in bars(svg, "bad")] == ["1 defective, 0.975 to 1"]
+    svg = draw_histogram(np.array([0.1101, 0.1102]), np.array([0.99]))
+    (good,), (bad,) = bars(svg, "good"), bars(svg, "bad")
+    for bar, words, values in ((good, "2 good", (0.1101, 0.1102)), (bad, "1 defective", (0.99,))):
+        found = re.fullmatch(r"(.*), (.*) to (.*)", bar[0].text or "")
+        assert found is not None
+        assert found[1] == words
+        assert all(float(found[2]) <= value < float(found[3]) for value in values)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.123, 0.87654, 1.0])
@@ -94,7 +131,8 @@ def test_the_threshold_is_a_line_at_its_place(threshold: float) -> None:
     svg = draw_histogram(threshold=threshold)
     (line,) = [line for line in svg.iter("line") if line.get("class") == "limit"]
     assert line.attrib["x1"] == line.attrib["x2"]
-    assert scales(svg)[0](number(line, "x1")) == pytest.approx(threshold, abs=1e-4)
+    expected = clipped_odds(np.array([threshold]))[0]
+    assert scales(svg, odds=True)[0](number(line, "x1")) == pytest.approx(expected, abs=5e-3)
 
 
 def test_a_class_without_parts_has_no_bars_and_the_description_says_so() -> None:
@@ -106,13 +144,15 @@ def test_a_class_without_parts_has_no_bars_and_the_description_says_so() -> None
 @pytest.mark.parametrize(("style", "sign"), [("good", 1), ("bad", -1)])
 def test_the_errors_of_every_threshold_are_counted(style: str, sign: int) -> None:
     svg = parse(threshold_chart(GOOD, BAD, threshold=0.4, title="Errors", x_title="threshold", name="c0"))
-    points = path(svg, style)
-    assert points[0, 0] == pytest.approx(0, abs=1e-3)
-    assert points[-1, 0] == pytest.approx(1, abs=1e-3)
-    for index in range(len(points)):
-        threshold = index / (len(points) - 1)  # to the bit: as read it is rounded
-        wrong = [value >= threshold for value in GOOD] if sign > 0 else [value < threshold for value in BAD]
-        assert points[index, 1] == pytest.approx(100 * np.mean(wrong), abs=0.02)
+    points = path(svg, style, odds=True)
+    assert points[0, 0] < -17
+    assert points[-1, 0] > 17  # there are values of 0 and of 1
+    good, bad = clipped_odds(GOOD), clipped_odds(BAD)
+    for at, share in points:
+        values = good if sign > 0 else bad
+        near = np.abs(values - at) < 5e-3  # the place is rounded
+        wrong = values >= at if sign > 0 else values < at
+        assert abs(share / 100 - np.mean(wrong)) <= np.mean(near) + 2e-4
 
 
 def test_the_description_tells_the_errors_at_the_threshold() -> None:

@@ -18,7 +18,7 @@ from evaluations import BAD, GOOD, HALF, SIDE, draw_dataset, judge_by, judge_dat
 from pages import Page, texts
 
 from acl_runtime.decision import Rule
-from acl_runtime.evaluation.evaluate import DatasetEvaluation
+from acl_runtime.evaluation.evaluate import Curve, DatasetEvaluation
 from acl_runtime.overlay import colorize
 from acl_runtime.report.cards import SMALL_SIDE
 from acl_runtime.report.choice import choose_images
@@ -116,6 +116,36 @@ def test_the_summary_has_the_papers_numbers_below_ours(tmp_path: Path, parts: Da
     ]
     assert "Paper: AnomalyCLIP, ICLR 2024, arXiv 2310.18961" in text
     assert "<tr><td>Image AUROC</td><td>50.0</td><td>69.8</td><td>&minus;19.8</td></tr>" in text
+
+
+def test_a_single_category_has_no_row_of_its_mean(tmp_path: Path, parts: DatasetEvaluation) -> None:
+    single = write(tmp_path / "a", [name_categories(parts, ["nut"])])
+    assert single.count('<td class="name">') == 1
+    assert "<tr class=mean>" not in single
+    assert write(tmp_path / "b", [parts]).count("<tr class=mean>") == 1
+
+
+def test_the_circle_is_said_to_lie_on_the_curve_only_where_the_score_alone_decides(
+    tmp_path: Path, parts: DatasetEvaluation
+) -> None:
+    plain = write(tmp_path / "a", [parts])
+    both = write(tmp_path / "b", [parts], rule=Rule(0.5, 0.9))
+    assert "The circle on the ROC curve is what the verdicts did." in plain
+    assert "images, ○ the verdicts" in plain
+    assert "The circle on the ROC curve" not in both
+    assert "it need not lie on the curve" in both
+    assert "score, ○ with peak" in both
+
+
+def test_a_curve_that_stops_early_is_explained(tmp_path: Path, parts: DatasetEvaluation) -> None:
+    pro = Curve(np.array([0.0, 0.0412]), np.array([0.2, 0.7]))
+    whole = Curve(np.array([0.0, 0.29]), np.array([0.2, 0.7]))
+    nut, bolt = parts.categories
+    categories = (replace(nut, pro=pro), replace(bolt, pro=whole))
+    text = write(tmp_path, [replace(parts, categories=categories)])
+    (note,) = re.findall(r'<p class="below">(.*?)</p>', text)
+    assert note.startswith("The curve stops at 4.1 %: the published definition places 200 thresholds")
+    assert note.endswith("marks 30 % of the good pixels or more.")
 
 
 def test_the_groups_are_what_their_titles_say(parts: DatasetEvaluation) -> None:

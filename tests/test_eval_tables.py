@@ -20,7 +20,14 @@ from acl_runtime.evaluation.evaluate import DatasetEvaluation
 from acl_runtime.evaluation.metrics import METRICS
 from acl_runtime.evaluation.paper import paper_value
 from acl_runtime.evaluation.rows import all_decisions, compared_rows, dataset_notes, decisions
-from acl_runtime.evaluation.tables import csv_table, json_document, json_text, markdown_table, terminal_table
+from acl_runtime.evaluation.tables import (
+    csv_table,
+    json_document,
+    json_text,
+    markdown_table,
+    shown_rows,
+    terminal_table,
+)
 
 KEYS = [
     *("dataset", "category", "images", "image_auroc", "image_ap", "image_f1max"),
@@ -137,7 +144,7 @@ def test_without_masks_a_dash_stands_for_every_pixel_metric(tmp_path: Path) -> N
     evaluation = judge_dataset(draw_dataset(tmp_path, ("nut",), has_masks=False))
     row = terminal_table([evaluation]).splitlines()[3].split()
     assert row[5:] == ["-"] * 4
-    assert csv_table([evaluation]).splitlines()[1].endswith(",,,,,,,,")
+    assert csv_table([evaluation]).splitlines()[1].endswith(",,,,,,,,,4,1,5,1")
 
 
 def test_without_good_parts_a_dash_stands_for_what_was_rejected(tmp_path: Path) -> None:
@@ -181,10 +188,45 @@ def test_markdown_takes_no_name_for_markup(parts: DatasetEvaluation) -> None:
 def test_csv_has_raw_values_and_the_papers_in_columns_of_their_own(mvtec: DatasetEvaluation) -> None:
     rows = list(csv.DictReader(io.StringIO(csv_table([mvtec]))))
     paper = ["paper_image_auroc", "paper_image_ap", "paper_pixel_auroc", "paper_aupro"]
-    assert list(rows[0]) == [*KEYS, *paper]
+    assert list(rows[0]) == [*KEYS, *paper, "good", "rejected", "defective", "missed"]
     assert len(rows) == 16
     assert rows[0]["aupro"] == "0.77777"
     assert [rows[0][name] for name in paper] == ["0.893", "0.97", "0.904", "0.809"]
+
+
+def test_csv_has_what_the_verdicts_did_and_its_sum_in_the_row_of_the_mean(
+    parts: DatasetEvaluation, mvtec: DatasetEvaluation
+) -> None:
+    rows = list(csv.DictReader(io.StringIO(csv_table([parts, mvtec]))))
+    counts = [[int(row[name]) for name in ("good", "rejected", "defective", "missed")] for row in rows]
+    assert [row["category"] for row in rows[:3]] == ["nut", "bolt", "mean"]
+    assert counts[:3] == [[4, 1, 5, 1], [4, 1, 5, 1], [8, 2, 10, 2]]
+    assert counts[3:] == [*[[4, 1, 5, 1]] * 15, [60, 15, 75, 15]]
+
+
+def test_a_single_category_is_not_repeated_as_mean_for_people_but_is_for_programs(
+    parts: DatasetEvaluation,
+) -> None:
+    single = rename(parts, "nut")
+    assert "mean" not in terminal_table([single])
+    assert "----" not in terminal_table([single])
+    assert "mean" not in markdown_table([single])
+    assert [row["category"] for row in json_document([single], settings={})["rows"]] == ["nut", "mean"]
+    assert [line.split(",")[1] for line in csv_table([single]).splitlines()[1:]] == ["nut", "mean"]
+
+
+def test_what_the_paper_has_for_a_data_set_as_a_whole_stands_beside_its_single_category(
+    parts: DatasetEvaluation,
+) -> None:
+    single = rename(parts, "skin")
+    isic = replace(single, dataset=replace(single.dataset, name="ISIC", published="ISIC"))
+    category, mean = compared_rows(isic)
+    assert not category.paper
+    (row,) = shown_rows(isic)
+    assert (row.category, row.paper) == ("skin", mean.paper)
+    lines = terminal_table([isic]).splitlines()
+    assert (lines[3].split()[0], lines[4].split()[:2]) == ("skin", ["paper,", "difference"])
+    assert "89.7" in lines[4]
 
 
 def test_csv_keeps_names_with_commas_and_quotes(parts: DatasetEvaluation) -> None:

@@ -7,7 +7,7 @@ import io
 import json
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from acl_runtime.evaluation.evaluate import DatasetEvaluation
@@ -27,6 +27,7 @@ from acl_runtime.text_table import left, name_width, printable
 COMPARED = tuple(  # the metrics that the paper reports
     metric for metric in METRICS if metric in {"image_auroc", "image_ap", "pixel_auroc", "aupro"}
 )
+COUNTS = ("good", "rejected", "defective", "missed")  # of `Decisions`
 HEADS = {metric: title.split() for metric, title in METRICS.items()}  # "Image", "AUROC"; "AUPRO" alone
 VALUE, BESIDE = 7, 6  # columns of "  100.0", and of " +12.3" beside the paper's number
 WIDTH = 100  # columns of the widest table, which has all that the paper gives
@@ -36,7 +37,8 @@ LONGEST_NAME = 20  # columns of a name in it
 def terminal_table(evaluations: Sequence[DatasetEvaluation]) -> str:
     """Metrics in percent, what the verdicts did, and the notes, data set by data set; at most 100 columns.
 
-    Below a row with numbers of the paper's stand those, each with the difference to ours.
+    Below a row with numbers of the paper's stand those, each with the difference to ours. A data set of one
+    category has no row of its mean, which would say the same.
     """
     return "\n\n".join("\n".join(_block(evaluation)) for evaluation in evaluations)
 
@@ -47,14 +49,21 @@ def markdown_table(evaluations: Sequence[DatasetEvaluation]) -> str:
 
 
 def csv_table(evaluations: Sequence[DatasetEvaluation]) -> str:
-    """The eval rows with a heading, values 0 to 1, empty where undefined; the paper's as `paper_<metric>`."""
+    """The eval rows with a heading, values 0 to 1, empty where undefined.
+
+    Behind the metrics stand the paper's as `paper_<metric>`, then what the verdicts did, in counts: COUNTS, in the
+    row of a mean those of all its categories together.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*KEYS, *(f"paper_{metric}" for metric in COMPARED)])
-    for row in _rows(evaluations):
-        paper = [row.paper.get(metric) for metric in COMPARED]
-        names = (printable(row.dataset), printable(row.category))
-        writer.writerow([*names, row.images, *row.metrics.values(), *paper])
+    writer.writerow([*KEYS, *(f"paper_{metric}" for metric in COMPARED), *COUNTS])
+    for evaluation in evaluations:
+        decided = [*decisions(evaluation), all_decisions(evaluation)]
+        for row, each in zip(compared_rows(evaluation), decided, strict=True):
+            paper = [row.paper.get(metric) for metric in COMPARED]
+            names = (printable(row.dataset), printable(row.category))
+            counts = [getattr(each, count) for count in COUNTS]
+            writer.writerow([*names, row.images, *row.metrics.values(), *paper, *counts])
     return text.getvalue()
 
 
@@ -91,6 +100,17 @@ def json_text(evaluations: Sequence[DatasetEvaluation], *, settings: Mapping[str
     return json.dumps(json_document(evaluations, settings=settings), indent=2, allow_nan=False) + "\n"
 
 
+def shown_rows(evaluation: DatasetEvaluation) -> list[Row]:
+    """The rows for people: of a single category without the mean, which repeats it.
+
+    What the paper has for such a data set as a whole stands beside its category, where it has no more for that.
+    """
+    *rows, mean = compared_rows(evaluation)
+    if len(rows) > 1:
+        return [*rows, mean]
+    return [replace(row, paper=row.paper or mean.paper) for row in rows]
+
+
 def _rows(evaluations: Sequence[DatasetEvaluation]) -> Iterator[Row]:
     return (row for evaluation in evaluations for row in compared_rows(evaluation))
 
@@ -100,7 +120,7 @@ def _names(row: Row) -> dict[str, Any]:
 
 
 def _block(evaluation: DatasetEvaluation) -> Iterator[str]:
-    rows = compared_rows(evaluation)
+    rows = shown_rows(evaluation)
     compared = [metric for metric in METRICS if any(metric in row.paper for row in rows)]
     width = name_width([row.category for row in rows], least=19 if compared else 8, most=LONGEST_NAME)
     yield printable(evaluation.dataset.name)
@@ -157,7 +177,7 @@ def _decisions(evaluation: DatasetEvaluation) -> list[Decisions]:
 
 
 def _markdown(evaluation: DatasetEvaluation) -> Iterator[str]:
-    rows = compared_rows(evaluation)
+    rows = shown_rows(evaluation)
     yield f"### {_cell(evaluation.dataset.name)}\n"
     yield "| category | images | " + " | ".join(METRICS.values()) + " |"
     yield "|---|--:|" + "--:|" * len(METRICS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from acl_runtime.report.detail import Detail, draw_detail, mark_place
 from acl_runtime.report.page import to_html
 from acl_runtime.report.pictures import Card, Picture, color_bar, draw_panels, jpeg_uri
 from acl_runtime.text_table import probability
@@ -24,15 +25,22 @@ def wide_card(card: Card) -> str:
 
 
 def small_card(card: Card) -> str:
-    """Two pictures, ground truth and map; the verdict with its margin."""
-    panels = draw_panels(card, side=SMALL_SIDE)
-    views = (
-        _view(panels.truth, _truth_caption(card), card, SMALL_QUALITY),
-        _view(panels.anomaly_map, _map_caption(card), card, SMALL_QUALITY),
+    """Two pictures, ground truth and map; the verdict with its margin; of a large frame two of a detail."""
+    panels, detail = draw_panels(card, side=SMALL_SIDE), draw_detail(card, side=SMALL_SIDE)
+    truth, anomaly_map = (
+        picture if detail is None else mark_place(picture, detail, card)
+        for picture in (panels.truth, panels.anomaly_map)
     )
     margin = f'<div class="pale number"><span>margin {card.margin:+.2f}</span></div>'
-    content = f'<div class="views">{"".join(views)}{_verdict(card, margin)}</div>'
-    return f'<article class="card small"><h4>{to_html(card.title)}</h4>{content}</article>'
+    content = (
+        _view(truth, _truth_caption(card), card, SMALL_QUALITY),
+        _view(anomaly_map, _map_caption(card), card, SMALL_QUALITY),
+        _verdict(card, margin),
+        "" if detail is None else _detail_views(detail, card),
+    )
+    kind = "views" if detail is None else "views detailed"
+    views = f'<div class="{kind}">{"".join(content)}</div>'
+    return f'<article class="card small"><h4>{to_html(card.title)}</h4>{views}</article>'
 
 
 def color_scale() -> str:
@@ -49,6 +57,15 @@ def _view(picture: Picture, caption: str, card: Card, quality: int) -> str:
     alt = to_html(f"{caption} of {card.title}")
     image = f'<img src="{jpeg_uri(picture, quality=quality)}" width="{width}" height="{height}" alt="{alt}">'
     return f"<figure>{image}<figcaption>{to_html(caption)}</figcaption></figure>"
+
+
+def _detail_views(detail: Detail, card: Card) -> str:
+    height, width = detail.truth.shape[:2]
+    place = "a missed defect" if detail.is_defect else "the map's peak"
+    caption = f"In the box: {width} x {height} pixels of the frame around {place}"
+    return _view(detail.truth, caption, card, SMALL_QUALITY) + _view(
+        detail.anomaly_map, "Its map", card, SMALL_QUALITY
+    )
 
 
 def _truth_caption(card: Card) -> str:

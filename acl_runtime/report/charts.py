@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from acl_runtime.percent import percent
+from acl_runtime.report.odds_axis import OddsAxis, fit_axis, to_odds, to_probability
 from acl_runtime.report.page import to_html
 from acl_runtime.text_table import probability
 
 WIDTH, HEIGHT = 380, 244  # of a chart, in its own units, which are pixels at its usual size
 LEFT, RIGHT, TOP, BOTTOM = 46, 368, 34, 204  # edges of the plot inside it
-BINS = 40
 STEPS = 256  # thresholds of `threshold_chart`: finer than a screen shows
 
 CHART_STYLE = """
@@ -58,7 +58,7 @@ class _Scale:
 def histogram(
     good: np.ndarray, bad: np.ndarray, *, threshold: float, title: str, x_title: str, name: str
 ) -> str:
-    """Good parts above the axis, defective ones below: which share of each has which value.
+    """Good parts above the axis, defective ones below: which share of each has which value, over log-odds.
 
     Args:
         good: (N,) float in [0, 1], values of the good parts; may be empty.
@@ -68,14 +68,15 @@ def histogram(
         x_title: What the values are.
         name: Of the chart, unique on the page, letters, digits and dashes.
     """
-    counts = [np.histogram(values, BINS, (0, 1))[0] for values in (good, bad)]
+    axis = fit_axis([good, bad], threshold)
+    counts = [np.histogram(to_odds(values), axis.edges)[0] for values in (good, bad)]
     shares = [count / max(1, count.sum()) for count in counts]
     above, below = (_ceiling(share.max()) for share in shares)
-    x, y = _Scale(0, 1, LEFT, RIGHT), _Scale(-below, above, BOTTOM, TOP)
+    x, y = _Scale(axis.low, axis.high, LEFT, RIGHT), _Scale(-below, above, BOTTOM, TOP)
     ticks = [(value, f"{100 * abs(value):g}") for value in (-below, 0, above)]
-    parts = [*_y_axis(y, ticks, "% of each class"), *_x_axis(x, _tenths(1), x_title)]
+    parts = [*_y_axis(y, ticks, "% of each class"), *_x_axis(x, axis.ticks(), x_title)]
     for style, count, share, sign in zip(("good", "bad"), counts, shares, (1, -1), strict=True):
-        parts += _bars(count, sign * share, x, y, style)
+        parts += _bars(axis, count, [y(height) for height in sign * share], x, y(0), style)
     parts.append(f'<line class="axis" x1="{LEFT}" x2="{RIGHT}" y1="{y(0):.2f}" y2="{y(0):.2f}"/>')
     parts.append(_limit(x, threshold))
     parts += _legend([(f"{len(good)} good, above", "good"), (f"{len(bad)} defective, below", "bad")])
@@ -90,10 +91,10 @@ def threshold_chart(
 
     Arguments as for `histogram`, to which it has the same x axis.
     """
-    x, y = _Scale(0, 1, LEFT, RIGHT), _Scale(0, 1, BOTTOM, TOP)
-    places = np.linspace(0, 1, STEPS + 1)
-    lines = _errors(good, bad, places)
-    parts = [*_y_axis(y, _percents(), "% of each class"), *_x_axis(x, _tenths(1), x_title)]
+    axis = fit_axis([good, bad], threshold)
+    x, y = _Scale(axis.low, axis.high, LEFT, RIGHT), _Scale(0, 1, BOTTOM, TOP)
+    lines = _errors(to_odds(good), to_odds(bad), np.linspace(axis.low, axis.high, STEPS + 1))
+    parts = [*_y_axis(y, _percents(), "% of each class"), *_x_axis(x, axis.ticks(), x_title)]
     parts += [_path(line, x, y) for line in lines]
     parts.append(_limit(x, threshold))
     parts += _legend([(line.label, line.style) for line in lines])
@@ -162,13 +163,18 @@ def _svg(name: str, title: str, description: str, parts: Sequence[str]) -> str:
     return "\n".join((opening, *heads, *parts, "</svg>"))
 
 
-def _bars(count: np.ndarray, height: np.ndarray, x: _Scale, y: _Scale, style: str) -> list[str]:
+def _bars(
+    axis: OddsAxis, count: np.ndarray, ends: Sequence[float], x: _Scale, zero: float, style: str
+) -> list[str]:
+    """From the place `zero` to the bins' `ends`."""
     bars = []
-    for index in np.flatnonzero(count):
-        left, right = x(index / BINS) + 0.5, x((index + 1) / BINS) - 0.5
-        top, bottom = sorted((y(height[index]), y(0)))
+    for index in np.flatnonzero(count).tolist():
+        edges = [float(edge) for edge in axis.edges[index : index + 2]]
+        left, right = x(edges[0]) + 0.5, x(edges[1]) - 0.5
+        top, bottom = sorted((ends[index], zero))
         words = "good" if style == "good" else "defective"
-        told = f"{count[index]} {words}, {index / BINS:g} to {(index + 1) / BINS:g}"
+        low, high = (probability(to_probability(edge)) for edge in edges)
+        told = f"{count[index]} {words}, {low} to {high}"
         bars.append(
             f'<rect class="{style}" x="{left:.2f}" y="{top:.2f}" width="{right - left:.2f}" '
             f'height="{bottom - top:.2f}"><title>{told}</title></rect>'
@@ -182,8 +188,8 @@ def _path(line: Line, x: _Scale, y: _Scale) -> str:
 
 
 def _limit(x: _Scale, threshold: float) -> str:
-    place = x(threshold)
-    side, away = ("end", -5) if threshold > 0.5 else ("", 5)
+    place = x(float(to_odds(np.array([threshold]))[0]))
+    side, away = ("end", -5) if place > (LEFT + RIGHT) / 2 else ("", 5)
     return (
         f'<line class="limit" x1="{place:.2f}" x2="{place:.2f}" y1="{TOP}" y2="{BOTTOM}"/>'
         f'<text class="limit-text {side}" x="{place + away:.2f}" y="{TOP + 11}">{probability(threshold)}</text>'

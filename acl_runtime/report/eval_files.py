@@ -10,6 +10,7 @@ from acl_runtime.detector import Detector
 from acl_runtime.evaluation.run import EvalResult
 from acl_runtime.evaluation.tables import csv_table, json_text, markdown_table
 from acl_runtime.files import atomic_file
+from acl_runtime.info import tiling_words
 from acl_runtime.report.evaluation import INDEX, write_eval_report
 
 STDOUT = Path("-")
@@ -89,21 +90,34 @@ def write_files(
             result.evaluations,
             detector,
             rule=detector.rule,
-            facts=_facts(result),
+            facts=_facts(result, detector, mask_above),
             notes=result.notes,
             mask_above=mask_above,
             progress=progress,
         )
 
 
-def _facts(result: EvalResult) -> list[tuple[str, str]]:
-    """The settings for the page, without those that say nothing."""
-    texts = {
-        name: f"{value:.6g}" if isinstance(value, float) else str(value)
-        for name, value in result.settings.items()
-        if value is not None
-    }
-    return [(name.replace("_", " "), text) for name, text in texts.items() if text]
+def _facts(result: EvalResult, detector: Detector, mask_above: int) -> list[tuple[str, str]]:
+    """The settings for the page in words, as `acl info` has them; what is usual is left out."""
+    manifest = detector.bundle.manifest
+    side = manifest.image_size
+    facts = [
+        ("Backbone", manifest.backbone.name),
+        ("Weights", f"{manifest.backbone.weights}, sha256 {manifest.backbone.weights_sha256[:12]}"),
+        ("Prompts", f"recipe {manifest.prompts['recipe']}, sha256 {manifest.prompts['sha256'][:12]}"),
+        ("Input", f"{side} \u00d7 {side} pixels"),
+        ("Frames", tiling_words(detector.tiling)),
+        ("Graph", f"head {manifest.head}, {manifest.precision}"),
+        ("Computed by", _computer(detector)),
+        ("Metrics", str(result.settings["metrics"])),
+    ]
+    return facts + ([("Masks", f"a defect is above grey level {mask_above}")] if mask_above else [])
+
+
+def _computer(detector: Detector) -> str:
+    """What computes and where, by the names that people know."""
+    backend = "ONNX Runtime" if detector.backend == "OnnxSession" else detector.backend
+    return " on ".join(filter(None, (backend, detector.provider.removesuffix("ExecutionProvider"))))
 
 
 def _check_file(path: Path, bundle: Path) -> None:

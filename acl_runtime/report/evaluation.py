@@ -7,22 +7,25 @@ from pathlib import Path
 
 import numpy as np
 
+from acl_runtime.calibration.words import LIMIT
 from acl_runtime.data.datasets import load_mask, load_sample
 from acl_runtime.data.samples import Sample
 from acl_runtime.decision import Rule, rule_words
 from acl_runtime.detector import Verdict
 from acl_runtime.evaluation.evaluate import DatasetEvaluation, Judge
-from acl_runtime.evaluation.rows import all_decisions, compared_rows, dataset_notes, decisions
+from acl_runtime.evaluation.rows import all_decisions, dataset_notes, decisions
+from acl_runtime.evaluation.tables import shown_rows
 from acl_runtime.files import atomic_file
 from acl_runtime.report.cards import color_scale, small_card
 from acl_runtime.report.charts import CHART_STYLE
 from acl_runtime.report.choice import Group, choose_images
 from acl_runtime.report.evaluation_charts import category_charts
+from acl_runtime.report.odds_axis import to_probability
 from acl_runtime.report.page import facts_list, notes_list, page, section, to_html
 from acl_runtime.report.pictures import Card
 from acl_runtime.report.summary import category_figures, summary_table
 
-MOST_CARDS = 180  # on a page: 12 for each of 15 categories, some 10 MB
+MOST_CARDS = 180  # on a page: 12 for each of 15 categories, 6 to 11 MB, of nothing but noise 21 MB
 Place = tuple[int, int]  # number of a data set, and of a category or a sample in it
 
 INDEX = "index.html"
@@ -40,6 +43,7 @@ STYLE = """
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)); gap: 16px;
   align-content: start; }
 .charts figcaption { font-size: .92rem; font-weight: 600; color: var(--ink); margin: 0 0 4px; }
+.charts .below { font-size: .8rem; color: var(--pale); margin: 6px 0 0; line-height: 1.35; }
 .figures dl { display: grid; grid-template-columns: 1fr auto; gap: 4px 12px; margin: 0 0 14px; font-size: .92rem; }
 .figures dt { color: var(--pale); } .figures dd { margin: 0; text-align: right; font-weight: 550; }
 .figures table { font-size: .86rem; margin-bottom: 14px; } .figures th, .figures td { padding: 5px 0 5px 8px; }
@@ -56,6 +60,7 @@ h4 { font-size: .9rem; font-weight: 600; margin: 0 0 8px; overflow-wrap: anywher
 .card.small { margin: 0; padding: 14px; }
 .card.small .views { grid-template-columns: repeat(2, minmax(0, 1fr)) 132px; gap: 12px; }
 .card.small .badge { font-size: 1.05rem; padding: 7px 12px; } .card.small .verdict { gap: 6px; font-size: .84rem; }
+@media (min-width: 761px) { .detailed .verdict { grid-column: 3; grid-row: 1 / span 2; } }
 @media (max-width: 900px) { .category { grid-template-columns: minmax(0, 1fr); } }
 @media screen and (max-width: 760px) { .card.small .views { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
 @media print { .category { grid-template-columns: 200px minmax(0, 1fr); } .charts figure { break-inside: avoid; } }
@@ -111,12 +116,13 @@ def _header(evaluations: Sequence[DatasetEvaluation], rule: Rule, facts: Sequenc
 
 
 def _summary(evaluation: DatasetEvaluation, number: int) -> str:
-    rows = compared_rows(evaluation)
+    rows = shown_rows(evaluation)
     words = "Metrics in percent; a dash where one is undefined, as those of pixels without masks."
     if any(row.paper for row in rows):
         words += " Below a number stand the paper's and the difference to it."
     links = [_link(number, index) for index in range(len(evaluation.categories))]
-    table = summary_table(rows, [*decisions(evaluation), all_decisions(evaluation)], links)
+    decided = [*decisions(evaluation), all_decisions(evaluation)]
+    table = summary_table(rows, decided[: len(rows)], links)
     found = dataset_notes(evaluation)
     below = notes_list(found) if found else ""
     return section(evaluation.dataset.name, f'<p class="pale">{words}</p>', table, below, name=f"d{number}")
@@ -130,14 +136,17 @@ def _explanation(rule: Rule) -> str:
     words = (
         "The upright line is the threshold in use. Good parts are drawn above the axis: those right of the line are "
         "rejected. Defective ones are drawn below: those left of it are missed. The chart next to it says what any "
-        "other threshold would do"
+        "other threshold would do. The axis has equal steps in log-odds, which shows what "
+        f"happens close to 0 and 1; what is closer than {to_probability(-LIMIT):.0e} is drawn at that distance."
     )
-    words += (
-        ", score and map peak each on its own; a part is NG by either."
-        if rule.peak_threshold is not None
-        else "."
+    if rule.peak_threshold is None:
+        return f"<p>{words}</p><p>The circle on the ROC curve is what the verdicts did.</p>"
+    both = (
+        "Score and map peak have charts of their own, which say what either would do alone; a part is NG by either. "
+        "The ROC curve of the images is that of the score alone. The circle is what the verdicts did, which the map "
+        "peak decides too: it need not lie on the curve."
     )
-    return f"<p>{words} The circle on the ROC curve is what the verdicts did.</p>"
+    return f"<p>{words}</p><p>{both}</p>"
 
 
 def _categories(
@@ -150,7 +159,7 @@ def _categories(
     several: bool,
 ) -> list[str]:
     parts = []
-    data = zip(evaluation.categories, compared_rows(evaluation), decisions(evaluation), strict=False)
+    data = zip(evaluation.categories, shown_rows(evaluation), decisions(evaluation), strict=False)
     for index, (category, row, decided) in enumerate(data):
         link = _link(number, index)
         figures = category_figures(row, decided, category)

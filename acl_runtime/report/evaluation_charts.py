@@ -8,8 +8,11 @@ import numpy as np
 
 from acl_runtime.decision import Rule
 from acl_runtime.evaluation.evaluate import CategoryEvaluation, Curve
-from acl_runtime.evaluation.overlap import FPR_LIMIT
+from acl_runtime.evaluation.overlap import FPR_LIMIT, STEPS
+from acl_runtime.percent import percent
 from acl_runtime.report.charts import Line, curves, histogram, threshold_chart
+
+NEAR_END = 0.8  # of its axis: a PRO curve that stops before is explained
 
 
 def category_charts(category: CategoryEvaluation, rule: Rule, *, name: str) -> str:
@@ -23,7 +26,7 @@ def category_charts(category: CategoryEvaluation, rule: Rule, *, name: str) -> s
     charts = [*_distributions(category, category.scores, rule.score_threshold, "Score", f"{name}-score")]
     if rule.peak_threshold is not None:
         charts += _distributions(category, category.peaks, rule.peak_threshold, "Map peak", f"{name}-peak")
-    charts += _curves(category, name)
+    charts += _curves(category, rule, name)
     return f'<div class="charts">{"".join(charts)}</div>'
 
 
@@ -42,9 +45,10 @@ def _distributions(
     yield _figure(title, chart)
 
 
-def _curves(category: CategoryEvaluation, name: str) -> Iterator[str]:
+def _curves(category: CategoryEvaluation, rule: Rule, name: str) -> Iterator[str]:
+    images = "images, ○ the verdicts" if rule.peak_threshold is None else "score, ○ with peak"
     lines = [
-        _line("images, ○ the verdicts", category.image_roc, "good"),
+        _line(images, category.image_roc, "good"),
         _line("pixels", category.pixel_roc, "bad"),
     ]
     if roc := [line for line in lines if line is not None]:
@@ -67,7 +71,7 @@ def _curves(category: CategoryEvaluation, name: str) -> Iterator[str]:
             y_title="% of each region marked",
             name=f"{name}-pro",
         )
-        yield _figure("Per-region overlap (PRO)", chart)
+        yield _figure("Per-region overlap (PRO)", chart, _why_short(float(pro.x[-1])))
 
 
 def _line(label: str, curve: Curve | None, style: str) -> Line | None:
@@ -81,5 +85,17 @@ def _rates(category: CategoryEvaluation) -> tuple[float, float]:
     return float(rejected[~defective].mean()), float(rejected[defective].mean())
 
 
-def _figure(title: str, chart: str) -> str:
-    return f"<figure><figcaption>{title}</figcaption>{chart}</figure>"
+def _why_short(end: float) -> str:
+    """Why a PRO curve stops at the false positive rate `end`; nothing if that is near the end of the axis."""
+    if end >= NEAR_END * FPR_LIMIT:
+        return ""
+    return (
+        f"The curve stops at {percent(end)} %: the published definition places {STEPS} thresholds at equal steps of "
+        "the maps' values, and where most values are close to 0 or 1 (saturated maps) few thresholds fall in "
+        f"between; the next one marks {100 * FPR_LIMIT:g} % of the good pixels or more."
+    )
+
+
+def _figure(title: str, chart: str, note: str = "") -> str:
+    below = f'<p class="below">{note}</p>' if note else ""
+    return f"<figure><figcaption>{title}</figcaption>{chart}{below}</figure>"

@@ -30,9 +30,9 @@ p { margin: 0 0 12px; max-width: 46rem; }
 .number span { display: block; } .number, td, dd { font-variant-numeric: tabular-nums; }
 dl.facts { display: flex; flex-wrap: wrap; gap: 1px; margin: 28px 0 0; background: var(--line);
   border: 1px solid var(--line); border-radius: 12px; overflow: hidden; }
-dl.facts div { flex: 1 1 150px; background: var(--paper); padding: 12px 16px; }
+dl.facts div { flex: 1 1 190px; background: var(--paper); padding: 12px 16px; }
 dl.facts dt { font-size: .78rem; color: var(--pale); }
-dl.facts dd { margin: 0; font-weight: 550; overflow-wrap: anywhere; }
+dl.facts dd { margin: 0; font-weight: 550; overflow-wrap: break-word; }
 .scale { max-width: 420px; margin: 18px 0 20px; }
 .scale img { height: 12px; border-radius: 6px; object-fit: fill; }
 .scale figcaption { display: flex; justify-content: space-between; }

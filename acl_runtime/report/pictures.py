@@ -83,7 +83,23 @@ def draw_panels(card: Card, *, side: int) -> Panels:
     height, width = frame.shape[:2]
     pixels = cv2.resize(card.anomaly_map, (width, height), interpolation=cv2.INTER_LINEAR)
     marked = overlay(frame, card.anomaly_map, map_threshold=card.map_threshold)
-    return Panels(frame, _outline(frame, card.mask), colorize(pixels), marked)
+    return Panels(frame, outline(frame, card.mask), colorize(pixels), marked)
+
+
+def outline(frame: Picture, mask: np.ndarray | None) -> Picture:
+    """The frame with a line around what is True in the mask, (h, w) bool over all of it; None for nothing."""
+    picture = np.array(frame)
+    if mask is None:
+        return picture
+    height, width = frame.shape[:2]
+    # Averaging keeps a scratch thinner than a pixel of the picture; enlarging, it repeats pixels.
+    cover = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+    inside = (cover > 0).astype(np.uint8)
+    contours, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    line = max(1, max(height, width) // 200)
+    cv2.drawContours(picture, contours, -1, BLACK, line + 2, cv2.LINE_AA)
+    cv2.drawContours(picture, contours, -1, WHITE, line, cv2.LINE_AA)
+    return picture
 
 
 def jpeg_uri(picture: Picture, *, quality: int) -> str:
@@ -103,18 +119,3 @@ def _fit(picture: Picture, side: int) -> Picture:
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(picture, size, interpolation=how), np.uint8)
-
-
-def _outline(frame: Picture, mask: np.ndarray | None) -> Picture:
-    picture = np.array(frame)
-    if mask is None:
-        return picture
-    height, width = frame.shape[:2]
-    # Averaging keeps a scratch thinner than a pixel of the picture; enlarging, it repeats pixels.
-    cover = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
-    inside = (cover > 0).astype(np.uint8)
-    contours, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    line = max(1, max(height, width) // 200)
-    cv2.drawContours(picture, contours, -1, BLACK, line + 2, cv2.LINE_AA)
-    cv2.drawContours(picture, contours, -1, WHITE, line, cv2.LINE_AA)
-    return picture

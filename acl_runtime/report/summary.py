@@ -20,7 +20,7 @@ def summary_table(rows: Sequence[Row], decided: Sequence[Decisions], links: Sequ
     """A data set's rows in percent, below each number the paper's and the difference, where it has one.
 
     Args:
-        rows: Of the categories and, last, of their mean.
+        rows: Of the categories and, last, where there are several, of their mean.
         decided: What the verdicts did, of each category and, last, of all.
         links: Names of the categories' sections.
     """
@@ -28,11 +28,11 @@ def summary_table(rows: Sequence[Row], decided: Sequence[Decisions], links: Sequ
     heading = "".join(
         f"<th{' class=name' if title == 'Category' else ''}>{_unbroken(title)}</th>" for title in titles
     )
-    names = [
-        f'<a href="#{link}">{to_html(row.category)}</a>' for row, link in zip(rows[:-1], links, strict=True)
-    ]
+    names = ["mean" if row.is_mean else to_html(row.category) for row in rows]
+    linked = [f'<a href="#{link}">{name}</a>' for name, link in zip(names, links, strict=False)]
     body = "\n".join(
-        _summary_row(row, each, name) for row, each, name in zip(rows, decided, [*names, "mean"], strict=True)
+        _summary_row(row, each, name)
+        for row, each, name in zip(rows, decided, [*linked, *names[len(links) :]], strict=True)
     )
     table = f"<table><thead><tr>{heading}</tr></thead><tbody>\n{body}\n</tbody></table>"
     return f'<div class="wide">{table}</div>'
