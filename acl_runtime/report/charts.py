@@ -30,6 +30,7 @@ CHART_STYLE = """
 .chart path.third { stroke: var(--third); }
 .chart .point { fill: var(--paper); stroke: var(--ink); stroke-width: 2; }
 """  # the two classes differ by more than colour: above and below the axis, unbroken and dashed
+PERCENTS = [(value / 100, str(value)) for value in range(0, 101, 25)]  # ticks
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def histogram(
     parts.append(_limit(x, threshold))
     parts += _legend([(f"{len(good)} good, above", "good"), (f"{len(bad)} defective, below", "bad")])
     told = f"{title}. {_spread('good', good)} {_spread('defective', bad)}"
-    return _svg(name, title, told + _threshold_words(threshold), parts)
+    return _svg(name, title, told + f" The threshold is {probability(threshold)}.", parts)
 
 
 def threshold_chart(
@@ -94,13 +95,18 @@ def threshold_chart(
     axis = fit_axis([good, bad], threshold)
     x, y = _Scale(axis.low, axis.high, LEFT, RIGHT), _Scale(0, 1, BOTTOM, TOP)
     lines = _errors(to_odds(good), to_odds(bad), np.linspace(axis.low, axis.high, STEPS + 1))
-    parts = [*_y_axis(y, _percents(), "% of each class"), *_x_axis(x, axis.ticks(), x_title)]
+    parts = [*_y_axis(y, PERCENTS, "% of each class"), *_x_axis(x, axis.ticks(), x_title)]
     parts += [_path(line, x, y) for line in lines]
     parts.append(_limit(x, threshold))
     parts += _legend([(line.label, line.style) for line in lines])
     here = _errors(good, bad, np.array([threshold]))
     there = ", ".join(f"{line.label} {percent(line.y[0])} %" for line in here)
-    return _svg(name, title, f"{title}.{_threshold_words(threshold)} There: {there or 'no parts'}.", parts)
+    return _svg(
+        name,
+        title,
+        f"{title}. The threshold is {probability(threshold)}. There: {there or 'no parts'}.",
+        parts,
+    )
 
 
 def curves(
@@ -125,7 +131,7 @@ def curves(
         point: x and y of a circle, such as where the rule in use lies.
     """
     x, y = _Scale(0, x_limit, LEFT, RIGHT), _Scale(0, 1, BOTTOM, TOP)
-    parts = [*_y_axis(y, _percents(), y_title), *_x_axis(x, _tenths(x_limit), x_title)]
+    parts = [*_y_axis(y, PERCENTS, y_title), *_x_axis(x, _tenths(x_limit), x_title)]
     parts += [_path(line, x, y) for line in lines]
     if point is not None:
         parts.append(f'<circle class="point" cx="{x(point[0]):.2f}" cy="{y(point[1]):.2f}" r="4.5"/>')
@@ -235,10 +241,6 @@ def _tenths(limit: float) -> list[tuple[float, str]]:
     return [(step * number, f"{step * number:g}") for number in range(round(limit / step) + 1)]
 
 
-def _percents() -> list[tuple[float, str]]:
-    return [(value / 100, str(value)) for value in range(0, 101, 25)]
-
-
 def _ceiling(share: float) -> float:
     """The next round share, for the end of an axis."""
     return next(limit for limit in (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0) if share <= limit)
@@ -249,7 +251,3 @@ def _spread(word: str, values: np.ndarray) -> str:
         return f"No {word} parts."
     low, middle, high = (probability(float(value)) for value in np.percentile(values, (0, 50, 100)))
     return f"{len(values)} {word} parts from {low} to {high}, half of them up to {middle}."
-
-
-def _threshold_words(threshold: float) -> str:
-    return f" The threshold is {probability(threshold)}."
