@@ -10,14 +10,14 @@ from typing import Any
 import cv2
 
 from acl_export.speed import Speed
-from acl_runtime.data.datasets import Dataset, load_mask, load_sample
+from acl_runtime.data.datasets import Dataset, load_sample
 from acl_runtime.data.samples import Sample
 from acl_runtime.decision import rule_words
 from acl_runtime.detector import Verdict, bundle_rule
 from acl_runtime.files import atomic_file
 from acl_runtime.manifest import Manifest
-from acl_runtime.preprocess import to_bgr
 from acl_runtime.report.inspection import Card, contact_sheet, write_report
+from acl_runtime.report.pictures import make_card
 
 CARDS = 24  # most pictures on the page
 SHEET_CARDS = 4  # most defective parts in the picture
@@ -90,20 +90,8 @@ def choose_samples(dataset: Dataset, limit: int) -> list[int]:
 
 
 def _card(sample: Sample, verdict: Verdict, map_threshold: float) -> Card:
-    frame = to_bgr(load_sample(sample))
-    height, width = frame.shape[:2]
-    mask = None if sample.mask is None else load_mask(sample, height=height, width=width)
-    return Card(
-        title=f"{sample.category}: {sample.defect} ({sample.path.name})",
-        frame=frame,
-        mask=mask,
-        anomaly_map=verdict.anomaly_map,
-        score=verdict.score,
-        threshold=verdict.threshold,
-        label=sample.label,
-        map_threshold=map_threshold,
-        peak_threshold=verdict.peak_threshold,
-    )
+    title = f"{sample.category}: {sample.defect} ({sample.path.name})"
+    return make_card(sample, load_sample(sample), verdict, title=title, map_threshold=map_threshold)
 
 
 def _lead(drawn: bool) -> str:

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from acl_runtime.calibration.words import LIMIT
-from acl_runtime.data.datasets import load_mask, load_sample
+from acl_runtime.data.datasets import load_sample
 from acl_runtime.data.samples import Sample
 from acl_runtime.decision import Rule, rule_words
-from acl_runtime.detector import Verdict
 from acl_runtime.evaluation.evaluate import DatasetEvaluation, Judge
 from acl_runtime.evaluation.rows import all_decisions, dataset_notes, decisions
 from acl_runtime.evaluation.tables import shown_rows
@@ -22,7 +19,7 @@ from acl_runtime.report.choice import Group, choose_images
 from acl_runtime.report.evaluation_charts import category_charts
 from acl_runtime.report.odds_axis import to_probability
 from acl_runtime.report.page import facts_list, notes_list, page, section, to_html
-from acl_runtime.report.pictures import Card
+from acl_runtime.report.pictures import make_card
 from acl_runtime.report.summary import category_figures, summary_table
 
 MOST_CARDS = 180  # on a page: 12 for each of 15 categories, 6 to 11 MB, of nothing but noise 21 MB
@@ -191,21 +188,6 @@ def _choose(evaluations: Sequence[DatasetEvaluation], rule: Rule) -> dict[Place,
 
 def _draw(sample: Sample, judge: Judge, mask_above: int) -> str:
     frame = load_sample(sample)
-    return small_card(_card(sample, frame, judge(frame), mask_above))
-
-
-def _card(sample: Sample, frame: np.ndarray, verdict: Verdict, mask_above: int) -> Card:
-    height, width = frame.shape[:2]
-    is_outlined = sample.label == 1 and sample.mask is not None
-    mask = load_mask(sample, height=height, width=width, above=mask_above) if is_outlined else None
     rows = f", rows {sample.rows[0]} to {sample.rows[1] - 1}" if sample.rows else ""
-    return Card(
-        title=f"{sample.defect}: {sample.path.name}{rows}",
-        frame=frame,
-        mask=mask,
-        anomaly_map=verdict.anomaly_map,
-        score=verdict.score,
-        threshold=verdict.threshold,
-        label=sample.label,
-        peak_threshold=verdict.peak_threshold,
-    )
+    title = f"{sample.defect}: {sample.path.name}{rows}"
+    return small_card(make_card(sample, frame, judge(frame), title=title, mask_above=mask_above))

@@ -9,7 +9,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from acl_runtime.data.datasets import load_mask
+from acl_runtime.data.samples import Sample
 from acl_runtime.decision import Rule
+from acl_runtime.detector import Verdict
 from acl_runtime.overlay import colorize, overlay
 from acl_runtime.preprocess import to_bgr
 
@@ -65,6 +68,40 @@ class Card:
     @property
     def _rule(self) -> Rule:
         return Rule(self.threshold, self.peak_threshold)
+
+
+def make_card(
+    sample: Sample,
+    frame: np.ndarray,
+    verdict: Verdict,
+    *,
+    title: str,
+    mask_above: int = 0,
+    map_threshold: float = 0.5,
+) -> Card:
+    """The card of a labelled picture, its ground truth at the frame's own size.
+
+    Args:
+        sample: The picture.
+        frame: Its pixels, as `load_sample` gives them.
+        verdict: The detector's.
+        title: Of the card.
+        mask_above: Grey level above which a mask's pixel is a defect.
+        map_threshold: See `Card`.
+    """
+    height, width = frame.shape[:2]
+    is_outlined = sample.label == 1 and sample.mask is not None
+    return Card(
+        title=title,
+        frame=frame,
+        mask=load_mask(sample, height=height, width=width, above=mask_above) if is_outlined else None,
+        anomaly_map=verdict.anomaly_map,
+        score=verdict.score,
+        threshold=verdict.threshold,
+        label=sample.label,
+        map_threshold=map_threshold,
+        peak_threshold=verdict.peak_threshold,
+    )
 
 
 @dataclass(frozen=True)
