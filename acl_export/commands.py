@@ -114,6 +114,7 @@ def evaluate(
     """
     from functools import partial
 
+    from acl_runtime.calibration.doubts import find_doubts
     from acl_runtime.detector import Detector
     from acl_runtime.evaluation.run import EvalSettings, run_evaluation
     from acl_runtime.progress import progress_phases
@@ -126,7 +127,7 @@ def evaluate(
     tiling = box.parse_tiling(tile, overlap, min_defect)
     detector = Detector(bundle, backend=backend.value, provider=provider, threshold=threshold, tiling=tiling)
     note_unless_fit(detector.bundle.manifest.backbone)
-    for doubt in detector.doubts:
+    for doubt in find_doubts(detector):
         note(doubt)
     reference = None
     if against is Against.torch:

@@ -57,6 +57,7 @@ def run(
     """
     from functools import partial
 
+    from acl_runtime.calibration.doubts import find_doubts
     from acl_runtime.calibration.drift import monitor_of
     from acl_runtime.detector import Detector
     from acl_runtime.frames import list_sources
@@ -76,7 +77,7 @@ def run(
     tiling = options.parse_tiling(tile, overlap, min_defect)
     detector = Detector(bundle, backend=backend.value, provider=provider, threshold=threshold, tiling=tiling)
     note_unless_fit(detector.bundle.manifest.backbone)
-    for doubt in detector.doubts:
+    for doubt in find_doubts(detector):
         note(doubt)
     inspect = partial(
         inspect_sources,

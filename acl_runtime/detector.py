@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from acl_runtime.backend import open_session
 from acl_runtime.bundle import Bundle, load_bundle, load_text_embeddings
-from acl_runtime.calibration.record import read_record
 from acl_runtime.decision import Rule
 from acl_runtime.heads import Answers, defect_direction, read_embeddings_head, read_map_head
 from acl_runtime.manifest import Calibration, Tiling
@@ -103,24 +102,6 @@ class Detector:
         text_embeddings = load_text_embeddings(self.bundle)
         self._direction = defect_direction(text_embeddings, temperature=manifest.temperature)
         self.session = session or open_session(self.bundle, backend=backend, provider=provider)
-
-    @property
-    def doubts(self) -> list[str]:
-        """Why its thresholds may not mean what the user thinks, in sentences; none if they do."""
-        calibration = self.bundle.manifest.calibration
-        if self.rule != bundle_rule(calibration):
-            return []  # the user's own
-        if calibration.record is None:
-            return ["the thresholds are the default, measured on nothing: run acl calibrate with good parts"]
-        if self.tiling != calibration.tiling:
-            return ["the thresholds were measured on frames cut otherwise: calibrate with this tiling"]
-        record = read_record(self.bundle)
-        if record is not None and (record.backend, record.provider) != (self.backend, self.provider):
-            return [
-                f"the thresholds were measured with {record.backend} {record.provider}, this is {self.backend} "
-                f"{self.provider}: scores differ in their last digits; calibrate here"
-            ]
-        return []
 
     @property
     def backend(self) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from acl_runtime.calibration.doubts import find_doubts
 from acl_runtime.data.datasets import read_dataset
 from acl_runtime.detector import Detector, Verdict
 from acl_runtime.evaluation.drift_table import drift_table
@@ -149,4 +150,4 @@ def _rows(evaluations: Sequence[DatasetEvaluation]) -> list[dict[str, object]]:
 def _notes(detector: Detector) -> list[str]:
     fit = detector.bundle.manifest.backbone
     demonstration = [] if fit.inspection else [f"The backbone {fit.name} is {fit.note}."]
-    return [*demonstration, *(f"{doubt[0].upper()}{doubt[1:]}." for doubt in detector.doubts)]
+    return [*demonstration, *(f"{doubt[0].upper()}{doubt[1:]}." for doubt in find_doubts(detector))]
