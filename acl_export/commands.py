@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,9 @@ from acl_runtime.terminal import echo, note, note_unless_fit
 from acl_train import options
 from acl_train.config import VisionConfig
 
+if TYPE_CHECKING:
+    from acl_runtime.manifest import Manifest
+
 EXPORT = ExportConfig()  # the defaults
 
 
@@ -22,6 +25,18 @@ class Against(str, Enum):
     """What a bundle can be compared with."""
 
     torch = "torch"
+
+
+def export_lines(output: Path, manifest: Manifest) -> list[str]:
+    """What was written and how it compares with torch."""
+    from acl_runtime.info import parity_words
+
+    lines = [f"{output}: head {manifest.head}, {manifest.image_size} px"]
+    for arithmetic in manifest.arithmetics():
+        lines.append(
+            f"{manifest.graph_file(arithmetic)}: {arithmetic}, {parity_words(manifest.parity_of(arithmetic))}"
+        )
+    return lines
 
 
 def export(
@@ -43,15 +58,31 @@ def export(
         list[Path] | None,
         typer.Option(help="Image to prove the graph on and keep in the bundle; repeat. [default: drawn]"),
     ] = None,
+    drift: Annotated[
+        list[Path] | None,
+        typer.Option(help="Labelled images, to measure how far the graph moves the metrics; repeat."),
+    ] = None,
+    tensorrt: Annotated[
+        bool, typer.Option("--tensorrt", help="Then build an engine for this machine's GPU: acl build.")
+    ] = False,
 ) -> None:
     """Write a bundle: text embeddings, ONNX, and the proof that it equals PyTorch.
 
     Size, layers and weights are those of the prompts unless given. The bundle is written only when the graph
     has been run and compared; it then replaces an older one at the same place.
+
+    With --precision fp16 it holds four graphs that share their weights, each more
+    careful than the one before, for acl build to choose from; the first is what
+    ONNX Runtime runs.
     """
     from acl_export.export import export_bundle, find_weights
+    from acl_runtime.progress import progress_phases
+    from acl_runtime.trt.commands import build
+    from acl_runtime.trt.library import find_library
     from acl_train.prompts import load_prompts
 
+    if tensorrt:
+        find_library()  # what is missing is told before the export
     learned = load_prompts(prompts).config
     loaded = find_weights(learned, backbone, weights, quick_gelu=quick_gelu)
     vision = VisionConfig(
@@ -61,16 +92,26 @@ def export(
         learned.vision.attention,
     )
     config = ExportConfig(head, precision, max_batch)
-    manifest = export_bundle(prompts, output, loaded, config, vision=vision, frames=frames or ())
-    parity = manifest.parity
-    echo(
-        f"{output}: head {manifest.head}, {manifest.image_size} px; equal to {parity.reference} on "
-        f"{parity.frames} frames within {parity.image_logits:.1e} (log-odds) and {parity.anomaly_map:.1e} (map)"
-    )
+    with progress_phases() as progress:
+        manifest = export_bundle(
+            prompts,
+            output,
+            loaded,
+            config,
+            vision=vision,
+            frames=frames or (),
+            drift_data=drift or (),
+            progress=progress,
+        )
+    for line in export_lines(output, manifest):
+        echo(line)
     note_unless_fit(manifest.backbone)
+    if tensorrt:
+        build(output)
 
 
 def evaluate(
+    context: typer.Context,
     bundle: Annotated[Path, typer.Argument(help="Exported bundle.", show_default=False)],
     data: Annotated[list[Path], typer.Argument(help="Folders of labelled images.", show_default=False)],
     *,
@@ -125,7 +166,11 @@ def evaluate(
         raise typer.BadParameter(f"only one form can go to stdout, got {' and '.join(files.printed)}")
     check_files(files, bundle)
     tiling = box.parse_tiling(tile, overlap, min_defect)
-    detector = Detector(bundle, backend=backend.value, provider=provider, threshold=threshold, tiling=tiling)
+    detector = context.with_resource(
+        Detector(
+            bundle, backend=backend.value, provider=provider, tell=note, threshold=threshold, tiling=tiling
+        )
+    )
     note_unless_fit(detector.bundle.manifest.backbone)
     for doubt in find_doubts(detector):
         note(doubt)
@@ -133,7 +178,7 @@ def evaluate(
     if against is Against.torch:
         from acl_export.torch_session import TorchSession
 
-        session = TorchSession(detector.bundle, weights)
+        session = TorchSession.of_bundle(detector.bundle, weights)
         reference = Detector(detector.bundle, session=session, threshold=threshold, tiling=tiling)
     with progress_phases() as progress:
         settings = EvalSettings(exact, mask_above)

@@ -7,8 +7,9 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
-from acl_export.config import TOLERANCE, ExportConfig
+from acl_export.config import ExportConfig, Precision
 from acl_export.graph import OPSET, OUTPUTS
+from acl_export.mixed import LADDER
 from acl_runtime.files import sha256
 from acl_runtime.manifest import (
     FORMAT,
@@ -19,18 +20,21 @@ from acl_runtime.manifest import (
     Manifest,
     Parity,
     Preprocessing,
+    Step,
     Tensor,
 )
 from acl_train.clip import CLIP
 from acl_train.config import MEAN, STD, TEMPERATURE
 from acl_train.prompts import Prompts
 
+NOT_YET = Parity("", 0.0, 0.0, {}, 0, None)
 TINY_NOTE = "a small CLIP trained on drawn products, for demonstrations and tests; not for inspection"
 
 
 def describe_bundle(prompts_path: Path, prompts: Prompts, clip: CLIP, config: ExportConfig) -> Manifest:
     """The manifest, its parity still to be measured and its files to be hashed."""
     vision, grid = clip.visual.config, clip.visual.grid
+    steps = LADDER[1:] if config.precision is Precision.fp16 else ()
     tiny = prompts.config.backbone == "tiny"
     learning = {name: str(value) for name, value in prompts.config.learning.items()}
     return Manifest(
@@ -57,11 +61,12 @@ def describe_bundle(prompts_path: Path, prompts: Prompts, clip: CLIP, config: Ex
         ),
         prompts=learning | {"recipe": prompts.config.recipe, "sha256": sha256(prompts_path)},
         graph=_describe_graph(clip, config),
+        ladder=tuple(Step(step, f"model.{step}.onnx", NOT_YET) for step in steps),
         preprocessing=Preprocessing("RGB", "BHWC", "uint8", "bicubic antialiased (Pillow)", MEAN, STD),
         calibration=Calibration(
             rule="score", score_threshold=0.5, map_threshold=0.5, tiling=None, source="default", record=None
         ),
-        parity=Parity("", 0.0, 0.0, TOLERANCE, 0),
+        parity=NOT_YET,
         files={},
         tools={"python": platform.python_version()}
         | {name: version(name) for name in ("anomalyclip-deploy", "torch", "onnx", "onnxscript", "numpy")},

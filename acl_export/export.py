@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from acl_export.config import TOLERANCE, ExportConfig
+from acl_export.config import FP16_TOLERANCE, FP32_TOLERANCE, ExportConfig, Precision
 from acl_export.describe import describe_bundle
+from acl_export.drift import measure_drift
 from acl_export.golden import golden_images, save_golden
 from acl_export.graph import make_graph, write_onnx
-from acl_runtime.backend import open_session
+from acl_export.mixed import LADDER, in_arithmetic
+from acl_export.torch_session import TorchSession
+from acl_export.weights_file import WeightsFile
 from acl_runtime.bundle import GOLDEN, MANIFEST, TEXT_EMBEDDINGS, Bundle, write_manifest
+from acl_runtime.detector import Detector
 from acl_runtime.files import atomic_folder
-from acl_runtime.heads import Answers, defect_direction, read_embeddings_head, read_map_head
-from acl_runtime.manifest import Manifest, Parity
+from acl_runtime.manifest import Arithmetic, Manifest, Parity
+from acl_runtime.onnx_session import OnnxSession
+from acl_runtime.parity import GoldenImages
+from acl_train.clip import CLIP
 from acl_train.config import VisionConfig
 from acl_train.prompts import Prompts, PromptsConfig, load_prompts, text_embeddings
-from acl_train.reference import Reference, run_reference
+from acl_train.reference import run_reference
 from acl_train.weights import Weights, build_clip, load_weights
+
+Progress = Callable[[str, int, int], None]
 
 
 def export_bundle(
@@ -32,6 +40,8 @@ def export_bundle(
     *,
     vision: VisionConfig | None = None,
     frames: Sequence[Path] = (),
+    drift_data: Sequence[Path] = (),
+    progress: Progress = lambda what, done, total: None,
 ) -> Manifest:
     """Write a bundle and prove it, or leave nothing.
 
@@ -42,10 +52,12 @@ def export_bundle(
         config: Which graph.
         vision: Another read-out than the prompts were learned with.
         frames: Image files to prove the graph on and to keep in the bundle; drawn ones if there are none.
+        drift_data: Folders of labelled images, to measure how far the graph moves the metrics.
+        progress: Called with what is done, how much of it and of how much.
 
     Raises:
         ValueError: If the weights are not those of the prompts, or the output is some other folder.
-        RuntimeError: If the graph does not compute what torch computes.
+        RuntimeError: If a graph does not compute what torch computes.
     """
     prompts = load_prompts(prompts_path)
     check_weights(prompts, weights)
@@ -57,12 +69,59 @@ def export_bundle(
     with atomic_folder(output, marker=MANIFEST) as folder:
         np.save(folder / TEXT_EMBEDDINGS, text.numpy())
         save_golden(folder / GOLDEN, images, reference)
-        graph = make_graph(clip, text.numpy(), head=config.head, blur_sigma=config.blur_sigma)
-        write_onnx(graph, folder / "model.onnx", head=config.head, max_batch=config.max_batch)
-        manifest = describe_bundle(prompts_path, prompts, clip, config)
-        parity = measure_parity(Bundle(folder, manifest), images, text.numpy(), reference)
-        check_parity(parity)
-        return write_manifest(folder, replace(manifest, parity=parity))
+        bundle = Bundle(folder, describe_bundle(prompts_path, prompts, clip, config))
+        write_graphs(bundle, clip, text.numpy(), config, progress)
+        manifest = prove_graphs(bundle, progress)
+        if drift_data:
+            torch_session = TorchSession(clip, text, blur_sigma=config.blur_sigma)
+            drift = measure_drift(
+                Detector(bundle, provider="cpu"),
+                Detector(bundle, session=torch_session),
+                drift_data,
+                progress,
+            )
+            manifest = replace(manifest, parity=replace(manifest.parity, drift=drift))
+        return write_manifest(folder, manifest)
+
+
+def write_graphs(
+    bundle: Bundle, clip: CLIP, text: np.ndarray, config: ExportConfig, progress: Progress
+) -> None:
+    """Write every graph that the manifest names.
+
+    Args:
+        bundle: Still without its graphs.
+        clip: In float32.
+        text: (2, D) float32, unit rows NORMAL, ANOMALOUS.
+        config: Which graphs.
+        progress: Called with what is done, how much of it and of how much.
+    """
+    arithmetics = bundle.manifest.arithmetics()
+    is_mixed = config.precision is not Precision.fp32
+    weights = WeightsFile(bundle.path / "model.onnx.data", narrow=True) if is_mixed else None
+    for done, arithmetic in enumerate(arithmetics, start=1):
+        visual = in_arithmetic(clip.visual, arithmetic) if is_mixed else clip.visual
+        graph = make_graph(visual, text, head=config.head, blur_sigma=config.blur_sigma)
+        path = bundle.path / bundle.manifest.graph_file(arithmetic)
+        write_onnx(graph, path, head=config.head, max_batch=config.max_batch, weights=weights)
+        progress("writing graphs", done, len(arithmetics))
+
+
+def prove_graphs(bundle: Bundle, progress: Progress) -> Manifest:
+    """Run every graph on the golden images, compare with torch, and return the manifest with the figures.
+
+    Raises:
+        RuntimeError: A graph is past its tolerance.
+    """
+    manifest = bundle.manifest
+    arithmetics = manifest.arithmetics()
+    found = {}
+    for done, arithmetic in enumerate(arithmetics, start=1):
+        found[arithmetic] = measure_parity(bundle, arithmetic)
+        check_parity(found[arithmetic])
+        progress("proving graphs", done, len(arithmetics))
+    ladder = tuple(replace(step, parity=found[step.arithmetic]) for step in manifest.ladder)
+    return replace(manifest, parity=found[manifest.precision], ladder=ladder)
 
 
 def find_weights(
@@ -97,26 +156,24 @@ def check_weights(prompts: Prompts, weights: Weights) -> None:
         )
 
 
-def measure_parity(bundle: Bundle, images: np.ndarray, text: np.ndarray, reference: Reference) -> Parity:
-    """Run the bundle's graph through the runtime, one by one and all at once, and take the worst difference.
+def measure_parity(bundle: Bundle, arithmetic: Arithmetic) -> Parity:
+    """Run a graph of the bundle on the golden images, one by one and all at once, and take the worst difference.
 
-    Args:
-        bundle: Its graph is run with ONNX Runtime on the CPU.
-        images: (N, S, S, 3) uint8 RGB.
-        text: (2, D) float32, unit rows NORMAL, ANOMALOUS.
-        reference: The torch model's answers to the same images.
+    It is run by ONNX Runtime on the CPU, which computes fp16 in float32 and rounds in between.
     """
-    session = open_session(bundle, provider="CPUExecutionProvider")
-    limit = bundle.manifest.max_batch
-    logits_difference = map_difference = 0.0
-    for size in {1, min(limit, len(images))}:
-        for start in range(0, len(images), size):
-            rows = slice(start, start + size)
-            image_logits, anomaly_maps = _read(session(images[rows]), bundle.manifest, text)
-            logits_difference = max(logits_difference, _worst(image_logits, reference.image_logits[rows]))
-            map_difference = max(map_difference, _worst(anomaly_maps, reference.anomaly_maps[rows]))
-    name = f"PyTorch {torch.__version__} float32, published steps"
-    return Parity(name, logits_difference, map_difference, TOLERANCE, len(images))
+    golden = GoldenImages(bundle)
+    session = OnnxSession(bundle.path / bundle.manifest.graph_file(arithmetic), "CPUExecutionProvider")
+    sizes = {1, min(bundle.manifest.max_batch, len(golden))}
+    found = [golden.compare(session, batch=size, rounds=1) for size in sizes]
+    is_rounded = arithmetic in LADDER and bundle.manifest.precision != "fp32"
+    return Parity(
+        f"PyTorch {torch.__version__} float32, published steps",
+        max(each.image_logits for each in found),
+        max(each.anomaly_map for each in found),
+        FP16_TOLERANCE if is_rounded else FP32_TOLERANCE,
+        len(golden),
+        None,
+    )
 
 
 def check_parity(parity: Parity) -> None:
@@ -128,13 +185,3 @@ def check_parity(parity: Parity) -> None:
                 f"the graph's {name} must be within {limit:g} of torch, got {measured[name]:g}; nothing was "
                 "written; please report this with the versions of torch, onnx and onnxruntime"
             )
-
-
-def _read(outputs: Mapping[str, np.ndarray], manifest: Manifest, text: np.ndarray) -> Answers:
-    if manifest.head == "map":
-        return read_map_head(outputs, manifest)
-    return read_embeddings_head(outputs, manifest, defect_direction(text, temperature=manifest.temperature))
-
-
-def _worst(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.abs(a.astype(np.float64) - b).max())

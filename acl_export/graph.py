@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from acl_export.config import Head
+from acl_export.weights_file import WeightsFile
 from acl_runtime.heads import defect_direction
 from acl_runtime.maps import map_operator
-from acl_train.clip import CLIP, normalize_images
+from acl_train.clip import VisionTower, normalize_images
 from acl_train.config import TEMPERATURE
 
 OPSET = 18  # LayerNormalization is one operator since 17; TensorRT 8.6 (JetPack 6.0) reads 18
-ONE_FILE_BYTES = 512 << 20  # larger weights go to model.onnx.data, which runtimes map instead of copying
+ONE_FILE_BYTES = 512 << 20  # larger weights go to a file of their own, which runtimes map instead of copying
 
 OUTPUTS = {
     Head.map: ("image_logits", "anomaly_maps"),
@@ -28,9 +29,9 @@ OUTPUTS = {
 class EmbeddingsGraph(nn.Module):
     """Images to embeddings; the runtime applies the prompts."""
 
-    def __init__(self, clip: CLIP) -> None:
+    def __init__(self, visual: VisionTower) -> None:
         super().__init__()
-        self.visual = clip.visual
+        self.visual = visual
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, S, S, 3) uint8 RGB to (B, D) and (B, L, G·G, D) float32, unit norm."""
@@ -44,11 +45,11 @@ class MapGraph(EmbeddingsGraph):
     operator: Tensor  # (S, G)
     direction: Tensor  # (D,)
 
-    def __init__(self, clip: CLIP, text_embeddings: np.ndarray, *, blur_sigma: float) -> None:
-        super().__init__(clip)
-        operator = map_operator(clip.visual.grid, clip.visual.config.image_size, blur_sigma)
+    def __init__(self, visual: VisionTower, text_embeddings: np.ndarray, *, blur_sigma: float) -> None:
+        super().__init__(visual)
+        operator = map_operator(visual.grid, visual.config.image_size, blur_sigma)
         direction = defect_direction(text_embeddings, temperature=TEMPERATURE)
-        self.grid = clip.visual.grid
+        self.grid = visual.grid
         self.register_buffer("operator", torch.from_numpy(operator.astype(np.float32)))
         self.register_buffer("direction", torch.from_numpy(direction))
 
@@ -60,37 +61,67 @@ class MapGraph(EmbeddingsGraph):
         return image_embeddings @ self.direction, self.operator @ patches @ self.operator.T
 
 
-def make_graph(clip: CLIP, text_embeddings: np.ndarray, *, head: Head, blur_sigma: float) -> EmbeddingsGraph:
-    """The module to export for a head."""
+def make_graph(
+    visual: VisionTower, text_embeddings: np.ndarray, *, head: Head, blur_sigma: float
+) -> EmbeddingsGraph:
+    """The module to export for a head; `visual` brings its arithmetic."""
     if head is Head.map:
-        return MapGraph(clip, text_embeddings, blur_sigma=blur_sigma)
-    return EmbeddingsGraph(clip)
+        return MapGraph(visual, text_embeddings, blur_sigma=blur_sigma)
+    return EmbeddingsGraph(visual)
 
 
-def write_onnx(graph: EmbeddingsGraph, path: Path, *, head: Head, max_batch: int) -> None:
+def write_onnx(
+    graph: EmbeddingsGraph, path: Path, *, head: Head, max_batch: int, weights: WeightsFile | None = None
+) -> None:
     """Export by torch.export, with a dynamic batch, and let onnx check the file.
+
+    Args:
+        graph: What to export.
+        path: ONNX file to write.
+        head: Names the outputs.
+        max_batch: Most images at once.
+        weights: Where to put the weights; None to leave them in the file unless they are large.
 
     Raises:
         onnx.checker.ValidationError: If the file is not valid ONNX.
     """
+    model = _to_onnx(graph, head=head, max_batch=max_batch)
+    if weights is None and sum(len(tensor.raw_data) for tensor in model.graph.initializer) > ONE_FILE_BYTES:
+        weights = WeightsFile(path.with_name(f"{path.name}.data"))
+    if weights is not None:
+        weights.move_from(model)
+    path.write_bytes(model.SerializeToString())
+    onnx.checker.check_model(str(path), full_check=True)
+
+
+def _to_onnx(graph: EmbeddingsGraph, *, head: Head, max_batch: int) -> onnx.ModelProto:
     size = graph.visual.config.image_size
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)  # two: torch.export takes one for a constant
     batch = torch.export.Dim("batch", min=1, max=max(2, max_batch))
-    bytes_of_weights = sum(tensor.numel() * tensor.element_size() for tensor in graph.state_dict().values())
     with warnings.catch_warnings():  # the exporter's dependencies deprecate things to each other
         warnings.simplefilter("ignore")
         # exported first by itself: a batch that some line of the network fixes is then an error
         program = torch.export.export(graph.eval(), (example,), dynamic_shapes={"images": {0: batch}})
-        torch.onnx.export(
+        exported = torch.onnx.export(
             program,
             (),
-            path,
             input_names=["images"],
             output_names=OUTPUTS[head],
             opset_version=OPSET,
             dynamo=True,
             dynamic_shapes={"images": {0: batch}},  # here it only names the dimension
-            external_data=bytes_of_weights > ONE_FILE_BYTES,
             verbose=False,
         )
-    onnx.checker.check_model(str(path), full_check=True)
+    assert exported is not None
+    return _without_origins(exported.model_proto)
+
+
+def _without_origins(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Drop where in the source each node comes from: most of the file, and folders of this machine."""
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.ClearField("doc_string")
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
+    del model.graph.metadata_props[:], model.metadata_props[:]
+    return model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from acl_runtime.bundle import Bundle, load_text_embeddings
 from acl_train.clip import CLIP
@@ -19,8 +20,13 @@ class TorchSession:
     bundle's head.
     """
 
-    def __init__(self, bundle: Bundle, weights: str | None = None) -> None:
-        """Build the network.
+    def __init__(self, clip: CLIP, text_embeddings: Tensor, *, blur_sigma: float) -> None:
+        """Use a network in float32 with prompts, (2, D)."""
+        self._clip, self._text_embeddings, self._blur_sigma = clip, text_embeddings, blur_sigma
+
+    @classmethod
+    def of_bundle(cls, bundle: Bundle, weights: str | None = None) -> TorchSession:
+        """Build the network that a bundle was exported from.
 
         Args:
             bundle: Says which weights, layers and text embeddings.
@@ -30,9 +36,8 @@ class TorchSession:
             FileNotFoundError: The weights were a file and it is not here.
             ValueError: They are not those of the bundle.
         """
-        self._clip = _load_clip(bundle, weights)
-        self._text_embeddings = torch.from_numpy(load_text_embeddings(bundle))
-        self._blur_sigma = bundle.manifest.blur_sigma
+        text_embeddings = torch.from_numpy(load_text_embeddings(bundle))
+        return cls(_load_clip(bundle, weights), text_embeddings, blur_sigma=bundle.manifest.blur_sigma)
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Run the network on `images`, (B, S, S, 3) uint8 RGB."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -20,18 +21,44 @@ class Backend(str, Enum):
 
     auto = "auto"
     onnxruntime = "onnxruntime"
+    tensorrt = "tensorrt"
 
 
-def open_session(bundle: Bundle, *, backend: str = "auto", provider: str = "auto") -> Session:
-    """Load the bundle's graph.
+def warn(message: str) -> None:
+    """Tell the user of the library something that does not stop the work."""
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+
+def open_session(
+    bundle: Bundle, *, backend: str = "auto", provider: str = "auto", tell: Callable[[str], None] = warn
+) -> Session:
+    """Load the bundle's graph, or its engine for this GPU.
 
     Args:
         bundle: A checked bundle.
-        backend: A `Backend` or its name; "auto" is ONNX Runtime.
-        provider: Where ONNX Runtime computes; see `OnnxSession`.
+        backend: A `Backend` or its name; "auto" is TensorRT where the bundle has an engine for this machine, else ONNX
+            Runtime.
+        provider: Where ONNX Runtime computes, see `OnnxSession`; naming one chooses ONNX Runtime.
+        tell: Called with what the user should know, a sentence each: why the bundle's engines are left aside, or that
+            an engine is being proven.
+
+    Raises:
+        RuntimeError: What was asked for cannot be loaded; nothing else is taken instead.
     """
     if backend not in [choice.value for choice in Backend]:
         raise ValueError(f"backend must be one of {', '.join(Backend.__members__)}, got {backend}")
+    if backend == Backend.tensorrt.value and provider != "auto":
+        raise ValueError(f"provider is where ONNX Runtime computes, got {provider} with backend tensorrt")
+    if backend != Backend.onnxruntime.value and provider == "auto":
+        from acl_runtime.trt.choose import NoEngineError, has_engines, open_engine
+
+        if backend == Backend.tensorrt.value:
+            return open_engine(bundle, tell)
+        if has_engines(bundle):
+            try:
+                return open_engine(bundle, tell)
+            except NoEngineError as error:
+                tell(f"ONNX Runtime computes, not TensorRT: {error}")
     from acl_runtime.onnx_session import OnnxSession
 
     return OnnxSession(bundle.graph_path, provider)

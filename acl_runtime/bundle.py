@@ -139,7 +139,7 @@ def _hash_files(folder: Path) -> dict[str, FileRecord]:
 
 
 def _check_listed(folder: Path, manifest: Manifest) -> None:
-    for name in (manifest.graph.file, TEXT_EMBEDDINGS, GOLDEN):
+    for name in (*_graphs(manifest), TEXT_EMBEDDINGS, GOLDEN):
         if name not in manifest.files:
             raise ValueError(f"{folder / MANIFEST}: files lacks {name!r}; export the bundle again")
 
@@ -166,9 +166,13 @@ def _is_inside(folder: Path, name: str) -> bool:
 
 
 def _check_external_data(folder: Path, manifest: Manifest) -> None:
-    graph = PurePosixPath(manifest.graph.file)
-    for location in sorted(external_files(folder / graph)):
-        if (graph.parent / location).as_posix() not in manifest.files:
-            raise ValueError(
-                f"{folder / graph}: reads {location!r}, which is not in the manifest; do not use it"
-            )
+    for graph in _graphs(manifest):
+        for location in sorted(external_files(folder / graph)):
+            if (PurePosixPath(graph).parent / location).as_posix() not in manifest.files:
+                raise ValueError(
+                    f"{folder / graph}: reads {location!r}, which is not in the manifest; do not use it"
+                )
+
+
+def _graphs(manifest: Manifest) -> list[str]:
+    return [manifest.graph_file(arithmetic) for arithmetic in manifest.arithmetics()]

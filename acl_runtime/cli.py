@@ -13,6 +13,7 @@ import typer
 from acl_export.commands import demo, evaluate, export
 from acl_runtime.commands import calibrate, info, run
 from acl_runtime.terminal import Commands
+from acl_runtime.trt.commands import build
 from acl_train.commands import convert, train
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -35,7 +36,7 @@ def _main(
     """Find defects on products never seen before: learn prompts once, export, inspect without PyTorch."""
 
 
-for command in (train, convert, export, run, calibrate, info, demo):
+for command in (train, convert, export, build, run, calibrate, info, demo):
     app.command()(command)
 app.command("eval")(evaluate)  # eval is a builtin of Python
 

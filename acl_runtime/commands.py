@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 def run(
+    context: typer.Context,
     bundle: Annotated[Path, typer.Argument(help="Exported bundle.", show_default=False)],
     source: Annotated[
         list[str] | None, typer.Argument(help="Images, folders, videos, camera numbers.", show_default=False)
@@ -75,7 +76,11 @@ def run(
         source or [str(watch)], sources, bundle, json=file, save_maps=save_maps, save_overlays=save_overlays
     )
     tiling = options.parse_tiling(tile, overlap, min_defect)
-    detector = Detector(bundle, backend=backend.value, provider=provider, threshold=threshold, tiling=tiling)
+    detector = context.with_resource(
+        Detector(
+            bundle, backend=backend.value, provider=provider, tell=note, threshold=threshold, tiling=tiling
+        )
+    )
     note_unless_fit(detector.bundle.manifest.backbone)
     for doubt in find_doubts(detector):
         note(doubt)
@@ -123,6 +128,7 @@ def _show(
 
 
 def calibrate(
+    context: typer.Context,
     bundle: Annotated[Path, typer.Argument(help="Exported bundle; it is changed.", show_default=False)],
     good: Annotated[
         list[str] | None,
@@ -184,7 +190,9 @@ def calibrate(
     check_only_defective(defective or [])
     tiling = options.parse_tiling(tile, overlap, min_defect)
     sources, bad = list_sources(good or []), list_sources(defective or [])
-    detector = Detector(bundle, backend=backend.value, provider=provider, tiling=tiling)
+    detector = context.with_resource(
+        Detector(bundle, backend=backend.value, provider=provider, tell=note, tiling=tiling)
+    )
     note_unless_fit(detector.bundle.manifest.backbone)
     folders = list(dict.fromkeys(str(Path(each.path).parent) for each in sources))
     if len(folders) > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from acl_runtime.backend import open_session
+from acl_runtime.backend import open_session, warn
 from acl_runtime.bundle import Bundle, load_bundle, load_text_embeddings
 from acl_runtime.decision import Rule
-from acl_runtime.heads import Answers, defect_direction, read_embeddings_head, read_map_head
+from acl_runtime.heads import Answers, defect_direction, read_head
 from acl_runtime.manifest import Calibration, Tiling
 from acl_runtime.maps import sigmoid
 from acl_runtime.preprocess import check_frame, preprocess
@@ -75,6 +75,7 @@ class Detector:
         backend: str = "auto",
         provider: str = "auto",
         session: Session | None = None,
+        tell: Callable[[str], None] = warn,
         threshold: float | None = None,
         tiling: Tiling | Literal["bundle"] | None = "bundle",
     ) -> None:
@@ -86,6 +87,7 @@ class Detector:
             provider: Where ONNX Runtime computes; see `OnnxSession`.
             session: What to compute with instead, whatever the backend; it may give the outputs of either
                 head.
+            tell: Called with what the user should know about the backend, a sentence each.
             threshold: Smallest score that makes a frame anomalous, and then the only rule; None for the
                 bundle's own rule.
             tiling: How large frames are cut; None to squash each whole, "bundle" for what the bundle's
@@ -101,7 +103,19 @@ class Detector:
         self.rule = bundle_rule(manifest.calibration) if threshold is None else Rule(threshold, None)
         text_embeddings = load_text_embeddings(self.bundle)
         self._direction = defect_direction(text_embeddings, temperature=manifest.temperature)
-        self.session = session or open_session(self.bundle, backend=backend, provider=provider)
+        self.session = session or open_session(self.bundle, backend=backend, provider=provider, tell=tell)
+
+    def close(self) -> None:
+        """Give back what the session holds, a GPU's memory above all; the detector cannot be used any more."""
+        close = getattr(self.session, "close", None)
+        if close is not None:
+            close()
+
+    def __enter__(self) -> Detector:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     @property
     def backend(self) -> str:
@@ -166,7 +180,7 @@ class Detector:
         watch.lap("preprocess")
         outputs = self.session(images)
         watch.lap("inference")
-        return self._read(outputs)
+        return read_head(outputs, self.bundle.manifest, self._direction)
 
     def _verdict(
         self, image_logit: float, anomaly_map: npt.NDArray[np.float32], frame: np.ndarray
@@ -184,12 +198,6 @@ class Detector:
             self._find_regions(anomaly_map, frame),
             latency_ms={},
         )
-
-    def _read(self, outputs: Mapping[str, np.ndarray]) -> Answers:
-        manifest = self.bundle.manifest
-        if "anomaly_maps" in outputs or manifest.head == "map":
-            return read_map_head(outputs, manifest)
-        return read_embeddings_head(outputs, manifest, self._direction)
 
     def _find_regions(self, anomaly_map: np.ndarray, frame: np.ndarray) -> tuple[Region, ...]:
         threshold = self.bundle.manifest.calibration.map_threshold

@@ -31,6 +31,13 @@ def defect_direction(text_embeddings: np.ndarray, *, temperature: float) -> npt.
     return np.asarray(difference / temperature, np.float32)
 
 
+def read_head(outputs: Mapping[str, np.ndarray], manifest: Manifest, direction: np.ndarray) -> Answers:
+    """The answers of whichever head the outputs are of, given the prompts' direction, (D,) float32."""
+    if "anomaly_maps" in outputs or manifest.head == "map":
+        return read_map_head(outputs, manifest)
+    return read_embeddings_head(outputs, manifest, direction)
+
+
 def read_map_head(outputs: Mapping[str, np.ndarray], manifest: Manifest) -> Answers:
     """The answers of a graph with head "map", checked."""
     maps = _output(outputs, "anomaly_maps", (manifest.image_size, manifest.image_size))

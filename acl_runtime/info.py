@@ -5,7 +5,8 @@ from __future__ import annotations
 from acl_runtime.bundle import Bundle
 from acl_runtime.decision import rule_words
 from acl_runtime.detector import bundle_rule
-from acl_runtime.manifest import Tiling
+from acl_runtime.evaluation.metrics import METRICS
+from acl_runtime.manifest import Parity, Tiling
 
 
 def tiling_words(tiling: Tiling | None) -> str:
@@ -18,10 +19,28 @@ def tiling_words(tiling: Tiling | None) -> str:
     return f"cut into tiles {tile} that share {overlap}{defect}"
 
 
+def parity_words(parity: Parity) -> str:
+    """How close a graph is to torch."""
+    return (
+        f"log-odds within {parity.image_logits:.1e}, map within {parity.anomaly_map:.1e} of {parity.reference}, on "
+        f"{parity.frames} frames"
+    )
+
+
+def drift_words(parity: Parity) -> str:
+    """How far a graph moves the metrics."""
+    if parity.drift is None:
+        return "not measured; acl export --drift DATA"
+    points = ", ".join(
+        f"{METRICS.get(name, name)} {100 * value:+.3f}" for name, value in parity.drift.metrics.items()
+    )
+    return f"{points} points on {parity.drift.images} images of {', '.join(parity.drift.data)}"
+
+
 def describe(bundle: Bundle) -> str:
     """The facts a user of the bundle asks for, a line each; all of them are in its manifest."""
     manifest = bundle.manifest
-    backbone, calibration, parity = manifest.backbone, manifest.calibration, manifest.parity
+    backbone, calibration = manifest.backbone, manifest.calibration
     megabytes = sum(record.bytes for record in manifest.files.values()) / 1e6
     facts = {
         "bundle": f"{bundle.path}, {megabytes:.1f} MB, every file as its manifest says",
@@ -37,8 +56,9 @@ def describe(bundle: Bundle) -> str:
         "thresholds": "default, measured on nothing; run acl calibrate"
         if calibration.record is None
         else f"{calibration.source} ({calibration.record})",
-        "parity": f"logits {parity.image_logits:.1e}, map {parity.anomaly_map:.1e}"
-        f" on {parity.frames} frames, against {parity.reference}",
+        "parity": parity_words(manifest.parity),
+        "drift": drift_words(manifest.parity),
+        "for engines": ", then ".join(manifest.arithmetics()),
         "created": f"{manifest.created} with {', '.join(f'{k} {v}' for k, v in manifest.tools.items())}",
     }
     width = max(map(len, facts))

@@ -1,9 +1,10 @@
 """The manifest of a bundle: every key of `manifest.json`, its type and its meaning.
 
-The classes below are the reference of the file format, version 2: a field is a key, a nested class is a JSON
+The classes below are the reference of the file format, version 3: a field is a key, a nested class is a JSON
 object, a tuple a list. No key is optional and no other key is allowed, except in the free-form objects
-(`prompts`, `tools`, `tolerance`), whose keys are up to the writer. Version 1 lacked `quick_gelu` in `backbone` and
-`rule`, `tiling` and `record` in `calibration`; it is read as if it had their defaults, `quick_gelu` as unknown.
+(`prompts`, `tools`, `tolerance`, `metrics`), whose keys are up to the writer. Version 2 lacked `ladder`, and `drift` in
+`parity`; version 1 also `quick_gelu` in `backbone` and `rule`, `tiling` and `record` in `calibration`. Both are read as
+if they had the defaults, `quick_gelu` as unknown.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import Any, Literal
 from acl_runtime.strict_json import parse_document, read_strictly
 
 FORMAT: Literal["anomalyclip-bundle"] = "anomalyclip-bundle"
-FORMAT_VERSION: Literal[2] = 2
+FORMAT_VERSION: Literal[3] = 3
+Arithmetic = Literal["fp32", "fp16", "fp16-attention-fp32", "fp16-attention-split"]
+"""How a graph computes; see `acl_export/mixed.py` for what each means. The types are in the graph itself."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +91,35 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class Drift:
+    """How far the graph's metrics are from the torch model's on labelled images."""
+
+    data: tuple[str, ...]  # names of the data sets
+    images: int
+    metrics: dict[str, float]  # graph minus torch, in [-1, 1]; the mean over categories, by metric
+
+
+@dataclass(frozen=True)
 class Parity:
     """The export's proof: worst absolute differences between the graph and the torch model."""
 
     reference: str  # what the graph was compared with
     image_logits: float
     anomaly_map: float
-    tolerance: dict[str, float]  # largest differences that the export would have accepted
+    tolerance: dict[
+        str, float
+    ]  # largest differences that the export would have accepted, and an engine may have
     frames: int  # how many frames were compared
+    drift: Drift | None  # null: no labelled images were given
+
+
+@dataclass(frozen=True)
+class Step:
+    """A graph that computes the same more carefully."""
+
+    arithmetic: Arithmetic
+    file: str  # ONNX; its inputs and outputs are those of Graph
+    parity: Parity
 
 
 @dataclass(frozen=True)
@@ -111,9 +135,9 @@ class Manifest:
     """Everything the box needs to know about a bundle, beside the arrays."""
 
     format: Literal["anomalyclip-bundle"]
-    format_version: Literal[2]
+    format_version: Literal[3]
     head: Literal["map", "embeddings"]  # what the graph returns, see Graph.outputs
-    precision: Literal["fp32", "fp16"]
+    precision: Arithmetic  # of the graph
     opset: int
     image_size: int  # side S of the network input and of the map, in pixels
     grid: int  # side G of the patch grid
@@ -126,12 +150,41 @@ class Manifest:
     backbone: Backbone
     prompts: dict[str, str]  # metadata of the learned prompts; "recipe" and "sha256" at least
     graph: Graph
+    ladder: tuple[
+        Step, ...
+    ]  # tried in this order where an engine made of the graph does not compute what it says
     preprocessing: Preprocessing
     calibration: Calibration
-    parity: Parity
+    parity: Parity  # of the graph
     files: dict[str, FileRecord]  # path inside the bundle, with "/" between folders
     tools: dict[str, str]  # versions that made the bundle
     created: str  # ISO 8601 date
+
+    def arithmetics(self, first: Arithmetic | None = None) -> tuple[Arithmetic, ...]:
+        """Those that the bundle has a graph for, from `first` on, each more careful than the one before.
+
+        Raises:
+            ValueError: There is no graph for `first`.
+        """
+        all_of_them = (self.precision, *(step.arithmetic for step in self.ladder))
+        if first is None:
+            return all_of_them
+        if first not in all_of_them:
+            raise ValueError(
+                f"arithmetic must be one of {', '.join(all_of_them)} (what the bundle was exported with), got {first}"
+            )
+        return all_of_them[all_of_them.index(first) :]
+
+    def graph_file(self, arithmetic: Arithmetic) -> str:
+        """The ONNX file, relative to the bundle, of one of `arithmetics()`."""
+        return self.graph.file if arithmetic == self.precision else self._step(arithmetic).file
+
+    def parity_of(self, arithmetic: Arithmetic) -> Parity:
+        """How the graph of one of `arithmetics()` compares with torch."""
+        return self.parity if arithmetic == self.precision else self._step(arithmetic).parity
+
+    def _step(self, arithmetic: Arithmetic) -> Step:
+        return next(step for step in self.ladder if step.arithmetic == arithmetic)
 
 
 def manifest_to_json(manifest: Manifest) -> str:
@@ -149,8 +202,8 @@ def manifest_from_json(text: str | bytes) -> Manifest:
         remedy="name a bundle made by acl export",
     )
     version = document.get("format_version")
-    if type(version) is int and version == 1:
-        document = _from_version_1(document)
+    if type(version) is int and version in (1, 2):
+        document = _with_later_keys(document, version)
     manifest: Manifest = read_strictly(Manifest, document, "manifest")
     _check_ranges(manifest)
     return manifest
@@ -167,13 +220,13 @@ def check_tiling(tiling: Tiling) -> None:
         raise ValueError(f"min_defect must be at least 1 pixel, got {tiling.min_defect}")
 
 
-def _from_version_1(document: dict[str, Any]) -> dict[str, Any]:
-    added = {
-        "backbone": {"quick_gelu": None},
-        "calibration": {"rule": "score", "tiling": None, "record": None},
-    }
-    parts = {key: document[key] for key in added if isinstance(document.get(key), dict)}
-    return document | {key: added[key] | part for key, part in parts.items()} | {"format_version": 2}
+def _with_later_keys(document: dict[str, Any], version: int) -> dict[str, Any]:
+    added: dict[str, dict[str, Any]] = {"parity": {"drift": None}}
+    if version == 1:
+        added["backbone"] = {"quick_gelu": None}
+        added["calibration"] = {"rule": "score", "tiling": None, "record": None}
+    parts = {key: added[key] | document[key] for key in added if isinstance(document.get(key), dict)}
+    return {"ladder": []} | document | parts | {"format_version": FORMAT_VERSION}
 
 
 def _check_ranges(manifest: Manifest) -> None:
@@ -182,6 +235,9 @@ def _check_ranges(manifest: Manifest) -> None:
             raise ValueError(f"{key} must be positive, got {value}")
     if manifest.blur_sigma < 0:
         raise ValueError(f"blur_sigma must not be negative, got {manifest.blur_sigma}")
+    arithmetics = manifest.arithmetics()
+    if len(set(arithmetics)) != len(arithmetics):
+        raise ValueError(f"ladder must not name an arithmetic twice, got {', '.join(arithmetics)}")
     if not manifest.layers:
         raise ValueError("layers must name at least one block, got []")
     for key in ("score_threshold", "map_threshold"):

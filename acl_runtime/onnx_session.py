@@ -66,8 +66,13 @@ class OnnxSession:
         return dict(zip(self._outputs, arrays, strict=True))
 
 
+def available_providers() -> tuple[str, ...]:
+    """The execution providers that this ONNX Runtime was built with, the preferred one first."""
+    return tuple(ort.get_available_providers())
+
+
 def _find_provider(name: str) -> str:
-    available: list[str] = ort.get_available_providers()
+    available = available_providers()
     if name == "auto":
         return next(provider for provider in AUTO if provider in available)
     for provider in available:

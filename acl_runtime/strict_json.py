@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -33,6 +34,24 @@ def parse_document(
     if type(version) is int and version > newest:
         raise ValueError(f"is of format version {version}, newer than {newest}; upgrade anomalyclip-deploy")
     return document
+
+
+def read_document(path: Path, shape: Any, *, kind: str, format_name: str, newest: int, remedy: str) -> Any:
+    """A JSON file of ours as the dataclass `shape`; arguments otherwise as in `parse_document`.
+
+    Raises:
+        ValueError: What is wrong with the file, and the remedy.
+    """
+    try:
+        document = parse_document(
+            path.read_bytes(), kind=kind, format_name=format_name, newest=newest, remedy=remedy
+        )
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    try:
+        return read_strictly(shape, document, kind)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; {remedy}") from error
 
 
 def read_strictly(kind: Any, value: Any, where: str) -> Any:

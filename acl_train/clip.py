@@ -7,7 +7,7 @@ proves that nothing is missing. Behaviour is that of the published AnomalyCLIP c
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +54,7 @@ class MultiHeadAttention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
+        self.mix: Callable[..., Tensor] = F.scaled_dot_product_attention  # the formula, (a, b, v)
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
@@ -66,7 +67,7 @@ class MultiHeadAttention(nn.Module):
 
     def attend(self, a: Tensor, b: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
         """Attention of `a` over `b` applied to `v`, merged and projected to (B, N, W)."""
-        heads = F.scaled_dot_product_attention(a, b, v, is_causal=causal)  # (B, heads, N, W / heads)
+        heads = self.mix(a, b, v, is_causal=causal)  # (B, heads, N, W / heads)
         return self.out_proj(heads.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 
@@ -152,10 +153,12 @@ class VisionTower(nn.Module):
         ordinary, second = zip(*self.paths(images), strict=True)
         recorded = [second[number - 1][:, 1:] for number in self.config.layers]  # without the class token
         tokens = self.ln_post(torch.stack(recorded, dim=1))  # (B, L, G·G, W)
-        patch_embeddings = F.normalize(tokens @ self.proj, dim=-1)
-        # no ln_post here: so the published code, issue 14 there
-        image_embeddings = F.normalize(ordinary[-1][:, 0] @ self.proj, dim=-1)
-        return image_embeddings, patch_embeddings
+        # no ln_post on the class token: so the published code, issue 14 there
+        return self.project(ordinary[-1][:, 0]), self.project(tokens)
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """(..., W) tokens to (..., D) unit vectors of CLIP's joint space, in the precision of `proj`."""
+        return F.normalize(tokens.to(self.proj.dtype) @ self.proj, dim=-1)
 
     def paths(self, images: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """After each block: the ordinary path and the second path, both (B, 1 + G·G, W), class token first.
@@ -172,7 +175,7 @@ class VisionTower(nn.Module):
 
     def embed(self, images: Tensor) -> Tensor:
         """The tokens that enter the first block, (B, 1 + G·G, W)."""
-        patches = self.conv1(images).flatten(2).transpose(1, 2)  # (B, G·G, W)
+        patches = self.conv1(images.to(self.conv1.weight.dtype)).flatten(2).transpose(1, 2)  # (B, G·G, W)
         class_token = self.class_embedding.expand(patches.shape[0], 1, -1)
         tokens = torch.cat([class_token, patches], dim=1) + self.positional_embedding
         return self.ln_pre(tokens)  # type: ignore[no-any-return]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from golden import recipe
 
-from acl_export.config import ExportConfig, Head
+from acl_export.config import ExportConfig, Head, Precision
 from acl_train.config import VisionConfig
 from acl_train.convert import convert_checkpoint
 from acl_train.prompts import Prompts, save_prompts
@@ -77,6 +77,21 @@ def bundles(
     folder = tmp_path_factory.mktemp("bundles")
     for head in Head:
         export_bundle(prompts_path, folder / head.value, weights, ExportConfig(head, max_batch=3))
+    return {head: folder / head.value for head in Head}
+
+
+@pytest.fixture(scope="session")
+def fp16_bundles(
+    prompts_path: Path, weights: Weights, tmp_path_factory: pytest.TempPathFactory
+) -> dict[Head, Path]:
+    """The same with the graphs of every arithmetic, for up to eight images at once; not to be written to."""
+    from acl_export.export import export_bundle
+
+    folder = tmp_path_factory.mktemp("fp16_bundles")
+    for head in Head:
+        export_bundle(
+            prompts_path, folder / head.value, weights, ExportConfig(head, Precision.fp16, max_batch=8)
+        )
     return {head: folder / head.value for head in Head}
 
 

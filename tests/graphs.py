@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from acl_runtime.bundle import GOLDEN, TEXT_EMBEDDINGS, write_manifest
 from acl_runtime.manifest import (
+    Arithmetic,
     Backbone,
     Calibration,
     Graph,
     Manifest,
     Parity,
     Preprocessing,
+    Step,
     Tensor,
 )
 from acl_runtime.maps import map_operator, patches_to_map
@@ -88,10 +91,17 @@ def write_tiny_graph(path: Path, *, head: str = "map", broken: bool = False) -> 
     onnx.save(model, path)
 
 
-def write_tiny_bundle(folder: Path, *, head: str = "map", broken: bool = False) -> Path:
-    """Write a complete bundle around the tiny graph and return its folder."""
+def write_tiny_bundle(
+    folder: Path, *, head: str = "map", broken: bool = False, ladder: tuple[Arithmetic, ...] = ()
+) -> Path:
+    """Write a complete bundle around the tiny graph, which is also that of every step, and return its folder."""
     folder.mkdir(parents=True)
-    write_tiny_graph(folder / "model.onnx", head=head, broken=broken)
+    manifest = tiny_manifest(head)
+    if ladder:
+        steps = tuple(Step(step, f"model.{step}.onnx", manifest.parity) for step in ladder[1:])
+        manifest = replace(manifest, precision=ladder[0], ladder=steps)
+    for arithmetic in manifest.arithmetics():
+        write_tiny_graph(folder / manifest.graph_file(arithmetic), head=head, broken=broken)
     np.save(folder / TEXT_EMBEDDINGS, TEXT)
     images = np.random.default_rng(1).integers(0, 256, (2, SIDE, SIDE, 3), dtype=np.uint8)
     answers = reference(images)
@@ -102,7 +112,7 @@ def write_tiny_bundle(folder: Path, *, head: str = "map", broken: bool = False) 
         patch_logits=answers["patch_logits"],
         anomaly_maps=answers["anomaly_maps"],
     )
-    write_manifest(folder, tiny_manifest(head))
+    write_manifest(folder, manifest)
     return folder
 
 
@@ -111,7 +121,7 @@ def tiny_manifest(head: str = "map") -> Manifest:
     assert head in ("map", "embeddings")
     return Manifest(
         format="anomalyclip-bundle",
-        format_version=2,
+        format_version=3,
         head="map" if head == "map" else "embeddings",
         precision="fp32",
         opset=18,
@@ -130,11 +140,12 @@ def tiny_manifest(head: str = "map") -> Manifest:
             (Tensor("images", ("batch", SIDE, SIDE, 3), "uint8"),),
             tuple(Tensor(name, ("batch", *shape), "float32") for name, shape in _outputs(head)),
         ),
+        ladder=(),
         preprocessing=Preprocessing(
             "RGB", "BHWC", "uint8", "bicubic antialiased (Pillow)", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
         ),
         calibration=Calibration("score", 0.5, 0.5, None, "default", None),
-        parity=Parity("numpy", 0.0, 0.0, {"image_logits": 1e-3, "anomaly_map": 1e-4}, 2),
+        parity=Parity("numpy", 0.0, 0.0, {"image_logits": 1e-3, "anomaly_map": 1e-4}, 2, None),
         files={},
         tools={"onnx": "test"},
         created="2025-01-01",

@@ -72,7 +72,7 @@ def test_torch_and_its_export_agree_by_the_same_rule(
     )
     assert record.rule == "score or peak"
     detector = Detector(bundle)
-    reference = Detector(detector.bundle, session=TorchSession(detector.bundle, str(clip_path)))
+    reference = Detector(detector.bundle, session=TorchSession.of_bundle(detector.bundle, str(clip_path)))
     assert (detector.rule, detector.tiling) == (reference.rule, reference.tiling)
     assert detector.tiling == tiling
     for sample in read_dataset(data).samples:
@@ -194,7 +194,9 @@ def test_an_activation_that_the_manifest_does_not_know_is_as_the_weights_say(
 ) -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, BUNDLE_SIZE, BUNDLE_SIZE, 3), dtype=np.uint8)
     known, unknown, other = (
-        TorchSession(make_bundle(bundles[Head.map], quick_gelu), str(clip_path))(images)["anomaly_maps"]
+        TorchSession.of_bundle(make_bundle(bundles[Head.map], quick_gelu), str(clip_path))(images)[
+            "anomaly_maps"
+        ]
         for quick_gelu in (True, None, False)
     )
     np.testing.assert_array_equal(known, unknown)

@@ -52,7 +52,17 @@ def test_the_keys_of_the_file_are_these(bundle: Path) -> None:
     document = json.loads((bundle / "manifest.json").read_text())
     assert sorted(document) == sorted(
         [
-            *("format", "format_version", "head", "precision", "opset", "image_size", "grid", "layers"),
+            *(
+                "format",
+                "format_version",
+                "head",
+                "precision",
+                "opset",
+                "image_size",
+                "grid",
+                "layers",
+                "ladder",
+            ),
             *("vv_from", "attention", "temperature", "blur_sigma", "max_batch", "backbone", "prompts"),
             *("graph", "preprocessing", "calibration", "parity", "files", "tools", "created"),
         ]
@@ -107,8 +117,8 @@ def test_a_manifest_that_is_none_is_refused(bundle: Path, text: str) -> None:
 
 
 def test_a_newer_format_is_refused(bundle: Path) -> None:
-    edit(bundle, lambda document: document.update(format_version=3, something_new=True))
-    assert_refused(bundle, "is of format version 3, newer than 2; upgrade anomalyclip-deploy")
+    edit(bundle, lambda document: document.update(format_version=4, something_new=True))
+    assert_refused(bundle, "is of format version 4, newer than 3; upgrade anomalyclip-deploy")
 
 
 def test_a_manifest_of_version_1_is_read_with_the_defaults_of_what_it_lacked(bundle: Path) -> None:
@@ -116,10 +126,45 @@ def test_a_manifest_of_version_1_is_read_with_the_defaults_of_what_it_lacked(bun
     edit(bundle, lambda document: document.update(format_version=1))
     edit(bundle, lambda document: document["backbone"].pop("quick_gelu"))
     edit(bundle, lambda document: [document["calibration"].pop(key) for key in ("rule", "tiling", "record")])
+    edit(bundle, lambda document: (document.pop("ladder"), document["parity"].pop("drift")))
     unknown = replace(manifest.backbone, quick_gelu=None)
     read = load_bundle(bundle).manifest
     assert read == replace(manifest, backbone=unknown)
     assert manifest_from_json(manifest_to_json(read)) == read
+
+
+def test_a_manifest_of_version_2_is_read_as_one_without_a_ladder(bundle: Path) -> None:
+    manifest = load_bundle(bundle).manifest
+    edit(bundle, lambda document: document.update(format_version=2))
+    edit(bundle, lambda document: (document.pop("ladder"), document["parity"].pop("drift")))
+    assert load_bundle(bundle).manifest == manifest
+
+
+def test_the_graphs_of_the_ladder_are_files_of_the_bundle(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path / "ladder", ladder=("fp16", "fp16-attention-fp32", "fp32"))
+    manifest = load_bundle(folder).manifest
+    assert manifest_from_json(manifest_to_json(manifest)) == manifest
+    assert manifest.arithmetics() == ("fp16", "fp16-attention-fp32", "fp32")
+    assert manifest.arithmetics("fp16-attention-fp32") == ("fp16-attention-fp32", "fp32")
+    assert manifest.graph_file("fp16") == "model.onnx"
+    assert manifest.graph_file("fp32") == "model.fp32.onnx"
+    with pytest.raises(
+        ValueError, match="arithmetic must be one of fp16, fp16-attention-fp32, fp32 .*, got fp16-att"
+    ):
+        manifest.arithmetics("fp16-attention-split")
+    (folder / "model.fp32.onnx").unlink()
+    assert_refused(folder, r"model\.fp32\.onnx: is missing")
+    edit(folder, lambda d: d["files"].pop("model.fp32.onnx"))
+    assert_refused(folder, r"files lacks 'model\.fp32\.onnx'")
+
+
+def test_the_weights_of_every_step_are_files_of_the_bundle(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path / "ladder", ladder=("fp16", "fp32"))
+    path = folder / "model.fp32.onnx"
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="elsewhere.data", size_threshold=0)
+    write_manifest(folder, manifest_from_json((folder / "manifest.json").read_text()))
+    edit(folder, lambda d: d["files"].pop("elsewhere.data"))
+    assert_refused(folder, "reads 'elsewhere.data', which is not in the manifest")
 
 
 def test_a_tiling_survives_its_json() -> None:
@@ -147,9 +192,17 @@ def test_a_tiling_survives_its_json() -> None:
         (lambda d: d["graph"].pop("file"), "manifest.graph lacks the key 'file'"),
         (lambda d: d["prompts"].pop("recipe"), "prompts lacks the key 'recipe'"),
         (lambda d: d["files"].pop("golden.npz"), "files lacks 'golden.npz'"),
+        (
+            lambda d: d.update(precision="fp8"),
+            'precision must be one of "fp32", "fp16", "fp16-attention-fp32"',
+        ),
+        (
+            lambda d: d.update(ladder=[{"arithmetic": "fp32", "file": "model.onnx", "parity": d["parity"]}]),
+            "ladder must not name an arithmetic twice, got fp32, fp32",
+        ),
         (lambda d: d.update(colour="red"), "manifest has an unknown key 'colour'"),
         (lambda d: d.update(head="logits"), 'head must be one of "map", "embeddings", got "logits"'),
-        (lambda d: d.update(format_version=True), "format_version must be one of 2, got true"),
+        (lambda d: d.update(format_version=True), "format_version must be one of 3, got true"),
         (lambda d: d.update(grid="7"), 'grid must be an integer, got "7"'),
         (lambda d: d.update(grid=True), "grid must be an integer, got true"),
         (lambda d: d.update(temperature=float("nan")), "temperature must be a finite number, got NaN"),

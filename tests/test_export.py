@@ -128,7 +128,7 @@ def test_a_graph_that_differs_from_torch_is_not_written(
 
 def test_nan_is_past_every_tolerance() -> None:
     with pytest.raises(RuntimeError, match="must be within"):
-        check_parity(Parity("torch", float("nan"), 0.0, {"image_logits": 1.0, "anomaly_map": 1.0}, 1))
+        check_parity(Parity("torch", float("nan"), 0.0, {"image_logits": 1.0, "anomaly_map": 1.0}, 1, None))
 
 
 def test_weights_other_than_the_prompts_own_are_refused(

@@ -15,7 +15,11 @@ PACKAGES = ["acl_runtime", "acl_train", "acl_export"]  # each may import itself 
 HEAVY = {"numpy", "cv2", "PIL", "torch", "onnxruntime", "onnx", "open_clip", "scipy", "safetensors"}
 COMMANDS = {"acl_train.commands", "acl_export.commands"}  # light: see test_help_is_instant
 RUNTIME = {"numpy", "cv2", "PIL", "typer", "rich", "acl_runtime"}
-BACKENDS = {"onnxruntime": "onnx_session.py", "tensorrt": "trt_session.py"}  # each in one module only
+BACKENDS = {
+    "onnxruntime": "onnx_session.py",
+    "tensorrt": "library.py",
+    "cuda": "cuda.py",
+}  # each in one module only
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 CLI = ROOT / "acl_runtime" / "cli.py"
 

@@ -1,0 +1,98 @@
+"""The vision tower in other arithmetics, written into the network as types and casts.
+
+An engine's builder that is free to choose precisions gives another result with each version and GPU; a graph that says
+them gives one. Four arithmetics, each more careful than the one before:
+
+- `fp16`: weights, products and the tokens between the blocks in fp16. Layer norms, softmax, the projection to the joint
+  space, cosine and map in fp32.
+- `fp16-attention-fp32`: also the products inside the attention in fp32.
+- `fp16-attention-split`: as fp16, but the softmax is divided by its sum after the product with the values. The result
+  is the same; no builder recognises it as attention, so none puts its fused kernel there.
+- `fp32`: everything in fp32, on the same weights, rounded to fp16.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+
+from acl_runtime.manifest import Arithmetic
+from acl_train.clip import VisionTower
+
+LADDER: tuple[Arithmetic, ...] = ("fp16", "fp16-attention-fp32", "fp16-attention-split", "fp32")
+HEADROOM = 16.0  # see `attend_split`
+
+
+class CastLayerNorm(nn.Module):
+    """A layer norm in fp32, whatever goes in; `dtype` comes out."""
+
+    def __init__(self, norm: nn.LayerNorm, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.norm, self.dtype = norm, dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x.float()).to(self.dtype)  # type: ignore[no-any-return]
+
+
+def attend(a: Tensor, b: Tensor, v: Tensor, *, is_causal: bool = False) -> Tensor:
+    """softmax(a bᵀ / √d) v: the softmax in fp32, the products in the precision of `a`."""
+    return torch.softmax(_scores(a, b).float(), dim=-1).to(v.dtype) @ v
+
+
+def attend_fp32(a: Tensor, b: Tensor, v: Tensor, *, is_causal: bool = False) -> Tensor:
+    """softmax(a bᵀ / √d) v, all of it in fp32."""
+    return attend(a.float(), b.float(), v.float()).to(v.dtype)
+
+
+def attend_split(a: Tensor, b: Tensor, v: Tensor, *, is_causal: bool = False) -> Tensor:
+    """softmax(a bᵀ / √d) v with the division last: (e v) / Σe.
+
+    e is exp(score − largest score) / 16, so that a sum over the 1,370 tokens of a ViT-L at 518 pixels stays below 86
+    times the largest value, far from the largest number of fp16, 65,504.
+    """
+    scores = _scores(a, b).float()
+    largest = scores.amax(dim=-1, keepdim=True)
+    weights = torch.exp(scores - largest - math.log(HEADROOM)).to(v.dtype)
+    return ((weights @ v).float() / weights.float().sum(dim=-1, keepdim=True)).to(v.dtype)
+
+
+ATTENTION = {"fp16": attend, "fp16-attention-fp32": attend_fp32, "fp16-attention-split": attend_split}
+
+
+def in_arithmetic(visual: VisionTower, arithmetic: Arithmetic) -> VisionTower:
+    """A copy of the tower that computes in one of `LADDER`.
+
+    Args:
+        visual: In float32.
+        arithmetic: Of the copy.
+    """
+    mixed = _to_half(copy.deepcopy(visual))
+    if arithmetic == "fp32":
+        return mixed.float()
+    for block in mixed.transformer:
+        block.add_module("ln_1", CastLayerNorm(block.ln_1, torch.half))
+        block.add_module("ln_2", CastLayerNorm(block.ln_2, torch.half))
+        block.attn.mix = ATTENTION[arithmetic]
+    mixed.add_module("ln_pre", CastLayerNorm(mixed.ln_pre, torch.half))
+    mixed.add_module("ln_post", CastLayerNorm(mixed.ln_post, torch.float))
+    return mixed
+
+
+def _to_half(visual: VisionTower) -> VisionTower:
+    """Round to fp16 in place what the fp16 arithmetics keep so: all but layer norms and projection."""
+    kept = {id(visual.proj)}
+    for module in visual.modules():
+        if isinstance(module, nn.LayerNorm):
+            kept |= {id(parameter) for parameter in module.parameters()}
+    for parameter in visual.parameters():
+        if id(parameter) not in kept:
+            parameter.data = parameter.data.half()
+    return visual
+
+
+def _scores(a: Tensor, b: Tensor) -> Tensor:
+    scores: Tensor = (a * a.shape[-1] ** -0.5) @ b.transpose(-1, -2)
+    return scores

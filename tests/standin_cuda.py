@@ -1,0 +1,238 @@
+"""A stand-in of the GPU for tests: host memory, streams that do nothing before they are waited for, recorded work.
+
+It is stricter than a GPU: memory that was not allocated, was freed or is too short is an error, work that nobody waited
+for is not done, and what is called while the context is not current on the thread fails.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from acl_runtime.trt.cuda import Cuda, DeviceLostError, HostMemory, OutOfMemoryError
+from acl_runtime.trt.stream import Graph, Stream
+
+Work = Callable[[], None]
+STREAMS: dict[int, StandinStream] = {}  # by handle, as TensorRT is given them
+MEMORY: dict[int, npt.NDArray[np.uint8]] = {}  # what a kernel may address, by its first address
+_HANDLES = itertools.count(0x5000)
+
+
+@dataclass
+class Faults:
+    """What shall go wrong.
+
+    Attributes:
+        allocation: Number, from 1 on, of the allocation on the GPU that finds no memory.
+        host_allocation: The same for page-locked memory.
+        lose: Number of the wait, from 1 on, in which the GPU is lost.
+        no_capture: Whether nothing can be recorded.
+    """
+
+    allocation: int = 0
+    host_allocation: int = 0
+    lose: int = 0
+    no_capture: bool = False
+
+
+@dataclass
+class Counts:
+    """What was called, and what is still held."""
+
+    calls: Counter[str] = field(default_factory=Counter)
+    held: Counter[str] = field(default_factory=Counter)
+
+    def take(self, kind: str) -> int:
+        """Count one more; returns how many there have been."""
+        self.calls[kind] += 1
+        self.held[kind] += 1
+        return self.calls[kind]
+
+    def give_back(self, kind: str) -> None:
+        """Count one less; what is not held cannot be given back."""
+        assert self.held[kind] > 0, f"{kind} given back twice"
+        self.held[kind] -= 1
+
+
+class StandinCuda(Cuda):
+    """A GPU that is none; same calls as `Cuda`."""
+
+    def __init__(
+        self,
+        ordinal: int = 0,
+        *,
+        name: str = "Stand-in GPU",
+        compute_capability: str = "8.9",
+        driver: str = "570.00.00, CUDA 12.8",
+        is_integrated: bool = False,
+        faults: Faults | None = None,
+    ) -> None:
+        assert ordinal == 0, "there is one stand-in only"
+        self.name, self.compute_capability, self.driver = name, compute_capability, driver
+        self.is_integrated = is_integrated
+        self.total_bytes = 8 << 30
+        self.faults, self.counts = faults or Faults(), Counts()
+        self._free_bytes, self._depths, self.is_closed, self.is_lost = (
+            4 << 30,
+            threading.local(),
+            False,
+            False,
+        )
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        if self.is_closed:
+            raise RuntimeError("the GPU was given back; open it again")
+        self._depths.value = self._depth + 1
+        try:
+            yield
+        finally:
+            self._depths.value -= 1
+
+    def free_bytes(self) -> int:
+        return self._free_bytes
+
+    def allocate(self, size: int) -> int:
+        assert size > 0
+        if self.counts.take("device memory") == self.faults.allocation:
+            self.counts.give_back("device memory")
+            raise OutOfMemoryError(f"out of memory while allocating {size / 1e6:.0f} MB (stand-in)")
+        array = np.full(size + 256, 0xA5, np.uint8)
+        address: int = -(-array.ctypes.data // 256) * 256
+        MEMORY[address] = array[address - array.ctypes.data :][:size]
+        self._free_bytes -= size
+        return address
+
+    def free(self, address: int) -> None:
+        self._free_bytes += MEMORY.pop(address).nbytes
+        self.counts.give_back("device memory")
+
+    def allocate_host(self, size: int) -> HostMemory:
+        if self.counts.take("host memory") == self.faults.host_allocation:
+            self.counts.give_back("host memory")
+            raise OutOfMemoryError(f"out of memory while allocating {size / 1e6:.0f} MB (stand-in)")
+        array = np.full(size, 0xA5, np.uint8)
+        if self.is_integrated:
+            MEMORY[array.ctypes.data] = array
+        return HostMemory(array, array.ctypes.data if self.is_integrated else None)
+
+    def free_host(self, memory: HostMemory) -> None:
+        MEMORY.pop(memory.array.ctypes.data, None)
+        self.counts.give_back("host memory")
+
+    def stream(self) -> StandinStream:
+        self.counts.take("stream")
+        return StandinStream(self)
+
+    @property
+    def _depth(self) -> int:
+        return getattr(self._depths, "value", 0)
+
+    def use(self, what: str) -> None:
+        """Count a call that needs the context."""
+        assert self._depth > 0, f"{what}: the context is not current on this thread"
+        assert not self.is_closed, f"{what}: the GPU was given back"
+        self.counts.calls[what] += 1
+        if self.is_lost:
+            raise DeviceLostError("the GPU stopped working (stand-in)")
+
+
+class StandinStream(Stream):
+    """Does its work when waited for."""
+
+    def __init__(self, cuda: StandinCuda) -> None:
+        self._standin, self._number, self._work, self._recording = cuda, next(_HANDLES), list[Work](), False
+        self._broken = ""
+        STREAMS[self._number] = self
+
+    @property
+    def handle(self) -> int:
+        return self._number
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether work is recorded now, not done."""
+        return self._recording
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the GPU is lost."""
+        return self._standin.is_lost
+
+    def submit(self, work: Work) -> None:
+        """Do this later, or record it; for the stand-in of TensorRT."""
+        self._standin.use("work")
+        self._work.append(work)
+
+    def spoil(self, reason: str) -> None:
+        """Make what is being recorded unusable; for the stand-in of TensorRT."""
+        self._broken = reason
+
+    def copy_in(self, address: int, array: npt.NDArray[np.uint8]) -> None:
+        self._standin.use("copy in")
+        self._work.append(lambda: np.copyto(memory_at(address, array.nbytes), array))
+
+    def copy_out(self, array: npt.NDArray[np.uint8], address: int) -> None:
+        self._standin.use("copy out")
+        self._work.append(lambda: np.copyto(array, memory_at(address, array.nbytes)))
+
+    def synchronize(self) -> None:
+        assert not self._recording, "waiting is not allowed while recording"
+        self._standin.use("wait")
+        if self._standin.counts.calls["wait"] == self._standin.faults.lose:
+            self._standin.is_lost = True
+            raise DeviceLostError("the GPU stopped working (stand-in)")
+        pending, self._work = self._work, []
+        for work in pending:
+            work()
+
+    def capture(self, work: Work) -> StandinGraph:
+        self._standin.use("capture")
+        assert not self._work, "work is pending"
+        self._recording, self._broken = True, ""
+        try:
+            work()
+        finally:
+            recorded, self._work, self._recording = self._work, [], False
+        if self._standin.faults.no_capture or self._broken:
+            raise RuntimeError(f"CUDA failed while recording (stand-in: {self._broken or 'planted'})")
+        self._standin.counts.take("graph")
+        return StandinGraph(self._standin, recorded)
+
+    def destroy(self) -> None:
+        del STREAMS[self._number]
+        self._standin.counts.give_back("stream")
+
+
+class StandinGraph(Graph):
+    """Work to be done again and again."""
+
+    def __init__(self, cuda: StandinCuda, work: list[Work]) -> None:
+        self._standin, self._work = cuda, work
+
+    def launch(self, stream: Stream) -> None:
+        self._standin.use("launch")
+        assert isinstance(stream, StandinStream)
+        for work in self._work:
+            stream.submit(work)
+
+    def destroy(self) -> None:
+        self._standin.counts.give_back("graph")
+
+
+def memory_at(address: int, size: int) -> npt.NDArray[np.uint8]:
+    """`size` bytes of the stand-in's memory from `address` on."""
+    for first, array in MEMORY.items():
+        if first <= address and address + size <= first + array.nbytes:
+            return array[address - first :][:size]
+    raise AssertionError(f"{size} bytes at {address:#x} are not the GPU's memory")
