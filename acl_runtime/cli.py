@@ -12,6 +12,7 @@ import typer
 
 from acl_export.commands import demo, evaluate, export
 from acl_runtime.commands import calibrate, info, run
+from acl_runtime.doctor.commands import doctor
 from acl_runtime.terminal import Commands
 from acl_runtime.trt.commands import build
 from acl_train.commands import convert, train
@@ -36,7 +37,7 @@ def _main(
     """Find defects on products never seen before: learn prompts once, export, inspect without PyTorch."""
 
 
-for command in (train, convert, export, build, run, calibrate, info, demo):
+for command in (train, convert, export, build, run, calibrate, info, doctor, demo):
     app.command()(command)
 app.command("eval")(evaluate)  # eval is a builtin of Python
 

@@ -21,9 +21,9 @@ from acl_runtime.bundle import Bundle, load_bundle, write_manifest
 from acl_runtime.trt import execution
 from acl_runtime.trt import session as session_module
 from acl_runtime.trt.cuda import Cuda, DeviceLostError, OutOfMemoryError
-from acl_runtime.trt.engine_file import Engine
+from acl_runtime.trt.engine_file import Engine, why_unfit
 from acl_runtime.trt.library import Library, find_library, load_library
-from acl_runtime.trt.session import TrtSession, why_unfit
+from acl_runtime.trt.session import TrtSession, place_of
 
 REMEDY = "build it again with acl build "
 
@@ -249,7 +249,7 @@ def test_an_engine_for_another_machine_or_graph_is_refused(
     bundle: Bundle, changes: dict[str, Any], said: str
 ) -> None:
     engine, cuda = make_standin_engine(bundle, **changes), StandinCuda()
-    reason = why_unfit(engine, bundle, standin_library(), cuda)
+    reason = why_unfit(engine, bundle, place_of(standin_library(), cuda))
     assert reason.startswith(said)
     assert reason.endswith(f"; {REMEDY}{bundle.path}")
     with pytest.raises(RuntimeError) as caught:
@@ -259,15 +259,20 @@ def test_an_engine_for_another_machine_or_graph_is_refused(
 
 def test_an_engine_of_the_other_library_is_refused(bundle: Bundle) -> None:
     engine = make_standin_engine(bundle)
-    reason = why_unfit(engine, bundle, standin_library("tensorrt-rtx"), StandinCuda())
+    reason = why_unfit(engine, bundle, place_of(standin_library("tensorrt-rtx"), StandinCuda()))
     assert reason.startswith("was built with tensorrt 10.13.3.9, this is tensorrt-rtx 10.13.3.9; ")
 
 
 def test_an_engine_of_tensorrt_rtx_fits_any_card_of_its_compute_capabilities(bundle: Bundle) -> None:
     engine = make_standin_engine(bundle, library="tensorrt-rtx", gpu=None, platform="win32-amd64")
-    assert why_unfit(engine, bundle, standin_library("tensorrt-rtx"), StandinCuda(name="another")) == ""
+    assert (
+        why_unfit(engine, bundle, place_of(standin_library("tensorrt-rtx"), StandinCuda(name="another")))
+        == ""
+    )
     old = StandinCuda(compute_capability="8.6")
-    assert "compute capability 8.9" in why_unfit(engine, bundle, standin_library("tensorrt-rtx"), old)
+    assert "compute capability 8.9" in why_unfit(
+        engine, bundle, place_of(standin_library("tensorrt-rtx"), old)
+    )
 
 
 def test_an_engine_of_a_bundle_that_was_exported_anew_is_refused(bundle: Bundle) -> None:
@@ -276,7 +281,9 @@ def test_an_engine_of_a_bundle_that_was_exported_anew_is_refused(bundle: Bundle)
         file.write(b"\x0a\x00")  # another byte or two of an ONNX file
     write_manifest(bundle.path, bundle.manifest)
     anew = load_bundle(bundle.path)
-    assert "was built from another graph" in why_unfit(engine, anew, standin_library(), StandinCuda())
+    assert "was built from another graph" in why_unfit(
+        engine, anew, place_of(standin_library(), StandinCuda())
+    )
 
 
 @pytest.mark.parametrize(

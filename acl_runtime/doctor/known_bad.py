@@ -35,10 +35,13 @@ class KnownFault:
     remedy: str
     source: str  # where it is told
 
+    @property
+    def sentence(self) -> str:
+        """What is known, without the remedy."""
+        return f"{self.library} {self.versions.removeprefix('==')} {self.symptom} ({self.source})"
+
     def __str__(self) -> str:
-        return (
-            f"{self.library} {self.versions.removeprefix('==')} {self.symptom} ({self.source}): {self.remedy}"
-        )
+        return f"{self.sentence}: {self.remedy}"
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ class BuildReport:
         activation_bytes: Memory on the GPU beside the weights; None if the builder did not say.
         weights_bytes: Memory of the weights on the GPU; None if the builder did not say.
         fused_attention: Attention kernels in the engine; None where the engine does not show them.
+        host_bytes: Most memory that the building process had; None where the system does not tell.
         seconds: That it took.
         warnings: Of the builder, those that matter to its user.
     """
@@ -75,6 +76,7 @@ class BuildReport:
     activation_bytes: int | None
     weights_bytes: int | None
     fused_attention: int | None
+    host_bytes: int | None
     seconds: float
     warnings: tuple[str, ...]
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from acl_runtime.bundle import Bundle
 from acl_runtime.trt.certificate import prove, read_certificate, subject_of
 from acl_runtime.trt.cuda import Cuda
-from acl_runtime.trt.engine_file import Engine, list_engines
+from acl_runtime.trt.engine_file import Engine, list_engines, why_unfit
 from acl_runtime.trt.library import load_library
-from acl_runtime.trt.session import TrtSession, why_unfit
+from acl_runtime.trt.session import TrtSession, place_of
 
 
 class NoEngineError(RuntimeError):
@@ -67,7 +67,7 @@ def _choose(engines: tuple[Engine, ...], bundle: Bundle, cuda: Cuda) -> Engine:
         except RuntimeError as error:
             reasons.append(f"{engine.path.name}: {error}")
             continue
-        if reason := why_unfit(engine, bundle, library, cuda):
+        if reason := why_unfit(engine, bundle, place_of(library, cuda)):
             reasons.append(f"{engine.path.name}: {reason}")
             continue
         certificate = read_certificate(engine)

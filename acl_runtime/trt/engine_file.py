@@ -8,7 +8,9 @@ the builder said.
 from __future__ import annotations
 
 import json
+import platform
 import re
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -62,6 +64,16 @@ class Engine:
     def certificate_path(self) -> Path:
         """Where its certificate is."""
         return self.path.with_suffix(".certificate.json")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an engine is to run; what is not known is None."""
+
+    library: str
+    library_version: str
+    gpu: str | None
+    compute_capability: str | None
 
 
 def engine_name(
@@ -118,6 +130,26 @@ def is_of(record: EngineRecord, bundle: Bundle) -> bool:
     """Whether an engine was built from a graph, and weights, that the bundle still has."""
     files = bundle.manifest.files
     return all(name in files and files[name].sha256 == digest for name, digest in record.sources.items())
+
+
+def why_unfit(engine: Engine, bundle: Bundle, place: Place) -> str:
+    """Why an engine cannot be loaded there, with the remedy; empty if it can, as far as is known."""
+    record = engine.record
+    here = f"{sys.platform}-{platform.machine()}".lower()
+    reason = ""
+    if not is_of(record, bundle):
+        reason = f"was built from another graph than {bundle.path} has"
+    elif (record.library, record.library_version) != (place.library, place.library_version):
+        built_with = f"{record.library} {record.library_version}"
+        reason = f"was built with {built_with}, this is {place.library} {place.library_version}"
+    elif place.compute_capability not in (None, *record.compute_capabilities):
+        built_for = ", ".join(record.compute_capabilities)
+        reason = f"is for compute capability {built_for}, {place.gpu} has {place.compute_capability}"
+    elif record.library == "tensorrt-rtx":
+        reason = ""  # it serves every card of a compute capability, on any system
+    elif place.gpu not in (None, record.gpu) or record.platform != here:
+        reason = f"was built on {record.gpu}, {record.platform}; this is {place.gpu}, {here}"
+    return reason and f"{reason}; build it again with acl build {bundle.path}"
 
 
 def hash_sources(bundle: Bundle, graph: str) -> dict[str, str]:

@@ -63,6 +63,12 @@ class Library:
         """Whether building tries kernels out, and a cache of their timings is of use."""
         return not self.is_rtx
 
+    @property
+    def compute_capabilities(self) -> dict[str, Any]:
+        """What TensorRT-RTX builds for, such as "8.9", with its own name for it."""
+        members = self.module.ComputeCapability.__members__.items()
+        return {f"{name[2:-1]}.{name[-1]}": value for name, value in members if name.startswith("SM")}
+
     def allow_recording(self, config: Any) -> None:
         """Have a builder's configuration make an engine that a CUDA graph can hold."""
         if self.is_rtx:
@@ -80,7 +86,7 @@ class Library:
             raise ValueError(
                 "tensorrt builds for the GPU of this machine only; name none, or use tensorrt-rtx"
             )
-        known = self._known_capabilities()
+        known = self.compute_capabilities
         if unknown := [each for each in capabilities if each not in known]:
             raise ValueError(
                 f"{self.name} {self.version} builds for the compute capabilities {', '.join(known)}, got "
@@ -93,10 +99,6 @@ class Library:
     def count_fused_attention(self, plan: memoryview) -> int | None:
         """Attention kernels in an engine; TensorRT-RTX keeps their source in it, the full library does not."""
         return len(re.findall(rb"function={ name=_gemm_mha", plan)) if self.is_rtx else None
-
-    def _known_capabilities(self) -> dict[str, Any]:
-        members = self.module.ComputeCapability.__members__.items()
-        return {f"{name[2:-1]}.{name[-1]}": value for name, value in members if name.startswith("SM")}
 
 
 def load_library(name: LibraryName) -> Library:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from threading import Lock
@@ -12,7 +10,7 @@ import numpy as np
 
 from acl_runtime.bundle import Bundle
 from acl_runtime.trt.cuda import Cuda, OutOfMemoryError
-from acl_runtime.trt.engine_file import Engine, EngineRecord, is_of
+from acl_runtime.trt.engine_file import Engine, EngineRecord, Place, why_unfit
 from acl_runtime.trt.execution import Execution
 from acl_runtime.trt.library import Library, load_library
 from acl_runtime.trt.plan import Plan
@@ -61,7 +59,7 @@ class TrtSession:
         self._lock, self._image_shape = Lock(), tuple(graph.inputs[0].shape[1:])
         with ExitStack() as resources:
             self.cuda = cuda or resources.enter_context(Cuda(device))
-            if reason := why_unfit(engine, bundle, self.library, self.cuda):
+            if reason := why_unfit(engine, bundle, place_of(self.library, self.cuda)):
                 raise RuntimeError(f"{engine.path.name}: {reason}")
             self.provider = (
                 f"{self.cuda.name}, {self.library.name} {self.library.version}, {record.arithmetic}"
@@ -129,23 +127,9 @@ class TrtSession:
             close()
 
 
-def why_unfit(engine: Engine, bundle: Bundle, library: Library, cuda: Cuda) -> str:
-    """Why an engine cannot be loaded here, with the remedy; empty if it can, as far as its record tells."""
-    record = engine.record
-    reason = ""
-    if not is_of(record, bundle):
-        reason = f"was built from another graph than {bundle.path} has"
-    elif (record.library, record.library_version) != (library.name, library.version):
-        built_with = f"{record.library} {record.library_version}"
-        reason = f"was built with {built_with}, this is {library.name} {library.version}"
-    elif cuda.compute_capability not in record.compute_capabilities:
-        built_for = ", ".join(record.compute_capabilities)
-        reason = f"is for compute capability {built_for}, {cuda.name} has {cuda.compute_capability}"
-    elif not library.is_rtx:  # its engines serve every card of a compute capability, on any system
-        here = f"{sys.platform}-{platform.machine()}".lower()
-        if (record.gpu, record.platform) != (cuda.name, here):
-            reason = f"was built on {record.gpu}, {record.platform}; this is {cuda.name}, {here}"
-    return reason and f"{reason}; build it again with acl build {bundle.path}"
+def place_of(library: Library, cuda: Cuda) -> Place:
+    """This machine, as an engine sees it."""
+    return Place(library.name, library.version, cuda.name, cuda.compute_capability)
 
 
 def _explain_memory(bundle: Bundle, engine: Engine, free_bytes: int, error: OutOfMemoryError) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -91,6 +92,7 @@ def build(request: BuildRequest, log: BuilderLog, tell: Tell) -> BuildReport:
         log.bytes_of("Total Activation Memory"),
         log.bytes_of("Total Weights Memory"),
         library.count_fused_attention(data),
+        _peak_memory(),
         round(time.monotonic() - started, 1),
         tuple(log.warnings),
     )
@@ -123,6 +125,13 @@ def _load_cache(config: Any, path: Path | None) -> Any:
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, False)
     return cache
+
+
+def _peak_memory() -> int | None:
+    """Most bytes of memory that this process had at once, as Linux counts; None elsewhere."""
+    status = Path("/proc/self/status")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="ascii")) if status.is_file() else None
+    return int(found[1]) << 10 if found else None
 
 
 def _make_monitor(trt: Any, tell: Tell) -> Any:

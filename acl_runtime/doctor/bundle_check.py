@@ -1,0 +1,135 @@
+"""What a bundle needs, and whether this machine has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from acl_runtime.bundle import Bundle, load_bundle
+from acl_runtime.doctor.findings import SWAP, SWAP_BYTES, Finding, Severity
+from acl_runtime.doctor.machine import Gpu, Machine
+from acl_runtime.doctor.memory import MemoryNeed, predict_memory
+from acl_runtime.trt.certificate import read_certificate
+from acl_runtime.trt.engine_file import Engine, Place, list_engines, why_unfit
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """An engine of the bundle."""
+
+    name: str
+    library: str
+    library_version: str
+    arithmetic: str
+    batch: str
+    unfit: str  # why this machine cannot load it; empty if it can, as far as is known without loading it
+    proof: str  # "holds", "refused", "none"; of the GPU that the certificate is about
+
+
+@dataclass(frozen=True)
+class BundleFacts:
+    """A bundle, without its path."""
+
+    name: str
+    precision: str
+    arithmetics: tuple[str, ...]
+    engines: tuple[EngineFacts, ...]
+    need: MemoryNeed  # of an engine for one image
+
+
+def check_bundle(path: Path, machine: Machine) -> tuple[BundleFacts | None, list[Finding]]:
+    """Read a bundle and say what it lacks here; no facts if it cannot be read."""
+    try:
+        bundle = load_bundle(path)
+        engines = list_engines(bundle)
+        facts = BundleFacts(
+            bundle.path.resolve().name,
+            bundle.manifest.precision,
+            bundle.manifest.arithmetics(),
+            tuple(_engine_facts(engine, bundle, machine) for engine in engines),
+            predict_memory(bundle, bundle.manifest.precision, 1),
+        )
+    except (OSError, ValueError) as error:
+        text = str(error).replace(str(Path.home()), "~")
+        return None, [Finding(Severity.error, "bundle", text, "export or copy the bundle again")]
+    return facts, [*_engines(facts, path, machine), *_memory(facts, path, machine)]
+
+
+def _engine_facts(engine: Engine, bundle: Bundle, machine: Machine) -> EngineFacts:
+    record = engine.record
+    certificate = read_certificate(engine)
+    proof = "none" if certificate is None else "holds" if certificate.holds else "refused"
+    batch = (
+        f"{record.min_batch}..{record.max_batch}"
+        if record.min_batch < record.max_batch
+        else f"{record.max_batch}"
+    )
+    return EngineFacts(
+        engine.path.name,
+        record.library,
+        record.library_version,
+        record.arithmetic,
+        batch,
+        _why_unfit(engine, bundle, machine),
+        proof,
+    )
+
+
+def _why_unfit(engine: Engine, bundle: Bundle, machine: Machine) -> str:
+    """The reason that the best of the GPUs gives; empty if one will do."""
+    library = engine.record.library
+    if library not in machine.libraries:
+        return f"needs {library}, which cannot be imported here"
+    if not machine.gpus:
+        return "needs a GPU"
+    version = machine.libraries[library]
+    places = [
+        Place(library, version, _cuda_name(gpu, machine), gpu.compute_capability) for gpu in machine.gpus
+    ]
+    reasons = [why_unfit(engine, bundle, place) for place in places]
+    return "" if "" in reasons else reasons[0].partition(";")[0]
+
+
+def _cuda_name(gpu: Gpu, machine: Machine) -> str | None:
+    return None if machine.jetson else gpu.name  # a board's name is not what CUDA calls its GPU
+
+
+def _engines(facts: BundleFacts, path: Path, machine: Machine) -> Iterator[Finding]:
+    anew = f"acl build {path}"
+    fitting = [engine for engine in facts.engines if not engine.unfit]
+    for engine in fitting:
+        if engine.proof == "refused":
+            text = f"{engine.name} does not compute what was trained, by its certificate"
+            yield Finding(Severity.error, "engine-refused", text, anew)
+        elif engine.proof == "none":
+            text = f"{engine.name} has no certificate yet; it is proven at its first load"
+            yield Finding(Severity.hint, "engine-unproven", text, f"acl run {path} IMAGE")
+    if fitting or not (machine.gpus and machine.libraries):
+        return
+    others = f": {facts.engines[0].name} {facts.engines[0].unfit}" if facts.engines else ""
+    yield Finding(Severity.warning, "no-engine", f"the bundle has no engine for this machine{others}", anew)
+
+
+def _memory(facts: BundleFacts, path: Path, machine: Machine) -> Iterator[Finding]:
+    if not (machine.gpus and machine.libraries):
+        return
+    need, available, swap = facts.need, machine.available_bytes, machine.swap_bytes or 0
+    wanted = need.building if machine.jetson else need.builder
+    if available is not None and wanted > available + swap:
+        yield Finding(
+            Severity.warning,
+            "build-memory",
+            f"building takes about {wanted / 1e9:.1f} GB, {(available + swap) / 1e9:.1f} GB are free with swap; on a "
+            "small board build one image at a time, with --workspace 256",
+            SWAP if swap < SWAP_BYTES else "sudo systemctl isolate multi-user.target",
+        )
+    free = [gpu.free_bytes for gpu in machine.gpus if gpu.free_bytes is not None]
+    if free and need.running > max(free):
+        yield Finding(
+            Severity.warning,
+            "gpu-memory",
+            f"one image at a time takes about {need.running / 1e9:.1f} GB of the GPU's memory, "
+            f"{max(free) / 1e9:.1f} GB are free",
+            "nvidia-smi",
+        )

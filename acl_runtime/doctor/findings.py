@@ -1,0 +1,204 @@
+"""What is wrong with a machine, or could be better, each with what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from acl_runtime.doctor.known_bad import known_faults
+from acl_runtime.doctor.machine import Machine
+
+CUDA_13_DRIVER = 580  # the oldest that runs it
+SWAP_BYTES = 8 << 30  # that a small board should have
+SMALL_BYTES = 12 << 30  # a board with less is small
+SWAP = "sudo fallocate -l 8G /swapfile && sudo chmod 600 /swapfile && sudo mkswap /swapfile && sudo swapon /swapfile"
+_BINDING = 'pip install "cuda-bindings>=12.8,<14"'
+
+
+class Severity(str, Enum):
+    """How bad it is."""
+
+    error = "error"  # something that was asked for or installed cannot work
+    warning = "warning"  # it may work, and differently than one would expect
+    hint = "hint"  # it works; it could be better
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to know about a machine."""
+
+    severity: Severity
+    code: str  # for scripts, such as "driver-too-old"
+    text: str  # a sentence
+    fix: str  # one command, or what to do
+
+
+def find(machine: Machine) -> list[Finding]:
+    """What there is to know about a machine, the worst first."""
+    checks = (_problems, _no_gpu, _driver, _tensorrt, _known_bad, _onnxruntime, _power, _memory)
+    findings = [finding for check in checks for finding in check(machine)]
+    return sort_findings(findings)
+
+
+def sort_findings(findings: list[Finding]) -> list[Finding]:
+    """The worst first."""
+    return sorted(findings, key=lambda finding: list(Severity).index(finding.severity))
+
+
+def _problems(machine: Machine) -> Iterator[Finding]:
+    for problem in machine.problems:
+        command = problem.split()[0]
+        by_hand = problem.partition(" ")[2].startswith(("fails", "prints"))
+        fix = f"run {command} by hand to see more" if by_hand else "see the sentence"
+        yield Finding(Severity.warning, "unreadable", problem, fix)
+
+
+def _no_gpu(machine: Machine) -> Iterator[Finding]:
+    if machine.gpus:
+        return
+    if machine.driver:
+        yield Finding(
+            Severity.warning,
+            "gpu-hidden",
+            f"the NVIDIA driver {machine.driver} is loaded, but no GPU can be seen; a container must be given it",
+            "docker run --gpus all (on a Jetson --runtime nvidia)",
+        )
+    elif machine.has_nvidia_card:
+        yield Finding(
+            Severity.warning,
+            "no-driver",
+            "there is an NVIDIA graphics card, but no driver",
+            "sudo apt install nvidia-driver-580",
+        )
+    else:
+        yield Finding(
+            Severity.hint, "no-gpu", "there is no NVIDIA GPU: acl run computes on the CPU", "nothing to do"
+        )
+
+
+def _driver(machine: Machine) -> Iterator[Finding]:
+    if not machine.driver or machine.jetson:
+        return
+    needs = [name for name in machine.packages if "cu13" in name]
+    if needs and int(machine.driver.partition(".")[0]) < CUDA_13_DRIVER:
+        yield Finding(
+            Severity.error,
+            "driver-too-old",
+            f"{needs[0]} {machine.packages[needs[0]]} is made for CUDA 13, which needs driver {CUDA_13_DRIVER} or "
+            f"newer; this is {machine.driver}",
+            "sudo apt install nvidia-driver-580",
+        )
+
+
+def _tensorrt(machine: Machine) -> Iterator[Finding]:
+    capabilities = [gpu.compute_capability for gpu in machine.gpus]
+    if "tensorrt" not in machine.libraries and machine.system_tensorrt:
+        python, version = max(machine.system_tensorrt.items())
+        sees = "cannot see it" if machine.python.startswith(f"{python}.") else f"is Python {machine.python}"
+        yield Finding(
+            Severity.warning if machine.libraries else Severity.error,
+            "tensorrt-not-visible",
+            f"TensorRT {version} is installed for the system's Python {python}, and this environment {sees}",
+            f"python{python} -m venv --system-site-packages .venv",
+        )
+    elif machine.gpus and not machine.libraries:
+        name = "rtx" if any(gpu.name.startswith("NVIDIA GeForce RTX") for gpu in machine.gpus) else "tensorrt"
+        fix = "sudo apt install nvidia-jetpack" if machine.jetson else f'pip install -e ".[{name}]"'
+        yield Finding(Severity.warning, "no-tensorrt", "there is a GPU, but no TensorRT", fix)
+    for capability in capabilities:
+        served = machine.rtx_capabilities
+        if set(machine.libraries) == {"tensorrt-rtx"} and capability and capability not in served:
+            yield Finding(
+                Severity.error,
+                "rtx-not-offered",
+                f"TensorRT-RTX serves the compute capabilities {', '.join(served)}, not this GPU's {capability}",
+                'pip install -e ".[tensorrt]"',
+            )
+    if machine.gpus and machine.libraries and "cuda-bindings" not in machine.packages:
+        yield Finding(
+            Severity.error, "no-cuda-bindings", "TensorRT is here, but not CUDA's Python binding", _BINDING
+        )
+
+
+def _known_bad(machine: Machine) -> Iterator[Finding]:
+    capabilities = {gpu.compute_capability for gpu in machine.gpus} or {None}
+    faults = {
+        fault: None
+        for name, version in machine.libraries.items()
+        for capability in capabilities
+        for fault in known_faults(name, version, capability)
+    }
+    for fault in faults:
+        severity = Severity.hint if fault.remedy == "nothing to do" else Severity.warning
+        yield Finding(severity, "known-bad", fault.sentence, fault.remedy)
+
+
+def _onnxruntime(machine: Machine) -> Iterator[Finding]:
+    both = {"onnxruntime", "onnxruntime-gpu"} <= set(machine.packages)
+    anew = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install"
+    if both:
+        yield Finding(
+            Severity.warning,
+            "two-onnxruntimes",
+            "onnxruntime and onnxruntime-gpu are both installed, and one hides the other",
+            f"{anew} {'onnxruntime-gpu' if machine.gpus else 'onnxruntime'}",
+        )
+    elif not machine.providers and not machine.libraries:
+        yield Finding(
+            Severity.error,
+            "nothing-computes",
+            "neither ONNX Runtime nor TensorRT can be imported, so nothing can compute",
+            'pip install -e ".[cpu]"',
+        )
+    elif machine.gpus and not machine.jetson and "CUDAExecutionProvider" not in machine.providers:
+        yield Finding(
+            Severity.hint,
+            "no-cuda-provider",
+            "ONNX Runtime computes on the CPU only, though there is a GPU",
+            f"{anew} onnxruntime-gpu",
+        )
+
+
+def _power(machine: Machine) -> Iterator[Finding]:
+    for gpu in machine.gpus:
+        limit, default = gpu.power_limit_w, gpu.default_power_limit_w
+        if limit is not None and default is not None and limit < default:
+            yield Finding(
+                Severity.hint,
+                "power-limited",
+                f"{gpu.name} is limited to {limit:.0f} of {default:.0f} W",
+                f"sudo nvidia-smi -pl {default:.0f}",
+            )
+    jetson = machine.jetson
+    if jetson is None:
+        return
+    mode = jetson.power_mode
+    if mode and not mode.startswith("MAXN") and jetson.full_power is not None:
+        yield Finding(
+            Severity.hint,
+            "power-mode",
+            f"the board is in power mode {mode}, not in the one without limits",
+            f"sudo nvpmodel -m {jetson.full_power}",
+        )
+    if jetson.gpu_mhz is not None and jetson.gpu_mhz[0] < jetson.gpu_mhz[2]:
+        low, _, high = jetson.gpu_mhz
+        yield Finding(
+            Severity.hint,
+            "clocks",
+            f"the GPU's clock goes from {low} to {high} MHz as it likes, so the first frames after a pause are slow",
+            "sudo jetson_clocks",
+        )
+
+
+def _memory(machine: Machine) -> Iterator[Finding]:
+    if machine.memory_bytes is None or machine.swap_bytes is None or machine.memory_bytes >= SMALL_BYTES:
+        return
+    if machine.gpus and machine.swap_bytes < SWAP_BYTES // 2:
+        yield Finding(
+            Severity.hint,
+            "little-swap",
+            f"{machine.memory_bytes / 1e9:.0f} GB of memory and {machine.swap_bytes / 1e9:.0f} GB of swap are little "
+            "to build an engine with",
+            SWAP,
+        )
