@@ -37,7 +37,7 @@ class TorchSession:
             ValueError: They are not those of the bundle.
         """
         text_embeddings = torch.from_numpy(load_text_embeddings(bundle))
-        return cls(_load_clip(bundle, weights), text_embeddings, blur_sigma=bundle.manifest.blur_sigma)
+        return cls(load_clip(bundle, weights), text_embeddings, blur_sigma=bundle.manifest.blur_sigma)
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Run the network on `images`, (B, S, S, 3) uint8 RGB."""
@@ -46,7 +46,8 @@ class TorchSession:
         return {"image_logits": reference.image_logits, "anomaly_maps": reference.anomaly_maps}
 
 
-def _load_clip(bundle: Bundle, weights: str | None) -> CLIP:
+def load_clip(bundle: Bundle, weights: str | None = None) -> CLIP:
+    """The network that a bundle was exported from; arguments and errors as of `TorchSession.of_bundle`."""
     manifest = bundle.manifest
     backbone = manifest.backbone
     source = weights or (None if backbone.name == "tiny" else backbone.weights)

@@ -61,4 +61,4 @@ def open_session(
                 tell(f"ONNX Runtime computes, not TensorRT: {error}")
     from acl_runtime.onnx_session import OnnxSession
 
-    return OnnxSession(bundle.graph_path, provider)
+    return OnnxSession.of_bundle(bundle, provider)
