@@ -29,13 +29,15 @@ class Against(str, Enum):
 
 def export_lines(output: Path, manifest: Manifest) -> list[str]:
     """What was written and how it compares with torch."""
-    from acl_runtime.info import parity_words
+    from acl_runtime.info import drift_words, parity_words
 
     lines = [f"{output}: head {manifest.head}, {manifest.image_size} px"]
     for arithmetic in manifest.arithmetics():
         lines.append(
             f"{manifest.graph_file(arithmetic)}: {arithmetic}, {parity_words(manifest.parity_of(arithmetic))}"
         )
+    if manifest.parity.drift is not None:
+        lines.append(f"drift from torch: {drift_words(manifest.parity)}")
     return lines
 
 
