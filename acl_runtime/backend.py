@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from acl_runtime.bundle import Bundle
-
-    Session = Callable[[np.ndarray], Mapping[str, np.ndarray]]
-    """Images, (B, S, S, 3) uint8 RGB, to the graph's outputs by name."""
+    from acl_runtime.heads import Session
 
 
 class Backend(str, Enum):

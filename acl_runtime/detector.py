@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,16 +14,13 @@ import numpy.typing as npt
 from acl_runtime.backend import open_session, warn
 from acl_runtime.bundle import Bundle, load_bundle, load_text_embeddings
 from acl_runtime.decision import Rule
-from acl_runtime.heads import Answers, defect_direction, read_head
+from acl_runtime.heads import Answers, Session, defect_direction, read_head
 from acl_runtime.manifest import Calibration, Tiling
 from acl_runtime.maps import sigmoid
 from acl_runtime.preprocess import check_frame, preprocess
 from acl_runtime.regions import Region, find_regions
 from acl_runtime.tiled import judge_tiled
 from acl_runtime.tiles import TilePlan, plan_tiles, tile_side
-
-if TYPE_CHECKING:
-    from acl_runtime.backend import Session
 
 
 @dataclass(frozen=True)

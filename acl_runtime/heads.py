@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,9 @@ import numpy.typing as npt
 from acl_runtime.bundle import ANOMALOUS, NORMAL
 from acl_runtime.manifest import Manifest
 from acl_runtime.maps import patches_to_map
+
+Session = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+"""What runs a graph: images, (B, S, S, 3) uint8 RGB, to the graph's outputs by name."""
 
 Answers = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 """`image_logits` (B,), log-odds, and `anomaly_maps` (B, S, S) in [0, 1]."""

@@ -7,6 +7,8 @@ from acl_runtime.decision import rule_words
 from acl_runtime.detector import bundle_rule
 from acl_runtime.evaluation.metrics import METRICS
 from acl_runtime.manifest import Parity, Tiling
+from acl_runtime.trt.certificate import read_certificate
+from acl_runtime.trt.engine_file import Engine, list_engines
 
 
 def tiling_words(tiling: Tiling | None) -> str:
@@ -37,6 +39,20 @@ def drift_words(parity: Parity) -> str:
     return f"{points} points on {parity.drift.images} images of {', '.join(parity.drift.data)}"
 
 
+def engine_words(bundle: Bundle) -> str:
+    """The bundle's engines and whether they are proven; a certificate holds on one machine, see `acl doctor`."""
+    words = [f"{engine.path.name} ({proof_words(engine)})" for engine in list_engines(bundle)]
+    return ", ".join(words) or "none; acl build"
+
+
+def proof_words(engine: Engine) -> str:
+    """What an engine's certificate says."""
+    certificate = read_certificate(engine)
+    if certificate is None:
+        return "not proven yet"
+    return f"{'proven' if certificate.holds else 'refused'} on {certificate.subject.gpu}"
+
+
 def describe(bundle: Bundle) -> str:
     """The facts a user of the bundle asks for, a line each; all of them are in its manifest."""
     manifest = bundle.manifest
@@ -59,6 +75,7 @@ def describe(bundle: Bundle) -> str:
         "parity": parity_words(manifest.parity),
         "drift": drift_words(manifest.parity),
         "for engines": ", then ".join(manifest.arithmetics()),
+        "engines": engine_words(bundle),
         "created": f"{manifest.created} with {', '.join(f'{k} {v}' for k, v in manifest.tools.items())}",
     }
     width = max(map(len, facts))

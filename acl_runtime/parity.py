@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from acl_runtime.bundle import Bundle, load_golden, load_text_embeddings
-from acl_runtime.heads import defect_direction, read_head
-
-if TYPE_CHECKING:
-    from acl_runtime.backend import Session
+from acl_runtime.heads import Session, defect_direction, read_head
 
 ROUNDS = 3  # calls per batch size: a session may record the first and replay it from then on
 

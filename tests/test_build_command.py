@@ -54,6 +54,7 @@ def test_it_says_what_holds_and_what_it_costs(machine: StandinMachine, tmp_path:
     assert lines[3].endswith("MB, built in 0 s")
     (engine,) = list_engines(load_bundle(tmp_path / "bundle"))
     assert lines[3].startswith(f"{engine.path}: ")
+    assert f"{engine.path.name} (proven on Stand-in GPU)" in acl("info", tmp_path / "bundle")[1]
 
 
 def test_where_nothing_holds_it_is_exit_code_1(machine: StandinMachine, tmp_path: Path) -> None:

@@ -109,10 +109,11 @@ def make_engine(
     _check_batch(bundle, options)
     folder = bundle.path / ENGINES
     folder.mkdir(exist_ok=True)
+    job = _Job(bundle, library, cuda, options, progress)
     attempts: list[Attempt] = []
     for arithmetic in bundle.manifest.arithmetics(options.first):
         with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as scratch:
-            attempt = _attempt(bundle, library, cuda, options, arithmetic, Path(scratch), progress)
+            attempt = _attempt(job, arithmetic, Path(scratch))
             if attempt.engine is not None:
                 attempt = replace(attempt, engine=_install(attempt.engine, folder))
         attempts.append(attempt)
@@ -122,25 +123,29 @@ def make_engine(
     raise RuntimeError(f"no engine was made, older ones are as they were ({told})")
 
 
-def _attempt(
-    bundle: Bundle,
-    library: Library,
-    cuda: Cuda | None,
-    options: EngineOptions,
-    arithmetic: Arithmetic,
-    scratch: Path,
-    progress: Callable[[str, int, int], None],
-) -> Attempt:
+@dataclass(frozen=True)
+class _Job:
+    """What `make_engine` was asked for."""
+
+    bundle: Bundle
+    library: Library
+    cuda: Cuda | None
+    options: EngineOptions
+    progress: Callable[[str, int, int], None]
+
+
+def _attempt(job: _Job, arithmetic: Arithmetic, scratch: Path) -> Attempt:
+    bundle, cuda = job.bundle, job.cuda
     try:
-        engine = _build(bundle, library, cuda, options, arithmetic, scratch, progress)
+        engine = _build(job, arithmetic, scratch)
     except BuildError as error:
         return Attempt(arithmetic, None, problem=str(error))
     if cuda is None or cuda.compute_capability not in engine.record.compute_capabilities:
         return Attempt(arithmetic, engine)
     try:
-        with TrtSession(bundle, engine, library=library, cuda=cuda) as session:
+        with TrtSession(bundle, engine, library=job.library, cuda=cuda) as session:
             certificate = certify(
-                session, bundle, lambda done, total: progress(f"proving {arithmetic}", done, total)
+                session, bundle, lambda done, total: job.progress(f"proving {arithmetic}", done, total)
             )
             latency_ms = _time(session, GoldenImages(bundle))
     except RuntimeError as error:  # it cannot be loaded or run
@@ -151,17 +156,10 @@ def _attempt(
     return Attempt(arithmetic, engine, certificate, latency_ms)
 
 
-def _build(
-    bundle: Bundle,
-    library: Library,
-    cuda: Cuda | None,
-    options: EngineOptions,
-    arithmetic: Arithmetic,
-    scratch: Path,
-    progress: Callable[[str, int, int], None],
-) -> Engine:
+def _build(job: _Job, arithmetic: Arithmetic, scratch: Path) -> Engine:
     """A new engine with its record, in `scratch`."""
-    gpu, capabilities = _target(options, cuda)
+    bundle, library, options = job.bundle, job.library, job.options
+    gpu, capabilities = _target(options, job.cuda)
     name = engine_name(
         library=library.name,
         library_version=library.version,
@@ -188,7 +186,7 @@ def _build(
     report = build_engine(
         request,
         log=folder / f"{name}.log",
-        progress=lambda what, done, total: progress(f"{arithmetic}: {what}", done, total),
+        progress=lambda what, done, total: job.progress(f"{arithmetic}: {what}", done, total),
     )
     _check_tensors(bundle, options, report)
     record = EngineRecord(
