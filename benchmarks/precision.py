@@ -80,10 +80,10 @@ class Measured:
         )
 
 
-def measure(bundle: Bundle, data: Path) -> list[Measured]:
+def measure(bundle: Bundle, data: Path, weights: str | None = None) -> list[Measured]:
     """Judge a data set with every graph of the bundle, run in both ways, and with torch in float32."""
-    dataset, clip = read_dataset(data), load_clip(bundle)
-    judges, rows = [Detector(bundle, session=TorchSession.of_bundle(bundle))], []
+    dataset, clip = read_dataset(data), load_clip(bundle, weights)
+    judges, rows = [Detector(bundle, session=TorchSession.of_bundle(bundle, weights))], []
     for arithmetic in bundle.manifest.arithmetics():
         path = bundle.path / bundle.manifest.graph_file(arithmetic)
         judges.append(Detector(bundle, session=OnnxSession(path, "cpu")))
@@ -136,11 +136,14 @@ def main(
     data: Annotated[
         list[Path], typer.Argument(help="Labelled images, as acl eval reads them; one category each.")
     ],
+    weights: Annotated[
+        str | None, typer.Option(help="File that the bundle was exported from, if there was one.")
+    ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Also write all figures here.")] = None,
 ) -> None:
     """Measure and print the table."""
     machine = describe_machine()
-    rows = [row for folder in data for row in measure(load_bundle(bundle), folder)]
+    rows = [row for folder in data for row in measure(load_bundle(bundle), folder, weights)]
     typer.echo(machine_line(machine))
     typer.echo(to_table(rows))
     write_json(json_path, {"machine": machine, "rows": [asdict(row) for row in rows]})
