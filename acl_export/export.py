@@ -14,7 +14,7 @@ from acl_export.describe import describe_bundle
 from acl_export.drift import measure_drift
 from acl_export.golden import golden_images, save_golden
 from acl_export.graph import make_graph, write_onnx
-from acl_export.mixed import LADDER, in_arithmetic
+from acl_export.mixed import LADDER
 from acl_export.torch_session import TorchSession
 from acl_export.weights_file import WeightsFile
 from acl_runtime.bundle import GOLDEN, MANIFEST, TEXT_EMBEDDINGS, Bundle, write_manifest
@@ -100,8 +100,13 @@ def write_graphs(
     is_mixed = config.precision is not Precision.fp32
     weights = WeightsFile(bundle.path / "model.onnx.data", narrow=True) if is_mixed else None
     for done, arithmetic in enumerate(arithmetics, start=1):
-        visual = in_arithmetic(clip.visual, arithmetic) if is_mixed else clip.visual
-        graph = make_graph(visual, text, head=config.head, blur_sigma=config.blur_sigma)
+        graph = make_graph(
+            clip.visual,
+            text,
+            head=config.head,
+            blur_sigma=config.blur_sigma,
+            arithmetic=arithmetic if is_mixed else None,
+        )
         path = bundle.path / bundle.manifest.graph_file(arithmetic)
         write_onnx(graph, path, head=config.head, max_batch=config.max_batch, weights=weights)
         progress("writing graphs", done, len(arithmetics))

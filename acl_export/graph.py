@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from acl_export.config import Head
+from acl_export.mixed import in_arithmetic
 from acl_export.weights_file import WeightsFile
 from acl_runtime.heads import defect_direction
+from acl_runtime.manifest import Arithmetic
 from acl_runtime.maps import map_operator
 from acl_train.clip import VisionTower, normalize_images
 from acl_train.config import TEMPERATURE
@@ -62,9 +64,24 @@ class MapGraph(EmbeddingsGraph):
 
 
 def make_graph(
-    visual: VisionTower, text_embeddings: np.ndarray, *, head: Head, blur_sigma: float
+    visual: VisionTower,
+    text_embeddings: np.ndarray,
+    *,
+    head: Head,
+    blur_sigma: float,
+    arithmetic: Arithmetic | None = None,
 ) -> EmbeddingsGraph:
-    """The module to export for a head; `visual` brings its arithmetic."""
+    """The module to export.
+
+    Args:
+        visual: In float32.
+        text_embeddings: (2, D) float32, unit rows NORMAL, ANOMALOUS.
+        head: What it returns.
+        blur_sigma: Of the map's Gaussian, in pixels.
+        arithmetic: One of `LADDER`; None for float32 on the weights as they are.
+    """
+    if arithmetic is not None:
+        visual = in_arithmetic(visual, arithmetic)
     if head is Head.map:
         return MapGraph(visual, text_embeddings, blur_sigma=blur_sigma)
     return EmbeddingsGraph(visual)

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from acl_train.config import MEAN, STD, Attention, VisionConfig
 
+ALL, CLASS_TOKEN = slice(None), slice(1)  # rows of the tokens
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -93,12 +95,17 @@ class ResidualAttentionBlock(nn.Module):
         x = x + self.attn.attend(q, k, v, causal=causal)
         return x + self.mlp(self.ln_2(x))  # type: ignore[no-any-return]
 
-    def forward_dual(self, x: Tensor, second: Tensor, attention: Attention) -> tuple[Tensor, Tensor]:
-        """The ordinary path `x`, untouched, and the second path: attention read off `x`, no MLP."""
+    def forward_dual(
+        self, x: Tensor, second: Tensor, attention: Attention, rows: slice = ALL
+    ) -> tuple[Tensor, Tensor]:
+        """The ordinary path `x`, untouched, and the second path: attention read off `x`, no MLP.
+
+        Only `rows` of the ordinary path are computed; they attend to all.
+        """
         q, k, v = self.attn.project(self.ln_1(x))
         a, b = {"vv": (v, v), "qq": (q, q), "kk": (k, k), "qk": (q, k)}[attention.value]
         second = second + self.attn.attend(a, b, v)
-        x = x + self.attn.attend(q, k, v)
+        x = x[:, rows] + self.attn.attend(q[:, :, rows], k, v)
         return x + self.mlp(self.ln_2(x)), second
 
 
@@ -113,6 +120,9 @@ class Transformer(nn.Module):
 
     def __iter__(self) -> Iterator[ResidualAttentionBlock]:
         return iter(self.resblocks)  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(self.resblocks)
 
 
 class VisionTower(nn.Module):
@@ -141,16 +151,18 @@ class VisionTower(nn.Module):
         self.ln_post = nn.LayerNorm(width)
         self.proj = nn.Parameter(torch.empty(width, architecture.embed_dim))
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, *, in_full: bool = False) -> tuple[Tensor, Tensor]:
         """Embed images.
 
         Args:
             images: (B, 3, S, S) float32, normalised with CLIP's mean and standard deviation.
+            in_full: Whether to compute what nobody reads too, as the published code does: all tokens of the last
+                block's ordinary path, of which the class token alone is used.
 
         Returns:
             `image_embeddings` (B, D) and `patch_embeddings` (B, L, G·G, D), unit norm.
         """
-        ordinary, second = zip(*self.paths(images), strict=True)
+        ordinary, second = zip(*self.paths(images, last_rows=ALL if in_full else CLASS_TOKEN), strict=True)
         recorded = [second[number - 1][:, 1:] for number in self.config.layers]  # without the class token
         tokens = self.ln_post(torch.stack(recorded, dim=1))  # (B, L, G·G, W)
         # no ln_post on the class token: so the published code, issue 14 there
@@ -160,17 +172,20 @@ class VisionTower(nn.Module):
         """(..., W) tokens to (..., D) unit vectors of CLIP's joint space, in the precision of `proj`."""
         return F.normalize(tokens.to(self.proj.dtype) @ self.proj, dim=-1)
 
-    def paths(self, images: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def paths(self, images: Tensor, *, last_rows: slice = ALL) -> Iterator[tuple[Tensor, Tensor]]:
         """After each block: the ordinary path and the second path, both (B, 1 + G·G, W), class token first.
 
-        Until block `vv_from` the two are the same.
+        Until block `vv_from` the two are the same. Where they are not, the ordinary one has only `last_rows` after the
+        last block.
         """
         ordinary = second = self.embed(images)
+        last = len(self.transformer)
         for number, block in enumerate(self.transformer, start=1):
             if number < self.config.vv_from:
                 ordinary = second = block(ordinary)
             else:
-                ordinary, second = block.forward_dual(ordinary, second, self.config.attention)
+                rows = last_rows if number == last else ALL
+                ordinary, second = block.forward_dual(ordinary, second, self.config.attention, rows)
             yield ordinary, second
 
     def embed(self, images: Tensor) -> Tensor:

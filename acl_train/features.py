@@ -47,11 +47,13 @@ def load_images(samples: Sequence[Sample], *, image_size: int) -> np.ndarray:
     return preprocess([load_sample(sample) for sample in samples], image_size=image_size)
 
 
-def encode_images(clip: CLIP, images: np.ndarray) -> tuple[Tensor, Tensor]:
+def encode_images(clip: CLIP, images: np.ndarray, *, in_full: bool = False) -> tuple[Tensor, Tensor]:
     """Run the frozen tower in float32.
 
     Args:
+        clip: The network.
         images: (B, S, S, 3) uint8 RGB.
+        in_full: See `VisionTower.forward`.
 
     Returns:
         `image_embeddings` (B, D) and `patch_embeddings` (B, L, G·G, D), float32, on the network's device.
@@ -59,7 +61,7 @@ def encode_images(clip: CLIP, images: np.ndarray) -> tuple[Tensor, Tensor]:
     pixels = torch.from_numpy(images).to(clip.text_projection.device)
     # cuDNN would run the patch embedding in TF32, which costs three digits of the parity
     with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        outputs: tuple[Tensor, Tensor] = clip.visual(normalize_images(pixels))
+        outputs: tuple[Tensor, Tensor] = clip.visual(normalize_images(pixels), in_full=in_full)
     return outputs
 
 

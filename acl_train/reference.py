@@ -68,7 +68,8 @@ def _run_one(clip: CLIP, text_embeddings: Tensor, frame: np.ndarray, blur_sigma:
     images = preprocess([frame], image_size=size)
     preprocessed = time.perf_counter()
     with sdpa_kernel(SDPBackend.MATH):
-        image_embeddings, patch_embeddings = (tensor.cpu() for tensor in encode_images(clip, images))
+        embeddings = encode_images(clip, images, in_full=True)
+        image_embeddings, patch_embeddings = (tensor.cpu() for tensor in embeddings)
     inferred = time.perf_counter()
     anomaly_maps = published_maps(patch_embeddings, text_embeddings, size, blur_sigma)
     finished = time.perf_counter()

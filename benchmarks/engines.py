@@ -17,7 +17,6 @@ import typer
 
 from acl_export.config import Head
 from acl_export.graph import make_graph, write_onnx
-from acl_export.mixed import in_arithmetic
 from acl_export.weights_file import WeightsFile
 from acl_runtime.manifest import Arithmetic
 from acl_runtime.trt.build import BuildReport, BuildRequest, build_engine
@@ -104,7 +103,7 @@ def measure(
         graph, plan, log = (Path(folder) / name for name in ("model.onnx", "a.engine", "build.log"))
         for arithmetic in arithmetics:
             weights = WeightsFile(graph.with_name("model.onnx.data"), narrow=True)
-            network = make_graph(in_arithmetic(tower, arithmetic), text, head=head, blur_sigma=4.0)
+            network = make_graph(tower, text, head=head, blur_sigma=4.0, arithmetic=arithmetic)
             write_onnx(network, graph, head=head, max_batch=max(batches), weights=weights)
             for batch in batches:
                 capabilities = ("8.6", "8.9", "12.0") if library == "tensorrt-rtx" else ()

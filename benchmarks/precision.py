@@ -17,7 +17,6 @@ import typer
 
 from acl_export.config import Head
 from acl_export.graph import OUTPUTS, make_graph
-from acl_export.mixed import in_arithmetic
 from acl_export.torch_session import TorchSession, load_clip
 from acl_runtime.bundle import Bundle, load_bundle, load_text_embeddings
 from acl_runtime.data.datasets import read_dataset
@@ -36,10 +35,13 @@ class RoundingSession:
 
     def __init__(self, bundle: Bundle, clip: CLIP, arithmetic: Arithmetic) -> None:
         manifest = bundle.manifest
-        visual = in_arithmetic(clip.visual, arithmetic)
         self._head = Head(manifest.head)
         self._graph = make_graph(
-            visual, load_text_embeddings(bundle), head=self._head, blur_sigma=manifest.blur_sigma
+            clip.visual,
+            load_text_embeddings(bundle),
+            head=self._head,
+            blur_sigma=manifest.blur_sigma,
+            arithmetic=arithmetic,
         )
 
     @torch.no_grad()

