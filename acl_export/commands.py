@@ -65,7 +65,13 @@ def export(
         typer.Option(help="Labelled images, to measure how far the graph moves the metrics; repeat."),
     ] = None,
     tensorrt: Annotated[
-        bool, typer.Option("--tensorrt", help="Then build an engine for this machine's GPU: acl build.")
+        bool,
+        typer.Option(
+            "--tensorrt", help="Then build an engine for this machine: acl build --backend tensorrt."
+        ),
+    ] = False,
+    tensorrt_rtx: Annotated[
+        bool, typer.Option("--tensorrt-rtx", help="The same for RTX cards: acl build --backend tensorrt-rtx.")
     ] = False,
 ) -> None:
     """Write a bundle: text embeddings, ONNX, and the proof that it equals PyTorch.
@@ -79,12 +85,14 @@ def export(
     """
     from acl_export.export import export_bundle, find_weights
     from acl_runtime.progress import progress_phases
-    from acl_runtime.trt.commands import build
-    from acl_runtime.trt.library import find_library
+    from acl_runtime.trt.commands import BuildBackend, build
+    from acl_runtime.trt.library import load_library
     from acl_train.prompts import load_prompts
 
-    if tensorrt:
-        find_library()  # what is missing is told before the export
+    wanted = {BuildBackend.tensorrt: tensorrt, BuildBackend.tensorrt_rtx: tensorrt_rtx}
+    engines = [backend for backend, is_wanted in wanted.items() if is_wanted]
+    for engine in engines:
+        load_library(engine.value)  # what is missing is told before the export
     learned = load_prompts(prompts).config
     loaded = find_weights(learned, backbone, weights, quick_gelu=quick_gelu)
     vision = VisionConfig(
@@ -108,8 +116,8 @@ def export(
     for line in export_lines(output, manifest):
         echo(line)
     note_unless_fit(manifest.backbone)
-    if tensorrt:
-        build(output)
+    for engine in engines:
+        build(output, backend=engine)
 
 
 def evaluate(

@@ -18,6 +18,7 @@ class Backend(str, Enum):
     auto = "auto"
     onnxruntime = "onnxruntime"
     tensorrt = "tensorrt"
+    openvino = "openvino"
 
 
 def warn(message: str) -> None:
@@ -43,8 +44,12 @@ def open_session(
     """
     if backend not in [choice.value for choice in Backend]:
         raise ValueError(f"backend must be one of {', '.join(Backend.__members__)}, got {backend}")
-    if backend == Backend.tensorrt.value and provider != "auto":
-        raise ValueError(f"provider is where ONNX Runtime computes, got {provider} with backend tensorrt")
+    if backend in (Backend.tensorrt.value, Backend.openvino.value) and provider != "auto":
+        raise ValueError(f"provider is where ONNX Runtime computes, got {provider} with backend {backend}")
+    if backend == Backend.openvino.value:
+        from acl_runtime.openvino_session import OpenVinoSession
+
+        return OpenVinoSession.of_bundle(bundle)
     if backend != Backend.onnxruntime.value and provider == "auto":
         from acl_runtime.trt.choose import NoEngineError, has_engines, open_engine
 

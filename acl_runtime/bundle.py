@@ -33,6 +33,13 @@ class Bundle:
         """The ONNX file."""
         return self.path / self.manifest.graph.file
 
+    @property
+    def cpu_graph_path(self) -> Path:
+        """The ONNX file for a CPU: that in float32 if there is one, since CPUs compute fp16 no faster."""
+        manifest = self.manifest
+        name = manifest.graph_file("fp32") if "fp32" in manifest.arithmetics() else manifest.graph.file
+        return self.path / name
+
 
 def load_bundle(path: Path | str) -> Bundle:
     """Read a bundle and check that every file is there, unaltered and inside the folder; nothing is executed.

@@ -106,8 +106,11 @@ class OnnxSession:
         Raises:
             OSError: That folder cannot be made.
         """
-        options = tensorrt_options(bundle) if find_provider(provider) == TENSORRT else None
-        return cls(bundle.graph_path, provider, threads=threads, options=options)
+        name = find_provider(provider)
+        path = bundle.cpu_graph_path if name == CPU else bundle.graph_path
+        return cls(
+            path, name, threads=threads, options=tensorrt_options(bundle) if name == TENSORRT else None
+        )
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Run the graph on `images`, (B, S, S, 3) uint8 RGB."""

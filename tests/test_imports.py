@@ -19,6 +19,7 @@ BACKENDS = {
     "onnxruntime": "onnx_session.py",
     "tensorrt": "library.py",
     "cuda": "cuda.py",
+    "openvino": "openvino_session.py",
 }  # each in one module only
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 CLI = ROOT / "acl_runtime" / "cli.py"

@@ -209,7 +209,7 @@ def test_the_command_measures_drift_and_builds_an_engine_and_the_bundle_tells(
         "fp16",
         "--drift",
         data,
-        "--tensorrt",
+        "--tensorrt-rtx",
     ]
     result = CliRunner().invoke(app, list(map(str, arguments)))
     assert result.exit_code == 0, result.output
