@@ -10,6 +10,7 @@ import typer
 
 from acl_runtime import options
 from acl_runtime.backend import Backend
+from acl_runtime.pipeline import MAX_LATENCY_MS
 from acl_runtime.terminal import echo, note, note_once, note_unless_fit, shows_blocks
 
 if TYPE_CHECKING:
@@ -39,6 +40,13 @@ def run(
     provider: options.Provider = "auto",
     threshold: options.Threshold = None,
     batch: Annotated[int, typer.Option(min=1, help="Frames to look at together.")] = 1,
+    max_latency_ms: Annotated[
+        float, typer.Option(min=0, help="Longest that a frame waits for others to be looked at with.")
+    ] = MAX_LATENCY_MS,
+    drop: Annotated[
+        options.Drop,
+        typer.Option(help="Frames that come faster than they are judged: none, or the oldest that waits."),
+    ] = options.Drop.none,
     fail_on_defect: Annotated[
         bool, typer.Option("--fail-on-defect", help="Exit with 3 when any frame is anomalous.")
     ] = False,
@@ -88,6 +96,8 @@ def run(
         inspect_sources,
         detector,
         batch=batch,
+        max_latency_ms=max_latency_ms,
+        drop_oldest=drop is options.Drop.oldest,
         save_maps=save_maps,
         save_overlays=save_overlays,
         drift=monitor_of(detector),

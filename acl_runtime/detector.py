@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,14 @@ from acl_runtime.decision import Rule
 from acl_runtime.heads import Answers, Session, defect_direction, read_head
 from acl_runtime.manifest import Calibration, Tiling
 from acl_runtime.maps import sigmoid
+from acl_runtime.pipeline import MAX_LATENCY_MS
 from acl_runtime.preprocess import check_frame, preprocess
 from acl_runtime.regions import Region, find_regions
 from acl_runtime.tiled import judge_tiled
 from acl_runtime.tiles import TilePlan, plan_tiles, tile_side
+
+if TYPE_CHECKING:
+    from acl_runtime.stream import Stream
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,18 @@ def bundle_rule(calibration: Calibration) -> Rule:
     return Rule(calibration.score_threshold, peak)
 
 
+STAGES = ("preprocess", "inference", "postprocess")
+
+
 class Stopwatch:
     """Adds up the time between laps, in milliseconds, by the name of what was done."""
 
     def __init__(self) -> None:
-        self.laps_ms = dict.fromkeys(("preprocess", "inference", "postprocess"), 0.0)
+        self.laps_ms = dict.fromkeys(STAGES, 0.0)
+        self._last = time.perf_counter()
+
+    def start(self) -> None:
+        """Forget the time since the last lap."""
         self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:
@@ -56,6 +67,23 @@ class Stopwatch:
         now = time.perf_counter()
         self.laps_ms[stage] += 1000 * (now - self._last)
         self._last = now
+
+
+@dataclass
+class Work:
+    """Frames on their way through the stages.
+
+    Attributes:
+        frames: As the camera gave them.
+        images: The network's input; None for a frame that is judged tile by tile.
+        answers: Log-odds and maps, once they are known.
+        watch: What each stage took.
+    """
+
+    frames: Sequence[np.ndarray]
+    images: npt.NDArray[np.uint8] | None = None
+    answers: Answers | None = None
+    watch: Stopwatch = field(default_factory=Stopwatch)
 
 
 class Detector:
@@ -135,19 +163,83 @@ class Detector:
         """
         for frame in frames:
             check_frame(frame)
-        if self.tiling is not None:
-            return [self._detect_tiled(frame) for frame in frames]
-        size = self.bundle.manifest.max_batch
-        batches = [frames[start : start + size] for start in range(0, len(frames), size)]
-        return [verdict for batch in batches for verdict in self._detect_batch(batch)]
+        size = self.largest_group
+        groups = [frames[start : start + size] for start in range(0, len(frames), size)]
+        return [verdict for group in groups for verdict in self.conclude(self.infer(self.prepare(group)))]
 
-    def _detect_batch(self, frames: Sequence[np.ndarray]) -> list[Verdict]:
-        watch = Stopwatch()
-        image_logits, anomaly_maps = self._judge(frames, watch)
-        answers = zip(image_logits.tolist(), anomaly_maps, frames, strict=True)
+    def stream(
+        self,
+        frames: Iterable[np.ndarray],
+        *,
+        batch: int = 1,
+        max_latency_ms: float | None = MAX_LATENCY_MS,
+        drop_oldest: bool = False,
+    ) -> Stream[np.ndarray]:
+        """Verdicts on frames as they come: reading, preprocessing and inference overlap, order kept.
+
+        Args:
+            frames: Read in a thread of its own, and no faster than they are judged. What it raises, or a frame that is
+                none, is raised in its place, after the verdicts before it.
+            batch: Frames to judge together, at most the bundle's `max_batch`.
+            max_latency_ms: Longest that a frame waits for its batch to fill; None for as long as it takes.
+            drop_oldest: Drop the oldest frame that waits where frames come faster than they are judged; counted in
+                `Stream.dropped`.
+
+        Returns:
+            Pairs of frame and verdict, to be iterated once; `close` ends it early.
+        """
+        from acl_runtime.stream import Stream
+
+        return Stream(
+            self,
+            frames,
+            lambda frame: frame,
+            batch=batch,
+            max_latency_ms=max_latency_ms,
+            drop_oldest=drop_oldest,
+        )
+
+    def check_batch(self, batch: int) -> None:
+        """Raise ValueError unless the bundle takes so many frames at once."""
+        largest = self.bundle.manifest.max_batch
+        if not 1 <= batch <= largest:
+            raise ValueError(f"batch must lie in 1..{largest} (the bundle's max_batch), got {batch}")
+
+    @property
+    def largest_group(self) -> int:
+        """Most frames to prepare together: the bundle's `max_batch`; one where frames are cut into tiles."""
+        return self.bundle.manifest.max_batch if self.tiling is None else 1
+
+    def prepare(self, frames: Sequence[np.ndarray]) -> Work:
+        """First stage: the network's input, of at most `largest_group` frames."""
+        work = Work(frames)
+        if self.plan_tiles(*frames[0].shape[:2]) is None:
+            work.images = preprocess(frames, image_size=self.bundle.manifest.image_size)
+            work.watch.lap("preprocess")
+        return work
+
+    def infer(self, work: Work) -> Work:
+        """Second stage: the network; of a tiled frame all but the verdict."""
+        work.watch.start()
+        if work.images is not None:
+            outputs = self.session(work.images)
+            work.watch.lap("inference")
+            work.images = None
+            work.answers = read_head(outputs, self.bundle.manifest, self._direction)
+        else:
+            work.answers = self._judge_tiled(work.frames[0], work.watch)
+        work.watch.lap("postprocess")
+        return work
+
+    def conclude(self, work: Work) -> list[Verdict]:
+        """Last stage: the verdicts."""
+        assert work.answers is not None
+        work.watch.start()
+        image_logits, anomaly_maps = work.answers
+        answers = zip(image_logits.tolist(), anomaly_maps, work.frames, strict=True)
         verdicts = [self._verdict(*answer) for answer in answers]
-        watch.lap("postprocess")
-        latency_ms = {stage: ms / len(frames) for stage, ms in watch.laps_ms.items()}
+        work.watch.lap("postprocess")
+        latency_ms = {stage: ms / len(work.frames) for stage, ms in work.watch.laps_ms.items()}
         return [replace(verdict, latency_ms=latency_ms) for verdict in verdicts]
 
     def plan_tiles(self, height: int, width: int) -> TilePlan | None:
@@ -158,26 +250,20 @@ class Detector:
         plan = plan_tiles(height, width, self.tiling, image_size=manifest.image_size, grid=manifest.grid)
         return plan if len(plan) > 1 else None
 
-    def _detect_tiled(self, frame: np.ndarray) -> Verdict:
+    def _judge_tiled(self, frame: np.ndarray, watch: Stopwatch) -> Answers:
         plan = self.plan_tiles(*frame.shape[:2])
-        if plan is None:
-            return self._detect_batch([frame])[0]
-        watch = Stopwatch()
-        image_logit, anomaly_map = judge_tiled(
-            frame, plan, lambda tiles: self._judge(tiles, watch), max_batch=self.bundle.manifest.max_batch
-        )
-        verdict = self._verdict(image_logit, anomaly_map, frame)
-        watch.lap("postprocess")
-        return replace(verdict, latency_ms=watch.laps_ms)
+        assert plan is not None
 
-    def _judge(self, frames: Sequence[np.ndarray], watch: Stopwatch) -> Answers:
-        """Log-odds and maps of as many frames, or tiles, as the graph takes at once."""
-        watch.lap("postprocess")  # of the tiles before
-        images = preprocess(frames, image_size=self.bundle.manifest.image_size)
-        watch.lap("preprocess")
-        outputs = self.session(images)
-        watch.lap("inference")
-        return read_head(outputs, self.bundle.manifest, self._direction)
+        def judge(tiles: Sequence[np.ndarray]) -> Answers:
+            watch.lap("postprocess")  # of the tiles before
+            images = preprocess(tiles, image_size=self.bundle.manifest.image_size)
+            watch.lap("preprocess")
+            outputs = self.session(images)
+            watch.lap("inference")
+            return read_head(outputs, self.bundle.manifest, self._direction)
+
+        image_logit, anomaly_map = judge_tiled(frame, plan, judge, max_batch=self.bundle.manifest.max_batch)
+        return np.array([image_logit], np.float32), anomaly_map[None]
 
     def _verdict(
         self, image_logit: float, anomaly_map: npt.NDArray[np.float32], frame: np.ndarray

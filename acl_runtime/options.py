@@ -21,6 +21,13 @@ class Tile(str, Enum):
     off = "off"
 
 
+class Drop(str, Enum):
+    """Frames to drop where they come faster than they are judged."""
+
+    none = "none"
+    oldest = "oldest"
+
+
 def parse_share(text: str) -> float:
     """`0.5%` or `0.005` as 0.005; typer.BadParameter unless it lies between 0 and 1."""
     number = text.strip().removesuffix("%")

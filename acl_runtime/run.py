@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -17,7 +17,9 @@ from acl_runtime.detector import Detector
 from acl_runtime.files import atomic_file
 from acl_runtime.frames import BadFrame, Frame, Source, iter_frames
 from acl_runtime.overlay import overlay
+from acl_runtime.pipeline import MAX_LATENCY_MS
 from acl_runtime.results import Inspected, Result
+from acl_runtime.stream import Stream
 
 _NAMES = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)  # what a file system says of names it cannot hold
 
@@ -27,6 +29,8 @@ def inspect_sources(
     sources: Sequence[Source],
     *,
     batch: int = 1,
+    max_latency_ms: float | None = MAX_LATENCY_MS,
+    drop_oldest: bool = False,
     save_maps: Path | None = None,
     save_overlays: Path | None = None,
     drift: DriftMonitor | None = None,
@@ -39,23 +43,34 @@ def inspect_sources(
         detector: Gives the verdicts.
         sources: What to look at, from `list_sources`.
         batch: Frames to look at together, at most the bundle's `max_batch`.
+        max_latency_ms: Longest that a frame waits for others to be looked at with; None for as long as it takes.
+        drop_oldest: Whether to drop frames that come faster than they are judged, the oldest that waits first.
         save_maps: Folder for the anomaly maps, `<name>.npy`, (S, S) float32 in [0, 1].
         save_overlays: Folder for the frames under their maps, `<name>.png`.
         drift: Compares the frames with those of the calibration.
-        say: Called with what `drift` notices.
+        say: Called with what `drift` notices, and with how many frames were dropped.
         say_once: Called with how frames are cut, again and again.
 
     Returns:
         The results one by one, each once its files are saved; wrong arguments are refused before the first.
     """
-    largest = detector.bundle.manifest.max_batch
-    if not 1 <= batch <= largest:
-        raise ValueError(f"batch must lie in 1..{largest} (the bundle's max_batch), got {batch}")
+    detector.check_batch(batch)
     for folder, suffix in ((save_maps, ".npy"), (save_overlays, ".png")):
         if folder is not None:
             _check_inputs_are_safe(sources, folder, suffix)
     frames = _tell_tiles(detector, iter_frames(sources), say_once)
-    results = _inspect(detector, frames, batch, save_maps, save_overlays)
+    start = partial(
+        Stream,
+        detector,
+        frames,
+        _frame_of,
+        batch=batch,
+        max_latency_ms=max_latency_ms,
+        drop_oldest=drop_oldest,
+    )
+    results = _inspect(start, say)
+    if save_maps is not None or save_overlays is not None:
+        results = (_save(detector, result, save_maps, save_overlays) for result in results)
     return results if drift is None else _watch_drift(results, drift, say)
 
 
@@ -107,16 +122,19 @@ def _tell_tiles(
         yield item
 
 
-def _inspect(
-    detector: Detector,
-    frames: Iterator[Frame | BadFrame],
-    batch: int,
-    maps: Path | None,
-    overlays: Path | None,
-) -> Iterator[Result]:
-    while group := list(islice(frames, batch)):
-        for result in _inspect_group(detector, group):
-            yield _save(detector, result, maps, overlays) if isinstance(result, Inspected) else result
+def _frame_of(item: Frame | BadFrame) -> np.ndarray | None:
+    return item.frame if isinstance(item, Frame) else None
+
+
+def _inspect(start: Callable[[], Stream[Frame | BadFrame]], say: Callable[[str], None]) -> Iterator[Result]:
+    with start() as stream:
+        for item, verdict in stream:
+            if isinstance(item, BadFrame):
+                yield item
+            elif verdict is not None:
+                yield Inspected(item, verdict)
+        if stream.dropped:
+            say(f"{stream.dropped} frames were dropped: they came faster than they could be judged")
 
 
 def _watch_drift(
@@ -132,14 +150,6 @@ def _watch_drift(
         yield replace(result, unusual=drift.unusual)
 
 
-def _inspect_group(detector: Detector, group: Iterable[Frame | BadFrame]) -> Iterator[Result]:
-    group = list(group)
-    frames = [item.frame for item in group if isinstance(item, Frame)]
-    verdicts = iter(detector.detect(frames))
-    for item in group:
-        yield Inspected(item, next(verdicts)) if isinstance(item, Frame) else item
-
-
 def _check_inputs_are_safe(sources: Sequence[Source], folder: Path, suffix: str) -> None:
     inputs = {Path(source.path).resolve() for source in sources}
     for source in sources:
@@ -152,8 +162,10 @@ def _result_path(folder: Path, name: object, suffix: str) -> Path:
     return folder / f"{name}{suffix}"
 
 
-def _save(detector: Detector, result: Inspected, maps: Path | None, overlays: Path | None) -> Result:
+def _save(detector: Detector, result: Result, maps: Path | None, overlays: Path | None) -> Result:
     """Write a frame's files and return its result; one whose name the disk refuses is a BadFrame."""
+    if isinstance(result, BadFrame):
+        return result
     try:
         _write(detector, result, maps, overlays)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from acl_train.config import VisionConfig
 from acl_train.convert import convert_checkpoint
 from acl_train.prompts import Prompts, save_prompts
 from acl_train.weights import Weights, load_weights
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests interrupt processes, which inherit this
 
 Golden = Callable[[str], dict[str, np.ndarray]]
 FIXTURES = Path(__file__).parent / "golden" / "fixtures"
