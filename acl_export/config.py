@@ -41,6 +41,6 @@ class ExportConfig:
 
 # Largest differences from torch in float32 that are accepted: log-odds of the image, probabilities of the map.
 FP32_TOLERANCE = {"image_logits": 5e-5, "anomaly_map": 1e-5}  # some ten times what is measured
-# Of 603 photographs on the embedded backbone, with products rounded to fp16 as on a GPU, the worst was 2.1e-2 and 3.8e-3
+# The worst of 603 photographs on the embedded backbone, products rounded to fp16 as on a GPU, was 2.1e-2 and 3.8e-3
 # (benchmarks/README.md, "Arithmetics"); on the ViT-L/14@336 shape 9e-4 and 3e-4.
 FP16_TOLERANCE = {"image_logits": 5e-2, "anomaly_map": 2e-2}
