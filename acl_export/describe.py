@@ -56,6 +56,8 @@ def describe_bundle(prompts_path: Path, prompts: Prompts, clip: CLIP, config: Ex
             weights=prompts.config.weights,
             weights_sha256=prompts.config.weights_sha256,
             quick_gelu=clip.architecture.quick_gelu,
+            width=clip.architecture.vision_width,
+            blocks=clip.architecture.vision_layers,
             inspection=not tiny,
             note=TINY_NOTE if tiny else "",
         ),

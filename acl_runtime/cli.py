@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from acl_export.commands import demo, evaluate, export
+from acl_export.commands import bench, demo, evaluate, export
 from acl_runtime.commands import calibrate, info, run
 from acl_runtime.doctor.commands import doctor
 from acl_runtime.terminal import Commands
@@ -37,7 +37,7 @@ def _main(
     """Find defects on products never seen before: learn prompts once, export, inspect without PyTorch."""
 
 
-for command in (train, convert, export, build, run, calibrate, info, doctor, demo):
+for command in (train, convert, export, build, run, calibrate, bench, info, doctor, demo):
     app.command()(command)
 app.command("eval")(evaluate)  # eval is a builtin of Python
 

@@ -2,9 +2,9 @@
 
 The classes below are the reference of the file format, version 3: a field is a key, a nested class is a JSON
 object, a tuple a list. No key is optional and no other key is allowed, except in the free-form objects
-(`prompts`, `tools`, `tolerance`, `metrics`), whose keys are up to the writer. Version 2 lacked `ladder`, and `drift` in
-`parity`; version 1 also `quick_gelu` in `backbone` and `rule`, `tiling` and `record` in `calibration`. Both are read as
-if they had the defaults, `quick_gelu` as unknown.
+(`prompts`, `tools`, `tolerance`, `metrics`), whose keys are up to the writer. Version 2 lacked `ladder`, `drift` in
+`parity`, and `width` and `blocks` in `backbone`; version 1 also `quick_gelu` there, and `rule`, `tiling` and `record`
+in `calibration`. Both are read as if they had the defaults, those of `backbone` as unknown.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ class Backbone:
     weights_sha256: str  # of the weights as loaded
     quick_gelu: bool | None  # activation: x * sigmoid(1.702 x), as in OpenAI's weights; false: GELU;
     # null: not known, because the bundle was made when the manifest did not say
+    width: int | None  # of the vision tower's tokens; null as above
+    blocks: int | None  # of the vision tower; null as above
     inspection: bool  # false: a demonstration model, not fit to judge real products
     note: str  # what a user must know about it; may be empty
 
@@ -221,9 +223,12 @@ def check_tiling(tiling: Tiling) -> None:
 
 
 def _with_later_keys(document: dict[str, Any], version: int) -> dict[str, Any]:
-    added: dict[str, dict[str, Any]] = {"parity": {"drift": None}}
+    added: dict[str, dict[str, Any]] = {
+        "parity": {"drift": None},
+        "backbone": {"width": None, "blocks": None},
+    }
     if version == 1:
-        added["backbone"] = {"quick_gelu": None}
+        added["backbone"]["quick_gelu"] = None
         added["calibration"] = {"rule": "score", "tiling": None, "record": None}
     parts = {key: added[key] | document[key] for key in added if isinstance(document.get(key), dict)}
     return {"ladder": []} | document | parts | {"format_version": FORMAT_VERSION}

@@ -133,7 +133,9 @@ def tiny_manifest(head: str = "map") -> Manifest:
         temperature=TEMPERATURE,
         blur_sigma=SIGMA,
         max_batch=3,
-        backbone=Backbone("patch means", "drawn", "0" * 64, True, inspection=False, note="made in a test"),
+        backbone=Backbone(
+            "patch means", "drawn", "0" * 64, True, 64, 2, inspection=False, note="made in a test"
+        ),
         prompts={"recipe": "released", "sha256": "0" * 64},
         graph=Graph(
             "model.onnx",

@@ -69,7 +69,7 @@ def test_the_keys_of_the_file_are_these(bundle: Path) -> None:
     )
     assert document["format"] == "anomalyclip-bundle"
     assert sorted(document["backbone"]) == [
-        *("inspection", "name", "note", "quick_gelu", "weights", "weights_sha256")
+        *("blocks", "inspection", "name", "note", "quick_gelu", "weights", "weights_sha256", "width")
     ]
     assert sorted(document["graph"]["inputs"][0]) == ["dtype", "name", "shape"]
     assert sorted(document["files"]["model.onnx"]) == ["bytes", "sha256"]
@@ -124,10 +124,12 @@ def test_a_newer_format_is_refused(bundle: Path) -> None:
 def test_a_manifest_of_version_1_is_read_with_the_defaults_of_what_it_lacked(bundle: Path) -> None:
     manifest = load_bundle(bundle).manifest
     edit(bundle, lambda document: document.update(format_version=1))
-    edit(bundle, lambda document: document["backbone"].pop("quick_gelu"))
+    edit(
+        bundle, lambda document: [document["backbone"].pop(key) for key in ("quick_gelu", "width", "blocks")]
+    )
     edit(bundle, lambda document: [document["calibration"].pop(key) for key in ("rule", "tiling", "record")])
     edit(bundle, lambda document: (document.pop("ladder"), document["parity"].pop("drift")))
-    unknown = replace(manifest.backbone, quick_gelu=None)
+    unknown = replace(manifest.backbone, quick_gelu=None, width=None, blocks=None)
     read = load_bundle(bundle).manifest
     assert read == replace(manifest, backbone=unknown)
     assert manifest_from_json(manifest_to_json(read)) == read
@@ -136,8 +138,10 @@ def test_a_manifest_of_version_1_is_read_with_the_defaults_of_what_it_lacked(bun
 def test_a_manifest_of_version_2_is_read_as_one_without_a_ladder(bundle: Path) -> None:
     manifest = load_bundle(bundle).manifest
     edit(bundle, lambda document: document.update(format_version=2))
+    edit(bundle, lambda document: [document["backbone"].pop(key) for key in ("width", "blocks")])
     edit(bundle, lambda document: (document.pop("ladder"), document["parity"].pop("drift")))
-    assert load_bundle(bundle).manifest == manifest
+    unknown = replace(manifest.backbone, width=None, blocks=None)
+    assert load_bundle(bundle).manifest == replace(manifest, backbone=unknown)
 
 
 def test_the_graphs_of_the_ladder_are_files_of_the_bundle(tmp_path: Path) -> None:

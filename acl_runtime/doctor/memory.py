@@ -37,8 +37,8 @@ def predict_memory(bundle: Bundle, arithmetic: Arithmetic, max_batch: int) -> Me
 
     With T tokens of width W, P blocks of the second path and b bytes a number, an image takes T·W·b·(16 + 3P) bytes of
     activations where the attention is fused, as in fp16: the builder runs the second path last, so query, key and value
-    of each of its blocks wait. Else it takes T·W·b·(10 + 1.4P), and 1.8·T²·b per attention head of 64. The width is
-    taken from the size of the weights, 12·W² a block. The building process holds the weights about three times.
+    of each of its blocks wait. Else it takes T·W·b·(10 + 1.4P), and 1.8·T²·b per attention head of 64. The building
+    process holds the weights about three times.
 
     Fitted on engines of TensorRT-RTX 1.7.1 for ViT-B/16 at 224 and 512 pixels and ViT-L/14 at 336 and 518 pixels, batch
     1, 1..4 and 1..8, see benchmarks/README.md. Other libraries and versions are their own; one that tries kernels out,
@@ -54,7 +54,7 @@ def predict_memory(bundle: Bundle, arithmetic: Arithmetic, max_batch: int) -> Me
     is_half = arithmetic in _HALF
     parameters = stored // (4 if manifest.precision == "fp32" else 2)
     size = 2 if is_half else 4
-    width = math.sqrt(parameters / (12 * max(manifest.layers)))
+    width = manifest.backbone.width or math.sqrt(parameters / (12 * max(manifest.layers)))  # 12·W² a block
     tokens = manifest.grid**2 + 1
     second_path = max(0, max(manifest.layers) - manifest.vv_from + 1)
     if arithmetic == "fp16":

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from acl_runtime.files import atomic_file
+from acl_runtime.process import peak_memory
 from acl_runtime.trt.build import BuildError, BuildReport, BuildRequest, request_from_json
 from acl_runtime.trt.builder_log import BuilderLog, make_logger
 from acl_runtime.trt.library import Library, load_library
@@ -92,7 +92,7 @@ def build(request: BuildRequest, log: BuilderLog, tell: Tell) -> BuildReport:
         log.bytes_of("Total Activation Memory"),
         log.bytes_of("Total Weights Memory"),
         library.count_fused_attention(data),
-        _peak_memory(),
+        peak_memory(),
         round(time.monotonic() - started, 1),
         tuple(log.warnings),
     )
@@ -125,13 +125,6 @@ def _load_cache(config: Any, path: Path | None) -> Any:
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, False)
     return cache
-
-
-def _peak_memory() -> int | None:
-    """Most bytes of memory that this process had at once, as Linux counts; None elsewhere."""
-    status = Path("/proc/self/status")
-    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="ascii")) if status.is_file() else None
-    return int(found[1]) << 10 if found else None
 
 
 def _make_monitor(trt: Any, tell: Tell) -> Any:

@@ -1,0 +1,125 @@
+"""What is measured: a bundle on each backend that this machine has, and whoever else is asked to judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from acl_runtime.bundle import Bundle
+from acl_runtime.detector import Detector
+from acl_runtime.heads import Session
+from acl_runtime.parity import GoldenImages
+
+REFERENCE = "reference"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Something that judges frames.
+
+    Attributes:
+        backend: What computes, such as "onnxruntime"; "reference" for the published pipeline.
+        provider: Where, such as "CPUExecutionProvider".
+        precision: Of the products, such as "fp32".
+        batch: Frames that it judges together.
+        judge: Judges `batch` frames and returns the milliseconds of each stage, of all of them together.
+        detector: What judges; None for the reference.
+        image_logits: Worst difference from torch in float32 on the golden images, log-odds.
+        anomaly_map: Worst difference, probability.
+    """
+
+    backend: str
+    provider: str
+    precision: str
+    batch: int
+    judge: Callable[[Sequence[np.ndarray]], Mapping[str, float]]
+    detector: Detector | None = None
+    image_logits: float = 0.0
+    anomaly_map: float = 0.0
+
+
+def label(backend: str, precision: str, batch: int) -> str:
+    """What to call a configuration."""
+    name = backend if backend.endswith(precision) else f"{backend} {precision}"
+    return f"{name}, batch {batch}"
+
+
+def open_backend(bundle: Bundle, backend: str, *, tell: Callable[[str], None]) -> tuple[Session, str]:
+    """The session of a backend, and the precision that it computes in.
+
+    Args:
+        bundle: What to load.
+        backend: One of `BACKENDS`.
+        tell: Called with what the user should know.
+
+    Raises:
+        RuntimeError: It cannot be had on this machine.
+        ValueError: There is no such backend.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend}")
+    return BACKENDS[backend](bundle, tell)
+
+
+def enter(
+    bundle: Bundle, backend: str, session: Session, precision: str, batches: Sequence[int]
+) -> list[Contender]:
+    """A session as a contender for each batch size, its parity measured."""
+    detector, golden = Detector(bundle, session=session), GoldenImages(bundle)
+    found = [golden.compare(session, batch=batch) for batch in batches]
+    return [
+        Contender(
+            backend,
+            detector.provider,
+            precision,
+            each.batch,
+            lambda frames: stages_of(detector, frames),
+            detector,
+            each.image_logits,
+            each.anomaly_map,
+        )
+        for each in found
+    ]
+
+
+def stages_of(detector: Detector, frames: Sequence[np.ndarray]) -> dict[str, float]:
+    """Judge frames together; milliseconds of each stage."""
+    verdicts = detector.detect(frames)
+    return {stage: len(frames) * ms for stage, ms in verdicts[0].latency_ms.items()}
+
+
+def _onnxruntime(bundle: Bundle, tell: Callable[[str], None]) -> tuple[Session, str]:
+    from acl_runtime.onnx_session import CPU, OnnxSession
+
+    session = OnnxSession.of_bundle(bundle)
+    on_cpu = session.provider == CPU and "fp32" in bundle.manifest.arithmetics()
+    return session, "fp32" if on_cpu else bundle.manifest.precision
+
+
+def _openvino(bundle: Bundle, tell: Callable[[str], None]) -> tuple[Session, str]:
+    from acl_runtime.openvino_session import OpenVinoSession
+
+    return OpenVinoSession.of_bundle(bundle), "fp32"
+
+
+def _openvino_bf16(bundle: Bundle, tell: Callable[[str], None]) -> tuple[Session, str]:
+    from acl_runtime.openvino_session import OpenVinoSession
+
+    return OpenVinoSession.of_bundle(bundle, precision="bf16"), "bf16"
+
+
+def _tensorrt(bundle: Bundle, tell: Callable[[str], None]) -> tuple[Session, str]:
+    from acl_runtime.trt.choose import open_engine
+
+    session = open_engine(bundle, tell)
+    return session, session.engine.record.arithmetic
+
+
+BACKENDS = {
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+    "openvino-bf16": _openvino_bf16,
+    "tensorrt": _tensorrt,
+}

@@ -1,0 +1,59 @@
+"""How much a frame has to be computed, and how much this machine can."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from acl_runtime.manifest import Manifest
+
+PEAK_SIDE, PEAK_TURNS = 1536, 7
+
+
+def flop_per_image(manifest: Manifest, *, dimension: int, in_full: bool = False) -> float | None:
+    """Multiplications and additions from pixels to map; None if the bundle does not know its width.
+
+    Linear layers and matrix products only; norms, softmax and activations are less than one per cent.
+
+    Args:
+        manifest: Of the bundle.
+        dimension: D of CLIP's joint space.
+        in_full: With all of the last block's ordinary path, as the published code computes it, instead of the class
+            token's row.
+    """
+    width, blocks = manifest.backbone.width, manifest.backbone.blocks
+    if width is None or blocks is None:
+        return None
+    patches, layers, side = manifest.grid**2, len(manifest.layers), manifest.image_size
+    tokens, pixels = patches + 1, (side // manifest.grid) ** 2 * 3
+    second_path = max(0, blocks - manifest.vv_from + 1)
+
+    def attention(rows: int) -> float:
+        return 4 * rows * tokens * width + 2 * rows * width**2  # two products, and the projection after them
+
+    def ordinary(rows: int) -> float:
+        return attention(rows) + 16 * rows * width**2  # and the MLP
+
+    last_rows = tokens if in_full or not second_path else 1
+    return float(
+        2 * patches * pixels * width
+        + blocks * 6 * tokens * width**2  # queries, keys and values
+        + (blocks - 1) * ordinary(tokens)
+        + ordinary(last_rows)
+        + second_path * attention(tokens)
+        + 2 * (layers * patches + 1) * width * dimension
+        + 2 * side * manifest.grid * (side + manifest.grid)
+    )
+
+
+def measure_cpu_peak() -> float:
+    """FLOP/s of a large float32 matrix product on this CPU, the best of several."""
+    a, b = (np.random.default_rng(seed).random((PEAK_SIDE, PEAK_SIDE), np.float32) for seed in (0, 1))
+    product = a @ b
+    laps = []
+    for _ in range(PEAK_TURNS):
+        started = time.perf_counter()
+        np.matmul(a, b, out=product)
+        laps.append(time.perf_counter() - started)
+    return float(2 * PEAK_SIDE**3 / min(laps))

@@ -1,0 +1,127 @@
+"""Time contenders in turn, so that whatever disturbs one disturbs the others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+
+import numpy as np
+
+from acl_runtime.bench.contenders import Contender
+from acl_runtime.detector import STAGES
+
+COUNTED, UNCOUNTED = (
+    3,
+    1,
+)  # calls of a contender before the next one's; the first still meets the other's threads
+FEWEST_ROUNDS, MOST_ROUNDS = 4, 200
+STREAM_TURNS, STREAM_S = 3, 1.0  # measurements of a stream, and how long one is at least
+NOISY = 1.5  # 90th over 10th percentile of the same call
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Laps:
+    """What a contender took.
+
+    Attributes:
+        contender: Who.
+        stages_ms: (N, 3) float64, milliseconds per frame of each stage, in the order of `STAGES`.
+        overlapped_fps: Frames per second where the stages overlap; None for the reference, whose do not.
+    """
+
+    contender: Contender
+    stages_ms: np.ndarray
+    overlapped_fps: float | None
+
+    @property
+    def total_ms(self) -> np.ndarray:
+        """(N,) per frame."""
+        total: np.ndarray = self.stages_ms.sum(axis=1)
+        return total
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether something else kept the machine so busy that the figures mean little."""
+        low, high = np.percentile(self.total_ms, [10, 90])
+        return bool(high > NOISY * low)
+
+
+def measure(
+    contenders: Sequence[Contender], frames: Sequence[np.ndarray], *, seconds: float, progress: Progress
+) -> list[Laps]:
+    """Let all contenders judge the same frames in turn.
+
+    Args:
+        contenders: Who.
+        frames: Used again and again.
+        seconds: About how long in all; a few rounds are made in any case.
+        progress: Called with what is done, how much of it and of how much.
+    """
+    groups = [list(islice(cycle(frames), contender.batch)) for contender in contenders]
+    once = sum(_seconds(contender, group) for contender, group in zip(contenders, groups, strict=True))
+    once = min(
+        once, sum(_seconds(contender, group) for contender, group in zip(contenders, groups, strict=True))
+    )
+    rounds = int(np.clip(seconds / (once * (COUNTED + UNCOUNTED)), FEWEST_ROUNDS, MOST_ROUNDS))
+    taken: list[list[list[float]]] = [[] for _ in contenders]
+    for turn in range(rounds):
+        numbers = list(range(len(contenders)))
+        for number in numbers if turn % 2 else numbers[::-1]:
+            contender, group = contenders[number], groups[number]
+            calls = [contender.judge(group) for _ in range(UNCOUNTED + COUNTED)][UNCOUNTED:]
+            taken[number] += [[call[stage] / contender.batch for stage in STAGES] for call in calls]
+        progress("measuring in turn", turn + 1, rounds)
+    streams = _measure_streams(contenders, frames, taken, progress)
+    return [
+        Laps(contender, np.array(laps), fps)
+        for contender, laps, fps in zip(contenders, taken, streams, strict=True)
+    ]
+
+
+def sustain(
+    contender: Contender, frames: Sequence[np.ndarray], *, seconds: float, parts: int, progress: Progress
+) -> list[float]:
+    """Frames per second in each of so many parts of a long time: what heat leaves of the speed."""
+    group, found = list(islice(cycle(frames), contender.batch)), []
+    for part in range(parts):
+        started, judged = time.perf_counter(), 0
+        while (elapsed := time.perf_counter() - started) < seconds / parts:
+            contender.judge(group)
+            judged += contender.batch
+        found.append(judged / elapsed)
+        progress("under load", part + 1, parts)
+    return found
+
+
+def _seconds(contender: Contender, group: Sequence[np.ndarray]) -> float:
+    started = time.perf_counter()
+    contender.judge(group)
+    return time.perf_counter() - started
+
+
+def _measure_streams(
+    contenders: Sequence[Contender],
+    frames: Sequence[np.ndarray],
+    taken: Sequence[Sequence[Sequence[float]]],
+    progress: Progress,
+) -> list[float | None]:
+    """Median frames per second of each contender that has a detector."""
+    found: list[list[float]] = [[] for _ in contenders]
+    for turn in range(STREAM_TURNS):
+        for contender, laps, fps in zip(contenders, taken, found, strict=True):
+            if contender.detector is not None:
+                frame_s = float(np.median(np.sum(laps, axis=1))) / 1000
+                count = max(4 * contender.batch, int(STREAM_S / STREAM_TURNS / frame_s))
+                started = time.perf_counter()
+                stream = contender.detector.stream(
+                    islice(cycle(frames), count), batch=contender.batch, max_latency_ms=None
+                )
+                for _ in stream:
+                    pass
+                fps.append(count / (time.perf_counter() - started))
+        progress("measuring streams", turn + 1, STREAM_TURNS)
+    return [float(np.median(each)) if each else None for each in found]

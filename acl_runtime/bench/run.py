@@ -1,0 +1,217 @@
+"""A benchmark of a bundle: who takes part, what was measured, and what it means."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from acl_runtime.bench.contenders import BACKENDS, REFERENCE, Contender, enter, open_backend
+from acl_runtime.bench.flop import flop_per_image, measure_cpu_peak
+from acl_runtime.bench.measure import Laps, Progress, measure
+from acl_runtime.bench.probe import Start, probe
+from acl_runtime.bundle import Bundle, load_text_embeddings
+from acl_runtime.detector import STAGES
+
+FRAME_SHAPE = (720, 1280, 3)  # of the frames that are drawn where none are given
+FRAMES = 8
+PERCENTILES = (50, 95, 99)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One configuration.
+
+    Attributes:
+        backend: What computed, such as "onnxruntime"; "reference" for the published pipeline in PyTorch.
+        provider: Where.
+        precision: Of the products.
+        batch: Frames judged together.
+        latency_ms: Per frame, by stage and "total", each p50, p95 and p99.
+        fps: Frames per second, one call after the other.
+        overlapped_fps: The same with the stages overlapped; None for the reference.
+        ratio: How many times the reference's frames per second; None without a reference.
+        image_logits_difference: Worst difference from torch in float32 on the golden images, log-odds.
+        max_map_difference: Worst difference, probability.
+        flop_per_s: Computed per second of inference; None if the bundle does not know its width.
+        peak_share: Of what a large matrix product reaches on this CPU; None on a GPU, or without `flop_per_s`.
+        start: Of a fresh process; None for the reference.
+        is_noisy: Whether the machine was too busy for the figures to mean much.
+    """
+
+    backend: str
+    provider: str
+    precision: str
+    batch: int
+    latency_ms: dict[str, dict[str, float]]
+    fps: float
+    overlapped_fps: float | None
+    ratio: float | None
+    image_logits_difference: float
+    max_map_difference: float
+    flop_per_s: float | None
+    peak_share: float | None
+    start: Start | None
+    is_noisy: bool
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What was measured.
+
+    Attributes:
+        machine: Processor, versions and the like, as text.
+        bundle: Name, backbone and size.
+        rows: The reference first, if there is one.
+        left_out: Backends that cannot run here, and why.
+        flop_per_image: See `flop_per_image`.
+        cpu_peak: FLOP/s of a large matrix product.
+    """
+
+    machine: dict[str, str]
+    bundle: dict[str, Any]
+    rows: tuple[Row, ...]
+    left_out: dict[str, str]
+    flop_per_image: float | None
+    cpu_peak: float
+
+
+def run_benchmark(
+    bundle: Bundle,
+    backends: Sequence[str],
+    batches: Sequence[int],
+    *,
+    reference: Contender | None = None,
+    frames: Sequence[np.ndarray] = (),
+    seconds: float,
+    progress: Progress,
+    tell: Callable[[str], None],
+) -> Benchmark:
+    """Measure a bundle on backends, in turn.
+
+    Args:
+        bundle: What to measure.
+        backends: Names of `BACKENDS`; none for all that can be had here.
+        batches: Frames to judge together.
+        reference: The published pipeline, to take turns with.
+        frames: To judge; drawn ones if there are none.
+        seconds: About how long the turns may take.
+        progress: Called with what is done, how much of it and of how much.
+        tell: Called with what the user should know.
+
+    Raises:
+        RuntimeError: A backend that was named cannot be had here, or none can.
+        ValueError: There is no such backend, or the bundle does not take such a batch.
+    """
+    contenders = [] if reference is None else [reference]
+    starts: dict[str, Start] = {}
+    left_out: dict[str, str] = {}
+    for done, backend in enumerate(backends or BACKENDS, start=1):
+        try:
+            session, precision = open_backend(bundle, backend, tell=tell)
+        except RuntimeError as error:
+            if backends:
+                raise
+            left_out[backend] = str(error)
+        else:
+            entered = enter(bundle, backend, session, precision, batches)
+            for contender in entered:
+                assert contender.detector is not None
+                contender.detector.check_batch(contender.batch)
+            contenders += entered
+            starts[backend] = probe(bundle.path, backend)
+        progress("loading backends", done, len(backends or BACKENDS))
+    if not starts:
+        raise RuntimeError("; ".join(left_out.values()))
+    laps = measure(contenders, frames or draw_frames(), seconds=seconds, progress=progress)
+    dimension = load_text_embeddings(bundle).shape[1]
+    flop, peak = flop_per_image(bundle.manifest, dimension=dimension), measure_cpu_peak()
+    base = laps[0] if reference is not None else None
+    return Benchmark(
+        describe_machine(),
+        {
+            "name": bundle.path.resolve().name,
+            "backbone": bundle.manifest.backbone.name,
+            "image_size": bundle.manifest.image_size,
+            "precision": bundle.manifest.precision,
+        },
+        tuple(_row(each, base, starts, flop, peak) for each in laps),
+        left_out,
+        flop,
+        peak,
+    )
+
+
+def find_contender(bundle: Bundle, benchmark: Benchmark) -> Contender:
+    """The fastest row's, loaded again."""
+    fastest = max((row for row in benchmark.rows if row.backend != REFERENCE), key=lambda row: row.fps)
+    session, precision = open_backend(bundle, fastest.backend, tell=lambda message: None)
+    return enter(bundle, fastest.backend, session, precision, [fastest.batch])[0]
+
+
+def draw_frames() -> list[np.ndarray]:
+    """(H, W, 3) uint8 frames as a camera gives them."""
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, FRAME_SHAPE, dtype=np.uint8) for _ in range(FRAMES)]
+
+
+def describe_machine() -> dict[str, str]:
+    """What the figures were measured on."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    facts = {
+        "cpu": _cpu_model(),
+        "cores": str(os.cpu_count()),
+        "load": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "?",
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+    for name in ("numpy", "Pillow", "onnxruntime", "onnxruntime-gpu", "openvino", "torch"):
+        try:
+            facts[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return facts
+
+
+def _cpu_model() -> str:
+    """Linux names it in a file; elsewhere Python's own guess has to do."""
+    path = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*:\s*(.+)", path.read_text(encoding="utf-8")) if path.is_file() else None
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def _row(
+    laps: Laps, reference: Laps | None, starts: dict[str, Start], flop: float | None, peak: float
+) -> Row:
+    contender, total = laps.contender, laps.total_ms
+    stages = dict(zip(STAGES, laps.stages_ms.T, strict=True)) | {"total": total}
+    inference_s = float(np.median(stages["inference"])) / 1000
+    flop_per_s = None if flop is None or contender.backend == REFERENCE else flop / inference_s
+    on_cpu = contender.provider.startswith("CPU")
+    return Row(
+        contender.backend,
+        contender.provider,
+        contender.precision,
+        contender.batch,
+        {name: _percentiles(values) for name, values in stages.items()},
+        1000 / float(np.median(total)),
+        laps.overlapped_fps,
+        None if reference is None else float(np.median(reference.total_ms) / np.median(total)),
+        contender.image_logits,
+        contender.anomaly_map,
+        flop_per_s,
+        flop_per_s / peak if flop_per_s is not None and on_cpu else None,
+        starts.get(contender.backend),
+        laps.is_noisy,
+    )
+
+
+def _percentiles(values: np.ndarray) -> dict[str, float]:
+    return {f"p{percent}": float(np.percentile(values, percent)) for percent in PERCENTILES}
