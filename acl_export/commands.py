@@ -264,10 +264,12 @@ def bench(
     reference = None
     if against is not None:
         from acl_export.reference_contender import enter_reference, keep_freed_memory
+        from acl_export.torch_session import load_clip
+        from acl_train.device import choose_device
 
         if not untuned and not keep_freed_memory():
             note("PyTorch's memory allocation cannot be tuned on this system; ratios may flatter the bundle")
-        reference = enter_reference(loaded, weights)
+        reference = enter_reference(loaded, load_clip(loaded, weights).to(choose_device("auto")))
     with progress_phases() as progress:
         result = run_benchmark(
             loaded,

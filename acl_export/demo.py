@@ -13,7 +13,9 @@ import numpy as np
 from acl_export.config import ExportConfig
 from acl_export.demo_report import DemoResult, count_outcome, write_pages
 from acl_export.export import export_bundle
-from acl_export.speed import measure_speed
+from acl_export.reference_contender import enter_reference
+from acl_runtime.bench.contenders import enter
+from acl_runtime.bench.measure import measure
 from acl_runtime.bundle import load_bundle
 from acl_runtime.calibration.calibrate import calibrate_bundle
 from acl_runtime.data.datasets import Dataset, load_sample, read_dataset, require_both
@@ -37,6 +39,9 @@ DRAWN_SIZE = 256
 MARKER = ".acl-demo"  # a folder with this file may be replaced
 
 
+TIMED_FRAMES = 30  # different ones
+
+
 @dataclass(frozen=True)
 class DemoConfig:
     """What the demo draws and learns.
@@ -49,7 +54,7 @@ class DemoConfig:
         per_calibration: Further good images of each of these, for the thresholds.
         max_overkill: Share of good parts that the thresholds may reject.
         epochs: Of prompt learning.
-        timed_frames: Frames that are timed with both pipelines, in turn.
+        timing_s: About how long both pipelines are timed, in turn.
         seed: Of the pictures and of the learning.
     """
 
@@ -60,7 +65,7 @@ class DemoConfig:
     per_calibration: int = 15
     max_overkill: float = 0.05
     epochs: int = 15
-    timed_frames: int = 30
+    timing_s: float = 8.0
     seed: int = 111
 
 
@@ -101,10 +106,12 @@ def run_demo(
     detector = Detector(output / "bundle", provider="CPUExecutionProvider")
     evaluation, verdicts = _judge(detector, dataset, progress)
     clip = build_clip(weights, prompts.config.vision)
-    frames = _frames(dataset, config.timed_frames)
-    speed = measure_speed(detector, clip, frames, lambda *at: progress("timing both pipelines", *at))
+    frames = _frames(dataset, TIMED_FRAMES)
+    entered = enter(detector.bundle, "onnxruntime", detector.session, manifest.precision, [1])
+    contenders = [enter_reference(detector.bundle, clip), *entered]
+    reference, ours = measure(contenders, frames, seconds=config.timing_s, progress=progress)
     outcome = count_outcome(dataset, verdicts)
-    result = DemoResult(output / "report.html", manifest, evaluation.rows, speed, outcome)
+    result = DemoResult(output / "report.html", manifest, evaluation.rows, reference, ours, outcome)
     write_pages(result, dataset, verdicts, drawn=data is None)
     return result
 

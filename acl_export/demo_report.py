@@ -9,7 +9,7 @@ from typing import Any
 
 import cv2
 
-from acl_export.speed import Speed
+from acl_runtime.bench.measure import Laps
 from acl_runtime.data.datasets import Dataset, load_sample
 from acl_runtime.data.samples import Sample
 from acl_runtime.decision import rule_words
@@ -31,15 +31,27 @@ class DemoResult:
         report: The page.
         manifest: Of the bundle that was exported and proven.
         rows: Metrics per category and, last, their mean; see `DatasetEvaluation.rows`.
-        speed: Reference and bundle, stage by stage.
+        reference: What the published pipeline took.
+        ours: What the bundle took, in turn with it.
         outcome: How many defective parts were found and good ones rejected, in words.
     """
 
     report: Path
     manifest: Manifest
     rows: Sequence[Mapping[str, Any]]
-    speed: Speed
+    reference: Laps
+    ours: Laps
     outcome: str
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster the bundle is, preprocessing and post-processing included."""
+        return self.ours.ratio_to(self.reference)
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether the machine was too busy for the ratio to mean much."""
+        return self.reference.is_noisy or self.ours.is_noisy
 
 
 def write_pages(result: DemoResult, dataset: Dataset, verdicts: Sequence[Verdict], *, drawn: bool) -> None:
@@ -63,7 +75,7 @@ def write_pages(result: DemoResult, dataset: Dataset, verdicts: Sequence[Verdict
         facts=_facts(result),
         cards=cards,
         rows=result.rows,
-        timing={"PyTorch reference": result.speed.reference_ms, "exported bundle": result.speed.bundle_ms},
+        timing={"PyTorch reference": result.reference.medians_ms, "exported bundle": result.ours.medians_ms},
         notes=_notes(result),
     )
     shown = [card for card in cards if card.label][::2][:SHEET_CARDS]
@@ -103,19 +115,19 @@ def _lead(drawn: bool) -> str:
 
 
 def _facts(result: DemoResult) -> list[tuple[str, str]]:
-    manifest, speed = result.manifest, result.speed
+    manifest = result.manifest
     return [
         ("backbone", f"{manifest.backbone.name}, a demonstration"),
         ("network input", f"{manifest.image_size} × {manifest.image_size}, {manifest.grid}² patches"),
         ("layers", ", ".join(map(str, manifest.layers))),
         ("learned on", f"{manifest.prompts['images']} images, {manifest.prompts['epochs']} epochs"),
         ("map against PyTorch", f"within {manifest.parity.anomaly_map:.0e}"),
-        ("speed against PyTorch", f"{speed.ratio:.1f} times{' (machine busy)' if speed.is_noisy else ''}"),
+        ("speed against PyTorch", f"{result.ratio:.1f} times{' (machine busy)' if result.is_noisy else ''}"),
     ]
 
 
 def _notes(result: DemoResult) -> list[str]:
-    speed, parity = result.speed, result.manifest.parity
+    parity = result.manifest.parity
     return [
         "The embedded backbone is a small CLIP that was trained on drawings. It shows the road, not the quality "
         "of the method: its scores say nothing about CLIP ViT-L, and it is not for inspection.",
@@ -123,10 +135,9 @@ def _notes(result: DemoResult) -> list[str]:
         "The frames were chosen by order, one good and two defective ones of each product, not by looks.",
         f"The export was compared with {parity.reference}, on {parity.frames} frames: log-odds within "
         f"{parity.image_logits:.1e}, maps within {parity.anomaly_map:.1e}.",
-        f"Times are medians of {speed.frames} frames, one at a time, both pipelines in turn in one process on this "
-        f"CPU; scores agreed within {speed.score_difference:.1e}, maps within {speed.map_difference:.1e}. The "
-        "reference is the published pipeline: Pillow, eager float32 with attention written out, one up-sampling "
-        "per layer, scipy's Gaussian.",
+        f"Times are medians of {len(result.ours.stages_ms)} frames, one at a time, both pipelines in turn in one "
+        "process on this CPU. The reference is the published pipeline: Pillow, eager float32 with attention written "
+        "out, one up-sampling per layer, scipy's Gaussian.",
     ]
 
 
@@ -152,7 +163,7 @@ def count_outcome(dataset: Dataset, verdicts: Sequence[Verdict]) -> str:
 
 def summary(result: DemoResult) -> list[str]:
     """The closing lines on the terminal."""
-    mean, speed, parity = result.rows[-1], result.speed, result.manifest.parity
+    mean, parity = result.rows[-1], result.manifest.parity
     return [
         f"on {mean['images']} images of {len(result.rows) - 1} products that were not in the learning:",
         f"  image AUROC {_percent(mean['image_auroc'])}, AP {_percent(mean['image_ap'])}; "
@@ -161,8 +172,8 @@ def summary(result: DemoResult) -> list[str]:
         f"exported against PyTorch: log-odds within {parity.image_logits:.1e}, map within "
         f"{parity.anomaly_map:.1e} (limits {parity.tolerance['image_logits']:g}, "
         f"{parity.tolerance['anomaly_map']:g})",
-        f"speed against the published steps in PyTorch: {speed.ratio:.1f} times on this CPU, one frame at a time"
-        + ("; the machine was busy, so measure again" if speed.is_noisy else ""),
+        f"speed against the published steps in PyTorch: {result.ratio:.1f} times on this CPU, one frame at a time"
+        + ("; the machine was busy, so measure again" if result.is_noisy else ""),
         f"look at {result.report}",
         f"next: acl calibrate {result.report.parent / 'bundle'} YOUR_GOOD_PARTS, then acl run on the others",
     ]

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from acl_export.config import Head
 from acl_export.reference_contender import enter_reference, keep_freed_memory
+from acl_export.torch_session import load_clip
 from acl_runtime.bench import contenders, run
 from acl_runtime.bench.contenders import Contender, enter, label, open_backend
 from acl_runtime.bench.flop import flop_per_image, measure_cpu_peak
@@ -183,7 +184,8 @@ def test_what_is_called_by_its_precision_says_it_once() -> None:
 
 
 def test_the_reference_is_the_published_pipeline(bundles: dict[Head, Path], clip_path: Path) -> None:
-    reference = enter_reference(load_bundle(bundles[Head.map]), str(clip_path))
+    bundle = load_bundle(bundles[Head.map])
+    reference = enter_reference(bundle, load_clip(bundle, str(clip_path)))
     assert (reference.backend, reference.batch, reference.image_logits) == ("reference", 1, 0.0)
     stages = reference.judge([np.zeros((SIDE, SIDE, 3), np.uint8)])
     assert set(stages) == set(STAGES)

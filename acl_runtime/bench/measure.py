@@ -44,6 +44,15 @@ class Laps:
         return total
 
     @property
+    def medians_ms(self) -> dict[str, float]:
+        """Per frame, by stage."""
+        return dict(zip(STAGES, np.median(self.stages_ms, axis=0).tolist(), strict=True))
+
+    def ratio_to(self, reference: Laps) -> float:
+        """How many times more frames this one judges in the same time."""
+        return float(np.median(reference.total_ms) / np.median(self.total_ms))
+
+    @property
     def is_noisy(self) -> bool:
         """Whether something else kept the machine so busy that the figures mean little."""
         low, high = np.percentile(self.total_ms, [10, 90])
@@ -61,17 +70,14 @@ def measure(
         seconds: About how long in all; a few rounds are made in any case.
         progress: Called with what is done, how much of it and of how much.
     """
-    groups = [list(islice(cycle(frames), contender.batch)) for contender in contenders]
-    once = sum(_seconds(contender, group) for contender, group in zip(contenders, groups, strict=True))
-    once = min(
-        once, sum(_seconds(contender, group) for contender, group in zip(contenders, groups, strict=True))
-    )
-    rounds = int(np.clip(seconds / (once * (COUNTED + UNCOUNTED)), FEWEST_ROUNDS, MOST_ROUNDS))
+    passes = [sum(_seconds(each, _group(frames, 0, each.batch)) for each in contenders) for _ in range(2)]
+    rounds = int(np.clip(seconds / (min(passes) * (COUNTED + UNCOUNTED)), FEWEST_ROUNDS, MOST_ROUNDS))
     taken: list[list[list[float]]] = [[] for _ in contenders]
     for turn in range(rounds):
         numbers = list(range(len(contenders)))
         for number in numbers if turn % 2 else numbers[::-1]:
-            contender, group = contenders[number], groups[number]
+            contender = contenders[number]
+            group = _group(frames, turn * contender.batch, contender.batch)
             calls = [contender.judge(group) for _ in range(UNCOUNTED + COUNTED)][UNCOUNTED:]
             taken[number] += [[call[stage] / contender.batch for stage in STAGES] for call in calls]
         progress("measuring in turn", turn + 1, rounds)
@@ -86,7 +92,7 @@ def sustain(
     contender: Contender, frames: Sequence[np.ndarray], *, seconds: float, parts: int, progress: Progress
 ) -> list[float]:
     """Frames per second in each of so many parts of a long time: what heat leaves of the speed."""
-    group, found = list(islice(cycle(frames), contender.batch)), []
+    group, found = _group(frames, 0, contender.batch), []
     for part in range(parts):
         started, judged = time.perf_counter(), 0
         while (elapsed := time.perf_counter() - started) < seconds / parts:
@@ -95,6 +101,11 @@ def sustain(
         found.append(judged / elapsed)
         progress("under load", part + 1, parts)
     return found
+
+
+def _group(frames: Sequence[np.ndarray], start: int, batch: int) -> list[np.ndarray]:
+    """So many frames from a number on, beginning anew at the end."""
+    return [frames[number % len(frames)] for number in range(start, start + batch)]
 
 
 def _seconds(contender: Contender, group: Sequence[np.ndarray]) -> float:

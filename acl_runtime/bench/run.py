@@ -203,7 +203,7 @@ def _row(
         {name: _percentiles(values) for name, values in stages.items()},
         1000 / float(np.median(total)),
         laps.overlapped_fps,
-        None if reference is None else float(np.median(reference.total_ms) / np.median(total)),
+        None if reference is None else laps.ratio_to(reference),
         contender.image_logits,
         contender.anomaly_map,
         flop_per_s,
