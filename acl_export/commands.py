@@ -70,6 +70,10 @@ def export(
         list[Path] | None,
         typer.Option(help="Labelled images, to measure how far the graph moves the metrics; repeat."),
     ] = None,
+    int8: Annotated[
+        bool,
+        typer.Option("--int8", help="Add a graph for CPUs with the linear layers in int8; see acl build."),
+    ] = False,
     tensorrt: Annotated[
         bool,
         typer.Option(
@@ -90,15 +94,15 @@ def export(
     ONNX Runtime runs.
     """
     from acl_export.export import export_bundle, find_weights
+    from acl_runtime.build_command import LIBRARY_OF, BuildBackend, build
     from acl_runtime.progress import progress_phases
-    from acl_runtime.trt.commands import BuildBackend, build
     from acl_runtime.trt.library import load_library
     from acl_train.prompts import load_prompts
 
     wanted = {BuildBackend.tensorrt: tensorrt, BuildBackend.tensorrt_rtx: tensorrt_rtx}
     engines = [backend for backend, is_wanted in wanted.items() if is_wanted]
     for engine in engines:
-        load_library(engine.value)  # what is missing is told before the export
+        load_library(LIBRARY_OF[engine])  # what is missing is told before the export
     learned = load_prompts(prompts).config
     loaded = find_weights(learned, backbone, weights, quick_gelu=quick_gelu)
     vision = VisionConfig(
@@ -107,7 +111,7 @@ def export(
         vv_from or learned.vision.vv_from,
         learned.vision.attention,
     )
-    config = ExportConfig(head, precision, max_batch)
+    config = ExportConfig(head, precision, max_batch, int8)
     with progress_phases() as progress:
         manifest = export_bundle(
             prompts,
@@ -228,7 +232,7 @@ def bench(
         str | None,
         typer.Option(
             metavar="A,B",
-            help="Of onnxruntime, openvino, openvino-bf16, tensorrt. [default: all that run here]",
+            help="Of onnxruntime, openvino, openvino-bf16, onnxruntime-int8, tensorrt. [default: all]",
         ),
     ] = None,
     batch: Annotated[str, typer.Option(metavar="A,B", help="Frames to judge together.")] = "1",

@@ -30,12 +30,14 @@ class ExportConfig:
         head: `map`, one graph from image to map, or `embeddings`, where the runtime applies the prompts.
         precision: Arithmetic of the graph.
         max_batch: Most images that the graph takes at once.
+        int8: Whether to add a graph with the linear layers in int8, for CPUs.
         blur_sigma: Of the map's Gaussian, in pixels.
     """
 
     head: Head = Head.map
     precision: Precision = Precision.fp32
     max_batch: int = 8
+    int8: bool = False
     blur_sigma: float = BLUR_SIGMA
 
 

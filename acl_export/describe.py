@@ -31,6 +31,9 @@ NOT_YET = Parity("", 0.0, 0.0, {}, 0, None)
 TINY_NOTE = "a small CLIP trained on drawn products, for demonstrations and tests; not for inspection"
 
 
+INT8_GRAPH = "model.int8.onnx"
+
+
 def describe_bundle(prompts_path: Path, prompts: Prompts, clip: CLIP, config: ExportConfig) -> Manifest:
     """The manifest, its parity still to be measured and its files to be hashed."""
     vision, grid = clip.visual.config, clip.visual.grid
@@ -64,6 +67,7 @@ def describe_bundle(prompts_path: Path, prompts: Prompts, clip: CLIP, config: Ex
         prompts=learning | {"recipe": prompts.config.recipe, "sha256": sha256(prompts_path)},
         graph=_describe_graph(clip, config),
         ladder=tuple(Step(step, f"model.{step}.onnx", NOT_YET) for step in steps),
+        int8=INT8_GRAPH if config.int8 else None,
         preprocessing=Preprocessing("RGB", "BHWC", "uint8", "bicubic antialiased (Pillow)", MEAN, STD),
         calibration=Calibration(
             rule="score", score_threshold=0.5, map_threshold=0.5, tiling=None, source="default", record=None

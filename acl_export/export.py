@@ -11,7 +11,6 @@ import torch
 
 from acl_export.config import FP16_TOLERANCE, FP32_TOLERANCE, ExportConfig, Precision
 from acl_export.describe import describe_bundle
-from acl_export.drift import measure_drift
 from acl_export.golden import golden_images, save_golden
 from acl_export.graph import make_graph, write_onnx
 from acl_export.mixed import LADDER
@@ -19,6 +18,7 @@ from acl_export.torch_session import TorchSession
 from acl_export.weights_file import WeightsFile
 from acl_runtime.bundle import GOLDEN, MANIFEST, TEXT_EMBEDDINGS, Bundle, write_manifest
 from acl_runtime.detector import Detector
+from acl_runtime.evaluation.drift import measure_drift
 from acl_runtime.files import atomic_folder
 from acl_runtime.manifest import Arithmetic, Manifest, Parity
 from acl_runtime.onnx_session import OnnxSession
@@ -71,6 +71,12 @@ def export_bundle(
         save_golden(folder / GOLDEN, images, reference)
         bundle = Bundle(folder, describe_bundle(prompts_path, prompts, clip, config))
         write_graphs(bundle, clip, text.numpy(), config, progress)
+        if bundle.manifest.int8 is not None:
+            from acl_export.quantize import quantize_linear_layers
+
+            quantize_linear_layers(
+                bundle.cpu_graph_path, folder / bundle.manifest.int8, width=clip.architecture.vision_width
+            )
         manifest = prove_graphs(bundle, progress)
         if drift_data:
             torch_session = TorchSession(clip, text, blur_sigma=config.blur_sigma)

@@ -19,6 +19,8 @@ class Backend(str, Enum):
     onnxruntime = "onnxruntime"
     tensorrt = "tensorrt"
     openvino = "openvino"
+    openvino_bf16 = "openvino-bf16"
+    onnxruntime_int8 = "onnxruntime-int8"
 
 
 def warn(message: str) -> None:
@@ -43,13 +45,19 @@ def open_session(
         RuntimeError: What was asked for cannot be loaded; nothing else is taken instead.
     """
     if backend not in [choice.value for choice in Backend]:
-        raise ValueError(f"backend must be one of {', '.join(Backend.__members__)}, got {backend}")
-    if backend in (Backend.tensorrt.value, Backend.openvino.value) and provider != "auto":
+        raise ValueError(
+            f"backend must be one of {', '.join(choice.value for choice in Backend)}, got {backend}"
+        )
+    if backend not in (Backend.auto.value, Backend.onnxruntime.value) and provider != "auto":
         raise ValueError(f"provider is where ONNX Runtime computes, got {provider} with backend {backend}")
     if backend == Backend.openvino.value:
         from acl_runtime.openvino_session import OpenVinoSession
 
         return OpenVinoSession.of_bundle(bundle)
+    if backend in (Backend.openvino_bf16.value, Backend.onnxruntime_int8.value):
+        from acl_runtime.gate import open_gated
+
+        return open_gated(bundle, backend)  # type: ignore[arg-type]
     if backend != Backend.onnxruntime.value and provider == "auto":
         from acl_runtime.trt.choose import NoEngineError, has_engines, open_engine
 

@@ -182,4 +182,5 @@ def _check_external_data(folder: Path, manifest: Manifest) -> None:
 
 
 def _graphs(manifest: Manifest) -> list[str]:
-    return [manifest.graph_file(arithmetic) for arithmetic in manifest.arithmetics()]
+    int8 = [] if manifest.int8 is None else [manifest.int8]
+    return [*(manifest.graph_file(arithmetic) for arithmetic in manifest.arithmetics()), *int8]

@@ -2,9 +2,9 @@
 
 The classes below are the reference of the file format, version 3: a field is a key, a nested class is a JSON
 object, a tuple a list. No key is optional and no other key is allowed, except in the free-form objects
-(`prompts`, `tools`, `tolerance`, `metrics`), whose keys are up to the writer. Version 2 lacked `ladder`, `drift` in
-`parity`, and `width` and `blocks` in `backbone`; version 1 also `quick_gelu` there, and `rule`, `tiling` and `record`
-in `calibration`. Both are read as if they had the defaults, those of `backbone` as unknown.
+(`prompts`, `tools`, `tolerance`, `metrics`), whose keys are up to the writer. Version 2 lacked `ladder`, `int8`,
+`drift` in `parity`, and `width` and `blocks` in `backbone`; version 1 also `quick_gelu` there, and `rule`, `tiling` and
+`record` in `calibration`. Both are read as if they had the defaults, those of `backbone` as unknown.
 """
 
 from __future__ import annotations
@@ -155,6 +155,9 @@ class Manifest:
     ladder: tuple[
         Step, ...
     ]  # tried in this order where an engine made of the graph does not compute what it says
+    int8: (
+        str | None
+    )  # graph for CPUs with the linear layers in int8; whether it may be used is judged there, see gate.py
     preprocessing: Preprocessing
     calibration: Calibration
     parity: Parity  # of the graph
@@ -231,7 +234,7 @@ def _with_later_keys(document: dict[str, Any], version: int) -> dict[str, Any]:
         added["backbone"]["quick_gelu"] = None
         added["calibration"] = {"rule": "score", "tiling": None, "record": None}
     parts = {key: added[key] | document[key] for key in added if isinstance(document.get(key), dict)}
-    return {"ladder": []} | document | parts | {"format_version": FORMAT_VERSION}
+    return {"ladder": [], "int8": None} | document | parts | {"format_version": FORMAT_VERSION}
 
 
 def _check_ranges(manifest: Manifest) -> None:

@@ -210,6 +210,14 @@ def check_placement(session: ort.InferenceSession) -> None:
         )
 
 
+def fold_constants(graph: Path, output: Path) -> None:
+    """Write a graph with what depends on nothing computed, and nothing fused."""
+    options = _session_options(1)
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(output)
+    ort.InferenceSession(str(graph), options, providers=[CPU])
+
+
 def available_providers() -> tuple[str, ...]:
     """The execution providers that this ONNX Runtime was built with, the preferred one first."""
     return tuple(ort.get_available_providers())

@@ -22,11 +22,11 @@ import numpy as np
 import torch
 import typer
 
-from acl_export.drift import measure_drift
 from acl_export.torch_session import TorchSession, load_clip
 from acl_runtime.bundle import Bundle, load_bundle, load_text_embeddings
 from acl_runtime.detector import Detector
 from acl_runtime.doctor.machine import read_machine
+from acl_runtime.evaluation.drift import measure_drift
 from acl_runtime.onnx_session import CUDA, OnnxSession, available_providers
 from acl_runtime.parity import GoldenImages
 from acl_runtime.trt.cuda import Cuda

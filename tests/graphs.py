@@ -143,6 +143,7 @@ def tiny_manifest(head: str = "map") -> Manifest:
             tuple(Tensor(name, ("batch", *shape), "float32") for name, shape in _outputs(head)),
         ),
         ladder=(),
+        int8=None,
         preprocessing=Preprocessing(
             "RGB", "BHWC", "uint8", "bicubic antialiased (Pillow)", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
         ),

@@ -16,10 +16,11 @@ from typer.testing import CliRunner
 
 from acl_export.config import Head
 from acl_export.mixed import LADDER
+from acl_runtime import build_command
+from acl_runtime.build_command import parse_batch
 from acl_runtime.bundle import ENGINES, load_bundle
 from acl_runtime.cli import app
-from acl_runtime.trt import commands, cuda, ladder, library
-from acl_runtime.trt.commands import parse_batch
+from acl_runtime.trt import cuda, ladder, library
 from acl_runtime.trt.engine_file import list_engines
 
 HAS_GPU = Path("/proc/driver/nvidia/version").exists()
@@ -151,4 +152,4 @@ def test_the_record_says_what_was_asked(machine: StandinMachine, tmp_path: Path)
     record = json.loads(path.read_text())
     assert (record["workspace_bytes"], record["optimization_level"]) == (256 << 20, 2)
     assert (record["min_batch"], record["max_batch"]) == (2, 2)
-    assert commands.BuildBackend.tensorrt.value == record["library"]
+    assert build_command.BuildBackend.tensorrt.value == record["library"]

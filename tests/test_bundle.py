@@ -62,6 +62,7 @@ def test_the_keys_of_the_file_are_these(bundle: Path) -> None:
                 "grid",
                 "layers",
                 "ladder",
+                "int8",
             ),
             *("vv_from", "attention", "temperature", "blur_sigma", "max_batch", "backbone", "prompts"),
             *("graph", "preprocessing", "calibration", "parity", "files", "tools", "created"),
@@ -128,7 +129,10 @@ def test_a_manifest_of_version_1_is_read_with_the_defaults_of_what_it_lacked(bun
         bundle, lambda document: [document["backbone"].pop(key) for key in ("quick_gelu", "width", "blocks")]
     )
     edit(bundle, lambda document: [document["calibration"].pop(key) for key in ("rule", "tiling", "record")])
-    edit(bundle, lambda document: (document.pop("ladder"), document["parity"].pop("drift")))
+    edit(
+        bundle,
+        lambda document: (document.pop("ladder"), document.pop("int8"), document["parity"].pop("drift")),
+    )
     unknown = replace(manifest.backbone, quick_gelu=None, width=None, blocks=None)
     read = load_bundle(bundle).manifest
     assert read == replace(manifest, backbone=unknown)
@@ -139,7 +143,10 @@ def test_a_manifest_of_version_2_is_read_as_one_without_a_ladder(bundle: Path) -
     manifest = load_bundle(bundle).manifest
     edit(bundle, lambda document: document.update(format_version=2))
     edit(bundle, lambda document: [document["backbone"].pop(key) for key in ("width", "blocks")])
-    edit(bundle, lambda document: (document.pop("ladder"), document["parity"].pop("drift")))
+    edit(
+        bundle,
+        lambda document: (document.pop("ladder"), document.pop("int8"), document["parity"].pop("drift")),
+    )
     unknown = replace(manifest.backbone, width=None, blocks=None)
     assert load_bundle(bundle).manifest == replace(manifest, backbone=unknown)
 

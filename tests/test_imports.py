@@ -21,6 +21,7 @@ BACKENDS = {
     "cuda": "cuda.py",
     "openvino": "openvino_session.py",
 }  # each in one module only
+QUANTIZER = ROOT / "acl_export" / "quantize.py"  # uses ONNX Runtime's, where the workshop is
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 CLI = ROOT / "acl_runtime" / "cli.py"
 
@@ -92,7 +93,8 @@ def test_the_runtime_needs_only_what_the_box_has(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_backend_is_imported_in_the_one_module_named_after_it(path: Path) -> None:
     names = {top(module) for module, _ in imports(path)}
-    assert not {name for name in names if name in BACKENDS and path.name != BACKENDS[name]}
+    wrong = {name for name in names if name in BACKENDS and path.name != BACKENDS[name]}
+    assert wrong == ({"onnxruntime"} if path == QUANTIZER else set())
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from graphs import write_tiny_bundle
 from standin_trt import Fault
 
 from acl_export.mixed import LADDER
+from acl_runtime.build_command import describe
 from acl_runtime.bundle import ENGINES, Bundle, load_bundle
 from acl_runtime.trt import ladder as ladder_module
 from acl_runtime.trt.certificate import read_certificate
-from acl_runtime.trt.commands import describe
 from acl_runtime.trt.engine_file import list_engines
 from acl_runtime.trt.ladder import Attempt, EngineOptions, make_engine
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +13,9 @@ from acl_runtime.bundle import Bundle
 from acl_runtime.detector import Detector
 from acl_runtime.heads import Session
 from acl_runtime.parity import GoldenImages
+
+if TYPE_CHECKING:
+    from acl_runtime.gate import Name
 
 REFERENCE = "reference"
 
@@ -104,10 +109,10 @@ def _openvino(bundle: Bundle, tell: Callable[[str], None]) -> tuple[Session, str
     return OpenVinoSession.of_bundle(bundle), "fp32"
 
 
-def _openvino_bf16(bundle: Bundle, tell: Callable[[str], None]) -> tuple[Session, str]:
-    from acl_runtime.openvino_session import OpenVinoSession
+def _reduced(backend: Name, bundle: Bundle, tell: Callable[[str], None]) -> tuple[Session, str]:
+    from acl_runtime.gate import open_reduced
 
-    return OpenVinoSession.of_bundle(bundle, precision="bf16"), "bf16"
+    return open_reduced(bundle, backend), backend.rpartition("-")[2]
 
 
 def _tensorrt(bundle: Bundle, tell: Callable[[str], None]) -> tuple[Session, str]:
@@ -117,9 +122,10 @@ def _tensorrt(bundle: Bundle, tell: Callable[[str], None]) -> tuple[Session, str
     return session, session.engine.record.arithmetic
 
 
-BACKENDS = {
+BACKENDS: dict[str, Callable[[Bundle, Callable[[str], None]], tuple[Session, str]]] = {
     "onnxruntime": _onnxruntime,
     "openvino": _openvino,
-    "openvino-bf16": _openvino_bf16,
+    "openvino-bf16": partial(_reduced, "openvino-bf16"),
+    "onnxruntime-int8": partial(_reduced, "onnxruntime-int8"),
     "tensorrt": _tensorrt,
 }

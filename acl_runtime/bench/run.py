@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from acl_runtime.bench.measure import Laps, Progress, measure
 from acl_runtime.bench.probe import Start, probe
 from acl_runtime.bundle import Bundle, load_text_embeddings
 from acl_runtime.detector import STAGES
+from acl_runtime.process import cpu_model
 
 FRAME_SHAPE = (720, 1280, 3)  # of the frames that are drawn where none are given
 FRAMES = 8
@@ -166,7 +165,7 @@ def describe_machine() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
     facts = {
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "cores": str(os.cpu_count()),
         "load": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "?",
         "system": f"{platform.system()} {platform.machine()}",
@@ -178,13 +177,6 @@ def describe_machine() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return facts
-
-
-def _cpu_model() -> str:
-    """Linux names it in a file; elsewhere Python's own guess has to do."""
-    path = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*:\s*(.+)", path.read_text(encoding="utf-8")) if path.is_file() else None
-    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def _row(

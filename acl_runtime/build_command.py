@@ -1,4 +1,4 @@
-"""`acl build`: engines for the GPU that will run them."""
+"""`acl build`: an engine for the GPU that will run it, or fewer bits for the CPU, and the proof."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import typer
 from acl_runtime.terminal import echo, note
 
 if TYPE_CHECKING:
+    from acl_runtime.gate import Name
     from acl_runtime.trt.cuda import Cuda
     from acl_runtime.trt.ladder import Attempt
-    from acl_runtime.trt.library import Library
+    from acl_runtime.trt.library import Library, LibraryName
 
 
 class BuildBackend(str, Enum):
@@ -21,6 +22,18 @@ class BuildBackend(str, Enum):
 
     tensorrt = "tensorrt"
     tensorrt_rtx = "tensorrt-rtx"
+    openvino_bf16 = "openvino-bf16"
+    onnxruntime_int8 = "onnxruntime-int8"
+
+
+LIBRARY_OF: dict[BuildBackend, LibraryName] = {
+    BuildBackend.tensorrt: "tensorrt",
+    BuildBackend.tensorrt_rtx: "tensorrt-rtx",
+}
+REDUCED: dict[BuildBackend, Name] = {
+    BuildBackend.openvino_bf16: "openvino-bf16",
+    BuildBackend.onnxruntime_int8: "onnxruntime-int8",
+}
 
 
 class First(str, Enum):
@@ -40,7 +53,10 @@ def build(
     *,
     backend: Annotated[
         BuildBackend | None,
-        typer.Option(help="tensorrt, or tensorrt-rtx for RTX cards. [default: the one that is installed]"),
+        typer.Option(
+            help="tensorrt, or tensorrt-rtx for RTX cards; for CPUs openvino-bf16 or onnxruntime-int8. "
+            "[default: the TensorRT that is installed]"
+        ),
     ] = None,
     batch: Annotated[
         str, typer.Option(metavar="N|A..B", help="Images at once; optimised for the larger.")
@@ -65,6 +81,9 @@ def build(
         First | None, typer.Option(help="Where to begin, of the bundle's graphs. [default: as exported]")
     ] = None,
     device: Annotated[int, typer.Option(min=0, help="Number of the GPU.")] = 0,
+    data: Annotated[
+        list[Path] | None, typer.Option(help="For CPUs: labelled images to judge fewer bits on; repeat.")
+    ] = None,
 ) -> None:
     """Build a TensorRT engine on the machine that will run it, and prove it.
 
@@ -76,7 +95,16 @@ def build(
 
     Without a GPU TensorRT-RTX builds too, for RTX 30, 40 and 50 unless told
     otherwise; the proof then waits for the first load.
+
+    On a CPU, bf16 and int8 are let through only where they move the AUROC on
+    your labelled images (--data) by less than 0.2 points and are faster on this
+    machine than float32; acl run takes them by --backend.
     """
+    if backend in REDUCED:
+        _judge(bundle, REDUCED[backend], data or [])
+        return
+    if data:
+        raise typer.BadParameter("--data is for --backend openvino-bf16 and onnxruntime-int8")
     from acl_runtime.bundle import load_bundle
     from acl_runtime.progress import progress_phases
     from acl_runtime.trt.ladder import EngineOptions, make_engine
@@ -100,6 +128,25 @@ def build(
         attempts = make_engine(loaded, library, cuda, options, progress=progress)
     for line in describe(attempts):
         echo(line)
+
+
+def _judge(path: Path, backend: Name, data: list[Path]) -> None:
+    from acl_runtime.bundle import load_bundle
+    from acl_runtime.evaluation.metrics import METRICS
+    from acl_runtime.gate import judge
+    from acl_runtime.progress import progress_phases
+
+    if not data:
+        raise typer.BadParameter(f"--backend {backend} is judged on labelled images: give --data FOLDER")
+    with progress_phases() as progress:
+        gate = judge(load_bundle(path), backend, data, progress=progress)
+    for drift in gate.drift:
+        points = ", ".join(f"{METRICS[name]} {100 * moved:+.3f}" for name, moved in drift.metrics.items())
+        echo(f"{', '.join(drift.data)}, {drift.images} images: {points} points")
+    echo(f"{gate.ratio:.2f} times as fast as {gate.fastest} in float32 on {gate.cpu}")
+    if failures := gate.failures():
+        raise RuntimeError(f"{backend} is refused: {'; '.join(failures)}; use --backend {gate.fastest}")
+    echo(f"accepted: acl run {path} IMAGES --backend {backend}")
 
 
 def parse_batch(text: str) -> tuple[int, int]:
@@ -148,7 +195,7 @@ def _describe(attempt: Attempt) -> str:
 def _library(backend: BuildBackend | None) -> Library:
     from acl_runtime.trt.library import find_library, load_library
 
-    return find_library() if backend is None else load_library(backend.value)
+    return find_library() if backend is None else load_library(LIBRARY_OF[backend])
 
 
 def _gpu(library: Library, device: int) -> Cuda | None:
