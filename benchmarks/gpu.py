@@ -1,7 +1,7 @@
 """All that has to be measured on a GPU: parity, speed against PyTorch, engines, drift. `python -m benchmarks.gpu`
 
-It makes two bundles of the test recipe's weights, fp32 and fp16, of the small network or, with `--shape L336`, of the
-true ViT-L/14@336 at 518 pixels, and runs them with ONNX Runtime and with engines of TensorRT and TensorRT-RTX, each
+It makes two bundles of the test recipe's weights, fp32 and fp16, of the small network or, with `--shape l14-518`, of
+the true ViT-L/14@336 at 518 pixels, and runs them with ONNX Runtime and with engines of TensorRT and TensorRT-RTX, each
 beside the published steps in PyTorch on the same device, in turn. What cannot run here is told with the reason. Without
 a GPU the same command runs what a CPU can.
 """
@@ -9,8 +9,6 @@ a GPU the same command runs what a CPU can.
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -23,7 +21,7 @@ import torch
 import typer
 
 from acl_export.torch_session import TorchSession, load_clip
-from acl_runtime.bundle import Bundle, load_bundle, load_text_embeddings
+from acl_runtime.bundle import Bundle, load_text_embeddings
 from acl_runtime.detector import Detector
 from acl_runtime.doctor.machine import read_machine
 from acl_runtime.evaluation.drift import measure_drift
@@ -35,15 +33,11 @@ from acl_runtime.trt.library import LIBRARIES, LibraryName, load_library
 from acl_runtime.trt.session import TrtSession
 from acl_train.clip import CLIP
 from acl_train.reference import run_reference
+from benchmarks.bundles import SHAPES, export, write_weights
 from benchmarks.machine import describe_machine, machine_line
 from benchmarks.tables import markdown_table, write_json
 from benchmarks.timing import Pairs, in_turn
 
-RECIPE = Path(__file__).parent.parent / "tests"  # where `golden` is
-OPTIONS = {
-    "tiny": ("--image-size", "98", "--layers", "12", "--vv-from", "3"),
-    "L336": ("--image-size", "518", "--layers", "24", "--vv-from", "6"),
-}
 FRAME = (480, 640, 3)
 NOISY = 1.5  # a 90th percentile of the ratio that is this many times the 10th
 
@@ -106,22 +100,6 @@ class Bench:
 def draw_frame(seed: int) -> np.ndarray:
     """A frame of noise, (H, W, 3) uint8."""
     return np.random.default_rng(seed).integers(0, 256, FRAME, dtype=np.uint8)
-
-
-def prepare(shape: str, folder: Path) -> tuple[dict[str, Bundle], Path]:
-    """Bundles by precision and the weights; what is already in the folder is taken as it is."""
-    weights, checkpoint, prompts = (
-        folder / name for name in ("clip.pt", "prompts.pth", "prompts.safetensors")
-    )
-    if not weights.exists():
-        code = f"from golden import recipe as r; r.write_clip_jit({shape!r}, {str(weights)!r}); "
-        code += f"r.write_prompt({shape!r}, {str(checkpoint)!r})"
-        subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, cwd=RECIPE)
-        _acl("convert", checkpoint, "-o", prompts, "--weights", weights, *OPTIONS[shape])
-    for precision in ("fp32", "fp16"):
-        if not (folder / precision).exists():
-            _acl("export", prompts, "-o", folder / precision, "--weights", weights, "--precision", precision)
-    return {precision: load_bundle(folder / precision) for precision in ("fp32", "fp16")}, weights
 
 
 def onnx_runtime(bench: Bench, precision: str, provider: str) -> Iterator[Row]:
@@ -223,15 +201,8 @@ def _cells(row: Row) -> list[str]:
     return [row.what, str(row.batch), f"**{row.ratio:.2f}**", f"{low:.2f}-{high:.2f}", *worst, noisy]
 
 
-def _acl(*arguments: object) -> None:
-    """In a process of its own, so that its memory is free before the next."""
-    subprocess.run([sys.executable, "-m", "acl_runtime.cli", *map(str, arguments)], check=True)
-
-
 def main(
-    shape: Annotated[
-        str, typer.Option(help="tiny, or L336 for the true ViT-L/14@336 at 518 pixels.")
-    ] = "tiny",
+    shape: Annotated[str, typer.Option(help=f"Of {', '.join(SHAPES)}.")] = "tiny",
     batches: Annotated[str, typer.Option(help="Batch sizes.")] = "1,2,4,8",
     turns: Annotated[int, typer.Option(help="Timed calls of each side.")] = 50,
     data: Annotated[list[Path] | None, typer.Option(help="Labelled images, for drift.")] = None,
@@ -243,7 +214,10 @@ def main(
     with contextlib.ExitStack() as stack:
         folder = work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
-        bundles, weights = prepare(shape, folder)
+        bundles = {
+            precision: export(shape, folder, "--precision", precision) for precision in ("fp32", "fp16")
+        }
+        weights = write_weights(shape, folder)
         clip = load_clip(bundles["fp32"], str(weights))
         if torch.cuda.is_available():
             clip = clip.to("cuda")
