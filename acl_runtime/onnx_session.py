@@ -211,8 +211,14 @@ def check_placement(session: ort.InferenceSession) -> None:
 
 
 def fold_constants(graph: Path, output: Path) -> None:
-    """Write a graph with what depends on nothing computed, and nothing fused."""
+    """Write a graph with what depends on nothing computed, and nothing fused; its weights beside it, `NAME.data`."""
     options = _session_options(1)
+    options.add_session_config_entry(
+        "session.optimized_model_external_initializers_file_name", f"{output.name}.data"
+    )
+    options.add_session_config_entry(
+        "session.optimized_model_external_initializers_min_size_in_bytes", "1024"
+    )
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(output)
     ort.InferenceSession(str(graph), options, providers=[CPU])
