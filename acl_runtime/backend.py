@@ -55,7 +55,7 @@ def open_session(
 
         return OpenVinoSession.of_bundle(bundle)
     if backend in (Backend.openvino_bf16.value, Backend.onnxruntime_int8.value):
-        from acl_runtime.gate import open_gated
+        from acl_runtime.reduced import open_gated
 
         return open_gated(bundle, backend)  # type: ignore[arg-type]
     if backend != Backend.onnxruntime.value and provider == "auto":

@@ -11,7 +11,7 @@ import typer
 from acl_runtime.terminal import echo, note
 
 if TYPE_CHECKING:
-    from acl_runtime.gate import Name
+    from acl_runtime.reduced import Name
     from acl_runtime.trt.cuda import Cuda
     from acl_runtime.trt.ladder import Attempt
     from acl_runtime.trt.library import Library, LibraryName

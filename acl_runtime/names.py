@@ -16,3 +16,8 @@ def shorten(names: Iterable[str], *, most: int = 3) -> str:
     ordered = sorted(names, key=natural_key)
     more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
     return ", ".join(ordered[:most]) + more
+
+
+def slug(text: str) -> str:
+    """A text as part of a file name."""
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")

@@ -21,13 +21,14 @@ from acl_runtime import Detector, gate
 from acl_runtime.bench.measure import Laps
 from acl_runtime.bundle import Bundle, load_bundle
 from acl_runtime.cli import app
-from acl_runtime.gate import gate_path, judge, open_gated, open_reduced
+from acl_runtime.gate import judge
 from acl_runtime.manifest import Drift
 from acl_runtime.parity import GoldenImages
+from acl_runtime.reduced import Name, gate_path, open_gated, open_reduced
 from acl_train.weights import Weights
 
 BLOCKS, SECOND_PATH = 12, 10
-INT8: gate.Name = "onnxruntime-int8"
+INT8: Name = "onnxruntime-int8"
 
 
 def silent(what: str, done: int, total: int) -> None:
@@ -78,7 +79,7 @@ def test_all_linear_layers_are_in_int8_and_nothing_else(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("backend", [INT8, "openvino-bf16"])
-def test_fewer_bits_are_near_and_not_the_same(bundle: Bundle, backend: gate.Name) -> None:
+def test_fewer_bits_are_near_and_not_the_same(bundle: Bundle, backend: Name) -> None:
     if backend == "openvino-bf16":
         pytest.importorskip("openvino")
     try:

@@ -15,7 +15,7 @@ from acl_runtime.heads import Session
 from acl_runtime.parity import GoldenImages
 
 if TYPE_CHECKING:
-    from acl_runtime.gate import Name
+    from acl_runtime.reduced import Name
 
 REFERENCE = "reference"
 
@@ -110,7 +110,7 @@ def _openvino(bundle: Bundle, tell: Callable[[str], None]) -> tuple[Session, str
 
 
 def _reduced(backend: Name, bundle: Bundle, tell: Callable[[str], None]) -> tuple[Session, str]:
-    from acl_runtime.gate import open_reduced
+    from acl_runtime.reduced import open_reduced
 
     return open_reduced(bundle, backend), backend.rpartition("-")[2]
 

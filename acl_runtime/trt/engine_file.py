@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import platform
-import re
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -18,6 +17,7 @@ from typing import Literal
 from acl_runtime.bundle import ENGINES, Bundle
 from acl_runtime.files import atomic_file
 from acl_runtime.manifest import Arithmetic, Tensor
+from acl_runtime.names import slug
 from acl_runtime.onnx_files import external_files
 from acl_runtime.strict_json import read_document
 
@@ -157,8 +157,3 @@ def hash_sources(bundle: Bundle, graph: str) -> dict[str, str]:
     folder = PurePosixPath(graph).parent
     weights = sorted((folder / name).as_posix() for name in external_files(bundle.path / graph))
     return {name: bundle.manifest.files[name].sha256 for name in (graph, *weights)}
-
-
-def slug(text: str) -> str:
-    """A text as part of a file name."""
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from acl_runtime.bundle import ENGINES, Bundle
 from acl_runtime.files import sha256
 from acl_runtime.manifest import Arithmetic, Tensor
+from acl_runtime.names import slug
 from acl_runtime.parity import GoldenImages
 from acl_runtime.trt.build import BuildError, BuildReport, BuildRequest, build_engine
 from acl_runtime.trt.certificate import Certificate, certify, write_certificate
@@ -27,7 +28,6 @@ from acl_runtime.trt.engine_file import (
     EngineRecord,
     engine_name,
     hash_sources,
-    slug,
     write_record,
 )
 from acl_runtime.trt.session import TrtSession
