@@ -18,7 +18,15 @@ Run = Callable[[Sequence[str]], str]
 """Runs a command and returns what it prints; FileNotFoundError if there is none, RuntimeError if it fails."""
 
 PACKAGES = (
-    *("onnxruntime", "onnxruntime-gpu", "cuda-bindings", "tensorrt", "tensorrt-cu12", "tensorrt-cu13"),
+    *(
+        "onnxruntime",
+        "onnxruntime-gpu",
+        "openvino",
+        "cuda-bindings",
+        "tensorrt",
+        "tensorrt-cu12",
+        "tensorrt-cu13",
+    ),
     *("tensorrt-rtx", "tensorrt-rtx-cu12-bindings", "tensorrt-rtx-cu13-bindings"),
 )
 JETPACKS = {  # by the start of the L4T version

@@ -49,6 +49,8 @@ def what_works(machine: Machine) -> list[str]:
         works.append("acl run --provider cuda: on the GPU, by ONNX Runtime")
     elif machine.providers:
         works.append("acl run: on the CPU, by ONNX Runtime")
+    if "openvino" in machine.packages:
+        works.append("acl run --backend openvino: on the CPU, by OpenVINO")
     ready = machine.gpus and "cuda-bindings" in machine.packages
     capabilities = [gpu.compute_capability for gpu in machine.gpus]
     if ready and "tensorrt" in machine.libraries:
@@ -94,6 +96,7 @@ def _machine_rows(machine: Machine) -> list[tuple[str, str]]:
         f"{name} {machine.packages[name]}" for name in machine.packages if name.startswith("onnxruntime")
     ]
     providers = ", ".join(name.removesuffix("ExecutionProvider") for name in machine.providers)
+    rows.append(("OpenVINO", machine.packages.get("openvino", "none")))
     rows.append(("ONNX Runtime", f"{' and '.join(runtimes) or 'none'}: {providers or 'no providers'}"))
     return rows
 
