@@ -107,7 +107,7 @@ def export(
     loaded = find_weights(learned, backbone, weights, quick_gelu=quick_gelu)
     vision = VisionConfig(
         image_size or learned.vision.image_size,
-        options.parse_layers(layers) or learned.vision.layers,
+        options.parse_numbers(layers) or learned.vision.layers,
         vv_from or learned.vision.vv_from,
         learned.vision.attention,
     )
@@ -263,7 +263,7 @@ def bench(
     from acl_runtime.progress import progress_phases
 
     loaded = load_bundle(bundle)
-    batches = options.parse_layers(batch) or (1,)
+    batches = options.parse_numbers(batch, "batch") or (1,)
     frames = [load_frame(source.path) for source in list_sources(images or [])] or draw_frames()
     reference = None
     if against is not None:

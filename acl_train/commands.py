@@ -64,7 +64,7 @@ def train(
         loaded.architecture.vision_layers,
         recipe=recipe,
         image_size=image_size,
-        layers=options.parse_layers(layers),
+        layers=options.parse_numbers(layers),
         vv_from=vv_from,
         attention=attention,
     )
@@ -116,7 +116,7 @@ def convert(
         loaded.architecture.vision_layers,
         recipe=Recipe.released,
         image_size=image_size,
-        layers=options.parse_layers(layers),
+        layers=options.parse_numbers(layers),
         vv_from=vv_from,
     )
     save_prompts(output, convert_checkpoint(checkpoint, loaded, vision))

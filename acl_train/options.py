@@ -17,18 +17,18 @@ class Device(str, Enum):
     cuda = "cuda"
 
 
-def parse_layers(text: str | None) -> tuple[int, ...] | None:
-    """`6,12,18,24` as numbers, None as None; typer.BadParameter if it is anything else."""
+def parse_numbers(text: str | None, name: str = "layers") -> tuple[int, ...] | None:
+    """`6,12,18,24` as numbers, None as None; typer.BadParameter, with the option's name, if it is anything else."""
     if text is None:
         return None
     try:
         return tuple(int(number) for number in text.split(","))
     except ValueError as error:
-        raise typer.BadParameter(f"layers must be numbers such as 6,12,18,24, got {text}") from error
+        raise typer.BadParameter(f"{name} must be numbers such as 6,12,18,24, got {text}") from error
 
 
 def _check_layers(text: str | None) -> str | None:
-    parse_layers(text)  # a typing mistake is told before anything is loaded
+    parse_numbers(text)  # a typing mistake is told before anything is loaded
     return text
 
 

@@ -178,6 +178,21 @@ def test_a_backend_that_is_named_must_be_there(bundle: Bundle, monkeypatch: pyte
         run_benchmark(bundle, ["onnxruntime"], [99], seconds=0, progress=silent, tell=pytest.fail)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--batch", "a"), "batch must be numbers"),
+        (("--backend", "abacus"), "backend must be one of onnxruntime"),
+        (("--backend", "onnxruntime", "--batch", "64"), "batch must lie in 1.."),
+        (("none.png",), "no such file or folder"),
+    ],
+)
+def test_wrong_options_are_one_sentence(bundle: Bundle, options: tuple[str, ...], message: str) -> None:
+    result = CliRunner().invoke(app, ["bench", str(bundle.path), *options])
+    assert result.exit_code in (1, 2)
+    assert message in " ".join(result.stderr.replace("│", " ").split())
+
+
 def test_what_is_called_by_its_precision_says_it_once() -> None:
     assert label("openvino-bf16", "bf16", 1) == "openvino-bf16, batch 1"
     assert label("openvino", "fp32", 4) == "openvino fp32, batch 4"
