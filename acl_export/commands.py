@@ -236,6 +236,10 @@ def bench(
         ),
     ] = None,
     batch: Annotated[str, typer.Option(metavar="A,B", help="Frames to judge together.")] = "1",
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="With --against: labelled images, for how far each row moves the AUROC; repeat."),
+    ] = None,
     seconds: Annotated[float, typer.Option(min=0, help="About how long the turns may take.")] = 20,
     sustained: Annotated[
         float | None, typer.Option(min=0.1, metavar="MINUTES", help="Then run the fastest so long, for heat.")
@@ -265,15 +269,20 @@ def bench(
     loaded = load_bundle(bundle)
     batches = options.parse_numbers(batch, "batch") or (1,)
     frames = [load_frame(source.path) for source in list_sources(images or [])] or draw_frames()
-    reference = None
+    reference = drift_of = None
+    if data and against is None:
+        raise typer.BadParameter("--data compares with PyTorch: add --against reference")
     if against is not None:
-        from acl_export.reference_contender import enter_reference, keep_freed_memory
+        from acl_export.reference_contender import drift_from, enter_reference, keep_freed_memory
         from acl_export.torch_session import load_clip
         from acl_train.device import choose_device
 
         if not untuned and not keep_freed_memory():
             note("PyTorch's memory allocation cannot be tuned on this system; ratios may flatter the bundle")
-        reference = enter_reference(loaded, load_clip(loaded, weights).to(choose_device("auto")))
+        clip = load_clip(loaded, weights).to(choose_device("auto"))
+        reference = enter_reference(loaded, clip)
+        if data:
+            drift_of = drift_from(loaded, clip, data)
     with progress_phases() as progress:
         result = run_benchmark(
             loaded,
@@ -281,6 +290,7 @@ def bench(
             batches,
             reference=reference,
             frames=frames,
+            drift_of=drift_of,
             seconds=seconds,
             progress=progress,
             tell=note,

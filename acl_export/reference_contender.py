@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from acl_export.torch_session import TorchSession
 from acl_runtime.bench.contenders import REFERENCE, Contender
 from acl_runtime.bundle import Bundle, load_text_embeddings
+from acl_runtime.detector import Detector
+from acl_runtime.evaluation.drift import measure_drift
+from acl_runtime.manifest import Drift
 from acl_train.clip import CLIP
 from acl_train.reference import run_reference
 
@@ -32,6 +38,19 @@ def enter_reference(bundle: Bundle, clip: CLIP) -> Contender:
         return run_reference(clip, text, frames, blur_sigma=bundle.manifest.blur_sigma).latency_ms
 
     return Contender(REFERENCE, device, "fp32", 1, judge)
+
+
+def drift_from(bundle: Bundle, clip: CLIP, data: Sequence[Path]) -> Callable[[Detector], Drift]:
+    """Says how far a detector moves the metrics on labelled images from those of the network in PyTorch.
+
+    Args:
+        bundle: As in `enter_reference`.
+        clip: As there.
+        data: Folders of data sets, as `acl eval` reads them.
+    """
+    text = torch.from_numpy(load_text_embeddings(bundle))
+    session = TorchSession(clip, text, blur_sigma=bundle.manifest.blur_sigma)
+    return partial(measure_drift, reference=Detector(bundle, session=session), data=data)
 
 
 def keep_freed_memory() -> bool:

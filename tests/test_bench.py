@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import FIXTURES
+from conftest import FIXTURES, MINI
 from graphs import SIDE, tiny_manifest, write_tiny_bundle
 from PIL import Image
 from typer.testing import CliRunner
@@ -185,6 +185,7 @@ def test_a_backend_that_is_named_must_be_there(bundle: Bundle, monkeypatch: pyte
         (("--backend", "abacus"), "backend must be one of onnxruntime"),
         (("--backend", "onnxruntime", "--batch", "64"), "batch must lie in 1.."),
         (("none.png",), "no such file or folder"),
+        (("--data", "."), "--data compares with PyTorch: add --against reference"),
     ],
 )
 def test_wrong_options_are_one_sentence(bundle: Bundle, options: tuple[str, ...], message: str) -> None:
@@ -227,7 +228,7 @@ def test_the_command_prints_the_table_and_writes_the_files(
             clip_path,
         ),
         *("--backend", "onnxruntime", "--batch", "1,2", "--seconds", 0, "--json", tmp_path / "b.json"),
-        *("--markdown", tmp_path / "b.md", "--plot", tmp_path / "b.png", "--sustained", 0.1),
+        *("--data", MINI, "--markdown", tmp_path / "b.md", "--plot", tmp_path / "b.png", "--sustained", 0.1),
     ]
     result = CliRunner().invoke(app, list(map(str, arguments)))
     assert result.exit_code == 0, result.output
@@ -236,5 +237,7 @@ def test_the_command_prints_the_table_and_writes_the_files(
     rows = json.loads((tmp_path / "b.json").read_text())["rows"]
     assert [row["backend"] for row in rows] == ["reference", "onnxruntime", "onnxruntime"]
     assert rows[1]["max_map_difference"] < 1e-5
+    assert rows[0]["drift"] is None
+    assert abs(rows[1]["drift"]["pixel_auroc"]) < 1e-4
     assert (tmp_path / "b.md").read_text().startswith("| backend | precision |")
     assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")

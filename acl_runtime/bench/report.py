@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 HEADER = (
     *("backend", "precision", "batch", "ms a frame", "p95", "frames/s", "overlapped", "times reference"),
-    *("log-odds off", "map off", "of peak", "MB", "first verdict"),
+    *("log-odds off", "map off", "AUROC", "of peak", "MB", "first verdict"),
 )
 COLORS = {"preprocess": (230, 159, 0), "inference": (0, 114, 178), "postprocess": (0, 158, 115)}
 WIDTH, LINE, MARGIN, LABEL = 1000, 34, 24, 260
@@ -71,6 +71,7 @@ def cells(row: Row) -> list[str]:
         _dash(row.ratio, lambda ratio: f"{ratio:.2f}{' noisy' if row.is_noisy else ''}"),
         f"{row.image_logits_difference:.0e}",
         f"{row.max_map_difference:.0e}",
+        _dash(row.drift, _worst_auroc),
         _dash(row.peak_share, lambda share: f"{100 * share:.0f} %"),
         _dash(memory, lambda size: f"{size / 1e6:,.0f}"),
         _dash(start and start.first_verdict_s, lambda seconds: f"{seconds:.1f} s"),
@@ -131,6 +132,12 @@ def draw(benchmark: Benchmark, path: Path) -> None:
 def _short(number: float) -> str:
     """Three digits that count."""
     return f"{number:,.0f}" if number >= 100 else f"{number:.1f}" if number >= 10 else f"{number:.2f}"
+
+
+def _worst_auroc(drift: dict[str, float]) -> str:
+    """In points; of images or pixels, whichever moved more."""
+    moved = [drift[name] for name in ("image_auroc", "pixel_auroc") if name in drift]
+    return f"{100 * max(moved, key=abs):+.2f}" if moved else "-"
 
 
 def _dash(value: T | None, form: Callable[[T], str]) -> str:

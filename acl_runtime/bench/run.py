@@ -15,7 +15,8 @@ from acl_runtime.bench.flop import flop_per_image, measure_cpu_peak
 from acl_runtime.bench.measure import Laps, Progress, measure
 from acl_runtime.bench.probe import Start, probe
 from acl_runtime.bundle import Bundle, load_text_embeddings
-from acl_runtime.detector import STAGES
+from acl_runtime.detector import STAGES, Detector
+from acl_runtime.manifest import Drift
 from acl_runtime.process import cpu_model
 
 FRAME_SHAPE = (720, 1280, 3)  # of the frames that are drawn where none are given
@@ -38,6 +39,7 @@ class Row:
         ratio: How many times the reference's frames per second; None without a reference.
         image_logits_difference: Worst difference from torch in float32 on the golden images, log-odds.
         max_map_difference: Worst difference, probability.
+        drift: Of the metrics of `acl eval` from torch's, on labelled images; None if there were none.
         flop_per_s: Computed per second of inference; None if the bundle does not know its width.
         peak_share: Of what a large matrix product reaches on this CPU; None on a GPU, or without `flop_per_s`.
         start: Of a fresh process; None for the reference.
@@ -54,6 +56,7 @@ class Row:
     ratio: float | None
     image_logits_difference: float
     max_map_difference: float
+    drift: dict[str, float] | None
     flop_per_s: float | None
     peak_share: float | None
     start: Start | None
@@ -88,6 +91,7 @@ def run_benchmark(
     *,
     reference: Contender | None = None,
     frames: Sequence[np.ndarray] = (),
+    drift_of: Callable[[Detector], Drift] | None = None,
     seconds: float,
     progress: Progress,
     tell: Callable[[str], None],
@@ -100,6 +104,7 @@ def run_benchmark(
         batches: Frames to judge together.
         reference: The published pipeline, to take turns with.
         frames: To judge; drawn ones if there are none.
+        drift_of: How far a detector moves the metrics; None to leave that out.
         seconds: About how long the turns may take.
         progress: Called with what is done, how much of it and of how much.
         tell: Called with what the user should know.
@@ -110,6 +115,7 @@ def run_benchmark(
     """
     contenders = [] if reference is None else [reference]
     starts: dict[str, Start] = {}
+    drifts: dict[str, Drift] = {}
     left_out: dict[str, str] = {}
     for done, backend in enumerate(backends or BACKENDS, start=1):
         try:
@@ -125,6 +131,8 @@ def run_benchmark(
                 contender.detector.check_batch(contender.batch)
             contenders += entered
             starts[backend] = probe(bundle.path, backend)
+            if drift_of is not None and entered[0].detector is not None:
+                drifts[backend] = drift_of(entered[0].detector)
         progress("loading backends", done, len(backends or BACKENDS))
     if not starts:
         raise RuntimeError("; ".join(left_out.values()))
@@ -140,7 +148,7 @@ def run_benchmark(
             "image_size": bundle.manifest.image_size,
             "precision": bundle.manifest.precision,
         },
-        tuple(_row(each, base, starts, flop, peak) for each in laps),
+        tuple(_row(each, base, starts, drifts, flop, peak) for each in laps),
         left_out,
         flop,
         peak,
@@ -180,7 +188,12 @@ def describe_machine() -> dict[str, str]:
 
 
 def _row(
-    laps: Laps, reference: Laps | None, starts: dict[str, Start], flop: float | None, peak: float
+    laps: Laps,
+    reference: Laps | None,
+    starts: dict[str, Start],
+    drifts: dict[str, Drift],
+    flop: float | None,
+    peak: float,
 ) -> Row:
     contender, total = laps.contender, laps.total_ms
     stages = dict(zip(STAGES, laps.stages_ms.T, strict=True)) | {"total": total}
@@ -198,6 +211,7 @@ def _row(
         None if reference is None else laps.ratio_to(reference),
         contender.image_logits,
         contender.anomaly_map,
+        dict(drifts[contender.backend].metrics) if contender.backend in drifts else None,
         flop_per_s,
         flop_per_s / peak if flop_per_s is not None and on_cpu else None,
         starts.get(contender.backend),
