@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import cv2
 import numpy as np
@@ -10,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 CHANNELS = (3, 4)  # BGR, BGRA
+LARGE_PIXELS, STRIPS = 1 << 19, 4  # a frame of so many pixels is resized in so many strips at a time
 
 
 def preprocess(frames: Sequence[np.ndarray], *, image_size: int) -> npt.NDArray[np.uint8]:
@@ -61,24 +64,65 @@ def to_bgr(frame: np.ndarray) -> npt.NDArray[np.uint8]:
 
 def _resize(frame: npt.NDArray[np.uint8], image_size: int) -> npt.NDArray[np.uint8]:
     """(H, W[, 3|4]) to (S, S, 3) RGB. Channels are resized alike, so BGR goes as RGB and is turned after."""
-    picture = Image.fromarray(np.ascontiguousarray(frame))
-    if picture.mode == "RGBA":
-        picture = picture.convert("RGBa")  # premultiplied, as Pillow resizes it
-    for size in (_first_pass(picture, image_size), (image_size, image_size)):
-        picture = picture.resize(size, Image.Resampling.BICUBIC)
-    if picture.mode == "RGBa":
-        picture = picture.convert("RGBA")
-    return np.asarray(picture.convert("RGB"))[:, :, ::-1]
+    pixels = np.ascontiguousarray(frame)
+    has_alpha = pixels.ndim == 3 and pixels.shape[2] == 4
+    if has_alpha:
+        pixels = np.asarray(Image.fromarray(pixels).convert("RGBa"))  # premultiplied, as Pillow resizes it
+    height, width = pixels.shape[:2]
+    for axis in _axes(height, width, image_size):
+        pixels = _resize_axis(pixels, axis, image_size)
+    if has_alpha:
+        pixels = np.asarray(_as_picture(pixels, "RGBa").convert("RGBA"))
+    if pixels.ndim == 2:
+        return np.repeat(pixels[:, :, None], 3, axis=2)
+    return pixels[:, :, 2::-1]
 
 
-def _first_pass(picture: Image.Image, image_size: int) -> tuple[int, int]:
-    """Width and height after the first of the two passes, which round to whole grey levels in between.
+def _axes(height: int, width: int, image_size: int) -> tuple[int, int]:
+    """Which axis is resized first; each pass rounds to whole grey levels.
 
     The order is Pillow 13's, which begins with the rows where the height shrinks by far the most; older ones
     (JetPack 6 has Python 3.10 and so Pillow 12) always begin with the columns, and would give tall frames
     another score. Asked for one axis at a time, every version gives the same pixels.
     """
-    less_width, less_height = picture.width - image_size, picture.height - image_size
-    if less_height > max(0, 2 * less_width):
-        return picture.width, image_size
-    return image_size, picture.height
+    return (0, 1) if height - image_size > max(0, 2 * (width - image_size)) else (1, 0)
+
+
+def _resize_axis(pixels: npt.NDArray[np.uint8], axis: int, size: int) -> npt.NDArray[np.uint8]:
+    """Resize one axis. What lies along the other is independent, so a large picture is cut into strips for threads."""
+    other = 1 - axis
+    count = STRIPS if pixels.shape[0] * pixels.shape[1] >= LARGE_PIXELS else 1
+    cuts = [pixels.shape[other] * number // count for number in range(count + 1)]
+    shape = list(pixels.shape)
+    shape[axis] = size
+    resized = np.empty(shape, np.uint8)
+
+    def resize(number: int) -> None:
+        place: list[slice] = [slice(None), slice(None)]
+        place[other] = slice(cuts[number], cuts[number + 1])
+        strip = np.ascontiguousarray(pixels[tuple(place)])
+        target = (strip.shape[1], size) if axis == 0 else (size, strip.shape[0])
+        resized[tuple(place)] = _resize_strip(strip, target)
+
+    if count == 1:
+        resize(0)
+    else:
+        list(_threads().map(resize, range(count)))  # Pillow lets go of the interpreter meanwhile
+    return resized
+
+
+def _resize_strip(pixels: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """By Pillow; `size` is width and height."""
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    picture = _as_picture(pixels, {1: "L", 3: "RGB", 4: "CMYK"}[channels])  # four alike, and none is alpha
+    return np.asarray(picture.resize(size, Image.Resampling.BICUBIC))
+
+
+def _as_picture(pixels: npt.NDArray[np.uint8], mode: str) -> Image.Image:
+    height, width = pixels.shape[:2]
+    return Image.frombytes(mode, (width, height), pixels.tobytes())
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(STRIPS, thread_name_prefix="resize")

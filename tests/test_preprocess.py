@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import acl_runtime.preprocess as preprocess_module
 from acl_runtime.frames import load_frame
 from acl_runtime.preprocess import preprocess, to_bgr
 
@@ -112,3 +113,23 @@ def test_frames_of_any_shape_give_the_same_pixels_with_every_pillow() -> None:
         frame = random.integers(0, 256, shape).astype(np.uint8)
         digest.update(preprocess([frame], image_size=side).tobytes())
     assert digest.hexdigest()[:16] == ANY_PILLOW
+
+
+@pytest.mark.parametrize(("height", "width"), [(720, 1280), (2400, 300), (300, 2400), (1000, 999)])
+@pytest.mark.parametrize("channels", [None, 3, 4])
+def test_a_large_frame_in_strips_is_what_pillow_makes_of_the_whole(
+    height: int, width: int, channels: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = (height, width) if channels is None else (height, width, channels)
+    frame = np.random.default_rng(height).integers(0, 256, shape, dtype=np.uint8)
+    in_strips = preprocess([frame], image_size=98)
+    monkeypatch.setattr(preprocess_module, "LARGE_PIXELS", height * width + 1)
+    np.testing.assert_array_equal(in_strips, preprocess([frame], image_size=98))
+    picture = Image.fromarray(frame)
+    for size in ((98, height), (98, 98)) if height <= 2 * width else ((width, 98), (98, 98)):
+        picture = picture.convert("RGBa" if channels == 4 else picture.mode).resize(
+            size, Image.Resampling.BICUBIC
+        )
+    if channels == 4:
+        picture = picture.convert("RGBA")
+    np.testing.assert_array_equal(in_strips[0], np.asarray(picture.convert("RGB"))[:, :, ::-1])
