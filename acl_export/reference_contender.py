@@ -56,8 +56,8 @@ def drift_from(bundle: Bundle, clip: CLIP, data: Sequence[Path]) -> Callable[[De
 def keep_freed_memory() -> bool:
     """Have glibc keep large freed blocks for reuse, in this process; whether it does.
 
-    PyTorch's eager attention frees and asks for hundreds of megabytes in every block, and without this the system
-    clears their pages anew each time: seconds per frame at 518 pixels. A comparison that leaves it so flatters us.
+    PyTorch's eager attention frees and asks for large blocks in every layer, and without this the system clears their
+    pages anew each time. A comparison at a large size that leaves it so flatters us.
     """
     if not sys.platform.startswith("linux"):
         return False

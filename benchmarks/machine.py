@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 from importlib.metadata import version
-from pathlib import Path
+
+from acl_runtime.process import cpu_model
 
 PACKAGES = ("numpy", "opencv-python-headless", "scipy", "torch")
 
@@ -14,7 +15,7 @@ def describe_machine() -> dict[str, str]:
     """The processor, its cores, and the versions that matter, each as text."""
     versions = {name: version(name) for name in PACKAGES}
     return {
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "cores": str(os.cpu_count()),
         "load": f"{os.getloadavg()[0]:.1f}",
         "system": f"{platform.system()} {platform.machine()}",
@@ -30,11 +31,3 @@ def machine_line(machine: dict[str, str]) -> str:
         f"{machine['cpu']}, {machine['cores']} cores, load {machine['load']} when it began; "
         f"{machine['system']}; {versions}"
     )
-
-
-def _cpu_model() -> str:
-    """Linux names it in a file; elsewhere Python's own guess has to do."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
