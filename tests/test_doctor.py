@@ -297,6 +297,17 @@ def test_fields_without_an_answer_are_not_known(tmp_path: Path) -> None:
     assert machine.problems == ()
 
 
+def test_the_newest_cuda_that_the_driver_runs_is_told(tmp_path: Path) -> None:
+    banner = "| NVIDIA-SMI 580.95.05    Driver Version: 580.95.05    CUDA Version: 13.0     |\n"
+
+    def run(command: Sequence[str]) -> str:
+        return answering(nvidia_smi=banner if len(command) == 1 else RTX_4090)(command)
+
+    machine = read_machine(tmp_path, run)
+    assert (machine.cuda, machine.problems) == ("13.0", ())
+    assert "580.95.05, runs CUDA up to 13.0" in to_text(machine, None, [], [])
+
+
 def test_empty_files_are_not_known(tmp_path: Path) -> None:
     names = ("proc/meminfo", "etc/nv_tegra_release", "etc/nvpmodel.conf", "proc/driver/nvidia/version")
     write_tree(tmp_path, dict.fromkeys(names, ""))

@@ -91,6 +91,7 @@ class Machine:
     gpus: tuple[Gpu, ...]
     has_nvidia_card: bool  # on the PCI bus, whether or not a driver is there
     driver: str | None
+    cuda: str | None  # the newest that the driver runs
     jetson: Jetson | None
     packages: dict[str, str]  # versions of what this Python has of PACKAGES
     system_tensorrt: dict[
@@ -116,6 +117,8 @@ def read_machine(root: Path = Path("/"), run: Run | None = None) -> Machine:
     if jetson is not None and all(gpu.compute_capability is None for gpu in gpus):
         gpus = (_gpu_of(jetson, memory),)
     found = re.search(r"Kernel Module\D*([\d.]+)", read.text("proc/driver/nvidia/version"))
+    smi = read.output("nvidia-smi", may_fail=True)  # its other call tells of failures
+    cuda = re.search(r"CUDA Version:\s*([\d.]+)", smi)
     libraries = _load_libraries(read)
     rtx = libraries.get("tensorrt-rtx")
     return Machine(
@@ -128,6 +131,7 @@ def read_machine(root: Path = Path("/"), run: Run | None = None) -> Machine:
         gpus,
         read.has_nvidia_card(),
         driver or (found[1] if found else None),
+        cuda[1] if cuda else None,
         jetson,
         _read_packages(),
         _read_system_tensorrt(read),

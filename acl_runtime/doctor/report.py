@@ -84,7 +84,8 @@ def _machine_rows(machine: Machine) -> list[tuple[str, str]]:
             ("power mode", f"{jetson.power_mode or '?'}{clock}"),
         ]
     rows += [("GPU", _describe_gpu(gpu)) for gpu in machine.gpus] or [("GPU", "none")]
-    rows.append(("driver", machine.driver or "none"))
+    cuda = f", runs CUDA up to {machine.cuda}" if machine.cuda else ""
+    rows.append(("driver", f"{machine.driver or 'none'}{cuda}"))
     rows += [(name, version) for name, version in machine.libraries.items()] or [("TensorRT", "none")]
     rows += [
         ("TensorRT for system", f"{version}, Python {python}")
