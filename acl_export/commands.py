@@ -310,7 +310,7 @@ def bench(
             speeds = sustain(contender, frames, seconds=60 * sustained, parts=10, progress=progress)
         tenths = ", ".join(f"{speed:.1f}" for speed in speeds)
         name = label(contender.backend, contender.precision, contender.batch)
-        echo(f"{name}, for {sustained:g} minutes, frames/s in each tenth: {tenths}")
+        echo(f"{name}, for {sustained:g} minutes, frames/s in each tenth: {tenths}", err=json == Path("-"))
 
 
 def demo(
