@@ -35,9 +35,9 @@ class Against(str, Enum):
 
 def export_lines(output: Path, manifest: Manifest) -> list[str]:
     """What was written and how it compares with torch."""
-    from acl_runtime.info import drift_words, parity_words
+    from acl_runtime.info import drift_words, input_words, parity_words
 
-    lines = [f"{output}: head {manifest.head}, {manifest.image_size} px"]
+    lines = [f"{output}: head {manifest.head}, {input_words(manifest)}"]
     for arithmetic in manifest.arithmetics():
         lines.append(
             f"{manifest.graph_file(arithmetic)}: {arithmetic}, {parity_words(manifest.parity_of(arithmetic))}"
@@ -62,6 +62,15 @@ def export(
     ] = EXPORT.head,
     precision: Annotated[Precision, typer.Option(help="Arithmetic of the graph.")] = EXPORT.precision,
     max_batch: Annotated[int, typer.Option(min=1, help="Most images at once.")] = EXPORT.max_batch,
+    frame_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HxW",
+            help="Height and width of the camera's frames, such as 1080x1920, which the graph then resizes itself.",
+            callback=options.check_frame_size,
+            show_default=False,
+        ),
+    ] = None,
     frames: Annotated[
         list[Path] | None,
         typer.Option(help="Image to prove the graph on and keep in the bundle; repeat. [default: drawn]"),
@@ -92,6 +101,10 @@ def export(
     With --precision fp16 it holds four graphs that share their weights, each more
     careful than the one before, for acl build to choose from; the first is what
     ONNX Runtime runs.
+
+    With --frame-size the resize is part of the graph, equal to Pillow's, so that the
+    CPU has nothing to do per frame: for a GPU. Such a bundle takes frames of that
+    size only, and cannot cut them into tiles.
     """
     from acl_export.export import export_bundle, find_weights
     from acl_runtime.build_command import LIBRARY_OF, BuildBackend, build
@@ -111,7 +124,7 @@ def export(
         vv_from or learned.vision.vv_from,
         learned.vision.attention,
     )
-    config = ExportConfig(head, precision, max_batch, int8)
+    config = ExportConfig(head, precision, max_batch, int8, options.parse_frame_size(frame_size))
     with progress_phases() as progress:
         manifest = export_bundle(
             prompts,
@@ -268,7 +281,8 @@ def bench(
 
     loaded = load_bundle(bundle)
     batches = options.parse_numbers(batch, "batch") or (1,)
-    frames = [load_frame(source.path) for source in list_sources(images or [])] or draw_frames()
+    files = [Path(source.path) for source in list_sources(images or [])]
+    frames = [load_frame(file) for file in files] or draw_frames(loaded.manifest.frame_size)
     reference = drift_of = None
     if data and against is None:
         raise typer.BadParameter("--data compares with PyTorch: add --against reference")
@@ -290,6 +304,7 @@ def bench(
             batches,
             reference=reference,
             frames=frames,
+            files=files,
             drift_of=drift_of,
             seconds=seconds,
             progress=progress,

@@ -22,6 +22,10 @@ class Precision(str, Enum):
     fp16 = "fp16"
 
 
+FrameSize = tuple[int, int]
+"""Height and width of a camera's frames, in pixels."""
+
+
 @dataclass(frozen=True)
 class ExportConfig:
     """What kind of bundle to write.
@@ -31,6 +35,8 @@ class ExportConfig:
         precision: Arithmetic of the graph.
         max_batch: Most images that the graph takes at once.
         int8: Whether to add a graph with the linear layers in int8, for CPUs.
+        frame_size: Of the frames that the graph takes and resizes itself; None for a graph that takes images of the
+            network's size.
         blur_sigma: Of the map's Gaussian, in pixels.
     """
 
@@ -38,6 +44,7 @@ class ExportConfig:
     precision: Precision = Precision.fp32
     max_batch: int = 8
     int8: bool = False
+    frame_size: FrameSize | None = None
     blur_sigma: float = BLUR_SIGMA
 
 

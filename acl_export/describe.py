@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from acl_export.config import ExportConfig, Precision
-from acl_export.graph import OPSET, OUTPUTS
+from acl_export.graph import OPSET, OUTPUTS, input_name
 from acl_export.mixed import LADDER
 from acl_runtime.files import sha256
 from acl_runtime.manifest import (
@@ -68,7 +68,7 @@ def describe_bundle(prompts_path: Path, prompts: Prompts, clip: CLIP, config: Ex
         graph=_describe_graph(clip, config),
         ladder=tuple(Step(step, f"model.{step}.onnx", NOT_YET) for step in steps),
         int8=INT8_GRAPH if config.int8 else None,
-        preprocessing=Preprocessing("RGB", "BHWC", "uint8", "bicubic antialiased (Pillow)", MEAN, STD),
+        preprocessing=_describe_preprocessing(config),
         calibration=Calibration(
             rule="score", score_threshold=0.5, map_threshold=0.5, tiling=None, source="default", record=None
         ),
@@ -78,6 +78,12 @@ def describe_bundle(prompts_path: Path, prompts: Prompts, clip: CLIP, config: Ex
         | {name: version(name) for name in ("anomalyclip-deploy", "torch", "onnx", "onnxscript", "numpy")},
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
+
+
+def _describe_preprocessing(config: ExportConfig) -> Preprocessing:
+    if config.frame_size is None:
+        return Preprocessing("RGB", "BHWC", "uint8", "bicubic antialiased (Pillow)", MEAN, STD)
+    return Preprocessing("BGR", "BHWC", "uint8", "in the graph", MEAN, STD)
 
 
 def _describe_graph(clip: CLIP, config: ExportConfig) -> Graph:
@@ -91,6 +97,6 @@ def _describe_graph(clip: CLIP, config: ExportConfig) -> Graph:
     }
     return Graph(
         "model.onnx",
-        (Tensor("images", ("batch", size, size, 3), "uint8"),),
+        (Tensor(input_name(config.frame_size), ("batch", *(config.frame_size or (size, size)), 3), "uint8"),),
         tuple(Tensor(name, shapes[name], "float32") for name in OUTPUTS[config.head]),
     )

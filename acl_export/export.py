@@ -11,7 +11,7 @@ import torch
 
 from acl_export.config import FP16_TOLERANCE, FP32_TOLERANCE, ExportConfig, Precision
 from acl_export.describe import describe_bundle
-from acl_export.golden import golden_images, save_golden
+from acl_export.golden import golden_frames, save_golden
 from acl_export.graph import make_graph, write_onnx
 from acl_export.mixed import LADDER
 from acl_export.torch_session import TorchSession
@@ -23,10 +23,10 @@ from acl_runtime.files import atomic_folder
 from acl_runtime.manifest import Arithmetic, Manifest, Parity
 from acl_runtime.onnx_session import OnnxSession
 from acl_runtime.parity import GoldenImages
+from acl_runtime.preprocess import to_input
 from acl_train.clip import CLIP
 from acl_train.config import VisionConfig
 from acl_train.prompts import Prompts, PromptsConfig, load_prompts, text_embeddings
-from acl_train.reference import run_reference
 from acl_train.weights import Weights, build_clip, load_weights
 
 Progress = Callable[[str, int, int], None]
@@ -64,12 +64,14 @@ def export_bundle(
     clip = build_clip(weights, vision or prompts.config.vision)
     with torch.no_grad():
         text = text_embeddings(clip, prompts.ctx, prompts.deep_ctx)
-    images = golden_images(frames, image_size=clip.visual.config.image_size)
-    reference = run_reference(clip, text, list(images[..., ::-1]), blur_sigma=config.blur_sigma)
+    manifest = describe_bundle(prompts_path, prompts, clip, config)
+    torch_session = TorchSession(clip, text, manifest)
+    images = to_input(golden_frames(frames, config.frame_size), manifest)
+    reference = torch_session.judge(images)
     with atomic_folder(output, marker=MANIFEST) as folder:
         np.save(folder / TEXT_EMBEDDINGS, text.numpy())
         save_golden(folder / GOLDEN, images, reference)
-        bundle = Bundle(folder, describe_bundle(prompts_path, prompts, clip, config))
+        bundle = Bundle(folder, manifest)
         write_graphs(bundle, clip, text.numpy(), config, progress)
         if bundle.manifest.int8 is not None:
             from acl_export.quantize import quantize_linear_layers
@@ -79,7 +81,6 @@ def export_bundle(
             )
         manifest = prove_graphs(bundle, progress)
         if drift_data:
-            torch_session = TorchSession(clip, text, blur_sigma=config.blur_sigma)
             drift = measure_drift(
                 Detector(bundle, provider="cpu"),
                 Detector(bundle, session=torch_session),
@@ -112,6 +113,7 @@ def write_graphs(
             head=config.head,
             blur_sigma=config.blur_sigma,
             arithmetic=arithmetic if is_mixed else None,
+            frame_size=config.frame_size,
         )
         path = bundle.path / bundle.manifest.graph_file(arithmetic)
         write_onnx(graph, path, head=config.head, max_batch=config.max_batch, weights=weights)

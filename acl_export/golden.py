@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 
+from acl_export.config import FrameSize
 from acl_runtime.frames import load_frame
-from acl_runtime.preprocess import preprocess
 from acl_train.reference import Reference
 from acl_train.tiny.corpus import draw_frame
 
@@ -16,12 +17,22 @@ DRAWN = (("wood", None), ("wood", "scratch"), ("capsule", None), ("capsule", "cr
 DRAWN_SIZE = 256
 
 
-def golden_images(paths: Sequence[Path], *, image_size: int) -> np.ndarray:
-    """(N, S, S, 3) uint8 RGB: the given image files, or four drawn products."""
+def golden_frames(paths: Sequence[Path], frame_size: FrameSize | None) -> list[np.ndarray]:
+    """The given image files, or four drawn products.
+
+    Args:
+        paths: Image files.
+        frame_size: Of the drawn ones; None for their own.
+
+    Raises:
+        ValueError: A file is no image.
+    """
     if paths:
-        return preprocess([load_frame(path) for path in paths], image_size=image_size)
+        return [load_frame(path) for path in paths]
     frames = [draw_frame(family, defect, size=DRAWN_SIZE, seed=0)[0] for family, defect in DRAWN]
-    return preprocess(frames, image_size=image_size)
+    if frame_size is None:
+        return frames
+    return [cv2.resize(frame, frame_size[::-1], interpolation=cv2.INTER_CUBIC) for frame in frames]
 
 
 def save_golden(path: Path, images: np.ndarray, reference: Reference) -> None:

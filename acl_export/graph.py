@@ -1,4 +1,4 @@
-"""The exported graph: normalisation, the vision tower and, for head "map", everything up to the map."""
+"""The exported graph: resize if asked for, normalisation, the vision tower and, for head "map", all up to the map."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from acl_export.config import Head
+from acl_export.config import FrameSize, Head
 from acl_export.mixed import in_arithmetic
+from acl_export.resize import PillowResize
 from acl_export.weights_file import WeightsFile
 from acl_runtime.heads import defect_direction
 from acl_runtime.manifest import Arithmetic
@@ -28,16 +29,24 @@ OUTPUTS = {
 }
 
 
+def input_name(frame_size: FrameSize | None) -> str:
+    """What the graph's input is called."""
+    return "images" if frame_size is None else "frames"
+
+
 class EmbeddingsGraph(nn.Module):
     """Images to embeddings; the runtime applies the prompts."""
 
-    def __init__(self, visual: VisionTower) -> None:
+    def __init__(self, visual: VisionTower, frame_size: FrameSize | None = None) -> None:
         super().__init__()
-        self.visual = visual
+        side = visual.config.image_size
+        self.visual, self.input_name = visual, input_name(frame_size)
+        self.input_shape = (*(frame_size or (side, side)), 3)
+        self.resize = nn.Identity() if frame_size is None else PillowResize(*frame_size, side)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, S, S, 3) uint8 RGB to (B, D) and (B, L, G·G, D) float32, unit norm."""
-        outputs: tuple[Tensor, Tensor] = self.visual(normalize_images(images))
+        """(B, S, S, 3) uint8 RGB, or (B, H, W, 3) BGR frames, to (B, D) and (B, L, G·G, D) float32, unit norm."""
+        outputs: tuple[Tensor, Tensor] = self.visual(normalize_images(self.resize(images)))
         return outputs
 
 
@@ -47,8 +56,15 @@ class MapGraph(EmbeddingsGraph):
     operator: Tensor  # (S, G)
     direction: Tensor  # (D,)
 
-    def __init__(self, visual: VisionTower, text_embeddings: np.ndarray, *, blur_sigma: float) -> None:
-        super().__init__(visual)
+    def __init__(
+        self,
+        visual: VisionTower,
+        text_embeddings: np.ndarray,
+        *,
+        blur_sigma: float,
+        frame_size: FrameSize | None = None,
+    ) -> None:
+        super().__init__(visual, frame_size)
         operator = map_operator(visual.grid, visual.config.image_size, blur_sigma)
         direction = defect_direction(text_embeddings, temperature=TEMPERATURE)
         self.grid = visual.grid
@@ -56,7 +72,7 @@ class MapGraph(EmbeddingsGraph):
         self.register_buffer("direction", torch.from_numpy(direction))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, S, S, 3) uint8 RGB to (B,) log-odds and (B, S, S) probabilities, float32."""
+        """Input as above to (B,) log-odds and (B, S, S) probabilities, float32."""
         image_embeddings, patch_embeddings = super().forward(images)
         patches = torch.sigmoid(patch_embeddings @ self.direction).mean(dim=1)  # (B, G·G)
         patches = patches.unflatten(1, (self.grid, self.grid))
@@ -70,6 +86,7 @@ def make_graph(
     head: Head,
     blur_sigma: float,
     arithmetic: Arithmetic | None = None,
+    frame_size: FrameSize | None = None,
 ) -> EmbeddingsGraph:
     """The module to export.
 
@@ -79,12 +96,14 @@ def make_graph(
         head: What it returns.
         blur_sigma: Of the map's Gaussian, in pixels.
         arithmetic: One of `LADDER`; None for float32 on the weights as they are.
+        frame_size: Height and width of the camera's frames, to be resized in the graph; None for images of the
+            network's size.
     """
     if arithmetic is not None:
         visual = in_arithmetic(visual, arithmetic)
     if head is Head.map:
-        return MapGraph(visual, text_embeddings, blur_sigma=blur_sigma)
-    return EmbeddingsGraph(visual)
+        return MapGraph(visual, text_embeddings, blur_sigma=blur_sigma, frame_size=frame_size)
+    return EmbeddingsGraph(visual, frame_size)
 
 
 def write_onnx(
@@ -112,8 +131,9 @@ def write_onnx(
 
 
 def _to_onnx(graph: EmbeddingsGraph, *, head: Head, max_batch: int) -> onnx.ModelProto:
-    size = graph.visual.config.image_size
-    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)  # two: torch.export takes one for a constant
+    example = torch.zeros(
+        2, *graph.input_shape, dtype=torch.uint8
+    )  # two: torch.export takes one for a constant
     batch = torch.export.Dim("batch", min=1, max=max(2, max_batch))
     with warnings.catch_warnings():  # the exporter's dependencies deprecate things to each other
         warnings.simplefilter("ignore")
@@ -122,7 +142,7 @@ def _to_onnx(graph: EmbeddingsGraph, *, head: Head, max_batch: int) -> onnx.Mode
         exported = torch.onnx.export(
             program,
             (),
-            input_names=["images"],
+            input_names=[graph.input_name],
             output_names=OUTPUTS[head],
             opset_version=OPSET,
             dynamo=True,

@@ -49,7 +49,7 @@ def drift_from(bundle: Bundle, clip: CLIP, data: Sequence[Path]) -> Callable[[De
         data: Folders of data sets, as `acl eval` reads them.
     """
     text = torch.from_numpy(load_text_embeddings(bundle))
-    session = TorchSession(clip, text, blur_sigma=bundle.manifest.blur_sigma)
+    session = TorchSession(clip, text, bundle.manifest)
     return partial(measure_drift, reference=Detector(bundle, session=session), data=data)
 
 

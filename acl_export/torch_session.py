@@ -7,22 +7,23 @@ import torch
 from torch import Tensor
 
 from acl_runtime.bundle import Bundle, load_text_embeddings
+from acl_runtime.manifest import Manifest
 from acl_train.clip import CLIP
 from acl_train.config import Attention, VisionConfig
-from acl_train.reference import run_reference
+from acl_train.reference import Reference, run_reference
 from acl_train.weights import build_clip, load_weights
 
 
 class TorchSession:
     """What the bundle was exported from: the published steps in PyTorch, float32, on the CPU.
 
-    Call it with (B, S, S, 3) uint8 RGB; it returns `image_logits` (B,) and `anomaly_maps` (B, S, S), whatever the
-    bundle's head.
+    Call it with what the bundle's graph takes; it returns `image_logits` (B,) and `anomaly_maps` (B, S, S), whatever
+    the bundle's head.
     """
 
-    def __init__(self, clip: CLIP, text_embeddings: Tensor, *, blur_sigma: float) -> None:
-        """Use a network in float32 with prompts, (2, D)."""
-        self._clip, self._text_embeddings, self._blur_sigma = clip, text_embeddings, blur_sigma
+    def __init__(self, clip: CLIP, text_embeddings: Tensor, manifest: Manifest) -> None:
+        """Use a network in float32 with prompts, (2, D), as the manifest describes them."""
+        self._clip, self._text_embeddings, self._manifest = clip, text_embeddings, manifest
 
     @classmethod
     def of_bundle(cls, bundle: Bundle, weights: str | None = None) -> TorchSession:
@@ -37,13 +38,18 @@ class TorchSession:
             ValueError: They are not those of the bundle.
         """
         text_embeddings = torch.from_numpy(load_text_embeddings(bundle))
-        return cls(load_clip(bundle, weights), text_embeddings, blur_sigma=bundle.manifest.blur_sigma)
+        return cls(load_clip(bundle, weights), text_embeddings, bundle.manifest)
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Run the network on `images`, (B, S, S, 3) uint8 RGB."""
-        frames = list(images[..., ::-1])  # BGR, already at the network's size: resizing changes nothing
-        reference = run_reference(self._clip, self._text_embeddings, frames, blur_sigma=self._blur_sigma)
+        """Run the network on `images`, the graph's input."""
+        reference = self.judge(images)
         return {"image_logits": reference.image_logits, "anomaly_maps": reference.anomaly_maps}
+
+    def judge(self, images: np.ndarray) -> Reference:
+        """The same with all that the published steps give on the way."""
+        frames = images if self._manifest.preprocessing.color == "BGR" else images[..., ::-1]
+        blur_sigma = self._manifest.blur_sigma
+        return run_reference(self._clip, self._text_embeddings, list(frames), blur_sigma=blur_sigma)
 
 
 def load_clip(bundle: Bundle, weights: str | None = None) -> CLIP:

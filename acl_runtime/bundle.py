@@ -110,8 +110,8 @@ def load_golden(bundle: Bundle) -> Mapping[str, np.ndarray]:
     """Frames with the torch model's answers, to prove a backend with.
 
     Returns:
-        `images` (N, S, S, 3) uint8 RGB; `image_logits` (N,), `patch_logits` (N, L, G, G), both log-odds, and
-        `anomaly_maps` (N, S, S) in [0, 1], all float32.
+        `images` (N, S, S, 3) uint8 RGB, or (N, H, W, 3) BGR if the graph resizes; `image_logits` (N,), `patch_logits`
+        (N, L, G, G), both log-odds, and `anomaly_maps` (N, S, S) in [0, 1], all float32.
     """
     path = bundle.path / GOLDEN
     names = ("images", "image_logits", "patch_logits", "anomaly_maps")

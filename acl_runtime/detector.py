@@ -18,7 +18,7 @@ from acl_runtime.heads import Answers, Session, defect_direction, read_head
 from acl_runtime.manifest import Calibration, Tiling
 from acl_runtime.maps import sigmoid
 from acl_runtime.pipeline import MAX_LATENCY_MS
-from acl_runtime.preprocess import check_frame, preprocess
+from acl_runtime.preprocess import check_frame, check_size, preprocess, to_input
 from acl_runtime.regions import Region, find_regions
 from acl_runtime.tiled import judge_tiled
 from acl_runtime.tiles import TilePlan, plan_tiles, tile_side
@@ -75,7 +75,7 @@ class Work:
 
     Attributes:
         frames: As the camera gave them.
-        images: The network's input; None for a frame that is judged tile by tile.
+        images: The graph's input; None for a frame that is judged tile by tile.
         answers: Log-odds and maps, once they are known.
         watch: What each stage took.
     """
@@ -90,7 +90,7 @@ class Detector:
     """A bundle with its graph loaded; call it with a frame to get a Verdict.
 
     Both heads give the same verdict. Frames are (H, W, 3) BGR, (H, W, 4) BGRA or (H, W) grey, uint8 or
-    uint16; sizes may differ from frame to frame.
+    uint16; sizes may differ from frame to frame, unless the graph itself resizes (`Manifest.frame_size`).
     """
 
     def __init__(
@@ -122,6 +122,11 @@ class Detector:
         manifest = self.bundle.manifest
         self.tiling = manifest.calibration.tiling if tiling == "bundle" else tiling
         if self.tiling is not None:
+            if manifest.frame_size is not None:
+                raise ValueError(
+                    f"{self.bundle.path}: was exported with --frame-size and takes whole frames; export one without it "
+                    "to cut them into tiles"
+                )
             tile_side(
                 self.tiling, image_size=manifest.image_size, grid=manifest.grid
             )  # refuses what cannot be
@@ -162,7 +167,7 @@ class Detector:
         A frame that is cut into tiles has batches of its own.
         """
         for frame in frames:
-            check_frame(frame)
+            self.check_frame(frame)
         size = self.largest_group
         groups = [frames[start : start + size] for start in range(0, len(frames), size)]
         return [verdict for group in groups for verdict in self.conclude(self.infer(self.prepare(group)))]
@@ -199,6 +204,11 @@ class Detector:
             drop_oldest=drop_oldest,
         )
 
+    def check_frame(self, frame: np.ndarray) -> None:
+        """Raise ValueError unless it is a frame, and of the size that the bundle's graph takes."""
+        check_frame(frame)
+        check_size(frame, self.bundle.manifest)
+
     def check_batch(self, batch: int) -> None:
         """Raise ValueError unless the bundle takes so many frames at once."""
         largest = self.bundle.manifest.max_batch
@@ -211,10 +221,10 @@ class Detector:
         return self.bundle.manifest.max_batch if self.tiling is None else 1
 
     def prepare(self, frames: Sequence[np.ndarray]) -> Work:
-        """First stage: the network's input, of at most `largest_group` frames."""
+        """First stage: the graph's input, of at most `largest_group` frames."""
         work = Work(frames)
         if self.plan_tiles(*frames[0].shape[:2]) is None:
-            work.images = preprocess(frames, image_size=self.bundle.manifest.image_size)
+            work.images = to_input(frames, self.bundle.manifest)
             work.watch.lap("preprocess")
         return work
 

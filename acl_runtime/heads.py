@@ -12,7 +12,7 @@ from acl_runtime.manifest import Manifest
 from acl_runtime.maps import patches_to_map
 
 Session = Callable[[np.ndarray], Mapping[str, np.ndarray]]
-"""What runs a graph: images, (B, S, S, 3) uint8 RGB, to the graph's outputs by name."""
+"""What runs a graph: its input, see `Preprocessing`, to its outputs by name."""
 
 Answers = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 """`image_logits` (B,), log-odds, and `anomaly_maps` (B, S, S) in [0, 1]."""

@@ -6,7 +6,7 @@ from acl_runtime.bundle import Bundle
 from acl_runtime.decision import rule_words
 from acl_runtime.detector import bundle_rule
 from acl_runtime.evaluation.metrics import METRICS
-from acl_runtime.manifest import Parity, Tiling
+from acl_runtime.manifest import Manifest, Parity, Tiling
 from acl_runtime.trt.certificate import read_certificate
 from acl_runtime.trt.engine_file import Engine, list_engines
 
@@ -19,6 +19,15 @@ def tiling_words(tiling: Tiling | None) -> str:
     tile = f"of {tiling.tile} pixels" if isinstance(tiling.tile, int) else "chosen by the frame's size"
     defect = f", for defects from {tiling.min_defect} pixels" if tiling.min_defect is not None else ""
     return f"cut into tiles {tile} that share {overlap}{defect}"
+
+
+def input_words(manifest: Manifest) -> str:
+    """What the graph takes."""
+    network = f"{manifest.image_size} x {manifest.image_size} pixels"
+    if manifest.frame_size is not None:
+        height, width = manifest.frame_size
+        network = f"frames of {width} x {height} pixels, which the graph resizes to {network}"
+    return f"{network}, up to {manifest.max_batch} at once"
 
 
 def parity_words(parity: Parity) -> str:
@@ -63,7 +72,7 @@ def describe(bundle: Bundle) -> str:
         "backbone": f"{backbone.name}, weights {backbone.weights}",
         "fit to inspect": "yes" if backbone.inspection else f"no: {backbone.note}",
         "prompts": f"recipe {manifest.prompts['recipe']}, sha256 {manifest.prompts['sha256'][:12]}",
-        "input": f"{manifest.image_size} x {manifest.image_size} pixels, up to {manifest.max_batch} at once",
+        "input": input_words(manifest),
         "map": f"layers {', '.join(map(str, manifest.layers))} on a {manifest.grid} x {manifest.grid} grid",
         "graph": f"head {manifest.head}, {manifest.precision}, opset {manifest.opset}",
         "anomalous from": rule_words(bundle_rule(calibration)),

@@ -51,7 +51,7 @@ class Graph:
     """The ONNX file and what goes in and out of it."""
 
     file: str
-    inputs: tuple[Tensor, ...]  # images (B, S, S, 3) uint8 RGB
+    inputs: tuple[Tensor, ...]  # images (B, S, S, 3) uint8 RGB, or frames (B, H, W, 3) BGR, see Preprocessing
     outputs: tuple[Tensor, ...]  # "map": image_logits, anomaly_maps; "embeddings": image_, patch_embeddings
 
 
@@ -59,10 +59,13 @@ class Graph:
 class Preprocessing:
     """How a picture becomes the graph's input; mean and std are applied inside the graph."""
 
-    color: Literal["RGB"]
+    color: Literal["RGB", "BGR"]  # BGR where the graph resizes
     layout: Literal["BHWC"]
     dtype: Literal["uint8"]
-    resize: Literal["bicubic antialiased (Pillow)"]  # squashed to image_size × image_size
+    resize: Literal[
+        "bicubic antialiased (Pillow)", "in the graph"
+    ]  # squashed to image_size × image_size; in the
+    # graph: the input is the camera's frame as it is, of one size, and the graph resizes it, equal to Pillow's
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -165,6 +168,14 @@ class Manifest:
     tools: dict[str, str]  # versions that made the bundle
     created: str  # ISO 8601 date
 
+    @property
+    def frame_size(self) -> tuple[int, int] | None:
+        """Height and width of the frames that the graph resizes itself; None: it takes images of its own size."""
+        if self.preprocessing.resize != "in the graph":
+            return None
+        _, height, width, _ = self.graph.inputs[0].shape
+        return int(height), int(width)
+
     def arithmetics(self, first: Arithmetic | None = None) -> tuple[Arithmetic, ...]:
         """Those that the bundle has a graph for, from `first` on, each more careful than the one before.
 
@@ -253,5 +264,15 @@ def _check_ranges(manifest: Manifest) -> None:
             raise ValueError(f"calibration.{key} must lie in 0..1, got {value}")
     if manifest.calibration.tiling is not None:
         check_tiling(manifest.calibration.tiling)
+    if manifest.preprocessing.resize == "in the graph":
+        _check_frames_tensor(manifest)
     if missing := {"recipe", "sha256"} - manifest.prompts.keys():
         raise ValueError(f"prompts lacks the key {min(missing)!r}")
+
+
+def _check_frames_tensor(manifest: Manifest) -> None:
+    shape = manifest.graph.inputs[0].shape if manifest.graph.inputs else ()
+    if len(shape) != 4 or not all(type(side) is int and side > 0 for side in shape[1:3]):
+        raise ValueError(f"graph.inputs must begin with frames (batch, height, width, 3), got {list(shape)}")
+    if manifest.calibration.tiling is not None:
+        raise ValueError("calibration.tiling must be null where the graph takes whole frames")

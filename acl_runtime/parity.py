@@ -40,7 +40,7 @@ class GoldenImages:
         return np.arange(start, start + batch) % len(self)
 
     def images(self, rows: np.ndarray) -> np.ndarray:
-        """(B, S, S, 3) uint8 RGB."""
+        """As the graph takes them."""
         return np.ascontiguousarray(self._golden["images"][rows])
 
     def compare(self, session: Session, *, batch: int, rounds: int = ROUNDS) -> Difference:

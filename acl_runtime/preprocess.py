@@ -1,4 +1,4 @@
-"""From a camera's frame to the network's input, with Pillow's antialiased bicubic, as CLIP was trained."""
+"""From a camera's frame to the graph's input, with Pillow's antialiased bicubic, as CLIP was trained."""
 
 from __future__ import annotations
 
@@ -11,8 +11,31 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from acl_runtime.manifest import Manifest
+
 CHANNELS = (3, 4)  # BGR, BGRA
 LARGE_PIXELS, STRIPS = 1 << 19, 4  # a frame of so many pixels is resized in so many strips at a time
+
+
+def to_input(frames: Sequence[np.ndarray], manifest: Manifest) -> npt.NDArray[np.uint8]:
+    """What a bundle's graph takes.
+
+    Args:
+        frames: See `preprocess`.
+        manifest: Says whether the graph resizes.
+
+    Returns:
+        (B, S, S, 3) uint8 RGB; where the graph resizes (B, H, W, 3) uint8 BGR, alpha dropped.
+
+    Raises:
+        ValueError: The graph takes frames of another size.
+    """
+    if manifest.frame_size is None:
+        return preprocess(frames, image_size=manifest.image_size)
+    for frame in frames:
+        check_size(frame, manifest)
+    pixels = [_as_bgr(frame) for frame in frames]
+    return pixels[0][None] if len(pixels) == 1 else np.stack(pixels)
 
 
 def preprocess(frames: Sequence[np.ndarray], *, image_size: int) -> npt.NDArray[np.uint8]:
@@ -47,6 +70,16 @@ def check_frame(frame: np.ndarray) -> None:
         raise ValueError(f"frame must have at least one pixel, got {frame.shape}")
 
 
+def check_size(frame: np.ndarray, manifest: Manifest) -> None:
+    """Raise ValueError if the graph resizes and takes frames of another size than this."""
+    if manifest.frame_size not in (None, frame.shape[:2]):
+        wanted, got = ("×".join(map(str, size)) for size in (manifest.frame_size, frame.shape[:2]))
+        raise ValueError(
+            f"frame must be {wanted} pixels (height × width), for which the bundle was exported, got {got}; export one "
+            "without --frame-size for frames of any size"
+        )
+
+
 def to_uint8(frame: np.ndarray) -> npt.NDArray[np.uint8]:
     """A checked frame, same shape, with the upper 8 bits of 16."""
     check_frame(frame)
@@ -56,10 +89,25 @@ def to_uint8(frame: np.ndarray) -> npt.NDArray[np.uint8]:
 
 def to_bgr(frame: np.ndarray) -> npt.NDArray[np.uint8]:
     """Any frame as (H, W, 3) uint8 BGR to draw on, always a copy; alpha is dropped."""
+    return np.array(_as_bgr(frame))
+
+
+def _as_bgr(frame: np.ndarray) -> npt.NDArray[np.uint8]:
+    """The same, the frame's own memory where it can be."""
     pixels = to_uint8(frame)
     if pixels.ndim == 2:
         return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), np.uint8)
-    return np.array(pixels[:, :, :3], np.uint8)
+    return pixels[:, :, :3]
+
+
+def pass_order(height: int, width: int, image_size: int) -> tuple[int, int]:
+    """Which axis is resized first; each pass rounds to whole grey levels.
+
+    The order is Pillow 13's, which begins with the rows where the height shrinks by far the most; older ones
+    (JetPack 6 has Python 3.10 and so Pillow 12) always begin with the columns, and would give tall frames
+    another score. Asked for one axis at a time, every version gives the same pixels.
+    """
+    return (0, 1) if height - image_size > max(0, 2 * (width - image_size)) else (1, 0)
 
 
 def _resize(frame: npt.NDArray[np.uint8], image_size: int) -> npt.NDArray[np.uint8]:
@@ -69,23 +117,13 @@ def _resize(frame: npt.NDArray[np.uint8], image_size: int) -> npt.NDArray[np.uin
     if has_alpha:
         pixels = np.asarray(Image.fromarray(pixels).convert("RGBa"))  # premultiplied, as Pillow resizes it
     height, width = pixels.shape[:2]
-    for axis in _axes(height, width, image_size):
+    for axis in pass_order(height, width, image_size):
         pixels = _resize_axis(pixels, axis, image_size)
     if has_alpha:
         pixels = np.asarray(_as_picture(pixels, "RGBa").convert("RGBA"))
     if pixels.ndim == 2:
         return np.repeat(pixels[:, :, None], 3, axis=2)
     return pixels[:, :, 2::-1]
-
-
-def _axes(height: int, width: int, image_size: int) -> tuple[int, int]:
-    """Which axis is resized first; each pass rounds to whole grey levels.
-
-    The order is Pillow 13's, which begins with the rows where the height shrinks by far the most; older ones
-    (JetPack 6 has Python 3.10 and so Pillow 12) always begin with the columns, and would give tall frames
-    another score. Asked for one axis at a time, every version gives the same pixels.
-    """
-    return (0, 1) if height - image_size > max(0, 2 * (width - image_size)) else (1, 0)
 
 
 def _resize_axis(pixels: npt.NDArray[np.uint8], axis: int, size: int) -> npt.NDArray[np.uint8]:

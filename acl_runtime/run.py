@@ -58,7 +58,7 @@ def inspect_sources(
     for folder, suffix in ((save_maps, ".npy"), (save_overlays, ".png")):
         if folder is not None:
             _check_inputs_are_safe(sources, folder, suffix)
-    frames = _tell_tiles(detector, iter_frames(sources), say_once)
+    frames = _tell_tiles(detector, _fitting(detector, iter_frames(sources)), say_once)
     start = partial(
         Stream,
         detector,
@@ -106,6 +106,18 @@ def check_outputs(
                 f"{save_overlays}: lies in {folder}, where the next run would judge the overlays as parts; name a "
                 "folder outside"
             )
+
+
+def _fitting(detector: Detector, frames: Iterable[Frame | BadFrame]) -> Iterator[Frame | BadFrame]:
+    """A frame of a size that the bundle does not take is a bad one; those after it are not lost."""
+    for item in frames:
+        if isinstance(item, Frame):
+            try:
+                detector.check_frame(item.frame)
+            except ValueError as error:
+                yield BadFrame(item.source, item.index, f"{item.source}: {error}")
+                continue
+        yield item
 
 
 def _tell_tiles(

@@ -10,7 +10,6 @@ import numpy as np
 
 from acl_runtime.detector import Detector, Verdict, Work
 from acl_runtime.pipeline import Pipeline
-from acl_runtime.preprocess import check_frame
 
 Item = TypeVar("Item")
 
@@ -84,7 +83,7 @@ class Stream(Iterator[tuple[Item, Verdict | None]], Generic[Item]):
         """What is no frame is raised here, so that those before it are judged."""
         for item in items:
             if (frame := self._frame_of(item)) is not None:
-                check_frame(frame)
+                self._detector.check_frame(frame)
             yield item
 
     def _prepare(self, items: list[Item]) -> tuple[list[Item], Work | None]:

@@ -27,6 +27,25 @@ def parse_numbers(text: str | None, name: str = "layers") -> tuple[int, ...] | N
         raise typer.BadParameter(f"{name} must be numbers such as 6,12,18,24, got {text}") from error
 
 
+def parse_frame_size(text: str | None) -> tuple[int, int] | None:
+    """`1080x1920` as height and width, None as None; typer.BadParameter if it is anything else."""
+    if text is None:
+        return None
+    try:
+        height, width = map(int, text.lower().replace("×", "x").split("x"))
+    except ValueError as error:
+        raise typer.BadParameter(f"must be height x width such as 1080x1920, got {text}") from error
+    if height < 1 or width < 1:
+        raise typer.BadParameter(f"must be at least 1x1, got {text}")
+    return height, width
+
+
+def check_frame_size(text: str | None) -> str | None:
+    """For typer: a typing mistake is told before anything is loaded."""
+    parse_frame_size(text)
+    return text
+
+
 def _check_layers(text: str | None) -> str | None:
     parse_numbers(text)  # a typing mistake is told before anything is loaded
     return text

@@ -153,7 +153,7 @@ def drift(bench: Bench) -> Iterator[Row]:
     provider = "cuda" if CUDA in available_providers() else "cpu"
     for precision, bundle in bench.bundles.items():
         text = torch.from_numpy(load_text_embeddings(bundle))
-        torch_session = TorchSession(bench.clip, text, blur_sigma=bundle.manifest.blur_sigma)
+        torch_session = TorchSession(bench.clip, text, bundle.manifest)
         found = measure_drift(
             Detector(bundle, session=OnnxSession.of_bundle(bundle, provider)),
             Detector(bundle, session=torch_session),

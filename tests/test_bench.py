@@ -241,3 +241,33 @@ def test_the_command_prints_the_table_and_writes_the_files(
     assert abs(rows[1]["drift"]["pixel_auroc"]) < 1e-4
     assert (tmp_path / "b.md").read_text().startswith("| backend | precision |")
     assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_comes_before_and_after_is_timed(bundle: Bundle, tmp_path: Path) -> None:
+    files = [FIXTURES / "images" / "synth0.png"]
+    result = run_benchmark(
+        bundle,
+        ["onnxruntime"],
+        [1],
+        frames=FRAMES,
+        files=files,
+        seconds=0,
+        progress=silent,
+        tell=pytest.fail,
+    )
+    assert 0 < result.edges_ms["publish"] < result.edges_ms["decode"]
+    assert "before and after the stages, in ms a frame: decode " in to_text(result)
+    drawn = run_benchmark(bundle, ["onnxruntime"], [1], seconds=0, progress=silent, tell=pytest.fail)
+    assert set(drawn.edges_ms) == {"publish"}
+
+
+def test_joules_are_told_where_they_were_metered(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "find_meters", list)
+    result = run_benchmark(
+        bundle, ["onnxruntime"], [1], frames=FRAMES, seconds=0, progress=silent, tell=pytest.fail
+    )
+    assert "energy: not told here" in to_text(result)
+    metered = replace(result, rows=(replace(result.rows[0], joules={"CPU, RAPL": 0.5}),))
+    told = "joules a frame, idle power included: onnxruntime fp32, batch 1 0.50 (CPU, RAPL)"
+    assert told in to_text(metered)
+    assert json.loads(to_json(metered))["rows"][0]["joules"] == {"CPU, RAPL": 0.5}

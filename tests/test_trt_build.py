@@ -146,6 +146,17 @@ def test_engines_of_a_vit_b_are_built(
         assert report.fused_attention in ((12 + 7, 12 + 7 - 1) if arithmetic == "fp16" else (0,))
 
 
+def test_an_engine_resizes_the_frame_itself(
+    vit_b: VisionTower, tmp_path: Path, request_for: Request, built: Callable[[BuildRequest], BuildReport]
+) -> None:
+    path, text = tmp_path / "model.onnx", np.eye(2, VIT_B.embed_dim, dtype=np.float32)
+    settings = {"head": Head.map, "blur_sigma": 4.0, "arithmetic": "fp16", "frame_size": (480, 640)}
+    write_onnx(make_graph(vit_b, text, **settings), path, head=Head.map, max_batch=BATCH)  # type: ignore[arg-type]
+    report = built(request_for(path, max_batch=BATCH))
+    assert report.inputs == (Tensor("frames", ("batch", 480, 640, 3), "uint8"),)
+    assert report.fused_attention in (12 + 7, 12 + 7 - 1)
+
+
 def test_without_a_list_of_gpus_there_must_be_one(
     tmp_path: Path, request_for: Request, built: Callable[[BuildRequest], BuildReport]
 ) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, islice
+from pathlib import Path, PurePath
 
 import numpy as np
 
 from acl_runtime.bench.contenders import Contender
-from acl_runtime.detector import STAGES
+from acl_runtime.detector import STAGES, Verdict
+from acl_runtime.frames import Frame, load_frame
+from acl_runtime.results import Inspected, json_line
 
 COUNTED, UNCOUNTED = (
     3,
@@ -18,6 +22,7 @@ COUNTED, UNCOUNTED = (
 )  # calls of a contender before the next one's; the first still meets the other's threads
 FEWEST_ROUNDS, MOST_ROUNDS = 4, 200
 STREAM_TURNS, STREAM_S = 3, 1.0  # measurements of a stream, and how long one is at least
+EDGE_TURNS = 5
 NOISY = 1.5  # 90th over 10th percentile of the same call
 
 Progress = Callable[[str, int, int], None]
@@ -70,14 +75,15 @@ def measure(
         seconds: About how long in all; a few rounds are made in any case.
         progress: Called with what is done, how much of it and of how much.
     """
-    passes = [sum(_seconds(each, _group(frames, 0, each.batch)) for each in contenders) for _ in range(2)]
-    rounds = int(np.clip(seconds / (min(passes) * (COUNTED + UNCOUNTED)), FEWEST_ROUNDS, MOST_ROUNDS))
+    calls_once = [partial(each.judge, group_of(frames, 0, each.batch)) for each in contenders]
+    passes = [sum(map(_milliseconds, calls_once)) for _ in range(2)]
+    rounds = int(np.clip(1000 * seconds / (min(passes) * (COUNTED + UNCOUNTED)), FEWEST_ROUNDS, MOST_ROUNDS))
     taken: list[list[list[float]]] = [[] for _ in contenders]
     for turn in range(rounds):
         numbers = list(range(len(contenders)))
         for number in numbers if turn % 2 else numbers[::-1]:
             contender = contenders[number]
-            group = _group(frames, turn * contender.batch, contender.batch)
+            group = group_of(frames, turn * contender.batch, contender.batch)
             calls = [contender.judge(group) for _ in range(UNCOUNTED + COUNTED)][UNCOUNTED:]
             taken[number] += [[call[stage] / contender.batch for stage in STAGES] for call in calls]
         progress("measuring in turn", turn + 1, rounds)
@@ -88,11 +94,31 @@ def measure(
     ]
 
 
+def measure_edges(files: Sequence[Path], frame: np.ndarray, verdict: Verdict) -> dict[str, float]:
+    """Median milliseconds a frame of what is done before and after the detector, whichever backend it has.
+
+    Args:
+        files: Images, for `decode`; none to leave that out.
+        frame: For `publish`, a line of JSON as `acl run --json` writes.
+        verdict: On it.
+    """
+    result = Inspected(Frame("frame.png", 0, PurePath("frame"), frame), verdict)
+    edges: dict[str, Sequence[Callable[[], object]]] = {
+        "decode": [partial(load_frame, file) for file in files] * EDGE_TURNS,
+        "publish": [partial(json_line, result)] * EDGE_TURNS**2,
+    }
+    return {
+        name: float(np.median([_milliseconds(call) for call in calls]))
+        for name, calls in edges.items()
+        if calls
+    }
+
+
 def sustain(
     contender: Contender, frames: Sequence[np.ndarray], *, seconds: float, parts: int, progress: Progress
 ) -> list[float]:
     """Frames per second in each of so many parts of a long time: what heat leaves of the speed."""
-    group, found = _group(frames, 0, contender.batch), []
+    group, found = group_of(frames, 0, contender.batch), []
     for part in range(parts):
         started, judged = time.perf_counter(), 0
         while (elapsed := time.perf_counter() - started) < seconds / parts:
@@ -103,15 +129,15 @@ def sustain(
     return found
 
 
-def _group(frames: Sequence[np.ndarray], start: int, batch: int) -> list[np.ndarray]:
+def group_of(frames: Sequence[np.ndarray], start: int, batch: int) -> list[np.ndarray]:
     """So many frames from a number on, beginning anew at the end."""
     return [frames[number % len(frames)] for number in range(start, start + batch)]
 
 
-def _seconds(contender: Contender, group: Sequence[np.ndarray]) -> float:
+def _milliseconds(call: Callable[[], object]) -> float:
     started = time.perf_counter()
-    contender.judge(group)
-    return time.perf_counter() - started
+    call()
+    return 1000 * (time.perf_counter() - started)
 
 
 def _measure_streams(

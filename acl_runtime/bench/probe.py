@@ -58,7 +58,9 @@ def main(bundle: str, backend: str, started: float) -> None:
     loaded = load_bundle(bundle)
     session, _ = open_backend(loaded, backend, tell=lambda message: None)
     load_s = time.perf_counter() - begun
-    Detector(loaded, session=session)(np.zeros((loaded.manifest.image_size,) * 2, np.uint8))
+    Detector(loaded, session=session)(
+        np.zeros(loaded.manifest.frame_size or (loaded.manifest.image_size,) * 2, np.uint8)
+    )
     print(json.dumps(asdict(Start(load_s, time.time() - started, peak_memory(), before))))
 
 

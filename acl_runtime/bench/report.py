@@ -98,6 +98,18 @@ def notes(benchmark: Benchmark) -> list[str]:
             f"a frame is {benchmark.flop_per_image / 1e9:,.1f} GFLOP; a large float32 matrix product reaches "
             f"{benchmark.cpu_peak / 1e9:,.0f} GFLOP/s on this CPU"
         )
+    edges = ", ".join(f"{name} {_short(ms)}" for name, ms in benchmark.edges_ms.items())
+    lines.append(f"before and after the stages, in ms a frame: {edges}")
+    energies = [
+        f"{label(row.backend, row.precision, row.batch)} {_short(joules)} ({of})"
+        for row in benchmark.rows
+        for of, joules in row.joules.items()
+    ]
+    lines.append(
+        f"joules a frame, idle power included: {', '.join(energies)}"
+        if energies
+        else "energy: not told here (tegrastats, nvidia-smi or a CPU's RAPL counters would tell)"
+    )
     lines += [f"not measured: {backend}: {reason}" for backend, reason in benchmark.left_out.items()]
     if any(row.is_noisy for row in benchmark.rows):
         lines.append("noisy: other work disturbed these rows; measure again on a quiet machine")

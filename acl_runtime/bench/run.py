@@ -6,20 +6,22 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from acl_runtime.bench.contenders import BACKENDS, REFERENCE, Contender, enter, open_backend
+from acl_runtime.bench.energy import find_meters, joules_per_frame
 from acl_runtime.bench.flop import flop_per_image, measure_cpu_peak
-from acl_runtime.bench.measure import Laps, Progress, measure
+from acl_runtime.bench.measure import Laps, Progress, measure, measure_edges
 from acl_runtime.bench.probe import Start, probe
 from acl_runtime.bundle import Bundle, load_text_embeddings
 from acl_runtime.detector import STAGES, Detector
 from acl_runtime.manifest import Drift
 from acl_runtime.process import cpu_model
 
-FRAME_SHAPE = (720, 1280, 3)  # of the frames that are drawn where none are given
+FRAME_SIZE = (720, 1280)  # of the frames that are drawn where none are given and the bundle takes any
 FRAMES = 8
 PERCENTILES = (50, 95, 99)
 
@@ -39,6 +41,7 @@ class Row:
         ratio: How many times the reference's frames per second; None without a reference.
         image_logits_difference: Worst difference from torch in float32 on the golden images, log-odds.
         max_map_difference: Worst difference, probability.
+        joules: Of a frame, by what was metered, see `energy.py`; empty where nothing tells.
         drift: Of the metrics of `acl eval` from torch's, on labelled images; None if there were none.
         flop_per_s: Computed per second of inference; None if the bundle does not know its width.
         peak_share: Of what a large matrix product reaches on this CPU; None on a GPU, or without `flop_per_s`.
@@ -56,6 +59,7 @@ class Row:
     ratio: float | None
     image_logits_difference: float
     max_map_difference: float
+    joules: dict[str, float]
     drift: dict[str, float] | None
     flop_per_s: float | None
     peak_share: float | None
@@ -74,6 +78,7 @@ class Benchmark:
         left_out: Backends that cannot run here, and why.
         flop_per_image: See `flop_per_image`.
         cpu_peak: FLOP/s of a large matrix product.
+        edges_ms: Of a frame, of `decode` (if files were given) and `publish`, whichever the backend.
     """
 
     machine: dict[str, str]
@@ -82,6 +87,7 @@ class Benchmark:
     left_out: dict[str, str]
     flop_per_image: float | None
     cpu_peak: float
+    edges_ms: dict[str, float]
 
 
 def run_benchmark(
@@ -91,6 +97,7 @@ def run_benchmark(
     *,
     reference: Contender | None = None,
     frames: Sequence[np.ndarray] = (),
+    files: Sequence[Path] = (),
     drift_of: Callable[[Detector], Drift] | None = None,
     seconds: float,
     progress: Progress,
@@ -104,6 +111,7 @@ def run_benchmark(
         batches: Frames to judge together.
         reference: The published pipeline, to take turns with.
         frames: To judge; drawn ones if there are none.
+        files: Images that they were read from, to time that; none if they were not.
         drift_of: How far a detector moves the metrics; None to leave that out.
         seconds: About how long the turns may take.
         progress: Called with what is done, how much of it and of how much.
@@ -136,9 +144,12 @@ def run_benchmark(
         progress("loading backends", done, len(backends or BACKENDS))
     if not starts:
         raise RuntimeError("; ".join(left_out.values()))
-    laps = measure(contenders, frames or draw_frames(), seconds=seconds, progress=progress)
+    frames = frames or draw_frames(bundle.manifest.frame_size)
+    laps = measure(contenders, frames, seconds=seconds, progress=progress)
+    joules = joules_per_frame(contenders, frames, find_meters(), progress)
     dimension = load_text_embeddings(bundle).shape[1]
     flop, peak = flop_per_image(bundle.manifest, dimension=dimension), measure_cpu_peak()
+    detector = next(each.detector for each in contenders if each.detector is not None)
     base = laps[0] if reference is not None else None
     return Benchmark(
         describe_machine(),
@@ -148,10 +159,14 @@ def run_benchmark(
             "image_size": bundle.manifest.image_size,
             "precision": bundle.manifest.precision,
         },
-        tuple(_row(each, base, starts, drifts, flop, peak) for each in laps),
+        tuple(
+            _row(each, base, used, starts, drifts, flop, peak)
+            for each, used in zip(laps, joules, strict=True)
+        ),
         left_out,
         flop,
         peak,
+        measure_edges(files, frames[0], detector(frames[0])),
     )
 
 
@@ -162,10 +177,10 @@ def find_contender(bundle: Bundle, benchmark: Benchmark) -> Contender:
     return enter(bundle, fastest.backend, session, precision, [fastest.batch])[0]
 
 
-def draw_frames() -> list[np.ndarray]:
+def draw_frames(size: tuple[int, int] | None = None) -> list[np.ndarray]:
     """(H, W, 3) uint8 frames as a camera gives them."""
     rng = np.random.default_rng(0)
-    return [rng.integers(0, 256, FRAME_SHAPE, dtype=np.uint8) for _ in range(FRAMES)]
+    return [rng.integers(0, 256, (*(size or FRAME_SIZE), 3), dtype=np.uint8) for _ in range(FRAMES)]
 
 
 def describe_machine() -> dict[str, str]:
@@ -190,6 +205,7 @@ def describe_machine() -> dict[str, str]:
 def _row(
     laps: Laps,
     reference: Laps | None,
+    joules: dict[str, float],
     starts: dict[str, Start],
     drifts: dict[str, Drift],
     flop: float | None,
@@ -211,6 +227,7 @@ def _row(
         None if reference is None else laps.ratio_to(reference),
         contender.image_logits,
         contender.anomaly_map,
+        joules,
         dict(drifts[contender.backend].metrics) if contender.backend in drifts else None,
         flop_per_s,
         flop_per_s / peak if flop_per_s is not None and on_cpu else None,
