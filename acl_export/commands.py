@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,10 +14,11 @@ from acl_runtime import options as box
 from acl_runtime.backend import Backend as BackendName
 from acl_runtime.terminal import echo, note, note_unless_fit
 from acl_train import options
-from acl_train.config import VisionConfig
 
 if TYPE_CHECKING:
     from acl_runtime.manifest import Manifest
+    from acl_train.prompts import Prompts
+    from acl_train.weights import Weights
 
 EXPORT = ExportConfig()  # the defaults
 
@@ -48,9 +50,16 @@ def export_lines(output: Path, manifest: Manifest) -> list[str]:
 
 
 def export(
-    prompts: Annotated[Path, typer.Argument(help="Prompts from train or convert.", show_default=False)],
     output: options.Output,
+    prompts: Annotated[
+        Path | None, typer.Argument(help="Prompts from train or convert.", show_default=False)
+    ] = None,
     *,
+    method: Annotated[
+        options.WrittenMethod | None,
+        typer.Option(help="Instead of PROMPTS: a method that learns none.", show_default=False),
+    ] = None,
+    category: options.Category = None,
     backbone: options.Backbone = None,
     weights: options.Weights = None,
     quick_gelu: options.QuickGelu = None,
@@ -105,33 +114,32 @@ def export(
     With --frame-size the resize is part of the graph, equal to Pillow's, so that the
     CPU has nothing to do per frame: for a GPU. Such a bundle takes frames of that
     size only, and cannot cut them into tiles.
+
+    The methods clip, clip-ac and winclip learn nothing: they need no PROMPTS, but
+    --category, --backbone and --weights.
     """
-    from acl_export.export import export_bundle, find_weights
+    from acl_export.export import export_bundle
     from acl_runtime.build_command import LIBRARY_OF, BuildBackend, build
     from acl_runtime.progress import progress_phases
     from acl_runtime.trt.library import load_library
-    from acl_train.prompts import load_prompts
 
     wanted = {BuildBackend.tensorrt: tensorrt, BuildBackend.tensorrt_rtx: tensorrt_rtx}
     engines = [backend for backend, is_wanted in wanted.items() if is_wanted]
     for engine in engines:
         load_library(LIBRARY_OF[engine])  # what is missing is told before the export
-    learned = load_prompts(prompts).config
-    loaded = find_weights(learned, backbone, weights, quick_gelu=quick_gelu)
-    vision = VisionConfig(
-        image_size or learned.vision.image_size,
-        options.parse_numbers(layers) or learned.vision.layers,
-        vv_from or learned.vision.vv_from,
-        learned.vision.attention,
+    if (prompts is None) == (method is None):
+        raise typer.BadParameter("give PROMPTS, or --method with a method that learns none")
+    read_out = image_size, options.parse_numbers(layers), vv_from
+    source, loaded = _find_prompts(prompts, method, backbone, weights, quick_gelu, read_out)
+    config = ExportConfig(
+        head, precision, max_batch, int8, options.parse_frame_size(frame_size), category=category
     )
-    config = ExportConfig(head, precision, max_batch, int8, options.parse_frame_size(frame_size))
     with progress_phases() as progress:
         manifest = export_bundle(
-            prompts,
+            source,
             output,
             loaded,
             config,
-            vision=vision,
             frames=frames or (),
             drift_data=drift or (),
             progress=progress,
@@ -141,6 +149,45 @@ def export(
     note_unless_fit(manifest.backbone)
     for engine in engines:
         build(output, backend=engine)
+
+
+def _find_prompts(
+    path: Path | None,
+    method: options.WrittenMethod | None,
+    backbone: str | None,
+    weights: str | None,
+    quick_gelu: bool | None,
+    read_out: tuple[int | None, tuple[int, ...] | None, int | None],
+) -> tuple[Prompts, Weights]:
+    """What to export, and the weights it belongs to; `read_out` are image size, layers and start of the second path."""
+    from acl_export.export import find_weights
+    from acl_train.methods import make_vision_config
+    from acl_train.prompts import load_prompts, written_prompts
+    from acl_train.weights import load_weights
+
+    image_size, layers, vv_from = read_out
+    if path is None:
+        assert method is not None
+        loaded = load_weights(backbone, weights, quick_gelu=quick_gelu)
+        vision = make_vision_config(
+            loaded.backbone,
+            loaded.architecture.vision_layers,
+            method=method.value,
+            image_size=image_size,
+            layers=layers,
+            vv_from=vv_from,
+        )
+        return written_prompts(method.value, loaded, vision), loaded
+    prompts = load_prompts(path)
+    learned = prompts.config.vision
+    loaded = find_weights(prompts.config, backbone, weights, quick_gelu=quick_gelu)
+    vision = replace(
+        learned,
+        image_size=image_size or learned.image_size,
+        layers=layers or learned.layers,
+        vv_from=learned.vv_from if vv_from is None else vv_from or loaded.architecture.vision_layers + 1,
+    )
+    return replace(prompts, config=replace(prompts.config, vision=vision)), loaded
 
 
 def evaluate(

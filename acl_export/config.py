@@ -38,6 +38,8 @@ class ExportConfig:
         frame_size: Of the frames that the graph takes and resizes itself; None for a graph that takes images of the
             network's size.
         blur_sigma: Of the map's Gaussian, in pixels.
+        category: The product's name, for prompts that name it and in place of "object" in those that do not; None to
+            leave that.
     """
 
     head: Head = Head.map
@@ -46,6 +48,7 @@ class ExportConfig:
     int8: bool = False
     frame_size: FrameSize | None = None
     blur_sigma: float = BLUR_SIGMA
+    category: str | None = None
 
 
 # Largest differences from torch in float32 that are accepted: log-odds of the image, probabilities of the map.

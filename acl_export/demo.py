@@ -23,7 +23,8 @@ from acl_runtime.detector import Detector, Verdict
 from acl_runtime.evaluation.evaluate import DatasetEvaluation, evaluate_dataset
 from acl_runtime.frames import list_sources
 from acl_runtime.manifest import Manifest
-from acl_train.config import LearnConfig, Recipe, make_vision_config
+from acl_train.config import LearnConfig, Recipe
+from acl_train.methods import make_vision_config
 from acl_train.prompts import Prompts
 from acl_train.tiny.corpus import (
     DEFECTS,

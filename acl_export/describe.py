@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from datetime import datetime, timezone
 from importlib.metadata import version
-from pathlib import Path
 
 from acl_export.config import ExportConfig, Precision
 from acl_export.graph import OPSET, OUTPUTS, input_name
 from acl_export.mixed import LADDER
-from acl_runtime.files import sha256
 from acl_runtime.manifest import (
     FORMAT,
     FORMAT_VERSION,
@@ -24,22 +23,25 @@ from acl_runtime.manifest import (
     Tensor,
 )
 from acl_train.clip import CLIP
-from acl_train.config import MEAN, STD, TEMPERATURE
-from acl_train.prompts import Prompts
+from acl_train.config import MEAN, STD
+from acl_train.methods import METHODS
+from acl_train.prompts import Prompts, to_bytes
 
 NOT_YET = Parity("", 0.0, 0.0, {}, 0, None)
 TINY_NOTE = "a small CLIP trained on drawn products, for demonstrations and tests; not for inspection"
-
-
 INT8_GRAPH = "model.int8.onnx"
+PROJECTIONS = "projections.npz"
 
 
-def describe_bundle(prompts_path: Path, prompts: Prompts, clip: CLIP, config: ExportConfig) -> Manifest:
+def describe_bundle(prompts: Prompts, clip: CLIP, config: ExportConfig) -> Manifest:
     """The manifest, its parity still to be measured and its files to be hashed."""
     vision, grid = clip.visual.config, clip.visual.grid
     steps = LADDER[1:] if config.precision is Precision.fp16 else ()
     tiny = prompts.config.backbone == "tiny"
-    learning = {name: str(value) for name, value in prompts.config.learning.items()}
+    facts = {name: str(value) for name, value in prompts.config.learning.items()}
+    facts |= {"method": prompts.config.method, "recipe": prompts.config.recipe}
+    facts |= {} if config.category is None else {"category": config.category}
+    facts["sha256"] = prompts.file_sha256 or hashlib.sha256(to_bytes(prompts)).hexdigest()
     return Manifest(
         format=FORMAT,
         format_version=FORMAT_VERSION,
@@ -50,8 +52,11 @@ def describe_bundle(prompts_path: Path, prompts: Prompts, clip: CLIP, config: Ex
         grid=grid,
         layers=vision.layers,
         vv_from=vision.vv_from,
-        attention=vision.attention.value,
-        temperature=TEMPERATURE,
+        attention=vision.attention,
+        class_norm=vision.class_norm,
+        windows=vision.windows,
+        projections=PROJECTIONS if vision.learned_projection else None,
+        temperature=METHODS[prompts.config.method].temperature,
         blur_sigma=config.blur_sigma,
         max_batch=config.max_batch,
         backbone=Backbone(
@@ -64,7 +69,7 @@ def describe_bundle(prompts_path: Path, prompts: Prompts, clip: CLIP, config: Ex
             inspection=not tiny,
             note=TINY_NOTE if tiny else "",
         ),
-        prompts=learning | {"recipe": prompts.config.recipe, "sha256": sha256(prompts_path)},
+        prompts=facts,
         graph=_describe_graph(clip, config),
         ladder=tuple(Step(step, f"model.{step}.onnx", NOT_YET) for step in steps),
         int8=INT8_GRAPH if config.int8 else None,
@@ -89,11 +94,12 @@ def _describe_preprocessing(config: ExportConfig) -> Preprocessing:
 def _describe_graph(clip: CLIP, config: ExportConfig) -> Graph:
     size, grid, layers = clip.visual.config.image_size, clip.visual.grid, len(clip.visual.config.layers)
     joint = clip.architecture.embed_dim
+    patches = (1, sum(map(len, clip.visual.windows))) if clip.visual.windows else (layers, grid * grid)
     shapes: dict[str, tuple[int | str, ...]] = {
         "image_logits": ("batch",),
         "anomaly_maps": ("batch", size, size),
         "image_embeddings": ("batch", joint),
-        "patch_embeddings": ("batch", layers, grid * grid, joint),
+        "patch_embeddings": ("batch", *patches, joint),
     }
     return Graph(
         "model.onnx",

@@ -11,7 +11,7 @@ import torch
 
 from acl_export.config import FP16_TOLERANCE, FP32_TOLERANCE, ExportConfig, Precision
 from acl_export.describe import describe_bundle
-from acl_export.golden import golden_frames, save_golden
+from acl_export.golden import golden_frames, save_golden, save_projections
 from acl_export.graph import make_graph, write_onnx
 from acl_export.mixed import LADDER
 from acl_export.torch_session import TorchSession
@@ -24,16 +24,16 @@ from acl_runtime.manifest import Arithmetic, Manifest, Parity
 from acl_runtime.onnx_session import OnnxSession
 from acl_runtime.parity import GoldenImages
 from acl_runtime.preprocess import to_input
-from acl_train.clip import CLIP
-from acl_train.config import VisionConfig
-from acl_train.prompts import Prompts, PromptsConfig, load_prompts, text_embeddings
+from acl_train.clip import CLIP, LayerProjections
+from acl_train.config import OBJECT, VisionConfig
+from acl_train.prompts import Prompts, PromptsConfig, load_prompts, prompts_vectors
 from acl_train.weights import Weights, build_clip, load_weights
 
 Progress = Callable[[str, int, int], None]
 
 
 def export_bundle(
-    prompts_path: Path,
+    prompts: Path | Prompts,
     output: Path,
     weights: Weights,
     config: ExportConfig,
@@ -46,7 +46,7 @@ def export_bundle(
     """Write a bundle and prove it, or leave nothing.
 
     Args:
-        prompts_path: A prompts file.
+        prompts: A prompts file, or the prompts of a method that learns none.
         output: The bundle's folder; replaced only when the new one is complete and proven.
         weights: The CLIP that the prompts were learned on.
         config: Which graph.
@@ -56,23 +56,28 @@ def export_bundle(
         progress: Called with what is done, how much of it and of how much.
 
     Raises:
-        ValueError: If the weights are not those of the prompts, or the output is some other folder.
+        ValueError: If the weights are not those of the prompts, the product's name is missing, or the output is some
+            other folder.
         RuntimeError: If a graph does not compute what torch computes.
     """
-    prompts = load_prompts(prompts_path)
+    prompts = prompts if isinstance(prompts, Prompts) else load_prompts(prompts)
     check_weights(prompts, weights)
+    check_category(prompts, config.category)
     clip = build_clip(weights, vision or prompts.config.vision)
-    with torch.no_grad():
-        text = text_embeddings(clip, prompts.ctx, prompts.deep_ctx)
-    manifest = describe_bundle(prompts_path, prompts, clip, config)
-    torch_session = TorchSession(clip, text, manifest)
+    if clip.visual.config.learned_projection:
+        clip.visual.patch_projection = LayerProjections(**prompts.tensors)
+    vectors = prompts_vectors(clip, prompts, config.category or OBJECT)
+    manifest = describe_bundle(prompts, clip, config)
+    torch_session = TorchSession(clip, vectors, manifest)
     images = to_input(golden_frames(frames, config.frame_size), manifest)
     reference = torch_session.judge(images)
     with atomic_folder(output, marker=MANIFEST) as folder:
-        np.save(folder / TEXT_EMBEDDINGS, text.numpy())
+        np.save(folder / TEXT_EMBEDDINGS, vectors.squeeze(0).numpy())
+        if manifest.projections is not None:
+            save_projections(folder / manifest.projections, prompts.tensors)
         save_golden(folder / GOLDEN, images, reference)
         bundle = Bundle(folder, manifest)
-        write_graphs(bundle, clip, text.numpy(), config, progress)
+        write_graphs(bundle, clip, vectors.numpy(), config, progress)
         if bundle.manifest.int8 is not None:
             from acl_export.quantize import quantize_linear_layers
 
@@ -92,14 +97,14 @@ def export_bundle(
 
 
 def write_graphs(
-    bundle: Bundle, clip: CLIP, text: np.ndarray, config: ExportConfig, progress: Progress
+    bundle: Bundle, clip: CLIP, vectors: np.ndarray, config: ExportConfig, progress: Progress
 ) -> None:
     """Write every graph that the manifest names.
 
     Args:
         bundle: Still without its graphs.
         clip: In float32.
-        text: (2, D) float32, unit rows NORMAL, ANOMALOUS.
+        vectors: (H, 2, D) float32, unit rows NORMAL, ANOMALOUS, see `head_vectors`.
         config: Which graphs.
         progress: Called with what is done, how much of it and of how much.
     """
@@ -109,9 +114,10 @@ def write_graphs(
     for done, arithmetic in enumerate(arithmetics, start=1):
         graph = make_graph(
             clip.visual,
-            text,
+            vectors,
             head=config.head,
             blur_sigma=config.blur_sigma,
+            temperature=bundle.manifest.temperature,
             arithmetic=arithmetic if is_mixed else None,
             frame_size=config.frame_size,
         )
@@ -152,6 +158,17 @@ def find_weights(
         if Path(weights).suffix and not Path(weights).is_file():
             raise FileNotFoundError(f"{weights}: the prompts were learned on this file; pass --weights FILE")
     return load_weights(backbone, weights, quick_gelu=quick_gelu)
+
+
+def check_category(prompts: Prompts, category: str | None) -> None:
+    """Raise ValueError if the prompts need the product's name and have none, or have no place for one."""
+    method = prompts.config.method
+    if prompts.config.needs_category and not category:
+        raise ValueError(f"prompts of {method} name the product; pass its name, such as --category hazelnut")
+    if category and "vectors" in prompts.tensors:
+        raise ValueError(
+            f"decoupled vectors have no place for a product's name, got {category}; leave it out"
+        )
 
 
 def check_weights(prompts: Prompts, weights: Weights) -> None:

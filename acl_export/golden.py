@@ -1,12 +1,13 @@
-"""The frames that a bundle proves itself with."""
+"""What a bundle proves itself with: frames, torch's answers to them, and what torch needs to answer again."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
+from torch import Tensor
 
 from acl_export.config import FrameSize
 from acl_runtime.frames import load_frame
@@ -44,3 +45,9 @@ def save_golden(path: Path, images: np.ndarray, reference: Reference) -> None:
         patch_logits=reference.patch_logits,
         anomaly_maps=reference.anomaly_maps,
     )
+
+
+def save_projections(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a learned projection, `weight` (L, W, D) and `bias` (L, D), for `load_clip`; the graphs hold it too."""
+    arrays = {name: tensors[name].numpy() for name in ("weight", "bias")}
+    np.savez(path, **arrays)  # type: ignore[arg-type]

@@ -14,9 +14,10 @@ from acl_export.config import FrameSize, Head
 from acl_export.mixed import in_arithmetic
 from acl_export.resize import PillowResize
 from acl_export.weights_file import WeightsFile
-from acl_runtime.heads import defect_direction
+from acl_runtime.heads import defect_directions, of_patches
 from acl_runtime.manifest import Arithmetic
 from acl_runtime.maps import map_operator
+from acl_runtime.windows import LEAST_LOGIT, cover_operator
 from acl_train.clip import VisionTower, normalize_images
 from acl_train.config import TEMPERATURE
 
@@ -45,46 +46,78 @@ class EmbeddingsGraph(nn.Module):
         self.resize = nn.Identity() if frame_size is None else PillowResize(*frame_size, side)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, S, S, 3) uint8 RGB, or (B, H, W, 3) BGR frames, to (B, D) and (B, L, G·G, D) float32, unit norm."""
+        """(B, S, S, 3) uint8 RGB, or (B, H, W, 3) BGR frames, to (B, D) and (B, L, G·G, D) float32, unit norm.
+
+        With windows the second is (B, 1, M, D), see `VisionTower.forward`.
+        """
         outputs: tuple[Tensor, Tensor] = self.visual(normalize_images(self.resize(images)))
         return outputs
 
 
 class MapGraph(EmbeddingsGraph):
-    """Images to log-odds and maps; the prompts are one vector inside the graph."""
+    """Images to log-odds and maps; the prompts are one vector inside the graph, or one for images and one per layer."""
 
     operator: Tensor  # (S, G)
-    direction: Tensor  # (D,)
+    of_images: Tensor  # (D,)
+    of_patches: Tensor  # (D, 1), or (L, D, 1)
 
     def __init__(
         self,
         visual: VisionTower,
-        text_embeddings: np.ndarray,
+        vectors: np.ndarray,
         *,
         blur_sigma: float,
+        temperature: float,
         frame_size: FrameSize | None = None,
     ) -> None:
         super().__init__(visual, frame_size)
         operator = map_operator(visual.grid, visual.config.image_size, blur_sigma)
-        direction = defect_direction(text_embeddings, temperature=TEMPERATURE)
-        self.grid = visual.grid
+        directions = defect_directions(vectors, temperature=temperature)
+        self.grid, self.windows = visual.grid, visual.config.windows
         self.register_buffer("operator", torch.from_numpy(operator.astype(np.float32)))
-        self.register_buffer("direction", torch.from_numpy(direction))
+        self.register_buffer("of_images", torch.from_numpy(directions[0]))
+        per_layer = of_patches(directions)[:, :, None]
+        self.register_buffer(
+            "of_patches", torch.from_numpy(per_layer if len(per_layer) > 1 else per_layer[0])
+        )
+        for side in self.windows:
+            cover = cover_operator(visual.grid, side).astype(np.float32)
+            self.register_buffer(f"cover_{side}", torch.from_numpy(cover))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Input as above to (B,) log-odds and (B, S, S) probabilities, float32."""
         image_embeddings, patch_embeddings = super().forward(images)
-        patches = torch.sigmoid(patch_embeddings @ self.direction).mean(dim=1)  # (B, G·G)
-        patches = patches.unflatten(1, (self.grid, self.grid))
-        return image_embeddings @ self.direction, self.operator @ patches @ self.operator.T
+        image_logits = image_embeddings @ self.of_images
+        patch_logits = (patch_embeddings @ self.of_patches).squeeze(-1)  # (B, L, G·G)
+        if self.windows:
+            patches = self.aggregate_windows(patch_logits[:, 0], image_logits)
+        else:
+            patches = torch.sigmoid(patch_logits).mean(dim=1).unflatten(1, (self.grid, self.grid))
+        return image_logits, self.operator @ patches @ self.operator.T
+
+    def aggregate_windows(self, window_logits: Tensor, image_logits: Tensor) -> Tensor:
+        """`acl_runtime.windows.windows_to_patches`: (B, M) and (B,) to (B, G, G)."""
+        inverse = inverse_probability(image_logits)[:, None, None]
+        places = [self.grid - side + 1 for side in self.windows]
+        of_sides = inverse_probability(window_logits).split([count**2 for count in places], dim=1)
+        for side, count, windows in zip(self.windows, places, of_sides, strict=True):
+            cover = self.get_buffer(f"cover_{side}")
+            inverse = inverse + cover @ windows.unflatten(1, (count, count)) @ cover.T
+        return (1 + len(self.windows)) / inverse
+
+
+def inverse_probability(logits: Tensor) -> Tensor:
+    """1 / sigmoid."""
+    return 1 + torch.exp(-logits.clamp(min=LEAST_LOGIT))
 
 
 def make_graph(
     visual: VisionTower,
-    text_embeddings: np.ndarray,
+    vectors: np.ndarray,
     *,
     head: Head,
     blur_sigma: float,
+    temperature: float = TEMPERATURE,
     arithmetic: Arithmetic | None = None,
     frame_size: FrameSize | None = None,
 ) -> EmbeddingsGraph:
@@ -92,9 +125,10 @@ def make_graph(
 
     Args:
         visual: In float32.
-        text_embeddings: (2, D) float32, unit rows NORMAL, ANOMALOUS.
+        vectors: (H, 2, D) float32, unit rows NORMAL, ANOMALOUS, see `head_vectors`.
         head: What it returns.
         blur_sigma: Of the map's Gaussian, in pixels.
+        temperature: Log-odds are differences of cosines divided by this.
         arithmetic: One of `LADDER`; None for float32 on the weights as they are.
         frame_size: Height and width of the camera's frames, to be resized in the graph; None for images of the
             network's size.
@@ -102,7 +136,9 @@ def make_graph(
     if arithmetic is not None:
         visual = in_arithmetic(visual, arithmetic)
     if head is Head.map:
-        return MapGraph(visual, text_embeddings, blur_sigma=blur_sigma, frame_size=frame_size)
+        return MapGraph(
+            visual, vectors, blur_sigma=blur_sigma, temperature=temperature, frame_size=frame_size
+        )
     return EmbeddingsGraph(visual, frame_size)
 
 

@@ -82,8 +82,8 @@ def in_arithmetic(visual: VisionTower, arithmetic: Arithmetic) -> VisionTower:
 
 
 def _to_half(visual: VisionTower) -> VisionTower:
-    """Round to fp16 in place what the fp16 arithmetics keep so: all but layer norms and projection."""
-    kept = {id(visual.proj)}
+    """Round to fp16 in place what the fp16 arithmetics keep so: all but layer norms and projections."""
+    kept = {id(visual.proj), *map(id, visual.patch_projection.parameters())}
     for module in visual.modules():
         if isinstance(module, nn.LayerNorm):
             kept |= {id(parameter) for parameter in module.parameters()}

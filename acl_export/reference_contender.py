@@ -31,11 +31,18 @@ def enter_reference(bundle: Bundle, clip: CLIP) -> Contender:
         bundle: Has the text embeddings and the size of the blur.
         clip: What the bundle was exported from, see `load_clip`.
     """
-    text = torch.from_numpy(load_text_embeddings(bundle))
+    vectors = torch.from_numpy(load_text_embeddings(bundle))
     device = str(clip.text_projection.device).upper()
 
     def judge(frames: Sequence[np.ndarray]) -> Mapping[str, float]:
-        return run_reference(clip, text, frames, blur_sigma=bundle.manifest.blur_sigma).latency_ms
+        reference = run_reference(
+            clip,
+            vectors,
+            frames,
+            blur_sigma=bundle.manifest.blur_sigma,
+            temperature=bundle.manifest.temperature,
+        )
+        return reference.latency_ms
 
     return Contender(REFERENCE, device, "fp32", 1, judge)
 
@@ -48,8 +55,7 @@ def drift_from(bundle: Bundle, clip: CLIP, data: Sequence[Path]) -> Callable[[De
         clip: As there.
         data: Folders of data sets, as `acl eval` reads them.
     """
-    text = torch.from_numpy(load_text_embeddings(bundle))
-    session = TorchSession(clip, text, bundle.manifest)
+    session = TorchSession(clip, torch.from_numpy(load_text_embeddings(bundle)), bundle.manifest)
     return partial(measure_drift, reference=Detector(bundle, session=session), data=data)
 
 

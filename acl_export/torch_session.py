@@ -8,8 +8,8 @@ from torch import Tensor
 
 from acl_runtime.bundle import Bundle, load_text_embeddings
 from acl_runtime.manifest import Manifest
-from acl_train.clip import CLIP
-from acl_train.config import Attention, VisionConfig
+from acl_train.clip import CLIP, LayerProjections
+from acl_train.config import VisionConfig
 from acl_train.reference import Reference, run_reference
 from acl_train.weights import build_clip, load_weights
 
@@ -21,9 +21,9 @@ class TorchSession:
     the bundle's head.
     """
 
-    def __init__(self, clip: CLIP, text_embeddings: Tensor, manifest: Manifest) -> None:
-        """Use a network in float32 with prompts, (2, D), as the manifest describes them."""
-        self._clip, self._text_embeddings, self._manifest = clip, text_embeddings, manifest
+    def __init__(self, clip: CLIP, vectors: Tensor, manifest: Manifest) -> None:
+        """Use a network in float32 with prompts, (H, 2, D), as the manifest describes them."""
+        self._clip, self._vectors, self._manifest = clip, vectors, manifest
 
     @classmethod
     def of_bundle(cls, bundle: Bundle, weights: str | None = None) -> TorchSession:
@@ -37,8 +37,8 @@ class TorchSession:
             FileNotFoundError: The weights were a file and it is not here.
             ValueError: They are not those of the bundle.
         """
-        text_embeddings = torch.from_numpy(load_text_embeddings(bundle))
-        return cls(load_clip(bundle, weights), text_embeddings, bundle.manifest)
+        vectors = torch.from_numpy(load_text_embeddings(bundle))
+        return cls(load_clip(bundle, weights), vectors, bundle.manifest)
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Run the network on `images`, the graph's input."""
@@ -48,8 +48,13 @@ class TorchSession:
     def judge(self, images: np.ndarray) -> Reference:
         """The same with all that the published steps give on the way."""
         frames = images if self._manifest.preprocessing.color == "BGR" else images[..., ::-1]
-        blur_sigma = self._manifest.blur_sigma
-        return run_reference(self._clip, self._text_embeddings, list(frames), blur_sigma=blur_sigma)
+        return run_reference(
+            self._clip,
+            self._vectors,
+            list(frames),
+            blur_sigma=self._manifest.blur_sigma,
+            temperature=self._manifest.temperature,
+        )
 
 
 def load_clip(bundle: Bundle, weights: str | None = None) -> CLIP:
@@ -63,5 +68,19 @@ def load_clip(bundle: Bundle, weights: str | None = None) -> CLIP:
             f"weights must be those the bundle was exported from ({backbone.name} {backbone.weights}, sha256 "
             f"{backbone.weights_sha256[:12]}), got {loaded.source}, sha256 {loaded.sha256[:12]}; pass --weights FILE"
         )
-    attention = Attention(manifest.attention)
-    return build_clip(loaded, VisionConfig(manifest.image_size, manifest.layers, manifest.vv_from, attention))
+    vision = VisionConfig(
+        manifest.image_size,
+        manifest.layers,
+        manifest.vv_from,
+        manifest.attention,
+        manifest.class_norm,
+        manifest.projections is not None,
+        manifest.windows,
+    )
+    clip = build_clip(loaded, vision)
+    if manifest.projections is not None:
+        with np.load(bundle.path / manifest.projections, allow_pickle=False) as stored:
+            clip.visual.patch_projection = LayerProjections(
+                *(torch.from_numpy(stored[name]) for name in ("weight", "bias"))
+            )
+    return clip

@@ -15,7 +15,9 @@ from acl_runtime.manifest import FileRecord, Manifest, manifest_from_json, manif
 from acl_runtime.onnx_files import external_files
 
 MANIFEST = "manifest.json"
-TEXT_EMBEDDINGS = "text_embeddings.npy"  # (2, D) float32, unit rows NORMAL, ANOMALOUS
+TEXT_EMBEDDINGS = (
+    "text_embeddings.npy"  # (2, D) float32, unit rows NORMAL, ANOMALOUS; see load_text_embeddings
+)
 GOLDEN = "golden.npz"  # see load_golden
 ENGINES = "engines"  # compiled for one GPU each, with a record of their own; not listed in the manifest
 NORMAL, ANOMALOUS = 0, 1  # rows of the text embeddings
@@ -92,18 +94,25 @@ def replace_manifest(bundle: Bundle, manifest: Manifest, *, added: Sequence[str]
 
 
 def load_text_embeddings(bundle: Bundle) -> npt.NDArray[np.float32]:
-    """The bundle's prompts as (2, D) float32, unit rows NORMAL, ANOMALOUS."""
+    """What the bundle's embeddings are compared with: (H, 2, D) float32, unit rows NORMAL, ANOMALOUS.
+
+    H is 1 where images and patches have the same, and the file then holds (2, D). Otherwise it is 1 + L: for images
+    first, then for each layer's patches.
+    """
     path = bundle.path / TEXT_EMBEDDINGS
     try:
         embeddings: npt.NDArray[np.float32] = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise ValueError(f"{path}: is not an array file ({error}); export the bundle again") from error
-    if embeddings.dtype != np.float32 or embeddings.ndim != 2 or len(embeddings) != 2:
+    heads = 1 + len(bundle.manifest.layers)
+    if embeddings.dtype != np.float32 or embeddings.shape[:-1] not in ((2,), (heads, 2)):
         got = f"{embeddings.shape} {embeddings.dtype}"
-        raise ValueError(f"{path}: text_embeddings must be (2, joint) float32, got {got}; export again")
-    if not np.allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-3):
+        raise ValueError(
+            f"{path}: text_embeddings must be (2, joint) or ({heads}, 2, joint) float32, got {got}; export again"
+        )
+    if not np.allclose(np.linalg.norm(embeddings, axis=-1), 1, atol=1e-3):
         raise ValueError(f"{path}: text_embeddings must have unit rows; export the bundle again")
-    return embeddings
+    return embeddings.reshape(-1, 2, embeddings.shape[-1])
 
 
 def load_golden(bundle: Bundle) -> Mapping[str, np.ndarray]:
@@ -111,7 +120,7 @@ def load_golden(bundle: Bundle) -> Mapping[str, np.ndarray]:
 
     Returns:
         `images` (N, S, S, 3) uint8 RGB, or (N, H, W, 3) BGR if the graph resizes; `image_logits` (N,), `patch_logits`
-        (N, L, G, G), both log-odds, and `anomaly_maps` (N, S, S) in [0, 1], all float32.
+        (N, L, G, G), or (N, 1, M) of windows, both log-odds, and `anomaly_maps` (N, S, S) in [0, 1], all float32.
     """
     path = bundle.path / GOLDEN
     names = ("images", "image_logits", "patch_logits", "anomaly_maps")
@@ -146,7 +155,7 @@ def _hash_files(folder: Path) -> dict[str, FileRecord]:
 
 
 def _check_listed(folder: Path, manifest: Manifest) -> None:
-    for name in (*_graphs(manifest), TEXT_EMBEDDINGS, GOLDEN):
+    for name in (*_graphs(manifest), *_projections(manifest), TEXT_EMBEDDINGS, GOLDEN):
         if name not in manifest.files:
             raise ValueError(f"{folder / MANIFEST}: files lacks {name!r}; export the bundle again")
 
@@ -184,3 +193,7 @@ def _check_external_data(folder: Path, manifest: Manifest) -> None:
 def _graphs(manifest: Manifest) -> list[str]:
     int8 = [] if manifest.int8 is None else [manifest.int8]
     return [*(manifest.graph_file(arithmetic) for arithmetic in manifest.arithmetics()), *int8]
+
+
+def _projections(manifest: Manifest) -> list[str]:
+    return [] if manifest.projections is None else [manifest.projections]

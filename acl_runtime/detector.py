@@ -14,7 +14,7 @@ import numpy.typing as npt
 from acl_runtime.backend import open_session, warn
 from acl_runtime.bundle import Bundle, load_bundle, load_text_embeddings
 from acl_runtime.decision import Rule
-from acl_runtime.heads import Answers, Session, defect_direction, read_head
+from acl_runtime.heads import Answers, Session, defect_directions, read_head
 from acl_runtime.manifest import Calibration, Tiling
 from acl_runtime.maps import sigmoid
 from acl_runtime.pipeline import MAX_LATENCY_MS
@@ -131,8 +131,9 @@ class Detector:
                 self.tiling, image_size=manifest.image_size, grid=manifest.grid
             )  # refuses what cannot be
         self.rule = bundle_rule(manifest.calibration) if threshold is None else Rule(threshold, None)
-        text_embeddings = load_text_embeddings(self.bundle)
-        self._direction = defect_direction(text_embeddings, temperature=manifest.temperature)
+        self._directions = defect_directions(
+            load_text_embeddings(self.bundle), temperature=manifest.temperature
+        )
         self.session = session or open_session(self.bundle, backend=backend, provider=provider, tell=tell)
 
     def close(self) -> None:
@@ -235,7 +236,7 @@ class Detector:
             outputs = self.session(work.images)
             work.watch.lap("inference")
             work.images = None
-            work.answers = read_head(outputs, self.bundle.manifest, self._direction)
+            work.answers = read_head(outputs, self.bundle.manifest, self._directions)
         else:
             work.answers = self._judge_tiled(work.frames[0], work.watch)
         work.watch.lap("postprocess")
@@ -270,7 +271,7 @@ class Detector:
             watch.lap("preprocess")
             outputs = self.session(images)
             watch.lap("inference")
-            return read_head(outputs, self.bundle.manifest, self._direction)
+            return read_head(outputs, self.bundle.manifest, self._directions)
 
         image_logit, anomaly_map = judge_tiled(frame, plan, judge, max_batch=self.bundle.manifest.max_batch)
         return np.array([image_logit], np.float32), anomaly_map[None]

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from acl_runtime.bundle import ANOMALOUS, NORMAL
 from acl_runtime.manifest import Manifest
-from acl_runtime.maps import patches_to_map
+from acl_runtime.maps import patches_to_map, upsample
+from acl_runtime.windows import windows_to_patches
 
 Session = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 """What runs a graph: its input, see `Preprocessing`, to its outputs by name."""
@@ -18,27 +19,32 @@ Answers = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 """`image_logits` (B,), log-odds, and `anomaly_maps` (B, S, S) in [0, 1]."""
 
 
-def defect_direction(text_embeddings: np.ndarray, *, temperature: float) -> npt.NDArray[np.float32]:
-    """The one vector whose dot product with an embedding is its log-odds of a defect.
+def defect_directions(vectors: np.ndarray, *, temperature: float) -> npt.NDArray[np.float32]:
+    """The vectors whose dot products with embeddings are log-odds of a defect.
 
     The softmax of two classes is the sigmoid of their difference: (t_anomalous - t_normal) / temperature.
 
     Args:
-        text_embeddings: (2, D) float32, unit rows NORMAL, ANOMALOUS.
+        vectors: (H, 2, D) float32, unit rows NORMAL, ANOMALOUS; see `load_text_embeddings`.
         temperature: Divisor of the cosines.
 
     Returns:
-        (D,) float32.
+        (H, D) float32: one for all, or for images first and then for each layer's patches.
     """
-    difference = text_embeddings[ANOMALOUS].astype(np.float64) - text_embeddings[NORMAL]
+    difference = vectors[:, ANOMALOUS].astype(np.float64) - vectors[:, NORMAL]
     return np.asarray(difference / temperature, np.float32)
 
 
-def read_head(outputs: Mapping[str, np.ndarray], manifest: Manifest, direction: np.ndarray) -> Answers:
-    """The answers of whichever head the outputs are of, given the prompts' direction, (D,) float32."""
+def of_patches(directions: np.ndarray) -> np.ndarray:
+    """The directions that patches are compared with: (L, D) of (1 + L, D), and the one of (1, D)."""
+    return directions[min(1, len(directions) - 1) :]
+
+
+def read_head(outputs: Mapping[str, np.ndarray], manifest: Manifest, directions: np.ndarray) -> Answers:
+    """The answers of whichever head the outputs are of, given `defect_directions`."""
     if "anomaly_maps" in outputs or manifest.head == "map":
         return read_map_head(outputs, manifest)
-    return read_embeddings_head(outputs, manifest, direction)
+    return read_embeddings_head(outputs, manifest, directions)
 
 
 def read_map_head(outputs: Mapping[str, np.ndarray], manifest: Manifest) -> Answers:
@@ -48,16 +54,21 @@ def read_map_head(outputs: Mapping[str, np.ndarray], manifest: Manifest) -> Answ
 
 
 def read_embeddings_head(
-    outputs: Mapping[str, np.ndarray], manifest: Manifest, direction: np.ndarray
+    outputs: Mapping[str, np.ndarray], manifest: Manifest, directions: np.ndarray
 ) -> Answers:
-    """The answers of a graph with head "embeddings", given the prompts' direction, (D,) float32."""
-    grid, layers = manifest.grid, len(manifest.layers)
-    joint = len(direction)
+    """The answers of a graph with head "embeddings", given `defect_directions`."""
+    grid, size, joint = manifest.grid, manifest.image_size, directions.shape[-1]
+    rows = sum((grid - side + 1) ** 2 for side in manifest.windows) or grid * grid
+    layers = 1 if manifest.windows else len(manifest.layers)
     image_embeddings = _output(outputs, "image_embeddings", (joint,))
-    patch_embeddings = _output(outputs, "patch_embeddings", (layers, grid * grid, joint))
-    patch_logits = (patch_embeddings @ direction).reshape(-1, layers, grid, grid)
-    maps = patches_to_map(patch_logits, image_size=manifest.image_size, blur_sigma=manifest.blur_sigma)
-    return image_embeddings @ direction, maps
+    patch_embeddings = _output(outputs, "patch_embeddings", (layers, rows, joint))
+    image_logits = image_embeddings @ directions[0]
+    patch_logits = (patch_embeddings @ of_patches(directions)[:, :, None])[..., 0]  # (B, L, G·G), or windows
+    if manifest.windows:
+        patches = windows_to_patches(patch_logits[:, 0], image_logits, grid=grid, windows=manifest.windows)
+        return image_logits, upsample(patches, image_size=size, blur_sigma=manifest.blur_sigma)
+    patch_logits = patch_logits.reshape(-1, layers, grid, grid)
+    return image_logits, patches_to_map(patch_logits, image_size=size, blur_sigma=manifest.blur_sigma)
 
 
 def _output(outputs: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:

@@ -1,10 +1,11 @@
 """The manifest of a bundle: every key of `manifest.json`, its type and its meaning.
 
-The classes below are the reference of the file format, version 3: a field is a key, a nested class is a JSON
+The classes below are the reference of the file format, version 4: a field is a key, a nested class is a JSON
 object, a tuple a list. No key is optional and no other key is allowed, except in the free-form objects
-(`prompts`, `tools`, `tolerance`, `metrics`), whose keys are up to the writer. Version 2 lacked `ladder`, `int8`,
+(`prompts`, `tools`, `tolerance`, `metrics`), whose keys are up to the writer. Version 3 lacked `class_norm`, `windows`
+and `projections`; version 2 also `ladder`, `int8`,
 `drift` in `parity`, and `width` and `blocks` in `backbone`; version 1 also `quick_gelu` there, and `rule`, `tiling` and
-`record` in `calibration`. Both are read as if they had the defaults, those of `backbone` as unknown.
+`record` in `calibration`. All are read as if they had the defaults, those of `backbone` as unknown.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, Literal
 from acl_runtime.strict_json import parse_document, read_strictly
 
 FORMAT: Literal["anomalyclip-bundle"] = "anomalyclip-bundle"
-FORMAT_VERSION: Literal[3] = 3
+FORMAT_VERSION: Literal[4] = 4
 Arithmetic = Literal["fp32", "fp16", "fp16-attention-fp32", "fp16-attention-split"]
 """How a graph computes; see `acl_export/mixed.py` for what each means. The types are in the graph itself."""
 
@@ -140,7 +141,7 @@ class Manifest:
     """Everything the box needs to know about a bundle, beside the arrays."""
 
     format: Literal["anomalyclip-bundle"]
-    format_version: Literal[3]
+    format_version: Literal[4]
     head: Literal["map", "embeddings"]  # what the graph returns, see Graph.outputs
     precision: Arithmetic  # of the graph
     opset: int
@@ -148,12 +149,24 @@ class Manifest:
     grid: int  # side G of the patch grid
     layers: tuple[int, ...]  # 1-based blocks whose patch embeddings make the map
     vv_from: int  # 1-based block at whose input the second path starts
-    attention: Literal["vv", "qq", "kk", "qk"]  # of the second path
+    attention: str  # of the second path: vv, qq, kk or qk, or several with + between them, which are averaged
+    class_norm: (
+        bool  # whether the class token goes through ln_post, as in CLIP; not in the published AnomalyCLIP
+    )
+    windows: tuple[
+        int, ...
+    ]  # sides, in patches, of windows whose embeddings stand for those of patches; or none
+    projections: (
+        str | None
+    )  # file with the learned projection of each layer's patches, `weight` (L, W, D) and `bias` (L, D) float32, which
+    # the graph holds too; null: CLIP's own projection
     temperature: float  # log-odds are cosine differences divided by this
     blur_sigma: float  # standard deviation of the map's Gaussian, in pixels
     max_batch: int  # most frames the graph takes at once
     backbone: Backbone
-    prompts: dict[str, str]  # metadata of the learned prompts; "recipe" and "sha256" at least
+    prompts: dict[
+        str, str
+    ]  # of the prompts: "recipe" and "sha256" at least; "method", and "category" if they name it
     graph: Graph
     ladder: tuple[
         Step, ...
@@ -218,7 +231,7 @@ def manifest_from_json(text: str | bytes) -> Manifest:
         remedy="name a bundle made by acl export",
     )
     version = document.get("format_version")
-    if type(version) is int and version in (1, 2):
+    if type(version) is int and version in (1, 2, 3):
         document = _with_later_keys(document, version)
     manifest: Manifest = read_strictly(Manifest, document, "manifest")
     _check_ranges(manifest)
@@ -237,15 +250,17 @@ def check_tiling(tiling: Tiling) -> None:
 
 
 def _with_later_keys(document: dict[str, Any], version: int) -> dict[str, Any]:
-    added: dict[str, dict[str, Any]] = {
-        "parity": {"drift": None},
-        "backbone": {"width": None, "blocks": None},
-    }
+    added: dict[str, dict[str, Any]] = {"parity": {}, "backbone": {}}
+    if version < 3:
+        added = {"parity": {"drift": None}, "backbone": {"width": None, "blocks": None}}
     if version == 1:
         added["backbone"]["quick_gelu"] = None
         added["calibration"] = {"rule": "score", "tiling": None, "record": None}
     parts = {key: added[key] | document[key] for key in added if isinstance(document.get(key), dict)}
-    return {"ladder": [], "int8": None} | document | parts | {"format_version": FORMAT_VERSION}
+    later = {"class_norm": False, "windows": [], "projections": None}
+    if version < 3:
+        later |= {"ladder": [], "int8": None}
+    return later | document | parts | {"format_version": FORMAT_VERSION}
 
 
 def _check_ranges(manifest: Manifest) -> None:
@@ -257,6 +272,8 @@ def _check_ranges(manifest: Manifest) -> None:
     arithmetics = manifest.arithmetics()
     if len(set(arithmetics)) != len(arithmetics):
         raise ValueError(f"ladder must not name an arithmetic twice, got {', '.join(arithmetics)}")
+    if any(not 1 <= side <= manifest.grid for side in manifest.windows):
+        raise ValueError(f"windows must lie in 1..{manifest.grid} (the grid), got {list(manifest.windows)}")
     if not manifest.layers:
         raise ValueError("layers must name at least one block, got []")
     for key in ("score_threshold", "map_threshold"):

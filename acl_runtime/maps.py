@@ -56,8 +56,13 @@ def patches_to_map(
     shape = patch_logits.shape
     if len(shape) not in (3, 4) or shape[-1] != shape[-2] or 0 in shape:
         raise ValueError(f"patch_logits must be ([batch,] layers, grid, grid), got {shape}")
-    operator = map_operator(shape[-1], image_size, blur_sigma).astype(np.float32)
     patches = sigmoid(patch_logits).mean(axis=-3, dtype=np.float32)  # ([B,] G, G)
+    return upsample(patches, image_size=image_size, blur_sigma=blur_sigma)
+
+
+def upsample(patches: np.ndarray, *, image_size: int, blur_sigma: float) -> npt.NDArray[np.float32]:
+    """Up-sample and smooth probabilities, ([B,] G, G) to ([B,] S, S) float32 in [0, 1]; see `patches_to_map`."""
+    operator = map_operator(patches.shape[-1], image_size, blur_sigma).astype(np.float32)
     pixels: npt.NDArray[np.float32] = operator @ patches @ operator.T
     return np.clip(pixels, 0, 1, out=pixels)  # rounding only: the operator's rows sum to 1
 

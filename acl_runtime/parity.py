@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from acl_runtime.bundle import Bundle, load_golden, load_text_embeddings
-from acl_runtime.heads import Session, defect_direction, read_head
+from acl_runtime.heads import Session, defect_directions, read_head
 
 ROUNDS = 3  # calls per batch size: a session may record the first and replay it from then on
 
@@ -28,7 +28,7 @@ class GoldenImages:
         """Read them; ValueError if the file is not one."""
         self._manifest = bundle.manifest
         self._golden = load_golden(bundle)
-        self._direction = defect_direction(
+        self._directions = defect_directions(
             load_text_embeddings(bundle), temperature=bundle.manifest.temperature
         )
 
@@ -61,7 +61,7 @@ class GoldenImages:
         outputs = session(self.images(rows))
         if not all(np.isfinite(array).all() for array in outputs.values()):
             return np.inf, np.inf
-        logits, maps = read_head(outputs, self._manifest, self._direction)
+        logits, maps = read_head(outputs, self._manifest, self._directions)
         return _worst(logits, self._golden["image_logits"][rows]), _worst(
             maps, self._golden["anomaly_maps"][rows]
         )

@@ -7,14 +7,14 @@ proves that nothing is missing. Behaviour is that of the published AnomalyCLIP c
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from acl_train.config import MEAN, STD, Attention, VisionConfig
+from acl_train.config import MEAN, STD, VisionConfig
 
 ALL, CLASS_TOKEN = slice(None), slice(1)  # rows of the tokens
 
@@ -69,7 +69,10 @@ class MultiHeadAttention(nn.Module):
 
     def attend(self, a: Tensor, b: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
         """Attention of `a` over `b` applied to `v`, merged and projected to (B, N, W)."""
-        heads = self.mix(a, b, v, is_causal=causal)  # (B, heads, N, W / heads)
+        return self.merge(self.mix(a, b, v, is_causal=causal))
+
+    def merge(self, heads: Tensor) -> Tensor:
+        """(B, heads, N, W / heads) to (B, N, W), projected."""
         return self.out_proj(heads.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 
@@ -96,15 +99,18 @@ class ResidualAttentionBlock(nn.Module):
         return x + self.mlp(self.ln_2(x))  # type: ignore[no-any-return]
 
     def forward_dual(
-        self, x: Tensor, second: Tensor, attention: Attention, rows: slice = ALL
+        self, x: Tensor, second: Tensor, attentions: Sequence[str], rows: slice = ALL
     ) -> tuple[Tensor, Tensor]:
         """The ordinary path `x`, untouched, and the second path: attention read off `x`, no MLP.
 
-        Only `rows` of the ordinary path are computed; they attend to all.
+        The results of several `attentions` are averaged. Only `rows` of the ordinary path are computed; they attend
+        to all.
         """
         q, k, v = self.attn.project(self.ln_1(x))
-        a, b = {"vv": (v, v), "qq": (q, q), "kk": (k, k), "qk": (q, k)}[attention.value]
-        second = second + self.attn.attend(a, b, v)
+        pairs = {"vv": (v, v), "qq": (q, q), "kk": (k, k), "qk": (q, k)}
+        mixed = [self.attn.mix(*pairs[name], v) for name in attentions]
+        heads = mixed[0] if len(mixed) == 1 else torch.stack(mixed).mean(dim=0)
+        second = second + self.attn.merge(heads)
         x = x[:, rows] + self.attn.attend(q[:, :, rows], k, v)
         return x + self.mlp(self.ln_2(x)), second
 
@@ -150,6 +156,8 @@ class VisionTower(nn.Module):
         )
         self.ln_post = nn.LayerNorm(width)
         self.proj = nn.Parameter(torch.empty(width, architecture.embed_dim))
+        self.patch_projection: nn.Module = nn.Identity()  # of `learned_projection`, once it is learned
+        self.windows = [window_tokens(self.grid, side) for side in config.windows]
 
     def forward(self, images: Tensor, *, in_full: bool = False) -> tuple[Tensor, Tensor]:
         """Embed images.
@@ -160,32 +168,56 @@ class VisionTower(nn.Module):
                 block's ordinary path, of which the class token alone is used.
 
         Returns:
-            `image_embeddings` (B, D) and `patch_embeddings` (B, L, G·G, D), unit norm.
+            `image_embeddings` (B, D) and `patch_embeddings` (B, L, G·G, D), unit norm. With windows (B, 1, M, D), all
+            windows of one side before those of the next, row by row. Where the projection is still to be learned,
+            tokens (B, L, G·G, W).
         """
-        ordinary, second = zip(*self.paths(images, last_rows=ALL if in_full else CLASS_TOKEN), strict=True)
+        tokens = self.embed(images)
+        ordinary, second = zip(*self.paths(tokens, last_rows=ALL if in_full else CLASS_TOKEN), strict=True)
+        image_embeddings = self.project_class(ordinary[-1][:, 0])
+        if self.windows:
+            return image_embeddings, self.embed_windows(tokens)
         recorded = [second[number - 1][:, 1:] for number in self.config.layers]  # without the class token
-        tokens = self.ln_post(torch.stack(recorded, dim=1))  # (B, L, G·G, W)
-        # no ln_post on the class token: so the published code, issue 14 there
-        return self.project(ordinary[-1][:, 0]), self.project(tokens)
+        return image_embeddings, self.project_patches(torch.stack(recorded, dim=1))
+
+    def project_class(self, tokens: Tensor) -> Tensor:
+        """(..., W) class tokens to (..., D); without `ln_post` in the published AnomalyCLIP, see issue 14 there."""
+        return self.project(self.ln_post(tokens) if self.config.class_norm else tokens)
+
+    def project_patches(self, tokens: Tensor) -> Tensor:
+        """(B, L, G·G, W) patch tokens to (B, L, G·G, D)."""
+        if self.config.learned_projection:
+            return self.patch_projection(tokens)  # type: ignore[no-any-return]
+        return self.project(self.ln_post(tokens))
+
+    def embed_windows(self, tokens: Tensor) -> Tensor:
+        """The class token after a pass over each window alone: (B, 1 + G·G, W) tokens to (B, 1, M, D)."""
+        embedded = []
+        for rows in self.windows:
+            seen = tokens[:, rows].flatten(0, 1)  # (B·M, 1 + side², W)
+            for block in self.transformer:
+                seen = block(seen)
+            embedded.append(self.project_class(seen[:, 0]).unflatten(0, (-1, len(rows))))  # (B, M, D)
+        return torch.cat(embedded, dim=1).unsqueeze(1)
 
     def project(self, tokens: Tensor) -> Tensor:
         """(..., W) tokens to (..., D) unit vectors of CLIP's joint space, in the precision of `proj`."""
         return F.normalize(tokens.to(self.proj.dtype) @ self.proj, dim=-1)
 
-    def paths(self, images: Tensor, *, last_rows: slice = ALL) -> Iterator[tuple[Tensor, Tensor]]:
+    def paths(self, tokens: Tensor, *, last_rows: slice = ALL) -> Iterator[tuple[Tensor, Tensor]]:
         """After each block: the ordinary path and the second path, both (B, 1 + G·G, W), class token first.
 
-        Until block `vv_from` the two are the same. Where they are not, the ordinary one has only `last_rows` after the
-        last block.
+        `tokens` are those of `embed`. Until block `vv_from` the two are the same. Where they are not, the ordinary one
+        has only `last_rows` after the last block.
         """
-        ordinary = second = self.embed(images)
+        ordinary = second = tokens
         last = len(self.transformer)
         for number, block in enumerate(self.transformer, start=1):
             if number < self.config.vv_from:
                 ordinary = second = block(ordinary)
             else:
                 rows = last_rows if number == last else ALL
-                ordinary, second = block.forward_dual(ordinary, second, self.config.attention, rows)
+                ordinary, second = block.forward_dual(ordinary, second, self.config.attentions, rows)
             yield ordinary, second
 
     def embed(self, images: Tensor) -> Tensor:
@@ -194,6 +226,31 @@ class VisionTower(nn.Module):
         class_token = self.class_embedding.expand(patches.shape[0], 1, -1)
         tokens = torch.cat([class_token, patches], dim=1) + self.positional_embedding
         return self.ln_pre(tokens)  # type: ignore[no-any-return]
+
+
+class LayerProjections(nn.Module):
+    """A linear layer per recorded layer, from tokens to unit vectors of the joint space (arXiv 2305.17382)."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        """Use (L, W, D) weights and (L, D) biases, float32."""
+        super().__init__()
+        self.weight, self.bias = (nn.Parameter(tensor, requires_grad=False) for tensor in (weight, bias))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, L, G·G, W) to (B, L, G·G, D)."""
+        return project_layers(tokens, self.weight, self.bias)
+
+
+def project_layers(tokens: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The formula of `LayerProjections`, in the precision of `weight`."""
+    return F.normalize(tokens.to(weight.dtype) @ weight + bias.unsqueeze(1), dim=-1)
+
+
+def window_tokens(grid: int, side: int) -> Tensor:
+    """Rows of the tokens that each window sees: the class token and side×side patches, (M, 1 + side²) int64."""
+    patches = 1 + torch.arange(grid**2, device="cpu").reshape(grid, grid)  # not on meta
+    windows = patches.unfold(0, side, 1).unfold(1, side, 1).flatten(2).flatten(0, 1)  # (M, side²)
+    return F.pad(windows, (1, 0))
 
 
 class CLIP(nn.Module):

@@ -9,9 +9,13 @@ import typer
 
 from acl_runtime.terminal import echo
 from acl_train import options
-from acl_train.config import Attention, LearnConfig, Recipe, make_vision_config
+from acl_train.config import LearnConfig, Recipe
+from acl_train.methods import defaults_words, make_vision_config, with_options
 
-LEARN = LearnConfig()  # the defaults
+LEARN, METHOD = LearnConfig(), options.LearnedMethod("anomalyclip")  # the defaults
+RECIPE = defaults_words("recipe")
+EPOCHS, BATCHES, RATES = map(defaults_words, ("epochs", "batch_size", "learning_rate"))
+CONTEXTS, DEEP = map(defaults_words, ("ctx_tokens", "deep_layers"))
 
 
 def train(
@@ -22,18 +26,41 @@ def train(
     weights: options.Weights = None,
     quick_gelu: options.QuickGelu = None,
     image_size: options.ImageSize = None,
+    method: Annotated[
+        options.LearnedMethod, typer.Option(help="What to learn, and how; the options below change it.")
+    ] = METHOD,
     recipe: Annotated[
-        Recipe, typer.Option(help="paper: four layers, λ 1; released: the last layer, λ 4.")
-    ] = LEARN.recipe,
+        Recipe | None,
+        typer.Option(help="paper: four layers, λ 1; released: the last layer, λ 4.", show_default=RECIPE),
+    ] = None,
     layers: options.Layers = None,
     vv_from: options.VVFrom = None,
-    attention: Annotated[Attention, typer.Option(help="What the second path attends with.")] = Attention.vv,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the data.")] = LEARN.epochs,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = LEARN.batch_size,
-    lr: Annotated[float, typer.Option(min=0, help="Adam's learning rate.")] = LEARN.learning_rate,
+    attention: options.AttentionOf = "vv",
+    epochs: Annotated[int | None, typer.Option(min=1, help=f"Passes over the data; {EPOCHS}.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help=f"Images per step; {BATCHES}.")] = None,
+    lr: Annotated[float | None, typer.Option(min=0, help=f"Learning rate; {RATES}.")] = None,
     seed: Annotated[
         int, typer.Option(min=0, help="Of the first vectors and of the images' order.")
     ] = LEARN.seed,
+    losses: options.Losses = None,
+    word: Annotated[
+        str | None, typer.Option(help="Before the product's name in the anomalous prompt; damaged.")
+    ] = None,
+    shared_context: Annotated[
+        bool | None,
+        typer.Option("--shared-context/--own-context", help="Whether both prompts have one context."),
+    ] = None,
+    ctx_tokens: Annotated[int | None, typer.Option(min=1, help=f"Tokens of the context; {CONTEXTS}.")] = None,
+    deep_layers: Annotated[
+        int | None, typer.Option(min=0, help=f"Text blocks with learned tokens of their own; {DEEP}.")
+    ] = None,
+    deep_tokens: Annotated[int | None, typer.Option(min=1, help=f"How many; {LEARN.deep_tokens}.")] = None,
+    head_vectors: Annotated[
+        options.HeadVectors,
+        typer.Option(
+            help="decoupled: no text, but vectors of their own for images and each layer's patches."
+        ),
+    ] = options.HeadVectors.shared,
     device: Annotated[options.Device, typer.Option(help="Where torch computes.")] = options.Device.auto,
     cache: Annotated[
         Path | None,
@@ -50,6 +77,9 @@ def train(
     such as MVTec AD or VisA, one with a meta.json of the published code, or a
     folder with good and bad (and perhaps masks) inside. Beside the output lie a
     loss log and a checkpoint per epoch.
+
+    Methods besides anomalyclip are those that the paper compares it with; the
+    options from --attention on take it apart as its ablations do.
     """
     from acl_runtime.progress import progress_phases
     from acl_train.device import choose_device
@@ -57,12 +87,27 @@ def train(
     from acl_train.train import train as learn
     from acl_train.weights import load_weights
 
-    config = LearnConfig(recipe, epochs, batch_size, lr, seed)
+    config = with_options(
+        method.value,
+        recipe=recipe,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=lr,
+        seed=seed,
+        losses=options.parse_losses(losses),
+        words=None if word is None else ("{}.", f"{word} {{}}."),
+        shared_ctx=shared_context,
+        ctx_tokens=ctx_tokens,
+        deep_layers=deep_layers,
+        deep_tokens=deep_tokens,
+        learns="vectors" if head_vectors is options.HeadVectors.decoupled else None,
+    )
     loaded = load_weights(backbone, weights, quick_gelu=quick_gelu)
     vision = make_vision_config(
         loaded.backbone,
         loaded.architecture.vision_layers,
-        recipe=recipe,
+        method=method.value,
+        recipe=config.recipe,
         image_size=image_size,
         layers=options.parse_numbers(layers),
         vv_from=vv_from,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 TEMPERATURE = 0.07  # a constant in the published code; CLIP's own logit_scale is loaded and never used
 BLUR_SIGMA = 4.0  # pixels of the S×S map, whatever S is
@@ -13,13 +14,13 @@ MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP's training images, RGB in 
 STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-class Attention(str, Enum):
-    """Which two projections the second path multiplies: V-V in the paper, Q-K is CLIP's own."""
+ATTENTIONS = ("vv", "qq", "kk", "qk")
+"""Which two projections the second path multiplies: V-V in the paper, Q-K is CLIP's own."""
 
-    vv = "vv"
-    qq = "qq"
-    kk = "kk"
-    qk = "qk"
+LOSSES = ("image", "focal", "dice_anomalous", "dice_normal")
+"""What prompts are learned from: the image's label, and per layer the mask, see `losses.py`."""
+
+OBJECT = "object"  # what the paper's prompts call every product
 
 
 class Recipe(str, Enum):
@@ -52,13 +53,25 @@ class VisionConfig:
         image_size: Side S of the network input, in pixels.
         layers: 1-based blocks after which the patch embeddings are recorded, ascending.
         vv_from: 1-based block at whose input the second path starts; a number above the depth means none.
-        attention: What the second path attends with.
+        attention: What the second path attends with, one of `ATTENTIONS`, or several with + between them, such as
+            "vv+kk", whose results are averaged.
+        class_norm: Whether the class token goes through `ln_post`, as in CLIP; the published AnomalyCLIP leaves it out.
+        learned_projection: Whether patches reach the joint space by a learned projection per layer instead of CLIP's.
+        windows: Sides, in patches, of the windows that stand for patches, each seen by itself; empty for none.
     """
 
     image_size: int
     layers: tuple[int, ...]
     vv_from: int
-    attention: Attention = Attention.vv
+    attention: str = "vv"
+    class_norm: bool = False
+    learned_projection: bool = False
+    windows: tuple[int, ...] = ()
+
+    @property
+    def attentions(self) -> tuple[str, ...]:
+        """The parts of `attention`."""
+        return tuple(self.attention.split("+"))
 
     def check(self, depth: int) -> None:
         """Raise ValueError unless the settings fit a tower of `depth` blocks."""
@@ -70,25 +83,16 @@ class VisionConfig:
             raise ValueError(f"layers must lie in 1..{depth} (the tower's blocks), got {list(self.layers)}")
         if self.vv_from < 1:
             raise ValueError(f"vv_from must be 1 or more, got {self.vv_from}")
+        check_attention(self.attention)
 
 
-def make_vision_config(
-    backbone: str,
-    depth: int,
-    *,
-    recipe: Recipe,
-    image_size: int | None = None,
-    layers: tuple[int, ...] | None = None,
-    vv_from: int | None = None,
-    attention: Attention = Attention.vv,
-) -> VisionConfig:
-    """The read-out of a tower of `depth` blocks; None means the backbone's size, the recipe's layers, and the
-    published start of the second path.
-    """
-    size = image_size or (TINY_IMAGE_SIZE if backbone == "tiny" else IMAGE_SIZE)
-    config = VisionConfig(size, layers or recipe.layers(depth), vv_from or default_vv_from(depth), attention)
-    config.check(depth)
-    return config
+def check_attention(attention: str) -> None:
+    """Raise ValueError unless it is one of `ATTENTIONS`, or several distinct ones with + between them."""
+    parts = attention.split("+")
+    if not set(parts) <= set(ATTENTIONS) or len(set(parts)) < len(parts):
+        raise ValueError(
+            f"attention must be one of {', '.join(ATTENTIONS)}, or several such as vv+kk, got {attention}"
+        )
 
 
 def default_vv_from(depth: int) -> int:
@@ -98,17 +102,24 @@ def default_vv_from(depth: int) -> int:
 
 @dataclass(frozen=True)
 class LearnConfig:
-    """How prompts are learned; the defaults are the published code's.
+    """How a method learns; the defaults are those of AnomalyCLIP's published code.
 
     Attributes:
-        recipe: Which weight the local loss has (the layers are the vision tower's settings).
+        recipe: Which weight the local losses have (the layers are the vision tower's settings).
         epochs: Passes over the data.
         batch_size: Images per step; the last batch of an epoch may be smaller.
-        learning_rate: Adam's, constant.
+        learning_rate: Of the optimiser; Adam's is constant, that of SGD falls along a cosine.
         seed: Of the initial vectors and of the order of the images.
-        ctx_tokens: Learned tokens before the template.
+        ctx_tokens: Learned tokens before the words.
         deep_layers: Text blocks, from the second on, whose first tokens are replaced by learned ones.
         deep_tokens: How many tokens are replaced there.
+        method: Name in `METHODS`.
+        learns: `prompts`: context and deep tokens; `projection`: of the patches, per layer; `vectors`: what images and
+            each layer's patches are compared with, without any text.
+        words: What follows the context of NORMAL and ANOMALOUS; {} is the product's name, or "object".
+        shared_ctx: Whether both prompts have the same context.
+        losses: Of `LOSSES`.
+        optimizer: `adam`, betas (0.5, 0.999), or `sgd`, momentum 0.9, weight decay 5e-4, after a first epoch at 1e-5.
     """
 
     recipe: Recipe = Recipe.released
@@ -119,3 +130,9 @@ class LearnConfig:
     ctx_tokens: int = 12
     deep_layers: int = 8
     deep_tokens: int = 4
+    method: str = "anomalyclip"
+    learns: Literal["prompts", "projection", "vectors"] = "prompts"
+    words: tuple[str, str] = ("{}.", "damaged {}.")
+    shared_ctx: bool = False
+    losses: tuple[str, ...] = LOSSES
+    optimizer: Literal["adam", "sgd"] = "adam"

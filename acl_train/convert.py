@@ -45,7 +45,7 @@ def convert_checkpoint(path: Path, weights: Weights, vision: VisionConfig) -> Pr
     deep_ctx = _stack(path, learner, deep).half().float()  # (K, M, W)
     _check_width(path, ctx, deep_ctx, weights)
     config = make_prompts_config(weights, vision, "published checkpoint", {"checkpoint": path.name})
-    return Prompts(ctx, deep_ctx, config)
+    return Prompts({"ctx": ctx, "deep_ctx": deep_ctx}, config)
 
 
 def _stack(path: Path, learner: dict[str, Tensor], names: Sequence[str]) -> Tensor:

@@ -29,7 +29,8 @@ class Features:
 
     Attributes:
         image_embeddings: (N, D) fp16 or fp32, unit norm.
-        patch_embeddings: (N, L, G·G, D) fp16 or fp32, unit norm; stays on disk and is read in slices.
+        patch_embeddings: (N, L, G·G, D) fp16 or fp32, unit norm, or what `VisionTower.forward` gives instead; stays on
+            disk and is read in slices.
     """
 
     image_embeddings: np.ndarray
@@ -105,9 +106,12 @@ def cached_features(
 
 
 def _record_shapes(clip: CLIP) -> dict[str, tuple[int, ...]]:
-    width = clip.architecture.embed_dim
-    layers, patches = len(clip.visual.config.layers), clip.visual.grid**2
-    return {"image_embeddings": (width,), "patch_embeddings": (layers, patches, width)}
+    config, joint = clip.visual.config, clip.architecture.embed_dim
+    width = clip.architecture.vision_width if config.learned_projection else joint
+    patches: tuple[int, ...] = (len(config.layers), clip.visual.grid**2, width)
+    if clip.visual.windows:
+        patches = (1, sum(map(len, clip.visual.windows)), joint)
+    return {"image_embeddings": (joint,), "patch_embeddings": patches}
 
 
 def _key(clip: CLIP, samples: Sequence[Sample], weights_sha256: str, dtype: np.dtype) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +11,19 @@ import torch
 from torch import Tensor
 
 from acl_runtime.maps import map_operator
-from acl_train.clip import CLIP
-from acl_train.config import LearnConfig
-from acl_train.losses import dice_loss, focal_loss, image_loss, log_odds, pixel_probabilities
-from acl_train.prompts import text_embeddings
+from acl_train.clip import CLIP, project_layers
+from acl_train.config import OBJECT, LearnConfig
+from acl_train.losses import (
+    dice_loss,
+    focal_loss,
+    image_log_odds,
+    image_loss,
+    patch_log_odds,
+    pixel_probabilities,
+)
+from acl_train.methods import METHODS
+from acl_train.prompts import head_vectors
 
-NAMES = ("ctx", "deep_ctx")
 Batch = Callable[[Tensor], tuple[Tensor, Tensor]]  # indices to image and patch embeddings
 
 
@@ -29,57 +37,110 @@ class Examples:
         labels: (N,) int64, 1 for defective.
         masks: N bit-packed (S·S,) rows of bool, (N, ceil(S·S / 8)) uint8; None if the data has no masks, and
             then only the image loss applies.
+        names: N products, for prompts that name them.
     """
 
     batch: Batch
     labels: Tensor
     masks: np.ndarray | None
+    names: Sequence[str] = ()
+
+
+class Head:
+    """What images of products are compared with, as it is learned; hand-written sentences are embedded once."""
+
+    def __init__(self, clip: CLIP, config: LearnConfig) -> None:
+        """Of a method and its words."""
+        self.method = METHODS[config.method]
+        self._clip, self._words = clip, config.words
+        self._written: dict[str, Tensor] = {}
+
+    def vectors(self, tensors: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
+        """See `head_vectors`."""
+        if self.method.sentences is None:
+            return head_vectors(self._clip, tensors, self.method, self._words, names)
+        for name in set(names) - self._written.keys():
+            self._written[name] = head_vectors(self._clip, tensors, self.method, self._words, [name])
+        return torch.cat([self._written[name] for name in names])
 
 
 @dataclass
 class Learner:
-    """The learned vectors with their optimiser, after `epoch` finished epochs."""
+    """What is learned, with its optimiser, after `epoch` finished epochs; the tensors are those of `Prompts`."""
 
-    ctx: Tensor  # (2, N, W)
-    deep_ctx: Tensor  # (K, M, W)
-    optimizer: torch.optim.Adam
+    tensors: dict[str, Tensor]
+    optimizer: torch.optim.Optimizer
+    head: Head
     epoch: int = 0
 
 
 def new_learner(clip: CLIP, config: LearnConfig) -> Learner:
-    """Draw the initial vectors, N(0, 0.02); the seed alone decides them, on any device."""
+    """Draw the initial values, of vectors N(0, 0.02); the seed alone decides them, on any device."""
     generator = torch.Generator().manual_seed(config.seed)
-    width, deep_layers = clip.architecture.text_width, _deep_layers(clip, config)
-    ctx = 0.02 * torch.randn(2, config.ctx_tokens, width, generator=generator)
-    deep_ctx = 0.02 * torch.randn(deep_layers, config.deep_tokens, width, generator=generator)
-    return make_learner(clip, ctx, deep_ctx, config)
+    return make_learner(clip, _START[config.learns](clip, config, generator), config)
 
 
-def make_learner(clip: CLIP, ctx: Tensor, deep_ctx: Tensor, config: LearnConfig) -> Learner:
-    """Start an optimiser on given vectors."""
+def _start_prompts(clip: CLIP, config: LearnConfig, generator: torch.Generator) -> dict[str, Tensor]:
+    width, contexts = clip.architecture.text_width, 1 if config.shared_ctx else 2
+    deep_layers = min(
+        config.deep_layers, clip.architecture.text_layers - 1
+    )  # the first input is never replaced
+    ctx = 0.02 * torch.randn(contexts, config.ctx_tokens, width, generator=generator)
+    return {
+        "ctx": ctx,
+        "deep_ctx": 0.02 * torch.randn(deep_layers, config.deep_tokens, width, generator=generator),
+    }
+
+
+def _start_projection(clip: CLIP, config: LearnConfig, generator: torch.Generator) -> dict[str, Tensor]:
+    """As PyTorch starts a linear layer."""
+    layers, width = len(clip.visual.config.layers), clip.architecture.vision_width
+    weight = torch.rand(layers, width, clip.architecture.embed_dim, generator=generator)
+    bias = torch.rand(layers, clip.architecture.embed_dim, generator=generator)
+    return {"weight": (2 * weight - 1) * width**-0.5, "bias": (2 * bias - 1) * width**-0.5}
+
+
+def _start_vectors(clip: CLIP, config: LearnConfig, generator: torch.Generator) -> dict[str, Tensor]:
+    heads = 1 + len(clip.visual.config.layers)
+    return {"vectors": 0.02 * torch.randn(heads, 2, clip.architecture.embed_dim, generator=generator)}
+
+
+_START = {"prompts": _start_prompts, "projection": _start_projection, "vectors": _start_vectors}
+
+
+def make_learner(clip: CLIP, tensors: Mapping[str, Tensor], config: LearnConfig) -> Learner:
+    """Start an optimiser on given values."""
     device = clip.text_projection.device
-    ctx, deep_ctx = (tensor.to(device).clone().requires_grad_() for tensor in (ctx, deep_ctx))
-    optimizer = torch.optim.Adam([ctx, deep_ctx], lr=config.learning_rate, betas=(0.5, 0.999))
-    return Learner(ctx, deep_ctx, optimizer)
+    learned = {name: tensor.to(device).clone().requires_grad_() for name, tensor in tensors.items()}
+    optimizer: torch.optim.Optimizer
+    if config.optimizer == "adam":
+        optimizer = torch.optim.Adam(learned.values(), lr=config.learning_rate, betas=(0.5, 0.999))
+    else:
+        optimizer = torch.optim.SGD(
+            learned.values(), lr=config.learning_rate, momentum=0.9, weight_decay=5e-4
+        )
+    return Learner(learned, optimizer, Head(clip, config))
 
 
 def learner_tensors(learner: Learner) -> dict[str, Tensor]:
-    """Adam's moments, named for a file, so that `restore_learner` goes on to the same result."""
-    states = [learner.optimizer.state[tensor] for tensor in (learner.ctx, learner.deep_ctx)]
+    """The optimiser's moments, named for a file, so that `restore_learner` goes on to the same result."""
     return {
-        f"adam.{name}.{key}": state[key].detach().clone()
-        for name, state in zip(NAMES, states, strict=True)
-        for key in ("step", "exp_avg", "exp_avg_sq")
+        f"optimizer.{name}.{key}": value.detach().clone()
+        for name, tensor in learner.tensors.items()
+        for key, value in learner.optimizer.state[tensor].items()
     }
 
 
-def restore_learner(clip: CLIP, tensors: dict[str, Tensor], epoch: int, config: LearnConfig) -> Learner:
+def restore_learner(clip: CLIP, tensors: Mapping[str, Tensor], epoch: int, config: LearnConfig) -> Learner:
     """Continue after `epoch` finished epochs from the tensors of a checkpoint."""
-    learner = make_learner(clip, tensors["ctx"], tensors["deep_ctx"], config)
-    state = {
-        index: {key: tensors[f"adam.{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
-        for index, name in enumerate(NAMES)
-    }
+    moments = {name: tensor for name, tensor in tensors.items() if "." in name}
+    learner = make_learner(clip, {name: tensors[name] for name in tensors.keys() - moments.keys()}, config)
+    state: dict[int, dict[str, Tensor]] = {}
+    for index, name in enumerate(learner.tensors):
+        prefix = f"optimizer.{name}."
+        own = {key.removeprefix(prefix): value for key, value in moments.items() if key.startswith(prefix)}
+        if own:
+            state[index] = own
     learner.optimizer.load_state_dict(learner.optimizer.state_dict() | {"state": state})
     learner.epoch = epoch
     return learner
@@ -94,8 +155,9 @@ def learn_epoch(
     """
     generator = torch.Generator().manual_seed(config.seed * 1000 + learner.epoch)
     order = torch.randperm(len(examples.labels), generator=generator)
+    learner.optimizer.param_groups[0]["lr"] = learning_rate(config, learner.epoch)
     for indices in order.split(config.batch_size):
-        losses = step_losses(clip, learner, examples, indices)
+        losses = step_losses(clip, learner, examples, indices, config)
         total = total_loss(losses, config)
         learner.optimizer.zero_grad()
         total.backward()
@@ -104,29 +166,59 @@ def learn_epoch(
     learner.epoch += 1
 
 
-def step_losses(clip: CLIP, learner: Learner, examples: Examples, indices: Tensor) -> dict[str, Tensor]:
-    """The losses of one batch: `image` a scalar; with masks also `focal`, `dice_anomalous`, `dice_normal` (L,)."""
-    device = learner.ctx.device
+def learning_rate(config: LearnConfig, epoch: int) -> float:
+    """Of the epoch after `epoch` finished ones: Adam's is constant, SGD's as in CoOp's published configuration."""
+    if config.optimizer == "adam":
+        return config.learning_rate
+    if epoch == 0:
+        return 1e-5
+    return config.learning_rate * (1 + math.cos(math.pi * epoch / config.epochs)) / 2
+
+
+def step_losses(
+    clip: CLIP, learner: Learner, examples: Examples, indices: Tensor, config: LearnConfig
+) -> dict[str, Tensor]:
+    """The losses of one batch, those of `config.losses`: `image` a scalar; the others (L,), where there are masks."""
+    device, temperature = clip.text_projection.device, learner.head.method.temperature
     image_embeddings, patch_embeddings = (tensor.to(device) for tensor in examples.batch(indices))
-    text = text_embeddings(clip, learner.ctx, learner.deep_ctx)
-    losses = {"image": image_loss(log_odds(image_embeddings, text), examples.labels[indices].to(device))}
-    if examples.masks is None:
+    vectors = batch_vectors(learner, examples, indices)
+    losses = {}
+    if "image" in config.losses:
+        image_logits = image_log_odds(image_embeddings, vectors, temperature)
+        losses["image"] = image_loss(image_logits, examples.labels[indices].to(device))
+    if examples.masks is None or config.losses == ("image",):
         return losses
     size = clip.visual.config.image_size
     operator = torch.from_numpy(map_operator(clip.visual.grid, size, 0.0).astype(np.float32)).to(device)
     masks = unpack_masks(examples.masks[indices.numpy()], size).to(device)
-    probabilities = pixel_probabilities(patch_embeddings, text, operator)  # (B, L, S, S)
-    return losses | {
-        "focal": focal_loss(probabilities, masks),
-        "dice_anomalous": dice_loss(probabilities, masks),
-        "dice_normal": dice_loss(1 - probabilities, 1 - masks),
+    if "weight" in learner.tensors:  # the patches are tokens still
+        patch_embeddings = project_layers(patch_embeddings, **learner.tensors)
+    patch_logits = patch_log_odds(patch_embeddings, vectors, temperature)
+    probabilities = pixel_probabilities(patch_logits, operator)  # (B, L, S, S)
+    local = {
+        "focal": lambda: focal_loss(probabilities, masks),
+        "dice_anomalous": lambda: dice_loss(probabilities, masks),
+        "dice_normal": lambda: dice_loss(1 - probabilities, 1 - masks),
     }
+    return losses | {name: local[name]() for name in config.losses if name != "image"}
+
+
+def batch_vectors(learner: Learner, examples: Examples, indices: Tensor) -> Tensor:
+    """What a batch is compared with: (H, 2, D), or (B, H, 2, D) where the prompts name the products."""
+    if not learner.head.method.names_category:
+        return learner.head.vectors(learner.tensors, [OBJECT])[0]
+    names = [examples.names[index] for index in indices.tolist()]
+    distinct = list(dict.fromkeys(names))
+    vectors = learner.head.vectors(learner.tensors, distinct)
+    return vectors[torch.tensor([distinct.index(name) for name in names], device=vectors.device)]
 
 
 def total_loss(losses: dict[str, Tensor], config: LearnConfig) -> Tensor:
     """The image loss plus λ times the layers' focal and dice losses, a scalar."""
-    local = [loss.sum() for name, loss in losses.items() if name != "image"]
-    return losses["image"] + config.recipe.local_weight * sum(local, start=torch.zeros(()))
+    weights = {"image": 1.0}
+    return torch.stack(
+        [weights.get(name, config.recipe.local_weight) * loss.sum() for name, loss in losses.items()]
+    ).sum()
 
 
 def pack_mask(mask: np.ndarray) -> np.ndarray:
@@ -138,8 +230,3 @@ def unpack_masks(packed: np.ndarray, size: int) -> Tensor:
     """(B, S, S) float32, 0 or 1, of (B, ceil(S·S / 8)) bytes."""
     bits = np.unpackbits(packed, axis=1, count=size * size)
     return torch.from_numpy(bits.reshape(-1, size, size).astype(np.float32))
-
-
-def _deep_layers(clip: CLIP, config: LearnConfig) -> int:
-    """A shallow text tower takes fewer: the first block's input is never replaced."""
-    return min(config.deep_layers, clip.architecture.text_layers - 1)

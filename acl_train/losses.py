@@ -6,36 +6,47 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from acl_train.config import TEMPERATURE
+
+def directions(vectors: Tensor, temperature: float) -> Tensor:
+    """What an embedding's dot product with is its log-odds of a defect: (..., 2, D) rows NORMAL, ANOMALOUS to (..., D).
+
+    Softmax over two classes is the sigmoid of their difference, (cos to ANOMALOUS − cos to NORMAL) / temperature.
+    """
+    return (vectors[..., 1, :] - vectors[..., 0, :]) / temperature
 
 
-def log_odds(embeddings: Tensor, text_embeddings: Tensor) -> Tensor:
-    """Log-odds of a defect: (cos to ANOMALOUS − cos to NORMAL) / temperature.
+def image_log_odds(image_embeddings: Tensor, vectors: Tensor, temperature: float) -> Tensor:
+    """Log-odds of a defect in each image.
 
     Args:
-        embeddings: (..., D), unit norm.
-        text_embeddings: (2, D), unit norm, rows NORMAL, ANOMALOUS.
+        image_embeddings: (B, D), unit norm.
+        vectors: (H, 2, D) or, one table per image, (B, H, 2, D): unit norm, see `head_vectors`.
+        temperature: See `directions`.
 
     Returns:
-        (...,), so that its sigmoid is the softmax over the two classes.
+        (B,), so that its sigmoid is the softmax over the two classes.
     """
-    return embeddings @ ((text_embeddings[1] - text_embeddings[0]) / TEMPERATURE)
+    return (image_embeddings * directions(vectors[..., 0, :, :], temperature)).sum(dim=-1)
 
 
-def pixel_probabilities(patch_embeddings: Tensor, text_embeddings: Tensor, operator: Tensor) -> Tensor:
+def patch_log_odds(patch_embeddings: Tensor, vectors: Tensor, temperature: float) -> Tensor:
+    """Log-odds of a defect in each patch: (B, L, N, D), unit norm, to (B, L, N); arguments as above."""
+    of_layers = vectors[..., min(1, vectors.shape[-3] - 1) :, :, :]  # the one that is, or all but the images'
+    return (patch_embeddings @ directions(of_layers, temperature).unsqueeze(-1)).squeeze(-1)
+
+
+def pixel_probabilities(patch_logits: Tensor, operator: Tensor) -> Tensor:
     """Each layer's probability of a defect per pixel, up-sampled after the softmax, not smoothed.
 
     Args:
-        patch_embeddings: (B, L, G·G, D), unit norm.
-        text_embeddings: (2, D), unit norm.
+        patch_logits: (B, L, G·G).
         operator: (S, G), bilinear up-sampling of one axis (`map_operator` without blur).
 
     Returns:
         (B, L, S, S) in [0, 1].
     """
     grid = operator.shape[1]
-    patches = torch.sigmoid(log_odds(patch_embeddings, text_embeddings))  # (B, L, G·G)
-    pixels: Tensor = operator @ patches.unflatten(-1, (grid, grid)) @ operator.T
+    pixels: Tensor = operator @ torch.sigmoid(patch_logits).unflatten(-1, (grid, grid)) @ operator.T
     return pixels
 
 

@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+from acl_train.config import LOSSES, check_attention
+from acl_train.methods import LEARNED, WRITTEN
+
 
 class Device(str, Enum):
     """Where torch computes."""
@@ -51,6 +54,38 @@ def _check_layers(text: str | None) -> str | None:
     return text
 
 
+def _check_attention(text: str) -> str:
+    try:
+        check_attention(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    return text
+
+
+def parse_losses(text: str | None) -> tuple[str, ...] | None:
+    """`image,focal` as names of `LOSSES`, None as None; typer.BadParameter if it is anything else."""
+    names = None if text is None else tuple(text.split(","))
+    if names is not None and (not set(names) <= set(LOSSES) or len(set(names)) < len(names)):
+        raise typer.BadParameter(f"must be some of {','.join(LOSSES)}, got {text}")
+    return names
+
+
+def _check_losses(text: str | None) -> str | None:
+    parse_losses(text)
+    return text
+
+
+LearnedMethod = Enum("LearnedMethod", {name: name for name in LEARNED}, type=str)  # type: ignore[misc]
+WrittenMethod = Enum("WrittenMethod", {name: name for name in WRITTEN}, type=str)  # type: ignore[misc]
+
+
+class HeadVectors(str, Enum):
+    """What images and patches are compared with."""
+
+    shared = "shared"
+    decoupled = "decoupled"
+
+
 Backbone = Annotated[
     str | None, typer.Option(help="open_clip name such as ViT-L-14-336, or tiny.", show_default=False)
 ]
@@ -80,6 +115,30 @@ Layers = Annotated[
 ]
 VVFrom = Annotated[
     int | None,
-    typer.Option(min=1, help="Block where the second path starts; depth / 4.", show_default=False),
+    typer.Option(min=0, help="Block where the second path starts; depth / 4; 0: none.", show_default=False),
+]
+AttentionOf = Annotated[
+    str,
+    typer.Option(
+        "--attention",
+        metavar="vv|qq|kk|qk",
+        help="What the second path attends with; several, averaged: vv+kk.",
+        callback=_check_attention,
+    ),
+]
+Losses = Annotated[
+    str | None,
+    typer.Option(
+        metavar=",".join(LOSSES),
+        help="What to learn from; the method's.",
+        callback=_check_losses,
+        show_default=False,
+    ),
+]
+Category = Annotated[
+    str | None,
+    typer.Option(
+        help="The product's name, where the prompts name it, or in place of “object”.", show_default=False
+    ),
 ]
 Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write.", show_default=False)]

@@ -1,4 +1,4 @@
-"""The learned prompts: two texts whose words are vectors, and the file that carries them."""
+"""What a method learned, prompts in most cases: two texts whose words are vectors. And the file that carries it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from acl_runtime.files import atomic_file
+from acl_runtime.files import atomic_file, sha256
 from acl_train.clip import CLIP
-from acl_train.config import Attention, VisionConfig
+from acl_train.config import OBJECT, LearnConfig, VisionConfig
+from acl_train.methods import METHODS, Method
+from acl_train.sentences import Pair
 from acl_train.weights import Weights
 
 METADATA = "anomalyclip_prompts"  # one entry: safetensors shuffles several, and the file's bytes would differ
-FORMAT_VERSION = 1
-TEMPLATES = ("object.", "damaged object.")  # after the learned context; rows NORMAL, ANOMALOUS
+FORMAT_VERSION = 2
+NEEDED: tuple[set[str], ...] = (
+    {"ctx", "deep_ctx"},
+    {"weight", "bias"},
+    {"vectors"},
+    set(),
+)  # of a learner each; of none that learns
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,8 @@ class PromptsConfig:
         vision: How the vision tower was read out.
         recipe: `paper` or `released`, or `published checkpoint`.
         learning: Facts for the reader: epochs, seed, data, images.
+        method: Name in `METHODS`.
+        words: What follows the learned context, NORMAL and ANOMALOUS; {} is the product's name, or "object".
     """
 
     backbone: str
@@ -45,29 +55,49 @@ class PromptsConfig:
     vision: VisionConfig
     recipe: str
     learning: Mapping[str, Any] = field(default_factory=dict)
+    method: str = LearnConfig.method
+    words: tuple[str, str] = LearnConfig.words
+
+    @property
+    def needs_category(self) -> bool:
+        """Whether the prompts mean nothing without the product's name."""
+        return METHODS[self.method].names_category
 
     def to_json(self) -> str:
         """One JSON object: `format_version` and the fields."""
-        vision = vars(self.vision) | {"attention": self.vision.attention.value}
-        fields = vars(self) | {"vision": vision, "learning": dict(self.learning)}
+        fields = vars(self) | {"vision": vars(self.vision), "learning": dict(self.learning)}
         return json.dumps({"format_version": FORMAT_VERSION} | fields, sort_keys=True)
 
     @staticmethod
     def from_json(text: str) -> PromptsConfig:
-        """The inverse of `to_json`; raises KeyError, TypeError or ValueError on anything else."""
+        """The inverse of `to_json`; raises KeyError, TypeError or ValueError on anything else.
+
+        Version 1 lacked `method`, `words` and in `vision` `class_norm`, `learned_projection` and `windows`.
+        """
         fields = json.loads(text)
         if (found := fields.pop("format_version")) > FORMAT_VERSION:
             raise ValueError(f"format version {found} is newer than {FORMAT_VERSION}; update the software")
-        vision = fields.pop("vision")
-        layers, attention = tuple(vision.pop("layers")), Attention(vision.pop("attention"))
-        return PromptsConfig(
-            vision=VisionConfig(layers=layers, attention=attention, **vision),
-            **fields,
-        )
+        vision = {name: _tuple(value) for name, value in fields.pop("vision").items()}
+        fields = {name: _tuple(value) for name, value in fields.items()}
+        config = PromptsConfig(vision=VisionConfig(**vision), **fields)
+        if config.method not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(METHODS)}, got {config.method}")
+        return config
+
+
+def _tuple(value: Any) -> Any:
+    """JSON knows lists only."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def make_prompts_config(
-    weights: Weights, vision: VisionConfig, recipe: str, learning: Mapping[str, Any]
+    weights: Weights,
+    vision: VisionConfig,
+    recipe: str,
+    learning: Mapping[str, Any],
+    *,
+    method: str = LearnConfig.method,
+    words: tuple[str, str] = LearnConfig.words,
 ) -> PromptsConfig:
     """The configuration of prompts for these weights, read out this way."""
     return PromptsConfig(
@@ -78,42 +108,62 @@ def make_prompts_config(
         vision=vision,
         recipe=recipe,
         learning=learning,
+        method=method,
+        words=words,
     )
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """Learned vectors and their configuration.
+    """What was learned, and its configuration.
 
     Attributes:
-        ctx: (2, N, W) float32, the words before the template; rows NORMAL, ANOMALOUS.
-        deep_ctx: (K, M, W) float32; before block k + 2 of the text tower tokens 1..M become `deep_ctx[k]`.
-        config: What they were learned for.
+        tensors: float32, by name:
+            `ctx` (2, N, W), or (1, N, W) for both, the words before the template, rows NORMAL, ANOMALOUS, with
+            `deep_ctx` (K, M, W): before block k + 2 of the text tower tokens 1..M become `deep_ctx[k]`;
+            or `weight` (L, W, D) and `bias` (L, D) of `LayerProjections`;
+            or `vectors` (1 + L, 2, D), what images and each layer's patches are compared with;
+            none of a method that does not learn.
+        config: What it was learned for.
+        file_sha256: Of the file it was read from; None if it was not.
     """
 
-    ctx: Tensor
-    deep_ctx: Tensor
+    tensors: Mapping[str, Tensor]
     config: PromptsConfig
+    file_sha256: str | None = None
+
+
+def written_prompts(method: str, weights: Weights, vision: VisionConfig) -> Prompts:
+    """The prompts of a method that learns none."""
+    return Prompts({}, make_prompts_config(weights, vision, method, {}, method=method))
 
 
 def save_prompts(path: Path, prompts: Prompts, extra: Mapping[str, Tensor] | None = None) -> None:
     """Write a `.safetensors` file, atomically.
 
-    The file holds `ctx` and `deep_ctx`; its metadata has one entry, `anomalyclip_prompts`, a JSON object with
+    The file holds the tensors of `Prompts`; its metadata has one entry, `anomalyclip_prompts`, a JSON object with
     `format_version` and the fields of `PromptsConfig`. A checkpoint of the learning also holds the optimiser's
     tensors (`extra`), which readers of prompts ignore.
     """
-    metadata = {METADATA: prompts.config.to_json()}
-    tensors = {"ctx": prompts.ctx, "deep_ctx": prompts.deep_ctx, **(extra or {})}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_file(path) as temporary:
-        temporary.write_bytes(save(tensors, metadata))  # save_file would not raise an OSError for a full disk
+        temporary.write_bytes(
+            to_bytes(prompts, extra)
+        )  # save_file would not raise an OSError for a full disk
+
+
+def to_bytes(prompts: Prompts, extra: Mapping[str, Tensor] | None = None) -> bytes:
+    """The content of the file; see `save_prompts`."""
+    tensors = {**prompts.tensors, **(extra or {})}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return save(tensors, {METADATA: prompts.config.to_json()})
 
 
 def load_prompts(path: Path) -> Prompts:
     """Read prompts; anything but a prompts file of this format is refused with ValueError."""
     tensors, config = load_prompts_tensors(path)
-    return Prompts(tensors["ctx"], tensors["deep_ctx"], config)
+    return Prompts(
+        {name: tensor for name, tensor in tensors.items() if "." not in name}, config, sha256(path)
+    )
 
 
 def load_prompts_tensors(path: Path) -> tuple[dict[str, Tensor], PromptsConfig]:
@@ -128,7 +178,7 @@ def load_prompts_tensors(path: Path) -> tuple[dict[str, Tensor], PromptsConfig]:
         raise ValueError(
             f"{path}: not a prompts file ({error}); a .pth of the published code goes through acl convert"
         ) from error
-    if METADATA not in metadata or not {"ctx", "deep_ctx"} <= tensors.keys():
+    if METADATA not in metadata or {name for name in tensors if "." not in name} not in NEEDED:
         raise ValueError(f"{path}: not a prompts file; make one with acl train or acl convert")
     try:
         return tensors, PromptsConfig.from_json(metadata[METADATA])
@@ -138,37 +188,78 @@ def load_prompts_tensors(path: Path) -> tuple[dict[str, Tensor], PromptsConfig]:
         ) from error
 
 
-def text_embeddings(clip: CLIP, ctx: Tensor, deep_ctx: Tensor) -> Tensor:
-    """Embed the two prompts `[ctx] object.` and `[ctx] damaged object.`.
+def head_vectors(
+    clip: CLIP, tensors: Mapping[str, Tensor], method: Method, words: Sequence[str], names: Sequence[str]
+) -> Tensor:
+    """What embeddings of each product are compared with.
 
     Args:
         clip: The frozen network.
-        ctx: (2, N, W) float32.
-        deep_ctx: (K, M, W) float32, shared by both prompts. Rounded to fp16 here, and so is the gradient of
-            each prompt on its way back, because the published code casts it so.
+        tensors: What was learned, see `Prompts`.
+        method: Says whether its sentences are hand-written.
+        words: See `PromptsConfig`.
+        names: Of C products.
 
     Returns:
-        (2, D) float32, unit norm; rows NORMAL, ANOMALOUS.
+        (C, H, 2, D) float32, unit norm, rows NORMAL, ANOMALOUS. H is 1 for the same vectors throughout, or 1 + L: for
+        images first, then for each layer's patches.
     """
-    prompts, ends = assemble(clip, ctx)
-    deep = deep_ctx.unsqueeze(1).expand(-1, len(ctx), -1, -1).half().float()  # (K, 2, M, W)
+    if "vectors" in tensors:
+        return F.normalize(tensors["vectors"], dim=-1).expand(len(names), -1, -1, -1)
+    if method.sentences is not None:
+        return torch.stack([embed_pair(clip, method.sentences(name)) for name in names]).unsqueeze(1)
+    texts = [word.format(name) for name in names for word in words]
+    embeddings = text_embeddings(clip, tensors["ctx"], tensors["deep_ctx"], texts)  # (2C, D)
+    vectors: Tensor = embeddings.unflatten(0, (len(names), 1, 2))
+    return vectors
+
+
+def prompts_vectors(clip: CLIP, prompts: Prompts, name: str = OBJECT) -> Tensor:
+    """`head_vectors` of one product, (H, 2, D), without gradients."""
+    with torch.no_grad():
+        method = METHODS[prompts.config.method]
+        return head_vectors(clip, prompts.tensors, method, prompts.config.words, [name])[0]
+
+
+def text_embeddings(
+    clip: CLIP, ctx: Tensor, deep_ctx: Tensor, texts: Sequence[str] = ("object.", "damaged object.")
+) -> Tensor:
+    """Embed prompts `[ctx] text`, by default the paper's two.
+
+    Args:
+        clip: The frozen network.
+        ctx: (2, N, W) float32, of NORMAL and ANOMALOUS, or (1, N, W) for both.
+        deep_ctx: (K, M, W) float32, shared by all prompts. Rounded to fp16 here, and so is the gradient of
+            each prompt on its way back, because the published code casts it so.
+        texts: T of them, NORMAL and ANOMALOUS in turn.
+
+    Returns:
+        (T, D) float32, unit norm.
+    """
+    prompts, ends = assemble(clip, ctx.repeat(len(texts) // len(ctx), 1, 1), texts)
+    deep = deep_ctx.unsqueeze(1).expand(-1, len(texts), -1, -1).half().float()  # (K, T, M, W)
     return clip.encode_text(prompts, ends, deep)
 
 
-def assemble(clip: CLIP, ctx: Tensor) -> tuple[Tensor, Tensor]:
-    """Put learned context into the templates.
+def assemble(clip: CLIP, ctx: Tensor, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Put learned context before texts, (T, N, W) before T of them.
 
     Returns:
-        (2, T, W) token embeddings, cut after the longer prompt's end (the tower is causal), and (2,) int64
+        (T, length, W) token embeddings, cut after the longest prompt's end (the tower is causal), and (T,) int64
         positions of the end-of-text tokens.
     """
     placeholders = " ".join("X" * ctx.shape[1])
-    tokens = tokenize(clip, [f"{placeholders} {template}" for template in TEMPLATES])
+    tokens = tokenize(clip, [f"{placeholders} {text}" for text in texts])
     ends = tokens.argmax(dim=1)  # end-of-text has the highest id
     tokens = tokens[:, : int(ends.max()) + 1]
-    embedded = clip.token_embedding(tokens.to(ctx.device))  # (2, T, W)
+    embedded = clip.token_embedding(tokens.to(ctx.device))  # (T, length, W)
     words = 1 + ctx.shape[1]
     return torch.cat([embedded[:, :1], ctx, embedded[:, words:]], dim=1), ends.to(ctx.device)
+
+
+def embed_pair(clip: CLIP, pair: Pair) -> Tensor:
+    """(2, D) directions of the means of two sets of sentences, for NORMAL and for ANOMALOUS."""
+    return F.normalize(torch.stack([embed_texts(clip, texts).mean(dim=0) for texts in pair]), dim=-1)
 
 
 def embed_texts(clip: CLIP, texts: Sequence[str]) -> Tensor:

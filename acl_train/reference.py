@@ -17,7 +17,7 @@ from acl_runtime.preprocess import preprocess
 from acl_train.clip import CLIP
 from acl_train.config import TEMPERATURE
 from acl_train.features import encode_images
-from acl_train.losses import log_odds
+from acl_train.losses import image_log_odds, patch_log_odds
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Reference:
 
     Attributes:
         image_logits: (B,), log-odds of a defect.
-        patch_logits: (B, L, G, G), log-odds per layer and patch.
+        patch_logits: (B, L, G, G), log-odds per layer and patch; (B, 1, M) of windows.
         anomaly_maps: (B, S, S) in [0, 1].
         latency_ms: Mean time per image of each stage: `preprocess`, `inference`, `postprocess`.
     """
@@ -38,7 +38,12 @@ class Reference:
 
 
 def run_reference(
-    clip: CLIP, text_embeddings: Tensor, frames: Sequence[np.ndarray], *, blur_sigma: float
+    clip: CLIP,
+    vectors: Tensor,
+    frames: Sequence[np.ndarray],
+    *,
+    blur_sigma: float,
+    temperature: float = TEMPERATURE,
 ) -> Reference:
     """What the published code computes, except that the map is the mean over layers and not their sum.
 
@@ -47,11 +52,12 @@ def run_reference(
 
     Args:
         clip: The frozen network.
-        text_embeddings: (2, D), unit rows NORMAL, ANOMALOUS.
+        vectors: (H, 2, D), see `head_vectors`.
         frames: As the runtime takes them, see `preprocess`.
         blur_sigma: Of the Gaussian, in pixels.
+        temperature: Of the method.
     """
-    answers = [_run_one(clip, text_embeddings.cpu(), frame, blur_sigma) for frame in frames]
+    answers = [_run_one(clip, vectors.cpu(), frame, blur_sigma, temperature) for frame in frames]
     stages = answers[0].latency_ms
     return Reference(
         np.concatenate([answer.image_logits for answer in answers]),
@@ -61,9 +67,11 @@ def run_reference(
     )
 
 
-def _run_one(clip: CLIP, text_embeddings: Tensor, frame: np.ndarray, blur_sigma: float) -> Reference:
+def _run_one(
+    clip: CLIP, vectors: Tensor, frame: np.ndarray, blur_sigma: float, temperature: float
+) -> Reference:
     """Batch 1: the published code takes no other."""
-    size, grid = clip.visual.config.image_size, clip.visual.grid
+    size, windows = clip.visual.config.image_size, clip.visual.windows
     started = time.perf_counter()
     images = preprocess([frame], image_size=size)
     preprocessed = time.perf_counter()
@@ -71,34 +79,92 @@ def _run_one(clip: CLIP, text_embeddings: Tensor, frame: np.ndarray, blur_sigma:
         embeddings = encode_images(clip, images, in_full=True)
         image_embeddings, patch_embeddings = (tensor.cpu() for tensor in embeddings)
     inferred = time.perf_counter()
-    anomaly_maps = published_maps(patch_embeddings, text_embeddings, size, blur_sigma)
+    of_images, of_patches = vectors[0], vectors[min(1, len(vectors) - 1) :]
+    if windows:
+        patches = winclip_patches(image_embeddings, patch_embeddings[:, 0], of_images, windows, temperature)
+        anomaly_maps = smooth_maps(patches.unsqueeze(1), size, blur_sigma)
+    else:
+        anomaly_maps = published_maps(patch_embeddings, of_patches, size, blur_sigma, temperature)
     finished = time.perf_counter()
     stages = {
         "preprocess": 1000 * (preprocessed - started),
         "inference": 1000 * (inferred - preprocessed),
         "postprocess": 1000 * (finished - inferred),
     }
+    patch_logits = patch_log_odds(patch_embeddings, vectors, temperature)
+    grid = (-1,) if windows else (clip.visual.grid, clip.visual.grid)
     return Reference(
-        log_odds(image_embeddings, text_embeddings).numpy(),
-        log_odds(patch_embeddings, text_embeddings).unflatten(-1, (grid, grid)).numpy(),
+        image_log_odds(image_embeddings, vectors, temperature).numpy(),
+        patch_logits.unflatten(-1, grid).numpy(),
         anomaly_maps,
         stages,
     )
 
 
 def published_maps(
-    patch_embeddings: Tensor, text_embeddings: Tensor, image_size: int, blur_sigma: float
+    patch_embeddings: Tensor,
+    vectors: Tensor,
+    image_size: int,
+    blur_sigma: float,
+    temperature: float = TEMPERATURE,
 ) -> np.ndarray:
     """(B, L, G·G, D) patch embeddings to (B, S, S) maps, by the published code's own steps.
 
-    Softmax over the two classes, up-sampling per layer, (p_anomalous + 1 − p_normal) / 2, then the Gaussian.
+    Softmax over the two classes, up-sampling per layer, (p_anomalous + 1 − p_normal) / 2, then the Gaussian. `vectors`
+    are (1 or L, 2, D).
     """
-    grid = round(patch_embeddings.shape[2] ** 0.5)
-    similarity = torch.softmax(patch_embeddings @ text_embeddings.T / TEMPERATURE, dim=-1)  # (B, L, G·G, 2)
-    total = torch.zeros(len(similarity), image_size, image_size)
-    for layer in similarity.unbind(dim=1):
-        planes = layer.transpose(1, 2).unflatten(-1, (grid, grid))  # (B, 2, G, G)
-        pixels = F.interpolate(planes, size=(image_size, image_size), mode="bilinear", align_corners=False)
+    similarity = torch.softmax(patch_embeddings @ vectors.transpose(1, 2) / temperature, dim=-1)
+    grid = round(similarity.shape[2] ** 0.5)
+    planes = similarity.transpose(2, 3).unflatten(-1, (grid, grid))  # (B, L, 2, G, G)
+    total = torch.zeros(len(planes), image_size, image_size)
+    for layer in planes.unbind(dim=1):
+        pixels = upsample(layer, image_size)  # (B, 2, S, S)
         total += (pixels[:, 1] + 1 - pixels[:, 0]) / 2
     means = total.numpy() / similarity.shape[1]
     return np.stack([gaussian_filter(mean, sigma=blur_sigma) for mean in means])
+
+
+def winclip_patches(
+    image_embeddings: Tensor,
+    window_embeddings: Tensor,
+    vectors: Tensor,
+    windows: Sequence[Tensor],
+    temperature: float,
+) -> Tensor:
+    """Harmonic means of scores, window by window: over those that cover a patch, then over sides and the whole image.
+
+    Args:
+        image_embeddings: (B, D).
+        window_embeddings: (B, M, D), see `VisionTower.forward`.
+        vectors: (2, D).
+        windows: Rows of the tokens that each window of a side sees.
+        temperature: Of the softmax.
+
+    Returns:
+        (B, G, G) in [0, 1] (arXiv 2303.14814, section 4.2).
+    """
+    embeddings = torch.cat([image_embeddings.unsqueeze(1), window_embeddings], dim=1)
+    scores = torch.softmax(embeddings @ vectors.T / temperature, dim=-1)[..., 1].double()  # (B, 1 + M)
+    patches = int(windows[0].max())
+    inverse = (1 / scores[:, :1]).repeat(1, patches)  # (B, G·G)
+    of_sides = (1 / scores[:, 1:]).split([len(rows) for rows in windows], dim=1)
+    for rows, inverses in zip(windows, of_sides, strict=True):
+        total, count = torch.zeros_like(inverse), torch.zeros(patches, dtype=torch.float64)
+        for window, seen in enumerate(rows[:, 1:] - 1):  # without the class token
+            total[:, seen] += inverses[:, window : window + 1]
+            count[seen] += 1
+        inverse += total / count
+    grid = round(patches**0.5)
+    harmonic: Tensor = ((1 + len(windows)) / inverse).float().unflatten(1, (grid, grid))
+    return harmonic
+
+
+def smooth_maps(patches: Tensor, image_size: int, blur_sigma: float) -> np.ndarray:
+    """(B, 1, G, G) probabilities to (B, S, S) maps: up-sampling, then the Gaussian."""
+    maps = upsample(patches, image_size)[:, 0].numpy()
+    return np.stack([gaussian_filter(each, sigma=blur_sigma) for each in maps])
+
+
+def upsample(planes: Tensor, image_size: int) -> Tensor:
+    """(B, C, G, G) to (B, C, S, S)."""
+    return F.interpolate(planes, size=(image_size, image_size), mode="bilinear", align_corners=False)

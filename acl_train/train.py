@@ -26,6 +26,7 @@ from acl_train.learn import (
     restore_learner,
 )
 from acl_train.log import LossLog
+from acl_train.methods import category_words
 from acl_train.prompts import (
     Prompts,
     PromptsConfig,
@@ -97,8 +98,14 @@ def train(
         ValueError: If the data, or a checkpoint to resume, do not fit.
     """
     samples, has_masks = read_samples(data, say)
+    if not has_masks and "image" not in config.losses:
+        raise ValueError(
+            f"{data[0]}: has no masks, and nothing else was to be learned from; add image to --losses, or masks"
+        )
     facts = _facts(samples, config, has_masks)
-    prompts_config = make_prompts_config(weights, vision, config.recipe.value, facts)
+    prompts_config = make_prompts_config(
+        weights, vision, config.recipe.value, facts, method=config.method, words=config.words
+    )
     clip = build_clip(weights, vision).to(device)
     learner = _start(clip, files, prompts_config, config, resume)
     features = cached_features(
@@ -111,10 +118,11 @@ def train(
     )
     labels = torch.tensor([sample.label for sample in samples])
     masks = pack_masks(samples, vision.image_size) if has_masks else None
+    names = [category_words(sample.category) for sample in samples]
     _run_epochs(
-        clip, learner, Examples(features.batch, labels, masks), config, files, prompts_config, progress
+        clip, learner, Examples(features.batch, labels, masks, names), config, files, prompts_config, progress
     )
-    prompts = Prompts(learner.ctx.detach(), learner.deep_ctx.detach(), prompts_config)
+    prompts = Prompts({name: tensor.detach() for name, tensor in learner.tensors.items()}, prompts_config)
     save_prompts(files.output, prompts)
     return prompts
 
@@ -158,7 +166,12 @@ def _facts(samples: Sequence[Sample], config: LearnConfig, has_masks: bool) -> d
         "learning_rate": config.learning_rate,
         "seed": config.seed,
         "ctx_tokens": config.ctx_tokens,
+        "deep_layers": config.deep_layers,
         "deep_tokens": config.deep_tokens,
+        "learns": config.learns,
+        "shared_ctx": config.shared_ctx,
+        "losses": list(config.losses),
+        "optimizer": config.optimizer,
         "masks": has_masks,
         "images": len(samples),
         "defective": sum(sample.label for sample in samples),
@@ -221,5 +234,5 @@ def _run_epochs(
             for step, losses in enumerate(learn_epoch(clip, learner, examples, config), start=1):
                 log.write(epoch, step, losses)
                 progress("learning", (epoch - 1) * steps + step, config.epochs * steps)
-            prompts = Prompts(learner.ctx, learner.deep_ctx, prompts_config)
+            prompts = Prompts(learner.tensors, prompts_config)
             save_prompts(files.checkpoint(epoch), prompts, learner_tensors(learner))

@@ -25,7 +25,8 @@ from acl_runtime.data.samples import good_samples
 from acl_runtime.decision import Rule
 from acl_runtime.detector import Detector
 from acl_runtime.frames import load_frame
-from acl_train.config import LearnConfig, Recipe, make_vision_config
+from acl_train.config import LearnConfig, Recipe
+from acl_train.methods import make_vision_config
 from acl_train.tiny.corpus import LEARNING_DEFECTS, draw_dataset
 from acl_train.train import TrainFiles, train
 from acl_train.weights import load_weights

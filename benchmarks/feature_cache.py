@@ -15,9 +15,10 @@ from torch import Tensor
 
 from acl_runtime.data.datasets import Sample, read_dataset
 from acl_train.clip import CLIP
-from acl_train.config import TINY_IMAGE_SIZE, LearnConfig, make_vision_config
+from acl_train.config import TINY_IMAGE_SIZE, LearnConfig
 from acl_train.features import Features, cached_features, encode_images, load_images
 from acl_train.learn import Examples, learn_epoch, new_learner
+from acl_train.methods import make_vision_config
 from acl_train.tiny.corpus import LEARNING_FAMILIES, draw_dataset
 from acl_train.train import pack_masks
 from acl_train.weights import TINY_PATH, Weights, build_clip, load_weights, weights_of_open_clip

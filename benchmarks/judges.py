@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -13,13 +13,15 @@ from torch import Tensor
 
 from acl_runtime.data.datasets import Sample, load_mask
 from acl_runtime.evaluation.metrics import aupro, evaluate
-from acl_runtime.maps import patches_to_map, sigmoid
-from acl_train.clip import CLIP
-from acl_train.config import BLUR_SIGMA, LearnConfig, Recipe
+from acl_runtime.maps import patches_to_map, sigmoid, upsample
+from acl_runtime.windows import windows_to_patches
+from acl_train.clip import CLIP, project_layers
+from acl_train.config import BLUR_SIGMA, OBJECT, TEMPERATURE, LearnConfig, Recipe
 from acl_train.features import Features, load_images
-from acl_train.learn import Examples, learn_epoch, new_learner
-from acl_train.losses import log_odds
-from acl_train.prompts import embed_texts, text_embeddings
+from acl_train.learn import Examples, Head, learn_epoch, new_learner
+from acl_train.losses import image_log_odds, patch_log_odds
+from acl_train.methods import category_words
+from acl_train.prompts import embed_pair
 from acl_train.train import pack_masks
 from benchmarks.drawn_groups import Group
 
@@ -53,7 +55,7 @@ class Tower:
     """A frozen CLIP and what its vision tower says about every sample.
 
     Attributes:
-        clip: Read out after the layers of the recipe `paper`, to which that of `released` belongs.
+        clip: Read out after at least the layers that are asked for.
         features: Of all samples.
         rows: Where in the features a sample is.
     """
@@ -62,47 +64,100 @@ class Tower:
     features: Features
     rows: dict[Sample, int]
 
-    def read(self, samples: Sequence[Sample], recipe: Recipe) -> tuple[Tensor, Tensor]:
-        """Image embeddings (N, D) and the recipe's patch embeddings (N, L, G·G, D), float32."""
+    def read(self, samples: Sequence[Sample], layers: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Image embeddings (N, D) and the layers' patch embeddings (N, L, G·G, D), float32; or windows (N, 1, M, D)."""
         images, patches = self.features.batch(torch.tensor([self.rows[sample] for sample in samples]))
+        if self.clip.visual.windows:
+            return images, patches
         recorded = self.clip.visual.config.layers
-        wanted = recipe.layers(self.clip.architecture.vision_layers)
-        return images, patches[:, [recorded.index(layer) for layer in wanted]]
+        return images, patches[:, [recorded.index(layer) for layer in layers]]
 
 
-def learn_texts(tower: Tower, samples: Sequence[Sample], config: LearnConfig) -> Tensor:
-    """Learn prompts; (2, D) text embeddings, unit norm."""
+@dataclass(frozen=True)
+class Learned:
+    """A method, with what it learned.
+
+    Attributes:
+        head: Gives the vectors of a product's name.
+        tensors: See `Prompts`.
+        layers: That make the map.
+    """
+
+    head: Head
+    tensors: Mapping[str, Tensor]
+    layers: tuple[int, ...]
+
+
+def learn(
+    tower: Tower, samples: Sequence[Sample], config: LearnConfig, layers: tuple[int, ...] | None = None
+) -> Learned:
+    """Learn on a tower's features; `layers` are the recipe's unless given."""
     size = tower.clip.visual.config.image_size
     labels = torch.tensor([sample.label for sample in samples])
+    wanted = layers or config.recipe.layers(tower.clip.architecture.vision_layers)
 
     def batch(indices: Tensor) -> tuple[Tensor, Tensor]:
-        return tower.read([samples[index] for index in indices.tolist()], config.recipe)
+        return tower.read([samples[index] for index in indices.tolist()], wanted)
 
-    examples, learner = Examples(batch, labels, pack_masks(samples, size)), new_learner(tower.clip, config)
+    names = [category_words(sample.category) for sample in samples]
+    examples = Examples(batch, labels, pack_masks(samples, size), names)
+    learner = new_learner(tower.clip, config)
     while learner.epoch < config.epochs:
         for _ in learn_epoch(tower.clip, learner, examples, config):
             pass
+    return Learned(learner.head, {name: t.detach() for name, t in learner.tensors.items()}, wanted)
+
+
+def learn_texts(tower: Tower, samples: Sequence[Sample], config: LearnConfig) -> Tensor:
+    """Learn the paper's prompts; (2, D) text embeddings, unit norm."""
+    learned = learn(tower, samples, config)
     with torch.no_grad():
-        return text_embeddings(tower.clip, learner.ctx, learner.deep_ctx)
+        return learned.head.vectors(learned.tensors, [OBJECT])[0, 0]
 
 
 def write_texts(clip: CLIP, sentences: Sequence[Sequence[str]]) -> Tensor:
     """(2, D) text embeddings of sentences for NORMAL and for ANOMALOUS, each the mean's direction."""
-    means = [embed_texts(clip, texts).mean(dim=0) for texts in sentences]
-    return torch.nn.functional.normalize(torch.stack(means), dim=-1)
+    normal, anomalous = map(list, sentences)
+    return embed_pair(clip, (normal, anomalous))
 
 
 def judge_with_texts(tower: Tower, texts: Tensor, recipe: Recipe) -> Judge:
-    """What the runtime computes from two texts."""
-    size, grid = tower.clip.visual.config.image_size, tower.clip.visual.grid
+    """What the runtime computes from two texts, (2, D)."""
+    layers = recipe.layers(tower.clip.architecture.vision_layers)
 
     def judge(samples: Sequence[Sample]) -> Answers:
-        images, patches = tower.read(samples, recipe)
-        patch_logits = log_odds(patches, texts).numpy().reshape(*patches.shape[:2], grid, grid)
-        maps = patches_to_map(patch_logits, image_size=size, blur_sigma=BLUR_SIGMA)
-        return sigmoid(log_odds(images, texts).numpy()), maps
+        images, patches = tower.read(samples, layers)
+        return answer(tower.clip, images, patches, texts[None], TEMPERATURE)
 
     return judge
+
+
+def judge_with(tower: Tower, learned: Learned) -> Judge:
+    """What the runtime computes with a method."""
+
+    def judge(samples: Sequence[Sample]) -> Answers:
+        method = learned.head.method
+        (name,) = {category_words(sample.category) if method.names_category else OBJECT for sample in samples}
+        images, patches = tower.read(samples, learned.layers)
+        with torch.no_grad():
+            vectors = learned.head.vectors(learned.tensors, [name])[0]
+            if "weight" in learned.tensors:
+                patches = project_layers(patches, **learned.tensors)
+        return answer(tower.clip, images, patches, vectors, method.temperature)
+
+    return judge
+
+
+def answer(clip: CLIP, images: Tensor, patches: Tensor, vectors: Tensor, temperature: float) -> Answers:
+    """Scores and maps from embeddings, as `VisionTower.forward` gives them, and vectors (H, 2, D)."""
+    size, grid = clip.visual.config.image_size, clip.visual.grid
+    image_logits = image_log_odds(images, vectors, temperature).numpy()
+    patch_logits = patch_log_odds(patches, vectors, temperature).numpy()
+    if windows := clip.visual.config.windows:
+        found = windows_to_patches(patch_logits[:, 0], image_logits, grid=grid, windows=windows)
+        return sigmoid(image_logits), upsample(found, image_size=size, blur_sigma=BLUR_SIGMA)
+    patch_logits = patch_logits.reshape(*patch_logits.shape[:2], grid, grid)
+    return sigmoid(image_logits), patches_to_map(patch_logits, image_size=size, blur_sigma=BLUR_SIGMA)
 
 
 def judge_by_color(image_size: int) -> Judge:

@@ -16,8 +16,9 @@ import typer
 
 from acl_runtime.data.datasets import Sample
 from acl_train.clip import CLIP
-from acl_train.config import LearnConfig, Recipe, VisionConfig, make_vision_config
+from acl_train.config import LearnConfig, Recipe, VisionConfig
 from acl_train.features import cached_features
+from acl_train.methods import make_vision_config
 from acl_train.tiny.tower import initialise
 from acl_train.weights import Weights, build_clip, load_weights
 from benchmarks.drawn_groups import MEANINGS, Counts, draw_groups, draw_learning, read_group

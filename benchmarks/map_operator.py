@@ -84,7 +84,7 @@ def measure(case: Case, *, threads: int, turns: int, seed: int = 0) -> Measured:
     settings = {"image_size": case.image_size, "blur_sigma": BLUR_SIGMA}
 
     def reference(turn: int) -> np.ndarray:
-        return published_maps(cosines[turn % INPUTS], texts, **settings)  # type: ignore[arg-type]
+        return published_maps(cosines[turn % INPUTS], texts[None], **settings)  # type: ignore[arg-type]
 
     def ours(turn: int) -> np.ndarray:
         return patches_to_map(logits[turn % INPUTS], **settings)  # type: ignore[arg-type]

@@ -41,6 +41,7 @@ class RoundingSession:
             load_text_embeddings(bundle),
             head=self._head,
             blur_sigma=manifest.blur_sigma,
+            temperature=manifest.temperature,
             arithmetic=arithmetic,
         )
 

@@ -121,7 +121,7 @@ def tiny_manifest(head: str = "map") -> Manifest:
     assert head in ("map", "embeddings")
     return Manifest(
         format="anomalyclip-bundle",
-        format_version=3,
+        format_version=4,
         head="map" if head == "map" else "embeddings",
         precision="fp32",
         opset=18,
@@ -130,6 +130,9 @@ def tiny_manifest(head: str = "map") -> Manifest:
         layers=(1, 2),
         vv_from=1,
         attention="vv",
+        class_norm=False,
+        windows=(),
+        projections=None,
         temperature=TEMPERATURE,
         blur_sigma=SIGMA,
         max_batch=3,

@@ -150,7 +150,7 @@ def test_the_drift_of_swapped_prompts_has_the_sign_of_bundle_less_torch(
     """The map head has the right texts in its graph; torch reads those of the bundle, which are swapped here."""
     bundle = shutil.copytree(bundles[Head.map], tmp_path / "bundle")
     loaded = load_bundle(bundle)
-    np.save(bundle / TEXT_EMBEDDINGS, load_text_embeddings(loaded)[::-1])
+    np.save(bundle / TEXT_EMBEDDINGS, load_text_embeddings(loaded)[0, ::-1])
     write_manifest(bundle, loaded.manifest)
     done = acl("eval", bundle, data, "--against", "torch", "--weights", clip_path)
     assert done.exit_code == 0

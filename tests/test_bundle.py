@@ -42,7 +42,7 @@ def test_what_was_written_is_loaded(bundle: Path) -> None:
     loaded = load_bundle(bundle)
     assert loaded.graph_path == bundle / "model.onnx"
     assert set(loaded.manifest.files) == {"model.onnx", "text_embeddings.npy", "golden.npz"}
-    np.testing.assert_array_equal(load_text_embeddings(loaded), TEXT)
+    np.testing.assert_array_equal(load_text_embeddings(loaded), TEXT[None])
     golden = load_golden(loaded)
     assert golden["images"].shape == (2, SIDE, SIDE, 3)
     assert golden["anomaly_maps"].shape == (2, SIDE, SIDE)
@@ -63,6 +63,9 @@ def test_the_keys_of_the_file_are_these(bundle: Path) -> None:
                 "layers",
                 "ladder",
                 "int8",
+                "class_norm",
+                "windows",
+                "projections",
             ),
             *("vv_from", "attention", "temperature", "blur_sigma", "max_batch", "backbone", "prompts"),
             *("graph", "preprocessing", "calibration", "parity", "files", "tools", "created"),
@@ -118,8 +121,8 @@ def test_a_manifest_that_is_none_is_refused(bundle: Path, text: str) -> None:
 
 
 def test_a_newer_format_is_refused(bundle: Path) -> None:
-    edit(bundle, lambda document: document.update(format_version=4, something_new=True))
-    assert_refused(bundle, "is of format version 4, newer than 3; upgrade anomalyclip-deploy")
+    edit(bundle, lambda document: document.update(format_version=5, something_new=True))
+    assert_refused(bundle, "is of format version 5, newer than 4; upgrade anomalyclip-deploy")
 
 
 def test_a_manifest_of_version_1_is_read_with_the_defaults_of_what_it_lacked(bundle: Path) -> None:
@@ -213,7 +216,7 @@ def test_a_tiling_survives_its_json() -> None:
         ),
         (lambda d: d.update(colour="red"), "manifest has an unknown key 'colour'"),
         (lambda d: d.update(head="logits"), 'head must be one of "map", "embeddings", got "logits"'),
-        (lambda d: d.update(format_version=True), "format_version must be one of 3, got true"),
+        (lambda d: d.update(format_version=True), "format_version must be one of 4, got true"),
         (lambda d: d.update(grid="7"), 'grid must be an integer, got "7"'),
         (lambda d: d.update(grid=True), "grid must be an integer, got true"),
         (lambda d: d.update(temperature=float("nan")), "temperature must be a finite number, got NaN"),
@@ -281,7 +284,7 @@ def test_a_manifest_that_would_be_refused_is_not_written(bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (TEXT.astype(np.float64), r"must be \(2, joint\) float32, got \(2, 6\) float64"),
+        (TEXT.astype(np.float64), r"must be \(2, joint\) or \(3, 2, joint\) float32, got \(2, 6\) float64"),
         (TEXT[:1], r"got \(1, 6\) float32"),
         (TEXT * 2, "must have unit rows"),
         (np.array([None, None]), "is not an array file"),  # a pickle, which is code

@@ -10,12 +10,14 @@ import torch
 from conftest import LAYERS, VV_FROM, assert_golden
 
 from acl_train.clip import CLIP, QuickGELU, normalize_images
-from acl_train.config import Attention, Recipe, VisionConfig, make_vision_config
-from acl_train.losses import log_odds
+from acl_train.config import TEMPERATURE, Recipe, VisionConfig
+from acl_train.losses import image_log_odds
+from acl_train.methods import make_vision_config
 from acl_train.prompts import Prompts, assemble, text_embeddings
 from acl_train.reference import published_maps
 from acl_train.weights import Weights, build_clip
 
+TEXTS = ("object.", "damaged object.")
 Golden = Callable[[str], dict[str, np.ndarray]]
 CASES = [(size, image) for size in (70, 98) for image in ("synth0", "synth1")]
 
@@ -30,20 +32,20 @@ def test_four_layers_give_the_published_embeddings_scores_and_maps(
 ) -> None:
     reference, clip = golden(f"tiny_{size}_{image}"), network(weights, size)
     images = torch.from_numpy(reference["preprocessed"])
-    ordinary, second = zip(*clip.visual.paths(images), strict=True)
+    ordinary, second = zip(*clip.visual.paths(clip.visual.embed(images)), strict=True)
     recorded = torch.cat([second[number - 1] for number in LAYERS])
     patch_features = clip.visual.ln_post(recorded) @ clip.visual.proj
     image_embeddings, patch_embeddings = clip.visual(images)
-    text = text_embeddings(clip, prompts.ctx, prompts.deep_ctx)
+    text = text_embeddings(clip, prompts.tensors["ctx"], prompts.tensors["deep_ctx"])
     assert_golden(
         reference,
         text_features=text.numpy(),
         image_features_raw=(ordinary[-1][:, 0] @ clip.visual.proj).numpy(),
         image_features=image_embeddings.numpy(),
         patch_features=patch_features.numpy(),
-        score=torch.sigmoid(log_odds(image_embeddings, text)).numpy(),
+        score=torch.sigmoid(image_log_odds(image_embeddings, text[None], TEMPERATURE)).numpy(),
         # the published map is the sum over layers, ours the mean
-        anomaly_map=4 * published_maps(patch_embeddings, text, size, 4.0),
+        anomaly_map=4 * published_maps(patch_embeddings, text[None], size, 4.0),
     )
 
 
@@ -53,17 +55,16 @@ def test_the_last_layer_alone_gives_the_published_map(
 ) -> None:
     reference, clip = golden(f"tiny_{size}_{image}"), network(weights, size, (12,))
     _, patch_embeddings = clip.visual(torch.from_numpy(reference["preprocessed"]))
-    text = text_embeddings(clip, prompts.ctx, prompts.deep_ctx)
-    assert_golden(reference, anomaly_map_last=published_maps(patch_embeddings, text, size, 4.0))
+    text = text_embeddings(clip, prompts.tensors["ctx"], prompts.tensors["deep_ctx"])
+    assert_golden(reference, anomaly_map_last=published_maps(patch_embeddings, text[None], size, 4.0))
 
 
 @pytest.mark.parametrize("size", [70, 98])
 def test_hidden_states_of_both_paths_are_the_published_ones(
     weights: Weights, golden: Golden, size: int
 ) -> None:
-    paths = network(weights, size).visual.paths(
-        torch.from_numpy(golden(f"tiny_{size}_synth0")["preprocessed"])
-    )
+    visual, images = network(weights, size).visual, golden(f"tiny_{size}_synth0")["preprocessed"]
+    paths = visual.paths(visual.embed(torch.from_numpy(images)))
     ordinary, second = zip(*paths, strict=True)
     assert_golden(
         golden(f"tiny_{size}_hidden_synth0"),
@@ -76,9 +77,9 @@ def test_text_hidden_states_are_the_published_ones(
     weights: Weights, prompts: Prompts, golden: Golden
 ) -> None:
     reference, clip = golden("tiny_text"), network(weights)
-    embedded, ends = assemble(clip, prompts.ctx)
+    embedded, ends = assemble(clip, prompts.tensors["ctx"], TEXTS)
     length = embedded.shape[1]
-    deep = prompts.deep_ctx.unsqueeze(1).expand(-1, 2, -1, -1)
+    deep = prompts.tensors["deep_ctx"].unsqueeze(1).expand(-1, 2, -1, -1)
     hidden = torch.stack(list(clip.text_hidden(embedded, deep)))  # (12, 2, T, W)
     expected = {
         "prompts": reference["prompts"][:, :length],
@@ -90,7 +91,7 @@ def test_text_hidden_states_are_the_published_ones(
 
 def test_cutting_the_prompts_after_their_end_changes_nothing(weights: Weights, prompts: Prompts) -> None:
     clip = network(weights)
-    embedded, ends = assemble(clip, prompts.ctx)
+    embedded, ends = assemble(clip, prompts.tensors["ctx"], TEXTS)
     longer = torch.cat([embedded, torch.randn(2, 77 - embedded.shape[1], embedded.shape[2])], dim=1)
     torch.testing.assert_close(
         clip.encode_text(longer, ends), clip.encode_text(embedded, ends), atol=1e-6, rtol=0
@@ -144,16 +145,16 @@ def slow_second_path(clip: CLIP, images: torch.Tensor, a: int, b: int) -> torch.
 def test_each_attention_multiplies_the_projections_it_names(
     weights: Weights, golden: Golden, attention: str, a: int, b: int
 ) -> None:
-    clip = build_clip(weights, VisionConfig(70, (12,), VV_FROM, Attention(attention)))
+    clip = build_clip(weights, VisionConfig(70, (12,), VV_FROM, attention))
     images = torch.from_numpy(golden("tiny_70_synth0")["preprocessed"])
-    *_, (_, second) = clip.visual.paths(images)
+    *_, (_, second) = clip.visual.paths(clip.visual.embed(images))
     torch.testing.assert_close(second, slow_second_path(clip, images, a, b), atol=1e-5, rtol=0)
 
 
 def test_without_a_second_path_the_patches_are_clips_own(weights: Weights, golden: Golden) -> None:
     clip = build_clip(weights, VisionConfig(70, LAYERS, 13))
     images = torch.from_numpy(golden("tiny_70_synth0")["preprocessed"])
-    assert all(ordinary is second for ordinary, second in clip.visual.paths(images))
+    assert all(ordinary is second for ordinary, second in clip.visual.paths(clip.visual.embed(images)))
 
 
 def test_normalisation_is_the_published_one(golden: Golden) -> None:
@@ -189,7 +190,7 @@ def test_settings_that_do_not_fit_the_tower_are_refused(
 
 def test_defaults_of_a_deep_tower_are_the_published_ones() -> None:
     paper = make_vision_config("ViT-L-14-336", 24, recipe=Recipe.paper)
-    assert paper == VisionConfig(518, (6, 12, 18, 24), 6, Attention.vv)
+    assert paper == VisionConfig(518, (6, 12, 18, 24), 6, "vv")
     released = make_vision_config("ViT-L-14-336", 24, recipe=Recipe.released)
     assert released.layers == (24,)
     assert (Recipe.paper.local_weight, Recipe.released.local_weight) == (1, 4)

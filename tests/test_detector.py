@@ -11,7 +11,7 @@ from graphs import SIDE, drawn_frame, reference, write_tiny_bundle
 
 from acl_runtime import Detector, Verdict
 from acl_runtime.bundle import load_bundle, write_manifest
-from acl_runtime.heads import defect_direction, read_map_head
+from acl_runtime.heads import defect_directions, read_map_head
 from acl_runtime.manifest import Calibration
 from acl_runtime.maps import sigmoid
 from acl_runtime.preprocess import preprocess
@@ -117,7 +117,7 @@ def test_one_direction_says_what_two_prompts_say() -> None:
     embedding = np.random.default_rng(1).normal(size=5).astype(np.float32)
     logits = text.astype(np.float64) @ embedding / 0.07
     softmax = np.exp(logits - logits.max())
-    actual = sigmoid(embedding @ defect_direction(text, temperature=0.07))
+    actual = sigmoid(embedding @ defect_directions(text[None], temperature=0.07)[0])
     np.testing.assert_allclose(actual, softmax[1] / softmax.sum(), rtol=1e-4)
 
 

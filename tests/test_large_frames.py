@@ -13,7 +13,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # benchmarks are not inst
 from acl_export.config import ExportConfig
 from acl_export.export import export_bundle
 from acl_runtime.bundle import Bundle, load_bundle
-from acl_train.config import LearnConfig, Recipe, make_vision_config
+from acl_train.config import LearnConfig, Recipe
+from acl_train.methods import make_vision_config
 from acl_train.tiny.corpus import LEARNING_DEFECTS, LEARNING_FAMILIES, draw_dataset
 from acl_train.train import TrainFiles, train
 from acl_train.weights import load_weights

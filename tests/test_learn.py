@@ -32,11 +32,11 @@ Golden = Callable[[str], dict[str, np.ndarray]]
 CONFIG = LearnConfig(recipe=Recipe.released, epochs=3, batch_size=4)  # λ = 4, also for four layers
 
 
-def published_start() -> tuple[Tensor, Tensor]:
+def published_start() -> dict[str, Tensor]:
     state = recipe.prompt_state_dict("tiny")
     ctx = np.concatenate([state["ctx_pos"], state["ctx_neg"]])[:, 0]
     deep = np.stack([state[f"compound_prompts_text.{index}"] for index in range(8)])
-    return torch.from_numpy(ctx), torch.from_numpy(deep)
+    return {"ctx": torch.from_numpy(ctx), "deep_ctx": torch.from_numpy(deep)}
 
 
 def golden_examples(clip: CLIP, reference: dict[str, np.ndarray]) -> Examples:
@@ -64,10 +64,10 @@ def test_three_steps_have_the_published_losses_gradients_and_results(
 ) -> None:
     reference = golden(f"train_70_{case}")
     clip = build_clip(weights, VisionConfig(70, layers, VV_FROM))
-    examples, learner = golden_examples(clip, reference), make_learner(clip, *published_start(), CONFIG)
+    examples, learner = golden_examples(clip, reference), make_learner(clip, published_start(), CONFIG)
     tolerance = recipe.tolerances()
     for step in range(3):
-        losses = step_losses(clip, learner, examples, torch.arange(4))
+        losses = step_losses(clip, learner, examples, torch.arange(4), CONFIG)
         total = total_loss(losses, CONFIG)
         names = {"focal": "focal", "dice_anomalous": "dice_abnormal", "dice_normal": "dice_normal"}
         for mine, theirs in names.items():
@@ -77,16 +77,19 @@ def test_three_steps_have_the_published_losses_gradients_and_results(
         learner.optimizer.zero_grad()
         total.backward()
         if step == 0:
-            assert learner.ctx.grad is not None
-            assert learner.deep_ctx.grad is not None
+            assert learner.tensors["ctx"].grad is not None
+            assert learner.tensors["deep_ctx"].grad is not None
             ctx_grad, deep_grad = published(reference, "grad1")
             limits = tolerance["training"]
-            assert relative(learner.ctx.grad.numpy(), ctx_grad) < limits["grad1.ctx_*"]
+            assert relative(learner.tensors["ctx"].grad.numpy(), ctx_grad) < limits["grad1.ctx_*"]
             assert (
-                relative(learner.deep_ctx.grad.numpy(), deep_grad) < limits["grad1.compound_prompts_text.*"]
+                relative(learner.tensors["deep_ctx"].grad.numpy(), deep_grad)
+                < limits["grad1.compound_prompts_text.*"]
             )
         learner.optimizer.step()
-    after = np.concatenate([tensor.detach().flatten() for tensor in (learner.ctx, learner.deep_ctx)])
+    after = np.concatenate(
+        [tensor.detach().flatten() for tensor in (learner.tensors["ctx"], learner.tensors["deep_ctx"])]
+    )
     expected = np.concatenate([tensor.ravel() for tensor in published(reference, "param_after3")])
     assert relative(after, expected) < tolerance["training"]["param_after3 (all)"]
 
@@ -95,7 +98,9 @@ def test_without_masks_only_the_image_loss_applies(weights: Weights, golden: Gol
     reference, clip = golden("train_70_last"), build_clip(weights, VisionConfig(70, (12,), VV_FROM))
     with_masks = golden_examples(clip, reference)
     examples = Examples(with_masks.batch, with_masks.labels, None)
-    losses = step_losses(clip, make_learner(clip, *published_start(), CONFIG), examples, torch.arange(4))
+    losses = step_losses(
+        clip, make_learner(clip, published_start(), CONFIG), examples, torch.arange(4), CONFIG
+    )
     assert losses.keys() == {"image"}
     assert total_loss(losses, CONFIG) == losses["image"]
 
@@ -106,7 +111,7 @@ def test_the_loss_falls_and_the_same_seed_learns_the_same(weights: Weights, gold
     config = LearnConfig(epochs=6, batch_size=2)
     runs = [run(clip, examples, new_learner(clip, config), config) for _ in range(2)]
     assert runs[0][0] == runs[1][0]
-    assert torch.equal(runs[0][1].ctx, runs[1][1].ctx)
+    assert torch.equal(runs[0][1].tensors["ctx"], runs[1][1].tensors["ctx"])
     assert runs[0][0][-1] < runs[0][0][0]
 
 
@@ -123,11 +128,11 @@ def test_a_restored_learner_goes_on_to_the_same_result(weights: Weights, golden:
     config = LearnConfig(epochs=4, batch_size=2)
     _, straight = run(clip, examples, new_learner(clip, config), config)
     _, first = run(clip, examples, new_learner(clip, config), LearnConfig(epochs=2, batch_size=2))
-    tensors = {"ctx": first.ctx, "deep_ctx": first.deep_ctx} | learner_tensors(first)
+    tensors = first.tensors | learner_tensors(first)
     saved = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     _, resumed = run(clip, examples, restore_learner(clip, saved, 2, config), config)
-    assert torch.equal(resumed.ctx, straight.ctx)
-    assert torch.equal(resumed.deep_ctx, straight.deep_ctx)
+    assert torch.equal(resumed.tensors["ctx"], straight.tensors["ctx"])
+    assert torch.equal(resumed.tensors["deep_ctx"], straight.tensors["deep_ctx"])
 
 
 @pytest.mark.parametrize("size", [7, 8, 70])
@@ -138,4 +143,4 @@ def test_packed_masks_come_back_as_they_were(size: int) -> None:
 
 def test_a_shallow_text_tower_takes_fewer_deep_tokens(weights: Weights) -> None:
     clip = build_clip(weights, VisionConfig(70, (12,), VV_FROM))
-    assert new_learner(clip, LearnConfig(deep_layers=30)).deep_ctx.shape == (11, 4, 128)
+    assert new_learner(clip, LearnConfig(deep_layers=30)).tensors["deep_ctx"].shape == (11, 4, 128)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from acl_train.config import Attention, VisionConfig
+from acl_train.config import VisionConfig
 from acl_train.convert import convert_checkpoint
 from acl_train.prompts import (
     Prompts,
@@ -31,8 +31,8 @@ VISION = VisionConfig(70, (12,), 3)
 def test_prompts_survive_a_file(prompts: Prompts, tmp_path: Path) -> None:
     save_prompts(tmp_path / "p.safetensors", prompts)
     loaded = load_prompts(tmp_path / "p.safetensors")
-    assert torch.equal(loaded.ctx, prompts.ctx)
-    assert torch.equal(loaded.deep_ctx, prompts.deep_ctx)
+    assert torch.equal(loaded.tensors["ctx"], prompts.tensors["ctx"])
+    assert torch.equal(loaded.tensors["deep_ctx"], prompts.tensors["deep_ctx"])
     assert loaded.config == prompts.config
 
 
@@ -45,15 +45,27 @@ def test_the_same_prompts_make_the_same_bytes(prompts: Prompts, tmp_path: Path) 
 
 def test_the_configuration_is_pinned_as_json() -> None:
     config = PromptsConfig(
-        "ViT", "openai", "abc", True, VisionConfig(518, (24,), 6, Attention.qq), "paper", {"epochs": 15}
+        "ViT", "openai", "abc", True, VisionConfig(518, (24,), 6, "qq"), "paper", {"epochs": 15}
     )
     text = (
-        '{"backbone": "ViT", "format_version": 1, "learning": {"epochs": 15}, "quick_gelu": true, '
-        '"recipe": "paper", "vision": {"attention": "qq", "image_size": 518, "layers": [24], "vv_from": 6}, '
-        '"weights": "openai", "weights_sha256": "abc"}'
+        '{"backbone": "ViT", "format_version": 2, "learning": {"epochs": 15}, "method": "anomalyclip", '
+        '"quick_gelu": true, "recipe": "paper", "vision": {"attention": "qq", "class_norm": false, "image_size": 518, '
+        '"layers": [24], "learned_projection": false, "vv_from": 6, "windows": []}, "weights": "openai", '
+        '"weights_sha256": "abc", "words": ["{}.", "damaged {}."]}'
     )
     assert config.to_json() == text
     assert PromptsConfig.from_json(text) == config
+
+
+def test_a_configuration_of_version_1_is_that_of_the_paper() -> None:
+    text = (
+        '{"backbone": "ViT", "format_version": 1, "learning": {"epochs": 15}, "quick_gelu": true, '
+        '"recipe": "paper", "vision": {"attention": "vv", "image_size": 518, "layers": [24], "vv_from": 6}, '
+        '"weights": "openai", "weights_sha256": "abc"}'
+    )
+    config = PromptsConfig.from_json(text)
+    assert (config.method, config.words) == ("anomalyclip", ("{}.", "damaged {}."))
+    assert config.vision == VisionConfig(518, (24,), 6)
 
 
 def test_tokens_are_clips_own(weights: Weights) -> None:
@@ -66,7 +78,7 @@ def test_tokens_are_clips_own(weights: Weights) -> None:
 
 def test_the_learned_context_replaces_the_placeholders(weights: Weights) -> None:
     clip, ctx = build_clip(weights, VISION), torch.randn(2, 12, 128)
-    embedded, ends = assemble(clip, ctx)
+    embedded, ends = assemble(clip, ctx, ["object.", "damaged object."])
     assert torch.equal(embedded[:, 1:13], ctx)
     assert torch.equal(embedded[0, 13], clip.token_embedding.weight[14115])
     assert torch.equal(embedded[1, 13], clip.token_embedding.weight[13568])
@@ -77,17 +89,17 @@ def test_converting_rounds_the_deep_tokens_to_fp16(prompts: Prompts, checkpoint_
     stored = torch.load(checkpoint_path, weights_only=True)["prompt_learner"]
     unrounded = stored["compound_prompts_text.3"]
     assert not torch.equal(unrounded.half().float(), unrounded)
-    assert torch.equal(prompts.deep_ctx[3], unrounded.half().float())
-    assert torch.equal(prompts.ctx[0], stored["ctx_pos"][0, 0])
-    assert torch.equal(prompts.ctx[1], stored["ctx_neg"][0, 0])
+    assert torch.equal(prompts.tensors["deep_ctx"][3], unrounded.half().float())
+    assert torch.equal(prompts.tensors["ctx"][0], stored["ctx_pos"][0, 0])
+    assert torch.equal(prompts.tensors["ctx"][1], stored["ctx_neg"][0, 0])
 
 
 def test_rounding_twice_is_rounding_once(weights: Weights, prompts: Prompts) -> None:
     clip = build_clip(weights, VISION)
-    rounded = prompts.deep_ctx.half().float()
+    rounded = prompts.tensors["deep_ctx"].half().float()
     torch.testing.assert_close(
-        text_embeddings(clip, prompts.ctx, prompts.deep_ctx),
-        text_embeddings(clip, prompts.ctx, rounded),
+        text_embeddings(clip, prompts.tensors["ctx"], prompts.tensors["deep_ctx"]),
+        text_embeddings(clip, prompts.tensors["ctx"], rounded),
         atol=0,
         rtol=0,
     )
@@ -148,9 +160,13 @@ def test_a_file_that_is_no_prompts_file_is_refused_with_the_remedy(
 
 def test_a_newer_prompts_file_is_refused(prompts: Prompts, tmp_path: Path) -> None:
     path = tmp_path / "p.safetensors"
-    text = prompts.config.to_json().replace('"format_version": 1', '"format_version": 2')
-    save_file({"ctx": prompts.ctx, "deep_ctx": prompts.deep_ctx}, path, {"anomalyclip_prompts": text})
-    with pytest.raises(ValueError, match="format version 2 is newer than 1"):
+    text = prompts.config.to_json().replace('"format_version": 2', '"format_version": 3')
+    save_file(
+        {"ctx": prompts.tensors["ctx"], "deep_ctx": prompts.tensors["deep_ctx"]},
+        path,
+        {"anomalyclip_prompts": text},
+    )
+    with pytest.raises(ValueError, match="format version 3 is newer than 2"):
         load_prompts(path)
 
 

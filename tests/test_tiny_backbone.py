@@ -13,10 +13,11 @@ from acl_runtime.data.datasets import Dataset, load_mask, read_dataset
 from acl_runtime.evaluation.metrics import auroc, evaluate
 from acl_runtime.maps import patches_to_map, sigmoid
 from acl_train.clip import CLIP
-from acl_train.config import LearnConfig, Recipe, make_vision_config
+from acl_train.config import TEMPERATURE, LearnConfig, Recipe
 from acl_train.features import encode_images, load_images
-from acl_train.losses import log_odds
-from acl_train.prompts import embed_texts, text_embeddings
+from acl_train.losses import image_log_odds, patch_log_odds
+from acl_train.methods import make_vision_config
+from acl_train.prompts import embed_texts, prompts_vectors
 from acl_train.tiny.corpus import (
     DEFECTS,
     HELD_OUT_FAMILIES,
@@ -47,9 +48,10 @@ def unseen(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def measure(clip: CLIP, text: Tensor, dataset: Dataset) -> dict[str, float]:
     """Metrics over all products at once, for two texts."""
     images, patches = encode_images(clip, load_images(dataset.samples, image_size=SIZE))
-    logits = log_odds(patches, text).unflatten(-1, (clip.visual.grid, clip.visual.grid)).numpy()
+    grid = clip.visual.grid
+    logits = patch_log_odds(patches, text[None], TEMPERATURE).unflatten(-1, (grid, grid)).numpy()
     metrics = evaluate(
-        sigmoid(log_odds(images, text).numpy()),
+        sigmoid(image_log_odds(images, text[None], TEMPERATURE).numpy()),
         np.array([part.label for part in dataset.samples]),
         patches_to_map(logits, image_size=SIZE, blur_sigma=4.0),
         np.stack([load_mask(part, height=SIZE, width=SIZE) for part in dataset.samples]),
@@ -73,7 +75,7 @@ def test_learned_prompts_find_defects_on_unseen_products_better_than_hand_writte
     config = LearnConfig(recipe=Recipe.paper, epochs=8)
     prompts = train([tmp_path / "data"], files, load_weights("tiny"), clip.visual.config, config)
     with torch.no_grad():
-        learned = measure(clip, text_embeddings(clip, prompts.ctx, prompts.deep_ctx), unseen)
+        learned = measure(clip, prompts_vectors(clip, prompts)[0], unseen)
         written = embed_texts(clip, ["a photo of an object.", "a photo of a damaged object."])
         by_hand = measure(clip, written, unseen)
     assert learned["image_auroc"] > 0.75  # measured: 0.85

@@ -49,7 +49,7 @@ def test_a_run_leaves_prompts_a_log_and_a_checkpoint_per_epoch(
     names = sorted(path.name for path in files.checkpoints.iterdir())
     assert names == [f"epoch_00{epoch}.safetensors" for epoch in (1, 2, 3, 4)]
     loaded = load_prompts(files.output)
-    assert torch.equal(loaded.ctx, prompts.ctx)
+    assert torch.equal(loaded.tensors["ctx"], prompts.tensors["ctx"])
     assert loaded.config.weights_sha256 == weights.sha256
     assert loaded.config.vision == VISION
     assert loaded.config.learning["images"] == 18

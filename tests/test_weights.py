@@ -73,7 +73,7 @@ def test_the_towers_equal_open_clips(quick_gelu: bool) -> None:
     images, texts = torch.randn(2, 3, 70, 70), ["a photo of a bolt", "a damaged bolt"]
     with torch.no_grad():
         theirs = F.normalize(model.encode_text(open_clip.tokenize(texts)), dim=-1)
-        *_, (ordinary, _) = clip.visual.paths(images)
+        *_, (ordinary, _) = clip.visual.paths(clip.visual.embed(images))
         pooled = clip.visual.ln_post(ordinary[:, 0]) @ clip.visual.proj
         torch.testing.assert_close(pooled, model.encode_image(images), atol=1e-5, rtol=0)
     torch.testing.assert_close(embed_texts(clip, texts), theirs, atol=1e-5, rtol=0)

@@ -27,13 +27,17 @@ def flop_per_image(manifest: Manifest, *, dimension: int, in_full: bool = False)
         return None
     patches, layers, side = manifest.grid**2, len(manifest.layers), manifest.image_size
     tokens, pixels = patches + 1, (side // manifest.grid) ** 2 * 3
-    second_path = max(0, blocks - manifest.vv_from + 1)
+    second_path, mixed = max(0, blocks - manifest.vv_from + 1), len(manifest.attention.split("+"))
+    windows = {side: (manifest.grid - side + 1) ** 2 for side in manifest.windows}
 
-    def attention(rows: int) -> float:
-        return 4 * rows * tokens * width + 2 * rows * width**2  # two products, and the projection after them
+    def attention(rows: int, keys: int = tokens) -> float:
+        return 4 * rows * keys * width + 2 * rows * width**2  # two products, and the projection after them
 
-    def ordinary(rows: int) -> float:
-        return attention(rows) + 16 * rows * width**2  # and the MLP
+    def ordinary(rows: int, keys: int = tokens) -> float:
+        return attention(rows, keys) + 16 * rows * width**2  # and the MLP
+
+    def window(seen: int) -> float:
+        return blocks * (6 * seen * width**2 + ordinary(seen, seen)) + 2 * width * dimension
 
     last_rows = tokens if in_full or not second_path else 1
     return float(
@@ -41,8 +45,9 @@ def flop_per_image(manifest: Manifest, *, dimension: int, in_full: bool = False)
         + blocks * 6 * tokens * width**2  # queries, keys and values
         + (blocks - 1) * ordinary(tokens)
         + ordinary(last_rows)
-        + second_path * attention(tokens)
-        + 2 * (layers * patches + 1) * width * dimension
+        + second_path * (attention(tokens) + (mixed - 1) * 4 * tokens**2 * width)
+        + 2 * (layers * patches * (not windows) + 1) * width * dimension
+        + sum(count * window(1 + side**2) for side, count in windows.items())
         + 2 * side * manifest.grid * (side + manifest.grid)
     )
 

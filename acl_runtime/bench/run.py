@@ -147,7 +147,7 @@ def run_benchmark(
     frames = frames or draw_frames(bundle.manifest.frame_size)
     laps = measure(contenders, frames, seconds=seconds, progress=progress)
     joules = joules_per_frame(contenders, frames, find_meters(), progress)
-    dimension = load_text_embeddings(bundle).shape[1]
+    dimension = load_text_embeddings(bundle).shape[-1]
     flop, peak = flop_per_image(bundle.manifest, dimension=dimension), measure_cpu_peak()
     detector = next(each.detector for each in contenders if each.detector is not None)
     base = laps[0] if reference is not None else None

@@ -38,7 +38,7 @@ def predict_memory(bundle: Bundle, arithmetic: Arithmetic, max_batch: int) -> Me
     With T tokens of width W, P blocks of the second path and b bytes a number, an image takes T·W·b·(16 + 3P) bytes of
     activations where the attention is fused, as in fp16: the builder runs the second path last, so query, key and value
     of each of its blocks wait. Else it takes T·W·b·(10 + 1.4P), and 1.8·T²·b per attention head of 64. The building
-    process holds the weights about three times.
+    process holds the weights about three times. Tokens of windows are added to T, though not to its square: a guess.
 
     Fitted on engines of TensorRT-RTX 1.7.1 for ViT-B/16 at 224 and 512 pixels and ViT-L/14 at 336 and 518 pixels, batch
     1, 1..4 and 1..8, see benchmarks/README.md. Other libraries and versions are their own; one that tries kernels out,
@@ -57,11 +57,12 @@ def predict_memory(bundle: Bundle, arithmetic: Arithmetic, max_batch: int) -> Me
     width = manifest.backbone.width or math.sqrt(parameters / (12 * max(manifest.layers)))  # 12·W² a block
     tokens = manifest.grid**2 + 1
     second_path = max(0, max(manifest.layers) - manifest.vv_from + 1)
+    rows = tokens + sum((manifest.grid - side + 1) ** 2 * (1 + side**2) for side in manifest.windows)
     if arithmetic == "fp16":
-        activations = tokens * width * size * (16 + 3 * second_path)
+        activations = rows * width * size * (16 + 3 * second_path)
     else:
         scores = 2 if arithmetic == "fp16-attention-split" else 4
-        activations = tokens * width * size * (10 + 1.4 * second_path) + 1.8 * tokens**2 * scores * width / 64
+        activations = rows * width * size * (10 + 1.4 * second_path) + 1.8 * tokens**2 * scores * width / 64
     weights = parameters * size
     return MemoryNeed(
         weights,

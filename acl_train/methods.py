@@ -1,0 +1,204 @@
+"""The methods of the paper's tables, each as what it changes; the network and the loop are the same for all.
+
+A method differs from another in what is read out of the frozen tower (`VisionConfig`), in what that is compared with
+(learned prompts, hand-written sentences, or vectors without any text), and in what is learned how (`LearnConfig`).
+Everything that distinguishes one, say `coop` from `anomalyclip`, stands in its entry below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+
+from acl_train.config import (
+    IMAGE_SIZE,
+    TEMPERATURE,
+    TINY_IMAGE_SIZE,
+    LearnConfig,
+    Recipe,
+    VisionConfig,
+    default_vv_from,
+)
+from acl_train.sentences import Sentences, clip_ensemble, clip_pair, vand_ensemble, winclip_ensemble
+
+CLIP_TEMPERATURE = 0.01  # 1 / CLIP's own logit scale, which its training caps at 100
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a row of the paper's tables changes. The defaults are plain CLIP's.
+
+    Attributes:
+        about: A line for people.
+        source: Where its settings are published.
+        learn: How it learns, by default; None: it does not.
+        sentences: Hand-written prompts of a product's name; None: prompts or vectors are learned.
+        names_category: Whether the prompts name the product instead of calling it "object".
+        second_path: Whether patches are read off a second path beside the ordinary one (DPAM).
+        class_norm: See `VisionConfig`.
+        windows: See `VisionConfig`.
+        temperature: Log-odds are differences of cosines divided by this.
+    """
+
+    about: str
+    source: str
+    learn: LearnConfig | None = None
+    sentences: Sentences | None = None
+    names_category: bool = True
+    second_path: bool = False
+    class_norm: bool = True
+    windows: tuple[int, ...] = ()
+    temperature: float = CLIP_TEMPERATURE
+
+
+ANOMALYCLIP = Method(
+    "two learned prompts for every product, patches from the V-V path",
+    "arXiv 2310.18961 and its published code",
+    LearnConfig(),
+    names_category=False,
+    second_path=True,
+    class_norm=False,
+    temperature=TEMPERATURE,
+)
+
+METHODS = {
+    "anomalyclip": ANOMALYCLIP,
+    "anomalyclip-object-aware": replace(
+        ANOMALYCLIP,
+        about="the same with the product's name in the prompts",
+        learn=LearnConfig(method="anomalyclip-object-aware"),
+        names_category=True,
+    ),
+    "clip": Method(
+        "two hand-written prompts, nothing learned",
+        "arXiv 2103.00020; prompts: arXiv 2310.18961, appendix",
+        sentences=clip_pair,
+    ),
+    "clip-ac": Method(
+        "80 hand-written prompts each, averaged, nothing learned",
+        "arXiv 2103.00020; prompts: arXiv 2310.18961, appendix",
+        sentences=clip_ensemble,
+    ),
+    "winclip": Method(
+        "hand-written states and templates; windows of 2 and 3 patches, each seen by itself; nothing learned",
+        "arXiv 2303.14814; temperature as in the public reproductions, the paper gives none",
+        sentences=winclip_ensemble,
+        windows=(2, 3),
+        temperature=TEMPERATURE,
+    ),
+    "coop": Method(
+        "one learned context for both prompts, from the images' labels alone",
+        "arXiv 2109.01134 and its published configuration for 50 epochs; words: arXiv 2310.18961, appendix",
+        LearnConfig(
+            epochs=50,
+            batch_size=32,
+            learning_rate=2e-3,
+            ctx_tokens=16,
+            deep_layers=0,
+            method="coop",
+            words=("normal {}.", "anomalous {}."),
+            shared_ctx=True,
+            losses=("image",),
+            optimizer="sgd",
+        ),
+    ),
+    "vand": Method(
+        "hand-written states and templates; a learned projection of four layers' patches",
+        "arXiv 2305.17382 (APRIL-GAN); 15 epochs as in its script for VisA; no stitched images: features are cached",
+        LearnConfig(
+            recipe=Recipe.paper,
+            method="vand",
+            learns="projection",
+            losses=("focal", "dice_anomalous"),
+        ),
+        sentences=vand_ensemble,
+    ),
+}
+PROMPT_OPTIONS = frozenset({"words", "shared_ctx", "ctx_tokens", "deep_layers", "deep_tokens", "learns"})
+LEARNED = tuple(name for name, method in METHODS.items() if method.learn is not None)
+WRITTEN = tuple(name for name in METHODS if name not in LEARNED)
+
+
+def make_vision_config(
+    backbone: str,
+    depth: int,
+    *,
+    method: str = "anomalyclip",
+    recipe: Recipe | None = None,
+    image_size: int | None = None,
+    layers: tuple[int, ...] | None = None,
+    vv_from: int | None = None,
+    attention: str = "vv",
+) -> VisionConfig:
+    """The read-out of a tower of `depth` blocks.
+
+    Args:
+        backbone: Its name; the tiny one has a size of its own.
+        depth: Blocks of the vision tower.
+        method: Name in `METHODS`.
+        recipe: Which layers, unless they are given; None for the method's own.
+        image_size: Side of the network input; None for the backbone's.
+        layers: 1-based blocks; None for the recipe's.
+        vv_from: 1-based block where the second path starts; 0 for none, None for the method's.
+        attention: Of the second path, see `VisionConfig`.
+
+    Raises:
+        ValueError: If they do not fit.
+    """
+    chosen = METHODS[method]
+    if recipe is None:
+        recipe = Recipe.released if chosen.learn is None else chosen.learn.recipe
+    if vv_from is None:
+        vv_from = default_vv_from(depth) if chosen.second_path else 0
+    config = VisionConfig(
+        image_size or (TINY_IMAGE_SIZE if backbone == "tiny" else IMAGE_SIZE),
+        layers or recipe.layers(depth),
+        vv_from or depth + 1,
+        attention,
+        chosen.class_norm,
+        chosen.learn is not None and chosen.learn.learns == "projection",
+        chosen.windows,
+    )
+    config.check(depth)
+    return config
+
+
+def with_options(method: str, **options: Any) -> LearnConfig:
+    """A method's way of learning with other values where they are given.
+
+    Args:
+        method: Name in `LEARNED`.
+        options: Of `LearnConfig`; None for the method's own.
+
+    Raises:
+        ValueError: An option does not go with the method.
+    """
+    learn = METHODS[method].learn
+    assert learn is not None
+    given = {name: value for name, value in options.items() if value is not None}
+    if learn.learns != "prompts" and (idle := given.keys() & PROMPT_OPTIONS):
+        raise ValueError(f"{method} learns no prompts, so {', '.join(sorted(idle))} cannot be chosen")
+    config = replace(learn, **given)
+    if config.learns == "vectors" and (idle := given.keys() & (PROMPT_OPTIONS - {"learns"})):
+        raise ValueError(f"decoupled vectors have no text, so {', '.join(sorted(idle))} cannot be chosen")
+    if config.learns == "vectors" and METHODS[method].names_category:
+        raise ValueError(f"decoupled vectors cannot name the product; {method} does")
+    return config
+
+
+def defaults_words(option: str) -> str:
+    """An option's default, and those of the methods where it is another."""
+    own = {name: getattr(METHODS[name].learn, option) for name in LEARNED}
+    usual = getattr(LearnConfig(), option)
+    others = [f"{name} {_word(value)}" for name, value in own.items() if value != usual]
+    return ", ".join([_word(usual), *others])
+
+
+def _word(value: object) -> str:
+    return str(value.value) if isinstance(value, Enum) else f"{value:g}"
+
+
+def category_words(category: str) -> str:
+    """A folder's name as words: "metal_nut" is "metal nut"."""
+    return category.replace("_", " ")
