@@ -78,9 +78,13 @@ def load_clip(bundle: Bundle, weights: str | None = None) -> CLIP:
         manifest.windows,
     )
     clip = build_clip(loaded, vision)
-    if manifest.projections is not None:
-        with np.load(bundle.path / manifest.projections, allow_pickle=False) as stored:
-            clip.visual.patch_projection = LayerProjections(
-                *(torch.from_numpy(stored[name]) for name in ("weight", "bias"))
-            )
+    fill_projections(clip, bundle)
     return clip
+
+
+def fill_projections(clip: CLIP, bundle: Bundle) -> None:
+    """Put a bundle's learned projection, if it has one, into a network read out for it."""
+    if bundle.manifest.projections is not None:
+        with np.load(bundle.path / bundle.manifest.projections, allow_pickle=False) as stored:
+            weight, bias = (torch.from_numpy(stored[name]) for name in ("weight", "bias"))
+        clip.visual.patch_projection = LayerProjections(weight, bias)

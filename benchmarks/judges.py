@@ -55,22 +55,23 @@ class Tower:
     """A frozen CLIP and what its vision tower says about every sample.
 
     Attributes:
-        clip: Read out after at least the layers that are asked for.
+        clip: Read out as a method wants it.
         features: Of all samples.
         rows: Where in the features a sample is.
+        recorded: Layers that the features hold, in their order.
     """
 
     clip: CLIP
     features: Features
     rows: dict[Sample, int]
+    recorded: tuple[int, ...]
 
     def read(self, samples: Sequence[Sample], layers: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Image embeddings (N, D) and the layers' patch embeddings (N, L, G·G, D), float32; or windows (N, 1, M, D)."""
         images, patches = self.features.batch(torch.tensor([self.rows[sample] for sample in samples]))
         if self.clip.visual.windows:
             return images, patches
-        recorded = self.clip.visual.config.layers
-        return images, patches[:, [recorded.index(layer) for layer in layers]]
+        return images, patches[:, [self.recorded.index(layer) for layer in layers]]
 
 
 @dataclass(frozen=True)
@@ -132,12 +133,16 @@ def judge_with_texts(tower: Tower, texts: Tensor, recipe: Recipe) -> Judge:
     return judge
 
 
-def judge_with(tower: Tower, learned: Learned) -> Judge:
-    """What the runtime computes with a method."""
+def judge_with(tower: Tower, learned: Learned, *, named: bool = False) -> Judge:
+    """What the runtime computes with a method; `named` to put the product's name for "object" in any case.
+
+    The samples that it judges at once must be of one category.
+    """
+    method = learned.head.method
 
     def judge(samples: Sequence[Sample]) -> Answers:
-        method = learned.head.method
-        (name,) = {category_words(sample.category) if method.names_category else OBJECT for sample in samples}
+        named_or_not = method.names_category or named
+        (name,) = {category_words(sample.category) if named_or_not else OBJECT for sample in samples}
         images, patches = tower.read(samples, learned.layers)
         with torch.no_grad():
             vectors = learned.head.vectors(learned.tensors, [name])[0]

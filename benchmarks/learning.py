@@ -155,7 +155,8 @@ def look_at(clip: CLIP, identity: str, samples: Sequence[Sample], cache: Path) -
     started = time.perf_counter()
     features = cached_features(clip, samples, weights_sha256=identity, cache=cache)
     say(f"{len(samples)} images encoded in {time.perf_counter() - started:.0f} s")
-    return Tower(clip, features, {sample: row for row, sample in enumerate(samples)})
+    rows = {sample: row for row, sample in enumerate(samples)}
+    return Tower(clip, features, rows, clip.visual.config.layers)
 
 
 def to_tables(records: Sequence[dict[str, Any]]) -> str:

@@ -68,7 +68,8 @@ def test_golden_frames_hold_the_torch_models_answers(bundles: dict[Head, Path], 
     np.testing.assert_allclose(outputs["image_logits"], golden["image_logits"][:3], atol=1e-5)
     np.testing.assert_allclose(outputs["anomaly_maps"], golden["anomaly_maps"][:3], atol=1e-5)
     text = load_text_embeddings(bundle)
-    assert text.shape == (2, 64)
+    assert text.shape == (1, 2, 64)
+    assert np.load(bundle.path / "text_embeddings.npy").shape == (2, 64)  # the contract of the file
 
 
 def test_the_graph_is_what_the_contract_says(bundles: dict[Head, Path]) -> None:

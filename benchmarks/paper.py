@@ -1,0 +1,284 @@
+"""The paper's tables with our numbers: methods, ablations and their cost. `python -m benchmarks.paper --table 1`"""
+
+from __future__ import annotations
+
+import json as json_module
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+
+from acl_runtime.data.datasets import Sample, load_mask, read_dataset
+from acl_runtime.evaluation.metrics import METRICS, evaluate
+from acl_train.config import LearnConfig, Recipe, VisionConfig
+from acl_train.features import cached_features
+from acl_train.learn import Head
+from acl_train.weights import Weights, build_clip, load_weights
+from benchmarks.drawn_groups import Counts, Group, draw_groups, draw_learning, read_group
+from benchmarks.judges import Judge, Learned, Tower, judge_with, learn, mean
+from benchmarks.machine import describe_machine, machine_line
+from benchmarks.paper_rows import TABLES, Row
+from benchmarks.paper_speed import Cost, measure_costs
+from benchmarks.tables import markdown_table, write_json
+
+FIRST_SEED = 111
+SHOWN = {"image": ("image_auroc", "image_ap"), "pixel": ("pixel_auroc", "aupro")}
+PRINTED = Path(__file__).with_name("paper_methods.json")
+DRAWN = "drawn"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is compared on what.
+
+    Attributes:
+        seeds: How many of each learning.
+        epochs: Of each; None for the method's own.
+        image_size: Side of the network's input, in pixels; None for the backbone's own.
+        learning: Samples that all methods learn from.
+        groups: What they are judged on.
+        published: The paper's names of those groups that it has numbers for.
+    """
+
+    seeds: int
+    epochs: int | None
+    image_size: int | None
+    learning: Sequence[Sample]
+    groups: Sequence[Group]
+    published: Mapping[str, str]
+
+
+class Accuracy:
+    """Learns and judges rows; what two tables share is done once."""
+
+    def __init__(self, weights: Weights, settings: Settings, cache: Path) -> None:
+        """Use one backbone; the vision tower's outputs are kept in `cache`."""
+        self._weights, self._settings, self._cache = weights, settings, cache
+        judged = [sample for group in settings.groups for sample in group.samples]
+        self._samples = list(dict.fromkeys([*settings.learning, *judged]))
+        self._towers: dict[VisionConfig, Tower] = {}
+        self._found: dict[object, list[dict[str, Any]]] = {}
+
+    def records(self, row: Row) -> list[dict[str, Any]]:
+        """A record per seed and group, with every metric."""
+        vision = row.vision(self._weights, self._settings.image_size)
+        first = row.config(seed=0, epochs=self._settings.epochs)
+        key = (row.method, vision, first, row.named)
+        if key not in self._found:
+            started = time.perf_counter()
+            self._found[key] = self._judge(row, self._tower(vision))
+            say(f"{row.label}: {time.perf_counter() - started:.0f} s")
+        return self._found[key]
+
+    def _tower(self, vision: VisionConfig) -> Tower:
+        depth = self._weights.architecture.vision_layers
+        recorded = vision if vision.windows else replace(vision, layers=Recipe.paper.layers(depth))
+        if recorded not in self._towers:
+            clip = build_clip(self._weights, recorded)
+            features = cached_features(
+                clip, self._samples, weights_sha256=self._weights.sha256, cache=self._cache
+            )
+            rows = {sample: row for row, sample in enumerate(self._samples)}
+            self._towers[recorded] = Tower(clip, features, rows, recorded.layers)
+        return replace(self._towers[recorded], clip=build_clip(self._weights, vision))
+
+    def _judge(self, row: Row, tower: Tower) -> list[dict[str, Any]]:
+        records = []
+        for seed in range(FIRST_SEED, FIRST_SEED + self._settings.seeds):
+            config = row.config(seed=seed, epochs=self._settings.epochs)
+            layers = tower.clip.visual.config.layers
+            if config is None:
+                learned = Learned(Head(tower.clip, LearnConfig(method=row.method)), {}, layers)
+            else:
+                learned = learn(tower, self._settings.learning, config, layers)
+            judge = judge_with(tower, learned, named=row.named)
+            for group in self._settings.groups:
+                metrics = judge_samples(judge, group, tower.clip.visual.config.image_size)
+                records.append({"seed": seed, "group": group.name} | metrics)
+            if config is None:
+                break  # nothing is left to chance
+        return records
+
+
+def judge_samples(judge: Judge, group: Group, image_size: int) -> dict[str, float]:
+    """Each metric's unweighted mean over the categories."""
+    rows = []
+    for category in group.categories:
+        samples = [sample for sample in group.samples if sample.category == category]
+        scores, maps = judge(samples)
+        masks = np.stack([_mask(sample, image_size) for sample in samples])
+        rows.append(evaluate(scores, np.array([sample.label for sample in samples]), maps, masks))
+    return {name: mean([value for row in rows if (value := row[name]) is not None]) for name in METRICS}
+
+
+@lru_cache(maxsize=4096)
+def _mask(sample: Sample, image_size: int) -> np.ndarray:
+    return load_mask(sample, height=image_size, width=image_size)
+
+
+def to_text(
+    name: str,
+    records: Mapping[str, Sequence[dict[str, Any]]],
+    published: Mapping[str, str],
+    costs: Mapping[str, Cost],
+) -> str:
+    """A table of the paper: one of images and one of pixels, the paper's own numbers below ours, then the cost."""
+    title, rows = TABLES[name]
+    called = (
+        f"Figure {name[3:]}" if name.startswith("fig") else f"Table {name}" if name.isdigit() else "Beside"
+    )
+    parts = [f"### {called}: {title}"]
+    if records:
+        groups = list(dict.fromkeys(record["group"] for found in records.values() for record in found))
+        for kind, metrics in SHOWN.items():
+            lines = []
+            for row in rows:
+                lines.append([row.label, *(_cell(records[row.label], group, metrics) for group in groups)])
+                if any(group in published for group in groups) and row.printed is not None:
+                    cells = [printed_words(row.printed, published.get(group), metrics) for group in groups]
+                    lines.append(["printed in the paper", *cells])
+            heading = " / ".join(METRICS[metric] for metric in metrics)
+            parts.append(f"**{heading}**\n\n{markdown_table([kind, *groups], lines)}")
+    if costs:
+        parts.append(cost_table(rows, costs))
+    return "\n\n".join(parts)
+
+
+def _cell(records: Sequence[dict[str, Any]], group: str, metrics: Sequence[str]) -> str:
+    chosen = [record for record in records if record["group"] == group]
+    return " / ".join(_value([record[metric] for record in chosen]) for metric in metrics)
+
+
+def _value(values: Sequence[float]) -> str:
+    """In percent: the mean over seeds, and half the distance of the largest from the least."""
+    if math.isnan(values[0]):
+        return "-"
+    spread = f" ± {50 * (max(values) - min(values)):.1f}" if len(values) > 1 else ""
+    return f"{100 * mean(values):.1f}{spread}"
+
+
+def printed_words(method: str, published: str | None, metrics: Sequence[str]) -> str:
+    """What the paper prints for a method on a data set, in percent."""
+    values = _printed()["methods"].get(published, {}).get(method, {})
+    return " / ".join("-" if (value := values.get(metric)) is None else f"{value:.1f}" for metric in metrics)
+
+
+def cost_table(rows: Sequence[Row], costs: Mapping[str, Cost]) -> str:
+    """Frames per second over those of plain CLIP, each in the same way of running; the paper's beside."""
+    fps = _printed()["fps"]
+    lines = []
+    for row in rows:
+        cost, printed = costs[row.label], fps.get(row.printed)
+        lines.append(
+            [
+                row.label,
+                f"{cost.reference_ratio:.2f}",
+                f"{cost.exported_ratio:.2f}",
+                f"{cost.speed_up:.2f}",
+                "-" if cost.giga_flop is None else f"{cost.giga_flop:.1f}",
+                f"{cost.image_logits:.0e}",
+                f"{cost.anomaly_map:.0e}",
+                "-" if printed is None else f"{printed / fps['CLIP']:.2f}",
+            ]
+        )
+    header = ["frames per second", "published steps", "exported", "exported / published", "GFLOP"]
+    header += ["log-odds off", "map off", "the paper's"]
+    return f"**Frames per second, as multiples of plain CLIP's**\n\n{markdown_table(header, lines)}"
+
+
+@lru_cache
+def _printed() -> dict[str, Any]:
+    document: dict[str, Any] = json_module.loads(PRINTED.read_text(encoding="utf-8"))
+    return document
+
+
+def say(message: str) -> None:
+    """Tell the one who waits."""
+    typer.echo(message, err=True)
+
+
+def _samples(
+    learn_from: Sequence[Path], data: Sequence[Path], most: int, drawn: Path
+) -> tuple[list[Sample], list[Group], dict[str, str]]:
+    """What to learn from, what to judge, and which of it the paper has numbers for."""
+    groups = [read_group(root, most=most) for root in data]
+    datasets = [read_dataset(root) for root in data]
+    published = {dataset.name: dataset.published for dataset in datasets if dataset.published is not None}
+    if learn_from:
+        return [sample for root in learn_from for sample in read_dataset(root).samples], groups, published
+    found = draw_groups(drawn / "judged", Counts())
+    unseen = tuple(dict.fromkeys(sample for group in found if group.name in "bd" for sample in group.samples))
+    learning = draw_learning(drawn / "learning", Counts())
+    return learning, [Group(DRAWN, unseen), *groups], published
+
+
+def main(
+    table: Annotated[list[str], typer.Option(help=f"Of {', '.join(TABLES)}, or all; may be repeated.")],
+    data: Annotated[
+        list[Path] | None, typer.Option(help="A data set to judge, with masks; may be repeated.")
+    ] = None,
+    learn_from: Annotated[
+        list[Path] | None,
+        typer.Option(help="What all methods learn from; may be repeated. [default: drawn products]"),
+    ] = None,
+    backbone: Annotated[str, typer.Option(help="Name of the backbone.")] = "tiny",
+    weights: Annotated[str | None, typer.Option(help="open_clip tag or file of its weights.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of the network input, in pixels.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Of each learning.")] = 3,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of each; the method's own.")] = None,
+    most: Annotated[int, typer.Option(min=2, help="Samples taken of each data set to judge.")] = 160,
+    speed_only: Annotated[
+        bool, typer.Option("--speed-only", help="Only the cost, of values that nothing was learned for.")
+    ] = False,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="About how long to time a table's rows in turn.")
+    ] = 60,
+    cache: Annotated[
+        Path | None, typer.Option(help="Keep the towers' outputs here for the next run.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of torch; its own default if not given.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Also write every number to this file.")] = None,
+) -> None:
+    """Print tables of the paper with our numbers.
+
+    What is learned is learned here, on drawn products unless --learn-from names
+    data, and judged on other drawn products and on --data. Table 8 is the cost.
+    """
+    names = list(TABLES) if table == ["all"] else table
+    if unknown := [name for name in names if name not in TABLES]:
+        raise typer.BadParameter(f"--table must be of {', '.join(TABLES)}, got {', '.join(unknown)}")
+    torch.set_num_threads(threads or torch.get_num_threads())
+    machine, loaded = describe_machine(), load_weights(backbone, weights)
+    typer.echo(f"{machine_line(machine)}; backbone {loaded.backbone}, weights {loaded.sha256[:8]}\n")
+    written: dict[str, Any] = {}
+    with TemporaryDirectory() as folder:
+        place = Path(folder)
+        accuracy: Accuracy | None = None
+        published: dict[str, str] = {}
+        if not speed_only and names != ["8"]:
+            learning, groups, published = _samples(learn_from or [], data or [], most, place)
+            settings = Settings(seeds, epochs, image_size, learning, groups, published)
+            accuracy = Accuracy(loaded, settings, cache or place / "cache")
+        for name in names:
+            rows, costs, records = TABLES[name][1], {}, {}
+            if name == "8" or speed_only:
+                costs = measure_costs(loaded, rows, image_size, place / "bundles", seconds=seconds)
+            elif accuracy is not None:
+                records = {row.label: accuracy.records(row) for row in rows}
+            typer.echo(to_text(name, records, published, costs) + "\n")
+            written[name] = {"records": records, "costs": {row: vars(cost) for row, cost in costs.items()}}
+            write_json(json, {"machine": machine, "weights_sha256": loaded.sha256, "tables": written})
+
+
+if __name__ == "__main__":
+    typer.run(main)
