@@ -30,6 +30,21 @@ def input_words(manifest: Manifest) -> str:
     return f"{network}, up to {manifest.max_batch} at once"
 
 
+def map_words(manifest: Manifest) -> str:
+    """Where the map comes from."""
+    grid = f"a {manifest.grid} x {manifest.grid} grid"
+    if manifest.windows:
+        return f"windows of {' and '.join(map(str, manifest.windows))} patches on {grid}"
+    return f"layers {', '.join(map(str, manifest.layers))} on {grid}"
+
+
+def prompts_words(manifest: Manifest) -> str:
+    """Which prompts the bundle has; bundles older than the methods have those of AnomalyCLIP."""
+    prompts = manifest.prompts
+    named = f" of {prompts['category']}" if "category" in prompts else ""
+    return f"{prompts.get('method', 'anomalyclip')}{named}, recipe {prompts['recipe']}, sha256 {prompts['sha256'][:12]}"
+
+
 def parity_words(parity: Parity) -> str:
     """How close a graph is to torch."""
     return (
@@ -71,9 +86,9 @@ def describe(bundle: Bundle) -> str:
         "bundle": f"{bundle.path}, {megabytes:.1f} MB, every file as its manifest says",
         "backbone": f"{backbone.name}, weights {backbone.weights}",
         "fit to inspect": "yes" if backbone.inspection else f"no: {backbone.note}",
-        "prompts": f"recipe {manifest.prompts['recipe']}, sha256 {manifest.prompts['sha256'][:12]}",
+        "prompts": prompts_words(manifest),
         "input": input_words(manifest),
-        "map": f"layers {', '.join(map(str, manifest.layers))} on a {manifest.grid} x {manifest.grid} grid",
+        "map": map_words(manifest),
         "graph": f"head {manifest.head}, {manifest.precision}, opset {manifest.opset}",
         "anomalous from": rule_words(bundle_rule(calibration)),
         "regions from": f"map {calibration.map_threshold:.4g}",

@@ -7,6 +7,7 @@ Everything that distinguishes one, say `coop` from `anomalyclip`, stands in its 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
@@ -115,7 +116,14 @@ METHODS = {
         sentences=vand_ensemble,
     ),
 }
-PROMPT_OPTIONS = frozenset({"words", "shared_ctx", "ctx_tokens", "deep_layers", "deep_tokens", "learns"})
+PROMPT_OPTIONS = {
+    "words": "--word",
+    "shared_ctx": "--shared-context",
+    "ctx_tokens": "--ctx-tokens",
+    "deep_layers": "--deep-layers",
+    "deep_tokens": "--deep-tokens",
+    "learns": "--head-vectors",
+}
 LEARNED = tuple(name for name, method in METHODS.items() if method.learn is not None)
 WRITTEN = tuple(name for name in METHODS if name not in LEARNED)
 
@@ -177,14 +185,20 @@ def with_options(method: str, **options: Any) -> LearnConfig:
     learn = METHODS[method].learn
     assert learn is not None
     given = {name: value for name, value in options.items() if value is not None}
-    if learn.learns != "prompts" and (idle := given.keys() & PROMPT_OPTIONS):
-        raise ValueError(f"{method} learns no prompts, so {', '.join(sorted(idle))} cannot be chosen")
+    if learn.learns != "prompts" and (idle := _of_prompts(given)):
+        raise ValueError(f"{method} learns no prompts, so {idle} cannot be chosen")
     config = replace(learn, **given)
-    if config.learns == "vectors" and (idle := given.keys() & (PROMPT_OPTIONS - {"learns"})):
-        raise ValueError(f"decoupled vectors have no text, so {', '.join(sorted(idle))} cannot be chosen")
+    given.pop("learns", None)
+    if config.learns == "vectors" and (idle := _of_prompts(given)):
+        raise ValueError(f"decoupled vectors have no text, so {idle} cannot be chosen")
     if config.learns == "vectors" and METHODS[method].names_category:
         raise ValueError(f"decoupled vectors cannot name the product; {method} does")
     return config
+
+
+def _of_prompts(given: Mapping[str, Any]) -> str:
+    """The options among these that only prompts have, as the command line calls them."""
+    return ", ".join(word for name, word in PROMPT_OPTIONS.items() if name in given)
 
 
 def defaults_words(option: str) -> str:

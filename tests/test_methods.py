@@ -301,9 +301,9 @@ def test_what_does_not_go_together_is_refused(weights: Weights, tmp_path: Path) 
     ):
         export_bundle(written, tmp_path / "bundle", weights, ExportConfig())
     assert not (tmp_path / "bundle").exists()
-    with pytest.raises(ValueError, match="vand learns no prompts, so words cannot be chosen"):
+    with pytest.raises(ValueError, match="vand learns no prompts, so --word cannot be chosen"):
         with_options("vand", words=("{}.", "broken {}."))
-    with pytest.raises(ValueError, match="decoupled vectors have no text, so ctx_tokens cannot be chosen"):
+    with pytest.raises(ValueError, match="decoupled vectors have no text, so --ctx-tokens cannot be chosen"):
         with_options("anomalyclip", learns="vectors", ctx_tokens=4)
     with pytest.raises(ValueError, match="decoupled vectors cannot name the product; coop does"):
         with_options("coop", learns="vectors")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from acl_runtime.calibration.doubts import find_doubts
-from acl_runtime.data.datasets import read_dataset
+from acl_runtime.data.datasets import Dataset, read_dataset
 from acl_runtime.detector import Detector, Verdict
 from acl_runtime.evaluation.drift_table import drift_table
 from acl_runtime.evaluation.evaluate import DatasetEvaluation, evaluate_together
 from acl_runtime.evaluation.tables import terminal_table
+from acl_runtime.info import prompts_words
+from acl_runtime.names import shorten
 
 Progress = Callable[[str, int, int], None]
 
@@ -75,7 +77,10 @@ def run_evaluation(
         reference: What to evaluate too, with the same tiling, to tell the drift of each metric.
         progress: Called with what is done, how many images and of how many.
     """
-    datasets = [read_dataset(root) for root in data]  # what is wrong with one comes before any work
+    category = detector.bundle.manifest.prompts.get("category")
+    datasets = [
+        _note_names(read_dataset(root), category) for root in data
+    ]  # what is wrong comes before any work
     judges = [detector] if reference is None else [detector, reference]
     differences = Differences()
     found = [
@@ -104,6 +109,15 @@ def run_evaluation(
     return EvalResult(ours, describe(detector, settings, ours), _notes(detector), "\n\n".join(texts))
 
 
+def _note_names(dataset: Dataset, category: str | None) -> Dataset:
+    """The data set, with a note where the bundle's prompts name another product than some of its categories are."""
+    others = {sample.category for sample in dataset.samples if sample.category.replace("_", " ") != category}
+    if category is None or not others:
+        return dataset
+    note = f"The prompts name the product “{category}”; {shorten(others)} were judged with that name too."
+    return replace(dataset, notes=(*dataset.notes, note))
+
+
 def describe(
     detector: Detector, settings: EvalSettings, evaluations: Sequence[DatasetEvaluation]
 ) -> dict[str, object]:
@@ -112,7 +126,7 @@ def describe(
     return {
         "backbone": manifest.backbone.name,
         "weights": f"{manifest.backbone.weights}, sha256 {manifest.backbone.weights_sha256[:12]}",
-        "prompts": f"recipe {manifest.prompts['recipe']}, sha256 {manifest.prompts['sha256'][:12]}",
+        "prompts": prompts_words(manifest),
         "image_size": manifest.image_size,
         "layers": ", ".join(map(str, manifest.layers)),
         "head": manifest.head,

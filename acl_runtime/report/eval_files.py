@@ -10,7 +10,7 @@ from acl_runtime.detector import Detector
 from acl_runtime.evaluation.run import EvalResult
 from acl_runtime.evaluation.tables import csv_table, json_text, markdown_table
 from acl_runtime.files import atomic_file
-from acl_runtime.info import tiling_words
+from acl_runtime.info import prompts_words, tiling_words
 from acl_runtime.report.evaluation import INDEX, write_eval_report
 
 STDOUT = Path("-")
@@ -104,7 +104,7 @@ def _facts(result: EvalResult, detector: Detector, mask_above: int) -> list[tupl
     facts = [
         ("Backbone", manifest.backbone.name),
         ("Weights", f"{manifest.backbone.weights}, sha256 {manifest.backbone.weights_sha256[:12]}"),
-        ("Prompts", f"recipe {manifest.prompts['recipe']}, sha256 {manifest.prompts['sha256'][:12]}"),
+        ("Prompts", prompts_words(manifest)),
         ("Input", f"{side} \u00d7 {side} pixels"),
         ("Frames", tiling_words(detector.tiling)),
         ("Graph", f"head {manifest.head}, {manifest.precision}"),
