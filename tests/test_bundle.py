@@ -25,6 +25,9 @@ def bundle(tmp_path: Path) -> Path:
     return write_tiny_bundle(tmp_path / "bundle")
 
 
+OF_VERSION_4 = ("class_norm", "windows", "projections")
+
+
 def edit(bundle: Path, change: Callable[[Document], object]) -> None:
     document = json.loads((bundle / "manifest.json").read_text())
     change(document)
@@ -136,6 +139,7 @@ def test_a_manifest_of_version_1_is_read_with_the_defaults_of_what_it_lacked(bun
         bundle,
         lambda document: (document.pop("ladder"), document.pop("int8"), document["parity"].pop("drift")),
     )
+    edit(bundle, lambda document: [document.pop(key) for key in OF_VERSION_4])
     unknown = replace(manifest.backbone, quick_gelu=None, width=None, blocks=None)
     read = load_bundle(bundle).manifest
     assert read == replace(manifest, backbone=unknown)
@@ -150,8 +154,27 @@ def test_a_manifest_of_version_2_is_read_as_one_without_a_ladder(bundle: Path) -
         bundle,
         lambda document: (document.pop("ladder"), document.pop("int8"), document["parity"].pop("drift")),
     )
+    edit(bundle, lambda document: [document.pop(key) for key in OF_VERSION_4])
     unknown = replace(manifest.backbone, width=None, blocks=None)
     assert load_bundle(bundle).manifest == replace(manifest, backbone=unknown)
+
+
+def test_a_manifest_of_version_3_is_read_as_that_of_the_papers_method(bundle: Path) -> None:
+    manifest = load_bundle(bundle).manifest
+    edit(bundle, lambda document: document.update(format_version=3))
+    edit(bundle, lambda document: [document.pop(key) for key in OF_VERSION_4])
+    assert load_bundle(bundle).manifest == manifest
+
+
+@pytest.mark.parametrize("sides", [[0], [3]])
+def test_windows_must_fit_the_grid(bundle: Path, sides: list[int]) -> None:
+    edit(bundle, lambda document: document.update(windows=sides, grid=2))
+    assert_refused(bundle, rf"windows must lie in 1\.\.2 \(the grid\), got \[{sides[0]}\]")
+
+
+def test_a_projection_must_be_among_the_files(bundle: Path) -> None:
+    edit(bundle, lambda document: document.update(projections="projections.npz"))
+    assert_refused(bundle, "files lacks 'projections.npz'; export the bundle again")
 
 
 def test_the_graphs_of_the_ladder_are_files_of_the_bundle(tmp_path: Path) -> None:
