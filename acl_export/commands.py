@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,8 +16,6 @@ from acl_train import options
 
 if TYPE_CHECKING:
     from acl_runtime.manifest import Manifest
-    from acl_train.prompts import Prompts
-    from acl_train.weights import Weights
 
 EXPORT = ExportConfig()  # the defaults
 
@@ -119,6 +116,7 @@ def export(
     --category, --backbone and --weights.
     """
     from acl_export.export import export_bundle
+    from acl_export.sources import find_prompts
     from acl_runtime.build_command import LIBRARY_OF, BuildBackend, build
     from acl_runtime.progress import progress_phases
     from acl_runtime.trt.library import load_library
@@ -130,7 +128,12 @@ def export(
     if (prompts is None) == (method is None):
         raise typer.BadParameter("give PROMPTS, or --method with a method that learns none")
     read_out = image_size, options.parse_numbers(layers), vv_from
-    source, loaded = _find_prompts(prompts, method, backbone, weights, quick_gelu, read_out)
+    source, loaded = find_prompts(
+        prompts,
+        None if method is None else method.value,
+        (backbone, weights, quick_gelu),
+        read_out,
+    )
     config = ExportConfig(
         head, precision, max_batch, int8, options.parse_frame_size(frame_size), category=category
     )
@@ -149,45 +152,6 @@ def export(
     note_unless_fit(manifest.backbone)
     for engine in engines:
         build(output, backend=engine)
-
-
-def _find_prompts(
-    path: Path | None,
-    method: options.WrittenMethod | None,
-    backbone: str | None,
-    weights: str | None,
-    quick_gelu: bool | None,
-    read_out: tuple[int | None, tuple[int, ...] | None, int | None],
-) -> tuple[Prompts, Weights]:
-    """What to export, and the weights it belongs to; `read_out` are image size, layers and start of the second path."""
-    from acl_export.export import find_weights
-    from acl_train.methods import make_vision_config
-    from acl_train.prompts import load_prompts, written_prompts
-    from acl_train.weights import load_weights
-
-    image_size, layers, vv_from = read_out
-    if path is None:
-        assert method is not None
-        loaded = load_weights(backbone, weights, quick_gelu=quick_gelu)
-        vision = make_vision_config(
-            loaded.backbone,
-            loaded.architecture.vision_layers,
-            method=method.value,
-            image_size=image_size,
-            layers=layers,
-            vv_from=vv_from,
-        )
-        return written_prompts(method.value, loaded, vision), loaded
-    prompts = load_prompts(path)
-    learned = prompts.config.vision
-    loaded = find_weights(prompts.config, backbone, weights, quick_gelu=quick_gelu)
-    vision = replace(
-        learned,
-        image_size=image_size or learned.image_size,
-        layers=layers or learned.layers,
-        vv_from=learned.vv_from if vv_from is None else vv_from or loaded.architecture.vision_layers + 1,
-    )
-    return replace(prompts, config=replace(prompts.config, vision=vision)), loaded
 
 
 def evaluate(

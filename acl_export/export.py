@@ -14,6 +14,7 @@ from acl_export.describe import describe_bundle
 from acl_export.golden import golden_frames, save_golden, save_projections
 from acl_export.graph import make_graph, write_onnx
 from acl_export.mixed import LADDER
+from acl_export.sources import check_category, check_weights
 from acl_export.torch_session import TorchSession
 from acl_export.weights_file import WeightsFile
 from acl_runtime.bundle import GOLDEN, MANIFEST, TEXT_EMBEDDINGS, Bundle, write_manifest
@@ -24,10 +25,12 @@ from acl_runtime.manifest import Arithmetic, Manifest, Parity
 from acl_runtime.onnx_session import OnnxSession
 from acl_runtime.parity import GoldenImages
 from acl_runtime.preprocess import to_input
-from acl_train.clip import CLIP, LayerProjections
+from acl_train.clip import CLIP
 from acl_train.config import OBJECT, VisionConfig
-from acl_train.prompts import Prompts, PromptsConfig, load_prompts, prompts_vectors
-from acl_train.weights import Weights, build_clip, load_weights
+from acl_train.patches import LayerProjections
+from acl_train.prompts import Prompts, load_prompts
+from acl_train.text import prompts_vectors
+from acl_train.weights import Weights, build_clip
 
 Progress = Callable[[str, int, int], None]
 
@@ -141,49 +144,6 @@ def prove_graphs(bundle: Bundle, progress: Progress) -> Manifest:
         progress("proving graphs", done, len(arithmetics))
     ladder = tuple(replace(step, parity=found[step.arithmetic]) for step in manifest.ladder)
     return replace(manifest, parity=found[manifest.precision], ladder=ladder)
-
-
-def find_weights(
-    config: PromptsConfig, backbone: str | None, weights: str | None, *, quick_gelu: bool | None = None
-) -> Weights:
-    """The weights that prompts were learned on, or those the user names instead.
-
-    Raises:
-        FileNotFoundError: If they were learned on a file that is not named.
-    """
-    backbone = backbone or config.backbone
-    quick_gelu = config.quick_gelu if quick_gelu is None else quick_gelu
-    if weights is None and backbone != "tiny":
-        weights = config.weights
-        if Path(weights).suffix and not Path(weights).is_file():
-            raise FileNotFoundError(f"{weights}: the prompts were learned on this file; pass --weights FILE")
-    return load_weights(backbone, weights, quick_gelu=quick_gelu)
-
-
-def check_category(prompts: Prompts, category: str | None) -> None:
-    """Raise ValueError if the prompts need the product's name and have none, or have no place for one."""
-    method = prompts.config.method
-    if prompts.config.needs_category and not category:
-        raise ValueError(f"prompts of {method} name the product; pass its name, such as --category hazelnut")
-    if category and "vectors" in prompts.tensors:
-        raise ValueError(
-            f"decoupled vectors have no place for a product's name, got {category}; leave it out"
-        )
-
-
-def check_weights(prompts: Prompts, weights: Weights) -> None:
-    """Raise ValueError unless the prompts were learned on these very weights."""
-    if prompts.config.weights_sha256 != weights.sha256:
-        raise ValueError(
-            f"weights must be those the prompts were learned on ({prompts.config.backbone} "
-            f"{prompts.config.weights}, sha256 {prompts.config.weights_sha256[:12]}), got {weights.backbone} "
-            f"{weights.source}, sha256 {weights.sha256[:12]}; pass the same --backbone and --weights"
-        )
-    if prompts.config.quick_gelu != weights.architecture.quick_gelu:
-        raise ValueError(
-            f"quick_gelu must be {prompts.config.quick_gelu} as in the learning, got "
-            f"{weights.architecture.quick_gelu}; pass the same option"
-        )
 
 
 def measure_parity(bundle: Bundle, arithmetic: Arithmetic) -> Parity:

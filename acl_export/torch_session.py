@@ -8,8 +8,9 @@ from torch import Tensor
 
 from acl_runtime.bundle import Bundle, load_text_embeddings
 from acl_runtime.manifest import Manifest
-from acl_train.clip import CLIP, LayerProjections
+from acl_train.clip import CLIP
 from acl_train.config import VisionConfig
+from acl_train.patches import LayerProjections
 from acl_train.reference import Reference, run_reference
 from acl_train.weights import build_clip, load_weights
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from acl_train.config import MEAN, STD, VisionConfig
+from acl_train.patches import window_tokens
 
 ALL, CLASS_TOKEN = slice(None), slice(1)  # rows of the tokens
 
@@ -226,31 +227,6 @@ class VisionTower(nn.Module):
         class_token = self.class_embedding.expand(patches.shape[0], 1, -1)
         tokens = torch.cat([class_token, patches], dim=1) + self.positional_embedding
         return self.ln_pre(tokens)  # type: ignore[no-any-return]
-
-
-class LayerProjections(nn.Module):
-    """A linear layer per recorded layer, from tokens to unit vectors of the joint space (arXiv 2305.17382)."""
-
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        """Use (L, W, D) weights and (L, D) biases, float32."""
-        super().__init__()
-        self.weight, self.bias = (nn.Parameter(tensor, requires_grad=False) for tensor in (weight, bias))
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(B, L, G·G, W) to (B, L, G·G, D)."""
-        return project_layers(tokens, self.weight, self.bias)
-
-
-def project_layers(tokens: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The formula of `LayerProjections`, in the precision of `weight`."""
-    return F.normalize(tokens.to(weight.dtype) @ weight + bias.unsqueeze(1), dim=-1)
-
-
-def window_tokens(grid: int, side: int) -> Tensor:
-    """Rows of the tokens that each window sees: the class token and side×side patches, (M, 1 + side²) int64."""
-    patches = 1 + torch.arange(grid**2, device="cpu").reshape(grid, grid)  # not on meta
-    windows = patches.unfold(0, side, 1).unfold(1, side, 1).flatten(2).flatten(0, 1)  # (M, side²)
-    return F.pad(windows, (1, 0))
 
 
 class CLIP(nn.Module):

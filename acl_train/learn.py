@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from acl_runtime.maps import map_operator
-from acl_train.clip import CLIP, project_layers
+from acl_train.clip import CLIP
 from acl_train.config import OBJECT, LearnConfig
 from acl_train.losses import (
     dice_loss,
@@ -22,7 +22,8 @@ from acl_train.losses import (
     pixel_probabilities,
 )
 from acl_train.methods import METHODS
-from acl_train.prompts import head_vectors
+from acl_train.patches import project_layers
+from acl_train.text import head_vectors
 
 Batch = Callable[[Tensor], tuple[Tensor, Tensor]]  # indices to image and patch embeddings
 

@@ -16,7 +16,8 @@ from conftest import BUNDLE_SIZE, FIXTURES, LAYERS, assert_golden
 from acl_export import export as export_module
 from acl_export import graph as graph_module
 from acl_export.config import ExportConfig, Head
-from acl_export.export import check_parity, export_bundle, find_weights
+from acl_export.export import check_parity, export_bundle
+from acl_export.sources import find_weights
 from acl_runtime import Detector
 from acl_runtime.backend import open_session
 from acl_runtime.bundle import load_bundle, load_golden, load_text_embeddings

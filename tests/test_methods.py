@@ -22,13 +22,15 @@ from acl_runtime import Detector
 from acl_runtime.bundle import load_bundle, load_text_embeddings
 from acl_runtime.frames import load_frame
 from acl_runtime.windows import windows_to_patches
-from acl_train.clip import CLIP, LayerProjections, window_tokens
+from acl_train.clip import CLIP
 from acl_train.config import LearnConfig, VisionConfig
 from acl_train.learn import Examples, learn_epoch, learning_rate, new_learner, pack_mask
 from acl_train.methods import LEARNED, METHODS, WRITTEN, make_vision_config, with_options
-from acl_train.prompts import Prompts, embed_texts, prompts_vectors, text_embeddings, written_prompts
+from acl_train.patches import LayerProjections, window_tokens
+from acl_train.prompts import Prompts, written_prompts
 from acl_train.reference import winclip_patches
 from acl_train.sentences import VAND_STATES, VAND_TEMPLATES, WINCLIP_STATES, WINCLIP_TEMPLATES
+from acl_train.text import embed_texts, prompts_vectors, text_embeddings
 from acl_train.train import TrainFiles, train
 from acl_train.weights import Weights, build_clip, weights_of_open_clip
 

@@ -12,9 +12,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # benchmarks are not inst
 
 from acl_train.weights import load_weights
 from benchmarks.drawn_groups import Counts, Group, draw_groups, draw_learning
-from benchmarks.paper import FIRST_SEED, Accuracy, Settings, printed_words, to_text
+from benchmarks.paper import FIRST_SEED, Accuracy, Settings
 from benchmarks.paper_rows import FULL, TABLES, Row
 from benchmarks.paper_speed import measure_costs
+from benchmarks.paper_text import printed_words, to_text
 
 SMALL = Counts(learning=1, good=1, known=1, held_out=1)
 

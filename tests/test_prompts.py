@@ -14,15 +14,8 @@ from safetensors.torch import save_file
 
 from acl_train.config import VisionConfig
 from acl_train.convert import convert_checkpoint
-from acl_train.prompts import (
-    Prompts,
-    PromptsConfig,
-    assemble,
-    load_prompts,
-    save_prompts,
-    text_embeddings,
-    tokenize,
-)
+from acl_train.prompts import Prompts, PromptsConfig, load_prompts, save_prompts
+from acl_train.text import assemble, text_embeddings, tokenize
 from acl_train.weights import Weights, build_clip
 
 VISION = VisionConfig(70, (12,), 3)

@@ -17,7 +17,7 @@ from acl_train.config import TEMPERATURE, LearnConfig, Recipe
 from acl_train.features import encode_images, load_images
 from acl_train.losses import image_log_odds, patch_log_odds
 from acl_train.methods import make_vision_config
-from acl_train.prompts import embed_texts, prompts_vectors
+from acl_train.text import embed_texts, prompts_vectors
 from acl_train.tiny.corpus import (
     DEFECTS,
     HELD_OUT_FAMILIES,

@@ -15,8 +15,8 @@ from golden import recipe
 from safetensors.torch import save_file
 
 from acl_train.config import VisionConfig
-from acl_train.prompts import embed_texts
 from acl_train.tensor_files import read_state
+from acl_train.text import embed_texts
 from acl_train.weights import Weights, build_clip, load_weights, weights_of_open_clip
 
 VISION = VisionConfig(70, (12,), 3)

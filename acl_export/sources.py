@@ -1,0 +1,96 @@
+"""What is exported: prompts, the weights they belong to, and whether they go together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from acl_train.methods import make_vision_config
+from acl_train.prompts import Prompts, PromptsConfig, load_prompts, written_prompts
+from acl_train.weights import Weights, load_weights
+
+Chosen = tuple[str | None, str | None, bool | None]
+"""Backbone, weights and whether QuickGELU, where the user names them; see `load_weights`."""
+
+ReadOut = tuple[int | None, tuple[int, ...] | None, int | None]
+"""Image size, layers and start of the second path, where the user names them; see `make_vision_config`."""
+
+
+def find_prompts(
+    path: Path | None, method: str | None, chosen: Chosen, read_out: ReadOut
+) -> tuple[Prompts, Weights]:
+    """The prompts of a file, or of a method that learns none, and the weights they belong to.
+
+    Args:
+        path: A prompts file; None with a method.
+        method: Name in `WRITTEN`; None with a file.
+        chosen: The user's weights; None for those that the prompts were learned on.
+        read_out: The user's read-out; None for that of the prompts or the method.
+    """
+    backbone, weights, quick_gelu = chosen
+    image_size, layers, vv_from = read_out
+    if path is None:
+        assert method is not None
+        loaded = load_weights(backbone, weights, quick_gelu=quick_gelu)
+        vision = make_vision_config(
+            loaded.backbone,
+            loaded.architecture.vision_layers,
+            method=method,
+            image_size=image_size,
+            layers=layers,
+            vv_from=vv_from,
+        )
+        return written_prompts(method, loaded, vision), loaded
+    prompts = load_prompts(path)
+    learned = prompts.config.vision
+    loaded = find_weights(prompts.config, backbone, weights, quick_gelu=quick_gelu)
+    vision = replace(
+        learned,
+        image_size=image_size or learned.image_size,
+        layers=layers or learned.layers,
+        vv_from=learned.vv_from if vv_from is None else vv_from or loaded.architecture.vision_layers + 1,
+    )
+    return replace(prompts, config=replace(prompts.config, vision=vision)), loaded
+
+
+def find_weights(
+    config: PromptsConfig, backbone: str | None, weights: str | None, *, quick_gelu: bool | None = None
+) -> Weights:
+    """The weights that prompts were learned on, or those the user names instead.
+
+    Raises:
+        FileNotFoundError: If they were learned on a file that is not named.
+    """
+    backbone = backbone or config.backbone
+    quick_gelu = config.quick_gelu if quick_gelu is None else quick_gelu
+    if weights is None and backbone != "tiny":
+        weights = config.weights
+        if Path(weights).suffix and not Path(weights).is_file():
+            raise FileNotFoundError(f"{weights}: the prompts were learned on this file; pass --weights FILE")
+    return load_weights(backbone, weights, quick_gelu=quick_gelu)
+
+
+def check_category(prompts: Prompts, category: str | None) -> None:
+    """Raise ValueError if the prompts need the product's name and have none, or have no place for one."""
+    method = prompts.config.method
+    if prompts.config.needs_category and not category:
+        raise ValueError(f"prompts of {method} name the product; pass its name, such as --category hazelnut")
+    if category and "vectors" in prompts.tensors:
+        raise ValueError(
+            f"decoupled vectors have no place for a product's name, got {category}; leave it out"
+        )
+
+
+def check_weights(prompts: Prompts, weights: Weights) -> None:
+    """Raise ValueError unless the prompts were learned on these very weights."""
+    if prompts.config.weights_sha256 != weights.sha256:
+        raise ValueError(
+            f"weights must be those the prompts were learned on ({prompts.config.backbone} "
+            f"{prompts.config.weights}, sha256 {prompts.config.weights_sha256[:12]}), got {weights.backbone} "
+            f"{weights.source}, sha256 {weights.sha256[:12]}; pass the same --backbone and --weights"
+        )
+    if prompts.config.quick_gelu != weights.architecture.quick_gelu:
+        raise ValueError(
+            f"quick_gelu must be {prompts.config.quick_gelu} as in the learning, got "
+            f"{weights.architecture.quick_gelu}; pass the same option"
+        )
