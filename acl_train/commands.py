@@ -10,7 +10,7 @@ import typer
 from acl_runtime.terminal import echo
 from acl_train import options
 from acl_train.config import LearnConfig, Recipe
-from acl_train.methods import defaults_words, make_vision_config, with_options
+from acl_train.methods import VECTORS_RATE, defaults_words, make_vision_config, with_options
 
 LEARN, METHOD = LearnConfig(), options.LearnedMethod("anomalyclip")  # the defaults
 RECIPE = defaults_words("recipe")
@@ -58,7 +58,8 @@ def train(
     head_vectors: Annotated[
         options.HeadVectors,
         typer.Option(
-            help="decoupled: no text, but vectors of their own for images and each layer's patches."
+            help="decoupled: no prompts, but vectors of their own for images and each layer's patches; "
+            f"learning rate {VECTORS_RATE:g}."
         ),
     ] = options.HeadVectors.shared,
     device: Annotated[options.Device, typer.Option(help="Where torch computes.")] = options.Device.auto,

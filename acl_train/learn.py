@@ -23,7 +23,8 @@ from acl_train.losses import (
 )
 from acl_train.methods import METHODS
 from acl_train.patches import project_layers
-from acl_train.text import head_vectors
+from acl_train.sentences import vand_ensemble
+from acl_train.text import embed_pair, head_vectors
 
 Batch = Callable[[Tensor], tuple[Tensor, Tensor]]  # indices to image and patch embeddings
 
@@ -76,7 +77,7 @@ class Learner:
 
 
 def new_learner(clip: CLIP, config: LearnConfig) -> Learner:
-    """Draw the initial values, of vectors N(0, 0.02); the seed alone decides them, on any device."""
+    """Draw the initial values, of prompts N(0, 0.02); the seed alone decides them, on any device."""
     generator = torch.Generator().manual_seed(config.seed)
     return make_learner(clip, _START[config.learns](clip, config, generator), config)
 
@@ -102,8 +103,9 @@ def _start_projection(clip: CLIP, config: LearnConfig, generator: torch.Generato
 
 
 def _start_vectors(clip: CLIP, config: LearnConfig, generator: torch.Generator) -> dict[str, Tensor]:
-    heads = 1 + len(clip.visual.config.layers)
-    return {"vectors": 0.02 * torch.randn(heads, 2, clip.architecture.embed_dim, generator=generator)}
+    """Hand-written sentences, the same for images and all layers: nothing is drawn."""
+    pair = embed_pair(clip, vand_ensemble(OBJECT)).cpu()
+    return {"vectors": pair.repeat(1 + len(clip.visual.config.layers), 1, 1)}
 
 
 _START = {"prompts": _start_prompts, "projection": _start_projection, "vectors": _start_vectors}

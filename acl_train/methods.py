@@ -23,6 +23,9 @@ from acl_train.config import (
 )
 from acl_train.sentences import Sentences, clip_ensemble, clip_pair, vand_ensemble, winclip_ensemble
 
+VECTORS_RATE = (
+    1e-4  # learning rate of decoupled vectors, which move at once where prompts move through a text tower
+)
 CLIP_TEMPERATURE = 0.01  # 1 / CLIP's own logit scale, which its training caps at 100
 
 
@@ -187,6 +190,8 @@ def with_options(method: str, **options: Any) -> LearnConfig:
     given = {name: value for name, value in options.items() if value is not None}
     if learn.learns != "prompts" and (idle := _of_prompts(given)):
         raise ValueError(f"{method} learns no prompts, so {idle} cannot be chosen")
+    if given.get("learns") == "vectors":
+        given = {"learning_rate": VECTORS_RATE} | given
     config = replace(learn, **given)
     given.pop("learns", None)
     if config.learns == "vectors" and (idle := _of_prompts(given)):

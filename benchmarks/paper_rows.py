@@ -163,6 +163,7 @@ TABLES: Mapping[str, tuple[str, tuple[Row, ...]]] = {
         "vectors instead of text (not in the paper)",
         (
             FULL,
+            _ablation("prompts, `paper`, learning rate 1e-4", learning_rate=1e-4),
             _ablation("decoupled, `paper`", learns="vectors"),
             RELEASED,
             Row("decoupled, `released`", learn={"learns": "vectors"}),
