@@ -9,13 +9,14 @@ import pytest
 import torch
 from conftest import LAYERS, VV_FROM, assert_golden
 
-from acl_train.clip import CLIP, QuickGELU, normalize_images
+from acl_train.clip import CLIP, normalize_images
 from acl_train.config import TEMPERATURE, Recipe, VisionConfig
 from acl_train.losses import image_log_odds
 from acl_train.methods import make_vision_config
 from acl_train.prompts import Prompts
 from acl_train.reference import published_maps
 from acl_train.text import assemble, text_embeddings
+from acl_train.transformer import QuickGELU
 from acl_train.weights import Weights, build_clip
 
 TEXTS = ("object.", "damaged object.")

@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from acl_train.clip import CLIP, Architecture, ResidualAttentionBlock
+from acl_train.clip import CLIP, Architecture
 from acl_train.config import VisionConfig, default_vv_from
+from acl_train.transformer import ResidualAttentionBlock
 
 DEPTH = 8
 PATCH = 8
