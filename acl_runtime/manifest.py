@@ -1,10 +1,11 @@
 """The manifest of a bundle: every key of `manifest.json`, its type and its meaning.
 
-The classes below are the reference of the file format, version 3: a field is a key, a nested class is a JSON
+The classes below are the reference of the file format, version 4: a field is a key, a nested class is a JSON
 object, a tuple a list. No key is optional and no other key is allowed, except in the free-form objects
-(`prompts`, `tools`, `tolerance`, `metrics`), whose keys are up to the writer. Version 2 lacked `ladder`, `int8`,
+(`prompts`, `tools`, `tolerance`, `metrics`), whose keys are up to the writer. Version 3 lacked `memory` in
+`calibration`; version 2 also `ladder`, `int8`,
 `drift` in `parity`, and `width` and `blocks` in `backbone`; version 1 also `quick_gelu` there, and `rule`, `tiling` and
-`record` in `calibration`. Both are read as if they had the defaults, those of `backbone` as unknown.
+`record` in `calibration`. All are read as if they had the defaults, those of `backbone` as unknown.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, Literal
 from acl_runtime.strict_json import parse_document, read_strictly
 
 FORMAT: Literal["anomalyclip-bundle"] = "anomalyclip-bundle"
-FORMAT_VERSION: Literal[3] = 3
+FORMAT_VERSION: Literal[4] = 4
 Arithmetic = Literal["fp32", "fp16", "fp16-attention-fp32", "fp16-attention-split"]
 """How a graph computes; see `acl_export/mixed.py` for what each means. The types are in the graph itself."""
 
@@ -93,6 +94,7 @@ class Calibration:
     record: (
         str | None
     )  # file of the bundle with the evidence, see `calibration/record.py`; null for the default
+    memory: str | None  # file of the bundle with patches of good parts, see `memory.py`; null: the text alone
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ class Manifest:
     """Everything the box needs to know about a bundle, beside the arrays."""
 
     format: Literal["anomalyclip-bundle"]
-    format_version: Literal[3]
+    format_version: Literal[4]
     head: Literal["map", "embeddings"]  # what the graph returns, see Graph.outputs
     precision: Arithmetic  # of the graph
     opset: int
@@ -218,7 +220,7 @@ def manifest_from_json(text: str | bytes) -> Manifest:
         remedy="name a bundle made by acl export",
     )
     version = document.get("format_version")
-    if type(version) is int and version in (1, 2):
+    if type(version) is int and version in (1, 2, 3):
         document = _with_later_keys(document, version)
     manifest: Manifest = read_strictly(Manifest, document, "manifest")
     _check_ranges(manifest)
@@ -237,15 +239,16 @@ def check_tiling(tiling: Tiling) -> None:
 
 
 def _with_later_keys(document: dict[str, Any], version: int) -> dict[str, Any]:
-    added: dict[str, dict[str, Any]] = {
-        "parity": {"drift": None},
-        "backbone": {"width": None, "blocks": None},
-    }
+    added: dict[str, dict[str, Any]] = {"calibration": {"memory": None}}
+    whole: dict[str, Any] = {}
+    if version <= 2:
+        added |= {"parity": {"drift": None}, "backbone": {"width": None, "blocks": None}}
+        whole = {"ladder": [], "int8": None}
     if version == 1:
         added["backbone"]["quick_gelu"] = None
-        added["calibration"] = {"rule": "score", "tiling": None, "record": None}
+        added["calibration"] |= {"rule": "score", "tiling": None, "record": None}
     parts = {key: added[key] | document[key] for key in added if isinstance(document.get(key), dict)}
-    return {"ladder": [], "int8": None} | document | parts | {"format_version": FORMAT_VERSION}
+    return whole | document | parts | {"format_version": FORMAT_VERSION}
 
 
 def _check_ranges(manifest: Manifest) -> None:
@@ -264,6 +267,10 @@ def _check_ranges(manifest: Manifest) -> None:
             raise ValueError(f"calibration.{key} must lie in 0..1, got {value}")
     if manifest.calibration.tiling is not None:
         check_tiling(manifest.calibration.tiling)
+    if manifest.calibration.memory is not None and manifest.head != "embeddings":
+        raise ValueError(
+            f'calibration.memory must be null unless head is "embeddings", got head "{manifest.head}"'
+        )
     if manifest.preprocessing.resize == "in the graph":
         _check_frames_tensor(manifest)
     if missing := {"recipe", "sha256"} - manifest.prompts.keys():

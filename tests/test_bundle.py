@@ -75,7 +75,7 @@ def test_the_keys_of_the_file_are_these(bundle: Path) -> None:
     assert sorted(document["graph"]["inputs"][0]) == ["dtype", "name", "shape"]
     assert sorted(document["files"]["model.onnx"]) == ["bytes", "sha256"]
     assert sorted(document["calibration"]) == sorted(
-        ["rule", "score_threshold", "map_threshold", "tiling", "source", "record"]
+        ["rule", "score_threshold", "map_threshold", "tiling", "source", "record", "memory"]
     )
 
 
@@ -118,8 +118,8 @@ def test_a_manifest_that_is_none_is_refused(bundle: Path, text: str) -> None:
 
 
 def test_a_newer_format_is_refused(bundle: Path) -> None:
-    edit(bundle, lambda document: document.update(format_version=4, something_new=True))
-    assert_refused(bundle, "is of format version 4, newer than 3; upgrade anomalyclip-deploy")
+    edit(bundle, lambda document: document.update(format_version=5, something_new=True))
+    assert_refused(bundle, "is of format version 5, newer than 4; upgrade anomalyclip-deploy")
 
 
 def test_a_manifest_of_version_1_is_read_with_the_defaults_of_what_it_lacked(bundle: Path) -> None:
@@ -128,7 +128,10 @@ def test_a_manifest_of_version_1_is_read_with_the_defaults_of_what_it_lacked(bun
     edit(
         bundle, lambda document: [document["backbone"].pop(key) for key in ("quick_gelu", "width", "blocks")]
     )
-    edit(bundle, lambda document: [document["calibration"].pop(key) for key in ("rule", "tiling", "record")])
+    edit(
+        bundle,
+        lambda document: [document["calibration"].pop(key) for key in ("rule", "tiling", "record", "memory")],
+    )
     edit(
         bundle,
         lambda document: (document.pop("ladder"), document.pop("int8"), document["parity"].pop("drift")),
@@ -142,6 +145,7 @@ def test_a_manifest_of_version_1_is_read_with_the_defaults_of_what_it_lacked(bun
 def test_a_manifest_of_version_2_is_read_as_one_without_a_ladder(bundle: Path) -> None:
     manifest = load_bundle(bundle).manifest
     edit(bundle, lambda document: document.update(format_version=2))
+    edit(bundle, lambda document: document["calibration"].pop("memory"))
     edit(bundle, lambda document: [document["backbone"].pop(key) for key in ("width", "blocks")])
     edit(
         bundle,
@@ -149,6 +153,15 @@ def test_a_manifest_of_version_2_is_read_as_one_without_a_ladder(bundle: Path) -
     )
     unknown = replace(manifest.backbone, width=None, blocks=None)
     assert load_bundle(bundle).manifest == replace(manifest, backbone=unknown)
+
+
+def test_a_manifest_of_version_3_is_read_as_one_without_a_memory(bundle: Path) -> None:
+    manifest = load_bundle(bundle).manifest
+    edit(bundle, lambda document: document.update(format_version=3))
+    edit(bundle, lambda document: document["calibration"].pop("memory"))
+    assert load_bundle(bundle).manifest == manifest
+    edit(bundle, lambda document: document.pop("ladder"))
+    assert_refused(bundle, "manifest lacks the key 'ladder'")
 
 
 def test_the_graphs_of_the_ladder_are_files_of_the_bundle(tmp_path: Path) -> None:
@@ -213,7 +226,7 @@ def test_a_tiling_survives_its_json() -> None:
         ),
         (lambda d: d.update(colour="red"), "manifest has an unknown key 'colour'"),
         (lambda d: d.update(head="logits"), 'head must be one of "map", "embeddings", got "logits"'),
-        (lambda d: d.update(format_version=True), "format_version must be one of 3, got true"),
+        (lambda d: d.update(format_version=True), "format_version must be one of 4, got true"),
         (lambda d: d.update(grid="7"), 'grid must be an integer, got "7"'),
         (lambda d: d.update(grid=True), "grid must be an integer, got true"),
         (lambda d: d.update(temperature=float("nan")), "temperature must be a finite number, got NaN"),
