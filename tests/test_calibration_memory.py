@@ -56,6 +56,7 @@ def test_what_is_remembered_sets_no_threshold_and_the_rest_is_judged_with_it(
     assert set(record.memory.sources) | set(record.good.source) == given
     assert not set(record.memory.sources) & set(record.good.source)
     assert f"({record.scale_images} more set the scales, {REMEMBERED} are remembered)" in record.statement
+    assert "1 % was asked and needs 323 images" in record.statement  # 319 without a memory
     loaded = load_bundle(bundle)
     assert read_record(loaded) == record
     assert loaded.manifest.calibration.memory == record.memory.file == "calibrations/0001.npz"

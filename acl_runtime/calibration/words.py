@@ -53,9 +53,9 @@ def make_statement(
     ]
     if promised > demand.max_overkill:
         half = demand.max_overkill / 2
+        whole, halved = (_needed(share, demand) + remembered for share in (demand.max_overkill, half))
         sentences.append(
-            f"{_percent(demand.max_overkill)} was asked and needs {_needed(demand.max_overkill, demand)} images, "
-            f"{_percent(half)} needs {_needed(half, demand)}."
+            f"{_percent(demand.max_overkill)} was asked and needs {whole} images, {_percent(half)} needs {halved}."
         )
     if not peak_decides:
         sentences.append("The map reaches its largest value on good parts, so the score alone decides.")
