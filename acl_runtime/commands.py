@@ -163,8 +163,8 @@ def calibrate(
         int,
         typer.Option(
             min=0,
-            help="How many of the good images to remember: what is unlike all their patches counts as well as the "
-            "text. Needs a bundle exported with --head embeddings.",
+            help="How many of the good images to remember, 8 or more: what is unlike all their patches counts as well "
+            "as the text. Needs a bundle exported with --head embeddings.",
         ),
     ] = 0,
     defective: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -191,7 +192,9 @@ METHODS = (TEXT, SCALED, PLAIN, MEMORY)
 
 
 def _cell(values: Sequence[float]) -> str:
-    """The mean over draws, and half the distance of the largest from the least."""
+    """The mean over draws, and half the distance of the largest from the least; a dash if one is not defined."""
+    if any(map(math.isnan, values)):
+        return "-"
     text = f"{100 * mean(values):.1f}"
     return f"{text} ± {50 * (max(values) - min(values)):.1f}" if len(values) > 1 else text
 

@@ -13,7 +13,7 @@ import torch
 import typer
 from torch import Tensor
 
-from acl_runtime.calibration.conformal import Demand
+from acl_runtime.calibration.conformal import LEAST_IMAGES, Demand
 from acl_runtime.calibration.thresholds import find_thresholds
 from acl_runtime.data.datasets import Sample, read_dataset
 from acl_runtime.data.samples import good_samples
@@ -87,8 +87,9 @@ def measure(
     counts: Sequence[int],
     splits: int,
 ) -> Iterator[tuple[str, Recipe, int, list[Split]]]:
-    """All splits for each number of remembered images."""
-    for remembered in counts:
+    """All splits for each number of remembered images that leaves enough to calibrate on."""
+    given = round(CALIBRATING * sum(sample.label == 0 for sample in samples))
+    for remembered in (count for count in counts if given - count >= LEAST_IMAGES):
         yield (
             name,
             recipe,
@@ -110,8 +111,14 @@ def to_row(
         percent(splits[0].promised),
         percent(float(np.mean([each.overkill for each in splits]))),
         spread([each.escapes for each in splits]),
-        spread(differences) if remembered else "-",
+        _signed(differences) if remembered else "-",
     ]
+
+
+def _signed(shares: Sequence[float]) -> str:
+    """As `spread`, of numbers that may be negative."""
+    low, median, high = 100 * np.quantile(shares, [0.1, 0.5, 0.9])
+    return f"{median:.0f} % ({low:.0f} to {high:.0f})"
 
 
 def main(

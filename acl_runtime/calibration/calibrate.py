@@ -64,7 +64,8 @@ def calibrate_bundle(
         confidence: How surely.
         hidden_defects: How many of the good images may be defective in truth.
         memory: How many of the good images to remember, drawn at random before anything is judged; they count for
-            nothing else. 0 to judge by the text alone, whatever the bundle remembered before.
+            nothing else, so that the promise rests on images as strange to the memory as later ones will be. 0 to
+            judge by the text alone, whatever the bundle remembered before.
         seed: Of the draws of the images to remember and of those that set the scales.
         progress: Called after each image.
 
