@@ -75,7 +75,13 @@ def describe_bundle(prompts: Prompts, clip: CLIP, config: ExportConfig) -> Manif
         int8=INT8_GRAPH if config.int8 else None,
         preprocessing=_describe_preprocessing(config),
         calibration=Calibration(
-            rule="score", score_threshold=0.5, map_threshold=0.5, tiling=None, source="default", record=None
+            rule="score",
+            score_threshold=0.5,
+            map_threshold=0.5,
+            tiling=None,
+            source="default",
+            record=None,
+            memory=None,
         ),
         parity=NOT_YET,
         files={},

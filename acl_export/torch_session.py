@@ -18,8 +18,8 @@ from acl_train.weights import build_clip, load_weights
 class TorchSession:
     """What the bundle was exported from: the published steps in PyTorch, float32, on the CPU.
 
-    Call it with what the bundle's graph takes; it returns `image_logits` (B,) and `anomaly_maps` (B, S, S), whatever
-    the bundle's head.
+    Call it with what the bundle's graph takes; it returns the outputs of both heads, whatever the bundle's, so that a
+    detector with a memory of good parts remembers here too.
     """
 
     def __init__(self, clip: CLIP, vectors: Tensor, manifest: Manifest) -> None:
@@ -44,7 +44,8 @@ class TorchSession:
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Run the network on `images`, the graph's input."""
         reference = self.judge(images)
-        return {"image_logits": reference.image_logits, "anomaly_maps": reference.anomaly_maps}
+        names = ("image_logits", "anomaly_maps", "image_embeddings", "patch_embeddings")
+        return {name: getattr(reference, name) for name in names}
 
     def judge(self, images: np.ndarray) -> Reference:
         """The same with all that the published steps give on the way."""

@@ -159,6 +159,14 @@ def calibrate(
     hidden_defects: Annotated[
         int, typer.Option(min=0, help="How many of the good images may be defective, unnoticed.")
     ] = 0,
+    memory: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="How many of the good images to remember, 8 or more: what is unlike all their patches counts as well "
+            "as the text. Needs a bundle exported with --head embeddings.",
+        ),
+    ] = 0,
     defective: Annotated[
         list[str] | None,
         typer.Option(help="Images of defective parts, to count how many pass; repeat.", show_default=False),
@@ -169,7 +177,11 @@ def calibrate(
     backend: options.Backend = Backend.auto,
     provider: options.Provider = "auto",
     previous: Annotated[
-        bool, typer.Option("--previous", help="Put the thresholds before the present ones back instead.")
+        bool,
+        typer.Option(
+            "--previous",
+            help="Put the thresholds before the present ones back instead, and the memory of then.",
+        ),
     ] = False,
 ) -> None:
     """Set the thresholds from images of good parts, with a promise of how many good parts they reject.
@@ -177,6 +189,9 @@ def calibrate(
     Give one image of each part, taken as on the line; defective parts are not
     needed. A part is then NG when its score or the peak of its map reaches a
     threshold. The evidence is kept in the bundle, and the thresholds before too.
+
+    With --memory K, K of the good images are drawn at random and remembered, and
+    set no threshold. Each calibration has a memory of its own, or none.
     """
     from acl_runtime.calibration.calibrate import calibrate_bundle, restore_previous
     from acl_runtime.calibration.images import check_only_defective, check_only_good
@@ -188,8 +203,8 @@ def calibrate(
     from acl_runtime.names import shorten
     from acl_runtime.progress import progress_phases
 
-    asked = (max_overkill, confidence, hidden_defects, defective, tile, overlap, min_defect)
-    if previous == bool(good) or (previous and asked != ("1%", "95%", 0, None, options.TILE, None, None)):
+    asked = (max_overkill, confidence, hidden_defects, memory, defective, tile, overlap, min_defect)
+    if previous == bool(good) or (previous and asked != ("1%", "95%", 0, 0, None, options.TILE, None, None)):
         raise typer.BadParameter("give images of good parts, or --previous alone")
     if previous:
         calibration = restore_previous(bundle)
@@ -217,6 +232,7 @@ def calibrate(
             max_overkill=options.parse_share(max_overkill),
             confidence=options.parse_share(confidence),
             hidden_defects=hidden_defects,
+            memory=memory,
             progress=progress,
         )
     for line in (*histogram_lines(record, ascii_only=not shows_blocks()), "", *report_lines(record)):

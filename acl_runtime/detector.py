@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from acl_runtime.decision import Rule
 from acl_runtime.heads import Answers, Session, defect_directions, read_head
 from acl_runtime.manifest import Calibration, Tiling
 from acl_runtime.maps import sigmoid
+from acl_runtime.memory import Memory, load_memory
 from acl_runtime.pipeline import MAX_LATENCY_MS
 from acl_runtime.preprocess import check_frame, check_size, preprocess, to_input
 from acl_runtime.regions import Region, find_regions
@@ -134,7 +136,14 @@ class Detector:
         self._directions = defect_directions(
             load_text_embeddings(self.bundle), temperature=manifest.temperature
         )
+        self._memory = load_memory(self.bundle)
         self.session = session or open_session(self.bundle, backend=backend, provider=provider, tell=tell)
+
+    def with_memory(self, memory: Memory | None) -> Detector:
+        """The same detector, on the same session, with another memory of good parts, or by the text alone."""
+        other = copy.copy(self)
+        other._memory = memory
+        return other
 
     def close(self) -> None:
         """Give back what the session holds, a GPU's memory above all; the detector cannot be used any more."""
@@ -236,7 +245,7 @@ class Detector:
             outputs = self.session(work.images)
             work.watch.lap("inference")
             work.images = None
-            work.answers = read_head(outputs, self.bundle.manifest, self._directions)
+            work.answers = self._read(outputs)
         else:
             work.answers = self._judge_tiled(work.frames[0], work.watch)
         work.watch.lap("postprocess")
@@ -261,6 +270,9 @@ class Detector:
         plan = plan_tiles(height, width, self.tiling, image_size=manifest.image_size, grid=manifest.grid)
         return plan if len(plan) > 1 else None
 
+    def _read(self, outputs: Mapping[str, np.ndarray]) -> Answers:
+        return read_head(outputs, self.bundle.manifest, self._directions, self._memory)
+
     def _judge_tiled(self, frame: np.ndarray, watch: Stopwatch) -> Answers:
         plan = self.plan_tiles(*frame.shape[:2])
         assert plan is not None
@@ -271,7 +283,7 @@ class Detector:
             watch.lap("preprocess")
             outputs = self.session(images)
             watch.lap("inference")
-            return read_head(outputs, self.bundle.manifest, self._directions)
+            return self._read(outputs)
 
         image_logit, anomaly_map = judge_tiled(frame, plan, judge, max_batch=self.bundle.manifest.max_batch)
         return np.array([image_logit], np.float32), anomaly_map[None]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from acl_runtime.bundle import ANOMALOUS, NORMAL
 from acl_runtime.manifest import Manifest
 from acl_runtime.maps import patches_to_map, upsample
+from acl_runtime.memory import Memory, patch_evidence, share_peaks
 from acl_runtime.windows import windows_to_patches
 
 Session = Callable[[np.ndarray], Mapping[str, np.ndarray]]
@@ -40,8 +41,18 @@ def of_patches(directions: np.ndarray) -> np.ndarray:
     return directions[min(1, len(directions) - 1) :]
 
 
-def read_head(outputs: Mapping[str, np.ndarray], manifest: Manifest, directions: np.ndarray) -> Answers:
-    """The answers of whichever head the outputs are of, given `defect_directions`."""
+def read_head(
+    outputs: Mapping[str, np.ndarray],
+    manifest: Manifest,
+    directions: np.ndarray,
+    memory: Memory | None = None,
+) -> Answers:
+    """The answers of whichever head the outputs are of, given `defect_directions`.
+
+    With a memory of good parts the head must be "embeddings", and text and memory answer together.
+    """
+    if memory is not None:
+        return read_with_memory(outputs, manifest, directions, memory)
     if "anomaly_maps" in outputs or manifest.head == "map":
         return read_map_head(outputs, manifest)
     return read_embeddings_head(outputs, manifest, directions)
@@ -57,18 +68,42 @@ def read_embeddings_head(
     outputs: Mapping[str, np.ndarray], manifest: Manifest, directions: np.ndarray
 ) -> Answers:
     """The answers of a graph with head "embeddings", given `defect_directions`."""
-    grid, size, joint = manifest.grid, manifest.image_size, directions.shape[-1]
+    image_logits, patch_logits, _ = read_embeddings(outputs, manifest, directions)
+    size, grid, blur_sigma = manifest.image_size, manifest.grid, manifest.blur_sigma
+    if manifest.windows:
+        patches = windows_to_patches(patch_logits[:, 0], image_logits, grid=grid, windows=manifest.windows)
+        return image_logits, upsample(patches, image_size=size, blur_sigma=blur_sigma)
+    patch_logits = patch_logits.reshape(*patch_logits.shape[:2], grid, grid)
+    return image_logits, patches_to_map(patch_logits, image_size=size, blur_sigma=blur_sigma)
+
+
+def read_with_memory(
+    outputs: Mapping[str, np.ndarray], manifest: Manifest, directions: np.ndarray, memory: Memory
+) -> Answers:
+    """The answers of text and memory together to a graph with head "embeddings"; not of windows."""
+    image_logits, patch_logits, patch_embeddings = read_embeddings(outputs, manifest, directions)
+    patch_logits = patch_logits.reshape(*patch_logits.shape[:2], manifest.grid, manifest.grid)
+    evidence = patch_evidence(memory, patch_embeddings, patch_logits)[:, None]  # (B, 1, G, G)
+    maps = patches_to_map(evidence, image_size=manifest.image_size, blur_sigma=manifest.blur_sigma)
+    return share_peaks(image_logits, maps), maps
+
+
+def read_embeddings(
+    outputs: Mapping[str, np.ndarray], manifest: Manifest, directions: np.ndarray
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """What the text says to a graph with head "embeddings", and the patches it says it about.
+
+    Returns:
+        `image_logits` (B,), `patch_logits` (B, L, G·G) and `patch_embeddings` (B, L, G·G, D), with M windows (B, 1, M)
+        and (B, 1, M, D).
+    """
+    grid, joint = manifest.grid, directions.shape[-1]
     rows = sum((grid - side + 1) ** 2 for side in manifest.windows) or grid * grid
     layers = 1 if manifest.windows else len(manifest.layers)
     image_embeddings = _output(outputs, "image_embeddings", (joint,))
     patch_embeddings = _output(outputs, "patch_embeddings", (layers, rows, joint))
-    image_logits = image_embeddings @ directions[0]
-    patch_logits = (patch_embeddings @ of_patches(directions)[:, :, None])[..., 0]  # (B, L, G·G), or windows
-    if manifest.windows:
-        patches = windows_to_patches(patch_logits[:, 0], image_logits, grid=grid, windows=manifest.windows)
-        return image_logits, upsample(patches, image_size=size, blur_sigma=manifest.blur_sigma)
-    patch_logits = patch_logits.reshape(-1, layers, grid, grid)
-    return image_logits, patches_to_map(patch_logits, image_size=size, blur_sigma=manifest.blur_sigma)
+    patch_logits = (patch_embeddings @ of_patches(directions)[:, :, None])[..., 0]
+    return image_embeddings @ directions[0], patch_logits, patch_embeddings
 
 
 def _output(outputs: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:

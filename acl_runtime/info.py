@@ -45,6 +45,13 @@ def prompts_words(manifest: Manifest) -> str:
     return f"{prompts.get('method', 'anomalyclip')}{named}, recipe {prompts['recipe']}, sha256 {prompts['sha256'][:12]}"
 
 
+def memory_words(manifest: Manifest) -> str:
+    """Whether good parts are remembered."""
+    if manifest.calibration.memory is None:
+        return "none, the text judges alone"
+    return f"patches of good parts ({manifest.calibration.memory}), which judge with the text"
+
+
 def parity_words(parity: Parity) -> str:
     """How close a graph is to torch."""
     return (
@@ -96,6 +103,7 @@ def describe(bundle: Bundle) -> str:
         "thresholds": "default, measured on nothing; run acl calibrate"
         if calibration.record is None
         else f"{calibration.source} ({calibration.record})",
+        "memory": memory_words(manifest),
         "parity": parity_words(manifest.parity),
         "drift": drift_words(manifest.parity),
         "for engines": ", then ".join(manifest.arithmetics()),

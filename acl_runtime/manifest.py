@@ -3,7 +3,7 @@
 The classes below are the reference of the file format, version 4: a field is a key, a nested class is a JSON
 object, a tuple a list. No key is optional and no other key is allowed, except in the free-form objects
 (`prompts`, `tools`, `tolerance`, `metrics`), whose keys are up to the writer. Version 3 lacked `class_norm`, `windows`
-and `projections`; version 2 also `ladder`, `int8`,
+and `projections`, and `memory` in `calibration`; version 2 also `ladder`, `int8`,
 `drift` in `parity`, and `width` and `blocks` in `backbone`; version 1 also `quick_gelu` there, and `rule`, `tiling` and
 `record` in `calibration`. All are read as if they had the defaults, those of `backbone` as unknown.
 """
@@ -94,6 +94,7 @@ class Calibration:
     record: (
         str | None
     )  # file of the bundle with the evidence, see `calibration/record.py`; null for the default
+    memory: str | None  # file of the bundle with patches of good parts, see `memory.py`; null: the text alone
 
 
 @dataclass(frozen=True)
@@ -250,17 +251,16 @@ def check_tiling(tiling: Tiling) -> None:
 
 
 def _with_later_keys(document: dict[str, Any], version: int) -> dict[str, Any]:
-    added: dict[str, dict[str, Any]] = {"parity": {}, "backbone": {}}
-    if version < 3:
-        added = {"parity": {"drift": None}, "backbone": {"width": None, "blocks": None}}
+    added: dict[str, dict[str, Any]] = {"calibration": {"memory": None}}
+    whole: dict[str, Any] = {"class_norm": False, "windows": [], "projections": None}
+    if version <= 2:
+        added |= {"parity": {"drift": None}, "backbone": {"width": None, "blocks": None}}
+        whole |= {"ladder": [], "int8": None}
     if version == 1:
         added["backbone"]["quick_gelu"] = None
-        added["calibration"] = {"rule": "score", "tiling": None, "record": None}
+        added["calibration"] |= {"rule": "score", "tiling": None, "record": None}
     parts = {key: added[key] | document[key] for key in added if isinstance(document.get(key), dict)}
-    later = {"class_norm": False, "windows": [], "projections": None}
-    if version < 3:
-        later |= {"ladder": [], "int8": None}
-    return later | document | parts | {"format_version": FORMAT_VERSION}
+    return whole | document | parts | {"format_version": FORMAT_VERSION}
 
 
 def _check_ranges(manifest: Manifest) -> None:
@@ -281,10 +281,20 @@ def _check_ranges(manifest: Manifest) -> None:
             raise ValueError(f"calibration.{key} must lie in 0..1, got {value}")
     if manifest.calibration.tiling is not None:
         check_tiling(manifest.calibration.tiling)
+    _check_memory(manifest)
     if manifest.preprocessing.resize == "in the graph":
         _check_frames_tensor(manifest)
     if missing := {"recipe", "sha256"} - manifest.prompts.keys():
         raise ValueError(f"prompts lacks the key {min(missing)!r}")
+
+
+def _check_memory(manifest: Manifest) -> None:
+    if manifest.calibration.memory is not None and manifest.windows:
+        raise ValueError("calibration.memory must be null where windows stand for patches")
+    if manifest.calibration.memory is not None and manifest.head != "embeddings":
+        raise ValueError(
+            f'calibration.memory must be null unless head is "embeddings", got head "{manifest.head}"'
+        )
 
 
 def _check_frames_tensor(manifest: Manifest) -> None:

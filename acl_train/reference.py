@@ -28,12 +28,16 @@ class Reference:
         image_logits: (B,), log-odds of a defect.
         patch_logits: (B, L, G, G), log-odds per layer and patch; (B, 1, M) of windows.
         anomaly_maps: (B, S, S) in [0, 1].
+        image_embeddings: (B, D), unit norm.
+        patch_embeddings: (B, L, G·G, D), unit norm.
         latency_ms: Mean time per image of each stage: `preprocess`, `inference`, `postprocess`.
     """
 
     image_logits: np.ndarray
     patch_logits: np.ndarray
     anomaly_maps: np.ndarray
+    image_embeddings: np.ndarray
+    patch_embeddings: np.ndarray
     latency_ms: Mapping[str, float]
 
 
@@ -63,6 +67,8 @@ def run_reference(
         np.concatenate([answer.image_logits for answer in answers]),
         np.concatenate([answer.patch_logits for answer in answers]),
         np.concatenate([answer.anomaly_maps for answer in answers]),
+        np.concatenate([answer.image_embeddings for answer in answers]),
+        np.concatenate([answer.patch_embeddings for answer in answers]),
         {stage: float(np.mean([answer.latency_ms[stage] for answer in answers])) for stage in stages},
     )
 
@@ -97,6 +103,8 @@ def _run_one(
         image_log_odds(image_embeddings, vectors, temperature).numpy(),
         patch_logits.unflatten(-1, grid).numpy(),
         anomaly_maps,
+        image_embeddings.numpy(),
+        patch_embeddings.numpy(),
         stages,
     )
 

@@ -187,12 +187,10 @@ def color_contrast(image: np.ndarray) -> np.ndarray:
 
 def judge_group(judge: Judge, group: Group, *, image_size: int) -> dict[str, float]:
     """Each metric's unweighted mean over the categories where it is defined; nan where it is in none."""
-    rows = [
-        _judge_category(
-            judge, [sample for sample in group.samples if sample.category == category], image_size
-        )
-        for category in group.categories
-    ]
+    rows = []
+    for category in group.categories:
+        samples = [sample for sample in group.samples if sample.category == category]
+        rows.append(judge_category(*judge(samples), samples, image_size))
     return {name: mean([value for row in rows if (value := row[name]) is not None]) for name in rows[0]}
 
 
@@ -201,8 +199,10 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
-def _judge_category(judge: Judge, samples: Sequence[Sample], image_size: int) -> dict[str, float | None]:
-    scores, maps = judge(samples)
+def judge_category(
+    scores: np.ndarray, maps: np.ndarray, samples: Sequence[Sample], image_size: int
+) -> dict[str, float | None]:
+    """Each metric of one category's answers, see `Answers`; None where it is not defined."""
     labels = np.array([sample.label for sample in samples])
     masks = np.stack([load_mask(sample, height=image_size, width=image_size) for sample in samples])
     by_rank = aupro(as_ranks(maps), masks)

@@ -150,7 +150,7 @@ def tiny_manifest(head: str = "map") -> Manifest:
         preprocessing=Preprocessing(
             "RGB", "BHWC", "uint8", "bicubic antialiased (Pillow)", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
         ),
-        calibration=Calibration("score", 0.5, 0.5, None, "default", None),
+        calibration=Calibration("score", 0.5, 0.5, None, "default", None, None),
         parity=Parity("numpy", 0.0, 0.0, {"image_logits": 1e-3, "anomaly_map": 1e-4}, 2, None),
         files={},
         tools={"onnx": "test"},

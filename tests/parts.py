@@ -39,7 +39,7 @@ def make_record(
     """A record of these images and thresholds; which are missed goes by the score alone."""
     return CalibrationRecord(
         format="anomalyclip-calibration",
-        format_version=1,
+        format_version=2,
         created="2025-01-01T00:00:00+00:00",
         statement="the promise.",
         rule="score" if peak is None else "score or peak",
@@ -63,8 +63,9 @@ def make_record(
         good=good,
         sets_scales=(True, *(False,) * (len(good.source) - 1)),
         defective=defective,
+        memory=None,
         previous=None,
-        previous_calibration=Calibration("score", 0.5, 0.5, None, "default", None),
+        previous_calibration=Calibration("score", 0.5, 0.5, None, "default", None, None),
     )
 
 

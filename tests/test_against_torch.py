@@ -26,6 +26,7 @@ from acl_runtime.detector import Detector
 from acl_runtime.evaluation.run import EvalSettings, run_evaluation
 from acl_runtime.frames import list_sources
 from acl_runtime.manifest import Tiling
+from acl_runtime.parity import GoldenImages
 from acl_train.weights import Weights
 
 TILES = Tiling(60, 20, None)
@@ -83,6 +84,26 @@ def test_torch_and_its_export_agree_by_the_same_rule(
         assert ours.anomaly_map.shape == ((BUNDLE_SIZE, BUNDLE_SIZE) if tiling is None else (90, 120))
         assert ours.is_anomalous == theirs.is_anomalous
         assert (ours.threshold, ours.peak_threshold) == (theirs.threshold, theirs.peak_threshold)
+
+
+def test_torch_and_its_export_remember_alike(
+    bundles: dict[Head, Path], data: Path, clip_path: Path, tmp_path: Path
+) -> None:
+    bundle = shutil.copytree(bundles[Head.embeddings], tmp_path / "bundle")
+    (tmp_path / "good").mkdir()
+    for seed in range(24):
+        cv2.imwrite(str(tmp_path / "good" / f"{seed}.png"), drawn_frame(100 + seed))
+    calibrate_bundle(Detector(bundle), list_sources([tmp_path / "good"]), memory=4)
+    detector = Detector(bundle)
+    reference = Detector(detector.bundle, session=TorchSession.of_bundle(detector.bundle, str(clip_path)))
+    for sample in read_dataset(data).samples:
+        frame = load_sample(sample)
+        ours, theirs, alone = detector(frame), reference(frame), detector.with_memory(None)(frame)
+        assert abs(ours.score - theirs.score) < 1e-4 < abs(ours.score - alone.score)
+        assert np.abs(ours.anomaly_map - theirs.anomaly_map).max() < 1e-3
+        assert np.abs(ours.anomaly_map - alone.anomaly_map).max() > 0.01
+    golden = GoldenImages(detector.bundle).compare(detector.session, batch=2)  # of the graph, memory or none
+    assert max(golden.image_logits, golden.anomaly_map) < 1e-3
 
 
 @pytest.mark.parametrize("options", [(), ("--tile", 60, "--overlap", 20)], ids=["whole", "tiles"])

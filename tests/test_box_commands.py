@@ -66,9 +66,40 @@ def test_the_thresholds_before_can_be_put_back(bundle: Path, parts: Path) -> Non
     assert "nothing was before them" in acl("calibrate", bundle, "--previous").stderr
 
 
+def test_good_parts_are_remembered_and_forgotten(bundle: Path, parts: Path, tmp_path: Path) -> None:
+    refused = acl("calibrate", bundle, parts / "good", "--memory", 4)
+    assert refused.exit_code == 1
+    assert (
+        'has head "map", which gives no patches to remember; export it with --head embeddings'
+        in refused.stderr
+    )
+    other = write_tiny_bundle(tmp_path / "other", head="embeddings")
+    before = acl("run", other, parts / "good", "--threshold", 0.5).stdout
+    done = acl("calibrate", other, parts / "good", "--memory", 4, "--defective", parts / "defective")
+    assert done.exit_code == 0, done.output
+    assert "With 45 good images (11 more set the scales, 4 are remembered): at most" in done.stdout
+    assert "0 of 4 defective images are missed" in done.stdout
+    assert (
+        "patches of good parts (calibrations/0001.npz), which judge with the text"
+        in acl("info", other).stdout
+    )
+    assert acl("run", other, parts / "defective", "--fail-on-defect").exit_code == 3
+    assert (
+        acl("run", other, parts / "good", "--threshold", 0.5).stdout.split("frames")[0]
+        != before.split("frames")[0]
+    )
+    assert acl("calibrate", other, "--previous").exit_code == 0
+    assert (
+        acl("run", other, parts / "good", "--threshold", 0.5).stdout.split("frames")[0]
+        == before.split("frames")[0]
+    )
+    assert "the text judges alone" in acl("info", other).stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--previous", "--memory", "4"], "give images of good parts, or --previous alone"),
         (["{parts}/good", "--max-overkill", "much"], "must be a share such as 0.5% or 0.005, got much"),
         (
             ["{parts}/good", "--max-overkill", "100%"],

@@ -81,7 +81,7 @@ def test_the_keys_of_the_file_are_these(bundle: Path) -> None:
     assert sorted(document["graph"]["inputs"][0]) == ["dtype", "name", "shape"]
     assert sorted(document["files"]["model.onnx"]) == ["bytes", "sha256"]
     assert sorted(document["calibration"]) == sorted(
-        ["rule", "score_threshold", "map_threshold", "tiling", "source", "record"]
+        ["rule", "score_threshold", "map_threshold", "tiling", "source", "record", "memory"]
     )
 
 
@@ -134,7 +134,10 @@ def test_a_manifest_of_version_1_is_read_with_the_defaults_of_what_it_lacked(bun
     edit(
         bundle, lambda document: [document["backbone"].pop(key) for key in ("quick_gelu", "width", "blocks")]
     )
-    edit(bundle, lambda document: [document["calibration"].pop(key) for key in ("rule", "tiling", "record")])
+    edit(
+        bundle,
+        lambda document: [document["calibration"].pop(key) for key in ("rule", "tiling", "record", "memory")],
+    )
     edit(
         bundle,
         lambda document: (document.pop("ladder"), document.pop("int8"), document["parity"].pop("drift")),
@@ -149,6 +152,7 @@ def test_a_manifest_of_version_1_is_read_with_the_defaults_of_what_it_lacked(bun
 def test_a_manifest_of_version_2_is_read_as_one_without_a_ladder(bundle: Path) -> None:
     manifest = load_bundle(bundle).manifest
     edit(bundle, lambda document: document.update(format_version=2))
+    edit(bundle, lambda document: document["calibration"].pop("memory"))
     edit(bundle, lambda document: [document["backbone"].pop(key) for key in ("width", "blocks")])
     edit(
         bundle,
@@ -159,11 +163,14 @@ def test_a_manifest_of_version_2_is_read_as_one_without_a_ladder(bundle: Path) -
     assert load_bundle(bundle).manifest == replace(manifest, backbone=unknown)
 
 
-def test_a_manifest_of_version_3_is_read_as_that_of_the_papers_method(bundle: Path) -> None:
+def test_a_manifest_of_version_3_is_read_as_that_of_the_papers_method_without_a_memory(bundle: Path) -> None:
     manifest = load_bundle(bundle).manifest
     edit(bundle, lambda document: document.update(format_version=3))
     edit(bundle, lambda document: [document.pop(key) for key in OF_VERSION_4])
+    edit(bundle, lambda document: document["calibration"].pop("memory"))
     assert load_bundle(bundle).manifest == manifest
+    edit(bundle, lambda document: document.pop("ladder"))
+    assert_refused(bundle, "manifest lacks the key 'ladder'")
 
 
 @pytest.mark.parametrize("sides", [[0], [3]])

@@ -30,7 +30,7 @@ def test_the_keys_of_the_record_are_these(record: CalibrationRecord) -> None:
             *("format", "format_version", "created", "statement", "rule", "score_threshold", "map_threshold"),
             *("tiling", "max_overkill", "promised_overkill", "confidence", "hidden_defects", "images"),
             *("scale_images", "copies", "rejected", "escapes", "seed", "backend", "provider", "precision"),
-            *("tools", "good", "sets_scales", "defective", "previous", "previous_calibration"),
+            *("tools", "good", "sets_scales", "defective", "memory", "previous", "previous_calibration"),
         ]
     )
     assert document["format"] == "anomalyclip-calibration"
@@ -43,7 +43,7 @@ def test_the_keys_of_the_record_are_these(record: CalibrationRecord) -> None:
     ("change", "message"),
     [
         (lambda d: d.update(format="zip"), "is no calibration"),
-        (lambda d: d.update(format_version=2, more=1), "newer than 1; upgrade anomalyclip-deploy"),
+        (lambda d: d.update(format_version=3, more=1), "newer than 2; upgrade anomalyclip-deploy"),
         (lambda d: d.pop("statement"), "calibration lacks the key 'statement'"),
         (lambda d: d.update(images=3), "good and sets_scales must be 3 long, as images says, got 40 and 40"),
         (lambda d: d["good"]["peak"].pop(), r"good\.peak must be as long as good\.source, got 39"),

@@ -65,7 +65,7 @@ def test_the_threshold_is_the_bundles_unless_told(tmp_path: Path) -> None:
     folder = write_tiny_bundle(tmp_path / "bundle")
     score = Detector(folder)(FRAMES[0]).score
     manifest = replace(
-        load_bundle(folder).manifest, calibration=Calibration("score", 1.0, 0.0, None, "test", None)
+        load_bundle(folder).manifest, calibration=Calibration("score", 1.0, 0.0, None, "test", None, None)
     )
     write_manifest(folder, manifest)
     calibrated = Detector(folder)(FRAMES[0])

@@ -9,10 +9,14 @@ import pytest
 from folders import draw_category
 from graphs import write_tiny_bundle
 from pages import texts
+from parts import draw_parts
 from typer.testing import CliRunner
 
 from acl_runtime.bundle import load_bundle
+from acl_runtime.calibration.calibrate import calibrate_bundle
 from acl_runtime.cli import app
+from acl_runtime.detector import Detector
+from acl_runtime.frames import list_sources
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +54,17 @@ def test_the_facts_are_words(folder: Path) -> None:
     }
     assert not [text for text in (*found, *found.values()) if "_" in text]
     assert {"image_size", "mask_above", "score_threshold"} <= settings.keys()
+
+
+def test_a_memory_is_told(folder: Path, tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bundle", head="embeddings")
+    parts = draw_parts(tmp_path / "parts", good=24, defective=0)
+    calibrate_bundle(Detector(bundle), list_sources([parts / "good"]), memory=4)
+    (tmp_path / "data").symlink_to(folder / "data")
+    found, settings = facts(tmp_path)
+    assert found["Memory"] == "patches of good parts (calibrations/0001.npz), which judge with the text"
+    assert settings["memory"] == load_bundle(bundle).manifest.files["calibrations/0001.npz"].sha256[:12]
+    assert facts(folder)[1]["memory"] is None
 
 
 def test_what_is_not_usual_is_told(folder: Path) -> None:

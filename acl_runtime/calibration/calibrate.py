@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import cv2
@@ -24,16 +24,19 @@ from acl_runtime.calibration.record import (
     CalibrationRecord,
     Escapes,
     JudgedImages,
+    RememberedImages,
     next_record_name,
     read_record,
     write_record,
 )
+from acl_runtime.calibration.remember import Remembered, remember_images
 from acl_runtime.calibration.thresholds import Thresholds, find_thresholds
 from acl_runtime.calibration.words import make_statement
 from acl_runtime.decision import Rule
 from acl_runtime.detector import Detector
 from acl_runtime.frames import Source
 from acl_runtime.manifest import Calibration
+from acl_runtime.memory import save_memory
 
 
 def calibrate_bundle(
@@ -44,6 +47,7 @@ def calibrate_bundle(
     max_overkill: float = Demand.max_overkill,
     confidence: float = Demand.confidence,
     hidden_defects: int = Demand.hidden_defects,
+    memory: int = 0,
     seed: int = 0,
     progress: Progress = lambda what, done, total: None,
 ) -> CalibrationRecord:
@@ -59,41 +63,68 @@ def calibrate_bundle(
         max_overkill: Largest share of good parts that may be rejected.
         confidence: How surely.
         hidden_defects: How many of the good images may be defective in truth.
-        seed: Of the draw of the images that set the scales.
+        memory: How many of the good images to remember, drawn at random before anything is judged; they count for
+            nothing else, so that the promise rests on images as strange to the memory as later ones will be. 0 to
+            judge by the text alone, whatever the bundle remembered before.
+        seed: Of the draws of the images to remember and of those that set the scales.
         progress: Called after each image.
 
     Raises:
         ValueError: Images are too few, cannot be read, are frames of a video, or are given as good and as
-            defective; or the bundle was changed meanwhile. Nothing was written.
+            defective; or the bundle was changed meanwhile, or its head gives no patches to remember. Nothing was
+            written.
     """
     demand = Demand(max_overkill, confidence, hidden_defects)
-    check_images(len(good), demand)
+    check_count(len(good) - memory, demand, remembered=memory)
     _check_inputs([*good, *defective], detector.bundle)
-    judged = judge_images(detector, good, "judging good parts", progress)
-    check_images(len(judged.digests), demand)
+    remembered = remember_images(detector, good, memory, seed=seed, progress=progress) if memory else None
+    digests = {} if remembered is None else remembered.digests
+    detector = detector.with_memory(None if remembered is None else remembered.memory)
+    judged = judge_images(detector, good, "judging good parts", progress, remembered=digests)
+    check_count(len(judged.digests), demand, remembered=memory)
     bad = judge_images(detector, defective, "judging defective parts", progress) if defective else None
     if bad is not None:
-        check_apart(judged, bad)
+        check_apart({*judged.digests, *digests}, bad)
     images = judged.images
     found = find_thresholds(np.array(images.score), np.array(images.peak), demand, seed=seed)
     bundle = load_bundle(detector.bundle.path)
     _check_same(detector.bundle, bundle)
-    record = _make_record(detector, bundle, demand, found, judged, bad, seed)
     name = next_record_name(bundle.path)
+    kept = None if remembered is None else _keep(bundle, name, remembered)
+    record = _make_record(detector, bundle, demand, found, judged, bad, seed, kept)
     write_record(bundle.path, name, record)
     calibrated = replace(bundle.manifest, calibration=_to_calibration(record, name))
-    replace_manifest(bundle, calibrated, added=[name])
+    replace_manifest(bundle, calibrated, added=[name] if kept is None else [name, kept.file])
     return record
 
 
 def restore_previous(path: Path | str) -> Calibration:
-    """Put back the thresholds that were in force before the present ones; the records stay in the bundle."""
+    """Put back thresholds and memory that were in force before the present ones; the files stay in the bundle."""
     bundle = load_bundle(path)
     record = read_record(bundle)
     if record is None:
         raise ValueError(f"{path}: has its default thresholds, nothing was before them; calibrate it first")
     replace_manifest(bundle, replace(bundle.manifest, calibration=record.previous_calibration))
     return record.previous_calibration
+
+
+def check_count(images: int, demand: Demand, *, remembered: int) -> None:
+    """Raise ValueError unless so many good images, beside those in the memory, are worth calibrating on."""
+    try:
+        check_images(images, demand)
+    except ValueError as error:
+        if not remembered:
+            raise
+        raise ValueError(f"beside the {remembered} to remember, {error}") from error
+
+
+def _keep(bundle: Bundle, record: str, remembered: Remembered) -> RememberedImages:
+    """Write the memory beside the record that it belongs to."""
+    file = PurePosixPath(record).with_suffix(".npz").as_posix()
+    save_memory(bundle.path / file, remembered.memory)
+    return RememberedImages(
+        file, remembered.memory.patch_embeddings.shape[1], tuple(remembered.digests.values())
+    )
 
 
 def _check_inputs(sources: Sequence[Source], bundle: Bundle) -> None:
@@ -124,6 +155,7 @@ def _make_record(
     good: Judged,
     defective: Judged | None,
     seed: int,
+    remembered: RememberedImages | None,
 ) -> CalibrationRecord:
     rule, scale_images = found.rule, int(found.sets_scales.sum())
     kind: Literal["score", "score or peak"] = "score" if rule.peak_threshold is None else "score or peak"
@@ -138,6 +170,7 @@ def _make_record(
             calibrating=images - scale_images,
             scale_images=scale_images,
             copies=good.copies,
+            remembered=0 if remembered is None else len(remembered.sources),
             peak_decides=rule.peak_threshold is not None,
         ),
         rule=kind,
@@ -161,6 +194,7 @@ def _make_record(
         good=good.images,
         sets_scales=tuple(found.sets_scales.tolist()),
         defective=None if defective is None else defective.images,
+        memory=remembered,
         previous=before.record,
         previous_calibration=before,
     )
@@ -184,6 +218,7 @@ def _to_calibration(record: CalibrationRecord, name: str) -> Calibration:
         tiling=record.tiling,
         source=record.statement,
         record=name,
+        memory=None if record.memory is None else record.memory.file,
     )
 
 

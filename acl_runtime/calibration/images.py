@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,23 +31,36 @@ class Judged:
     copies: int  # further images with the very pixels of one of these
 
 
-def judge_images(detector: Detector, sources: Sequence[Source], what: str, progress: Progress) -> Judged:
+def judge_images(
+    detector: Detector,
+    sources: Sequence[Source],
+    what: str,
+    progress: Progress,
+    *,
+    remembered: Collection[str] = (),
+) -> Judged:
     """Look at every image once; copies of another, pixel by pixel, are counted and passed over.
+
+    So are the images in the memory, named by the digests of their pixels: an image that the detector remembers says
+    nothing about one that it does not.
 
     A promise about images that were silently left out would be none: once one cannot be read, the others are
     only read, so that the error names all of them.
     """
     rows: dict[str, tuple[str, dict[str, float]]] = {}  # by digest of the pixels
     unreadable: list[str] = []
+    met: set[str] = set()
     copies = 0
     for done, item in enumerate(iter_frames(sources), start=1):
         if isinstance(item, BadFrame):
             unreadable.append(item.source)
-        elif not unreadable and (digest := _digest(item.frame)) in rows:
+        elif not unreadable and (digest := pixel_digest(item.frame)) in met:
             copies += 1
         elif not unreadable:
-            quantities = measure_quantities(detector(item.frame), measure_appearance(item.frame))
-            rows[digest] = item.source, quantities
+            met.add(digest)
+            if digest not in remembered:
+                quantities = measure_quantities(detector(item.frame), measure_appearance(item.frame))
+                rows[digest] = item.source, quantities
         progress(what, done, len(sources))
     if unreadable:
         raise ValueError(
@@ -79,9 +92,9 @@ def check_only_defective(paths: Sequence[str]) -> None:
             raise ValueError(f"{folder}: holds {names} too; name the folders of defective parts alone")
 
 
-def check_apart(good: Judged, defective: Judged) -> None:
-    """Raise ValueError if an image was given as good and as defective."""
-    if both := good.digests.keys() & defective.digests.keys():
+def check_apart(good: Collection[str], defective: Judged) -> None:
+    """Raise ValueError if an image was given as good, where its pixels' digest is, and as defective."""
+    if both := set(good) & defective.digests.keys():
         names = shorten(defective.digests[digest] for digest in both)
         raise ValueError(f"{names}: given as good and as defective; decide which, nothing was written")
 
@@ -92,6 +105,7 @@ def _to_columns(rows: Sequence[tuple[str, dict[str, float]]]) -> JudgedImages:
     return JudgedImages(source=tuple(source for source, _ in rows), **columns)
 
 
-def _digest(frame: np.ndarray) -> str:
+def pixel_digest(frame: np.ndarray) -> str:
+    """What tells the pixels of a frame from those of any other."""
     header = f"{frame.shape} {frame.dtype}".encode()
     return hashlib.sha256(header + np.ascontiguousarray(frame).tobytes()).hexdigest()

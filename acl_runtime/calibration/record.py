@@ -1,7 +1,8 @@
 """The evidence of a calibration: every key of `calibrations/<number>.json` in a bundle, and its meaning.
 
-The classes below are the reference of the file format, version 1, as those of `manifest.py` are of the manifest's:
-a field is a key, a nested class is a JSON object, a tuple a list. No key is optional, no other is allowed.
+The classes below are the reference of the file format, version 2, as those of `manifest.py` are of the manifest's:
+a field is a key, a nested class is a JSON object, a tuple a list. No key is optional, no other is allowed. Version 1
+lacked `memory`, here and in `previous_calibration`, and is read as if it were null.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 from acl_runtime.bundle import Bundle
 from acl_runtime.files import atomic_file
@@ -18,7 +19,7 @@ from acl_runtime.strict_json import parse_document, read_strictly
 
 FOLDER = "calibrations"  # in the bundle; its files are listed in the manifest like all others
 FORMAT: Literal["anomalyclip-calibration"] = "anomalyclip-calibration"
-FORMAT_VERSION: Literal[1] = 1
+FORMAT_VERSION: Literal[2] = 2
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,20 @@ class Escapes:
 
 
 @dataclass(frozen=True)
+class RememberedImages:
+    """Good images that are in the memory, and therefore neither set scales nor calibrate."""
+
+    file: str  # of the bundle, see `memory.py`
+    patches: int  # kept of all of them together
+    sources: tuple[str, ...]  # which
+
+
+@dataclass(frozen=True)
 class CalibrationRecord:
     """What was asked, what is promised, and all that it rests on."""
 
     format: Literal["anomalyclip-calibration"]
-    format_version: Literal[1]
+    format_version: Literal[2]
     created: str  # ISO 8601 date
     statement: str  # the promise in plain words
     rule: Literal["score", "score or peak"]  # this and the next two as in the manifest's `calibration`
@@ -63,7 +73,7 @@ class CalibrationRecord:
     promised_overkill: float  # the share that is promised; larger than the one asked where images are too few
     confidence: float  # of the promise, over the draw of the good images
     hidden_defects: int  # how many of the good images may be defective without harm to the promise
-    images: int  # distinct good images
+    images: int  # distinct good images, those in the memory not among them
     scale_images: int  # of these: set the scales only
     copies: int  # further good images with the very pixels of another; they count for nothing
     rejected: int  # of `images`: what the rule now rejects
@@ -76,6 +86,7 @@ class CalibrationRecord:
     good: JudgedImages  # without the copies
     sets_scales: tuple[bool, ...]  # which of the good images set the scales
     defective: JudgedImages | None
+    memory: RememberedImages | None  # null: the text judges alone
     previous: str | None  # record that was in force before this one; null: none was
     previous_calibration: Calibration  # what the manifest held before
 
@@ -90,6 +101,8 @@ def record_from_json(text: str | bytes) -> CalibrationRecord:
     document = parse_document(
         text, kind="calibration", format_name=FORMAT, newest=FORMAT_VERSION, remedy="calibrate again"
     )
+    if type(version := document.get("format_version")) is int and version == 1:
+        document = _with_memory(document)
     record: CalibrationRecord = read_strictly(CalibrationRecord, document, "calibration")
     _check_lengths(record)
     return record
@@ -121,6 +134,12 @@ def write_record(folder: Path, name: str, record: CalibrationRecord) -> None:
     record_from_json(text)  # what read_record would refuse is not written
     with atomic_file(folder / name) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _with_memory(document: dict[str, Any]) -> dict[str, Any]:
+    before = document.get("previous_calibration")
+    nested = {"previous_calibration": {"memory": None} | before} if isinstance(before, dict) else {}
+    return {"memory": None} | document | nested | {"format_version": FORMAT_VERSION}
 
 
 def _check_lengths(record: CalibrationRecord) -> None:

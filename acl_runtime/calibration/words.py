@@ -30,6 +30,7 @@ def make_statement(
     calibrating: int,
     scale_images: int,
     copies: int = 0,
+    remembered: int = 0,
     peak_decides: bool = True,
 ) -> str:
     """The promise in plain words.
@@ -40,19 +41,21 @@ def make_statement(
         calibrating: Images that the promise rests on.
         scale_images: Images that set the scales.
         copies: Images that were left out because another has the very same pixels.
+        remembered: Images that are in the memory.
         peak_decides: Whether the map's peak is part of the rule.
     """
+    memory = f", {remembered} are remembered" if remembered else ""
     hidden = f", even if {_defective(demand.hidden_defects)}" if demand.hidden_defects else ""
     sentences = [
-        f"With {calibrating} good images ({scale_images} more set the scales): at most "
+        f"With {calibrating} good images ({scale_images} more set the scales{memory}): at most "
         f"{_percent_up(promised, demand.max_overkill)} of good parts are rejected, at "
         f"{_percent(demand.confidence)} confidence{hidden}."
     ]
     if promised > demand.max_overkill:
         half = demand.max_overkill / 2
+        whole, halved = (_needed(share, demand) + remembered for share in (demand.max_overkill, half))
         sentences.append(
-            f"{_percent(demand.max_overkill)} was asked and needs {_needed(demand.max_overkill, demand)} images, "
-            f"{_percent(half)} needs {_needed(half, demand)}."
+            f"{_percent(demand.max_overkill)} was asked and needs {whole} images, {_percent(half)} needs {halved}."
         )
     if not peak_decides:
         sentences.append("The map reaches its largest value on good parts, so the score alone decides.")

@@ -10,7 +10,7 @@ from acl_runtime.detector import Detector
 from acl_runtime.evaluation.run import EvalResult
 from acl_runtime.evaluation.tables import csv_table, json_text, markdown_table
 from acl_runtime.files import atomic_file
-from acl_runtime.info import prompts_words, tiling_words
+from acl_runtime.info import memory_words, prompts_words, tiling_words
 from acl_runtime.report.evaluation import INDEX, write_eval_report
 
 STDOUT = Path("-")
@@ -111,6 +111,8 @@ def _facts(result: EvalResult, detector: Detector, mask_above: int) -> list[tupl
         ("Computed by", _computer(detector)),
         ("Metrics", str(result.settings["metrics"])),
     ]
+    if manifest.calibration.memory is not None:
+        facts.append(("Memory", memory_words(manifest)))
     return facts + ([("Masks", f"a defect is above grey level {mask_above}")] if mask_above else [])
 
 
