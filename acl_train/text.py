@@ -93,7 +93,9 @@ def embed_pair(clip: CLIP, pair: Pair) -> Tensor:
 def embed_texts(clip: CLIP, texts: Sequence[str]) -> Tensor:
     """Embed hand-written texts: (N, D) float32, unit norm."""
     tokens = tokenize(clip, texts).to(clip.text_projection.device)
-    return clip.encode_text(clip.token_embedding(tokens), tokens.argmax(dim=1))
+    ends = tokens.argmax(dim=1)  # end-of-text has the highest id
+    tokens = tokens[:, : int(ends.max()) + 1]  # the tower is causal
+    return clip.encode_text(clip.token_embedding(tokens), ends)
 
 
 def tokenize(clip: CLIP, texts: Sequence[str]) -> Tensor:
