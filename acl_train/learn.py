@@ -1,4 +1,4 @@
-"""Prompt learning: two contexts and the deep tokens against a frozen CLIP."""
+"""The loop: prompts, projections or vectors, whichever the method learns, against a frozen CLIP."""
 
 from __future__ import annotations
 
@@ -84,9 +84,8 @@ def new_learner(clip: CLIP, config: LearnConfig) -> Learner:
 
 def _start_prompts(clip: CLIP, config: LearnConfig, generator: torch.Generator) -> dict[str, Tensor]:
     width, contexts = clip.architecture.text_width, 1 if config.shared_ctx else 2
-    deep_layers = min(
-        config.deep_layers, clip.architecture.text_layers - 1
-    )  # the first input is never replaced
+    # the first block's input is never replaced, so a shallow text tower takes fewer
+    deep_layers = min(config.deep_layers, clip.architecture.text_layers - 1)
     ctx = 0.02 * torch.randn(contexts, config.ctx_tokens, width, generator=generator)
     return {
         "ctx": ctx,
