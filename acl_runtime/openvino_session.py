@@ -21,7 +21,6 @@ except ImportError as problem:
 
 CpuPrecision = Literal["f32", "bf16", "int8"]
 LARGEST_INT8 = 127
-GROUP = 256  # values of a token that share a scale in int8; the widths of CLIP's towers are multiples
 
 
 class OpenVinoSession:
@@ -53,7 +52,6 @@ class OpenVinoSession:
         settings = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision != "f32" and has_bf16 else "f32",
             "EXECUTION_MODE_HINT": "ACCURACY" if precision == "f32" else "PERFORMANCE",
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": GROUP if precision == "int8" else 0,
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
             "INFERENCE_NUM_THREADS": threads,
@@ -61,9 +59,13 @@ class OpenVinoSession:
         try:
             model = core.read_model(str(path))
             fix_batch(model, 1)
-            rewrite = linear_layers_in_int8 if precision == "int8" else linear_layers_as_convolutions
-            rewrite(model)
-            self._model = core.compile_model(model, "CPU", settings)
+            if precision == "int8":
+                width = linear_layers_in_int8(model)
+            else:
+                width, _ = 0, linear_layers_as_convolutions(model)
+            self._model = core.compile_model(
+                model, "CPU", settings | {"DYNAMIC_QUANTIZATION_GROUP_SIZE": width}
+            )
         except RuntimeError as error:
             raise RuntimeError(f"{path}: OpenVINO cannot load it: {_last_line(error)}") from error
         self._request = self._model.create_infer_request()
@@ -128,19 +130,20 @@ def linear_layers_in_int8(model: openvino.Model) -> int:
     """Round the weights that tokens are multiplied with to int8, a scale per output.
 
     OpenVINO rounds the tokens to int8 too, as they come, and multiplies integers, if the model is compiled with
-    DYNAMIC_QUANTIZATION_GROUP_SIZE: how many neighbours in a token share a scale.
+    DYNAMIC_QUANTIZATION_GROUP_SIZE, which says how many neighbours in a token share a scale: smaller groups than the
+    width of the tower were slower, and no nearer.
 
     Args:
         model: With a fixed batch; changed in place.
 
     Returns:
-        How many products were rewritten.
+        W, the width of the tower; 0 if there is no such product.
     """
     products = _linear_layers(model)
     for product in products:
         _replace(product, ops.matmul(product.input_value(0), _rounded(_weights(product)), False, True))
     model.validate_nodes_and_infer_types()
-    return len(products)
+    return min((int(product.input_value(0).get_shape()[2]) for product in products), default=0)
 
 
 def _linear_layers(model: openvino.Model) -> list[Any]:
