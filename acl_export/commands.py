@@ -256,7 +256,8 @@ def bench(
         str | None,
         typer.Option(
             metavar="A,B",
-            help="Of onnxruntime, openvino, openvino-bf16, onnxruntime-int8, tensorrt. [default: all]",
+            help="Of onnxruntime, openvino, openvino-bf16, openvino-int8, onnxruntime-int8, tensorrt. "
+            "[default: all]",
         ),
     ] = None,
     batch: Annotated[str, typer.Option(metavar="A,B", help="Frames to judge together.")] = "1",

@@ -20,6 +20,7 @@ class Backend(str, Enum):
     tensorrt = "tensorrt"
     openvino = "openvino"
     openvino_bf16 = "openvino-bf16"
+    openvino_int8 = "openvino-int8"
     onnxruntime_int8 = "onnxruntime-int8"
 
 
@@ -54,7 +55,11 @@ def open_session(
         from acl_runtime.openvino_session import OpenVinoSession
 
         return OpenVinoSession.of_bundle(bundle)
-    if backend in (Backend.openvino_bf16.value, Backend.onnxruntime_int8.value):
+    if backend in (
+        Backend.openvino_bf16.value,
+        Backend.openvino_int8.value,
+        Backend.onnxruntime_int8.value,
+    ):
         from acl_runtime.reduced import open_gated
 
         return open_gated(bundle, backend)  # type: ignore[arg-type]

@@ -23,6 +23,7 @@ class BuildBackend(str, Enum):
     tensorrt = "tensorrt"
     tensorrt_rtx = "tensorrt-rtx"
     openvino_bf16 = "openvino-bf16"
+    openvino_int8 = "openvino-int8"
     onnxruntime_int8 = "onnxruntime-int8"
 
 
@@ -32,6 +33,7 @@ LIBRARY_OF: dict[BuildBackend, LibraryName] = {
 }
 REDUCED: dict[BuildBackend, Name] = {
     BuildBackend.openvino_bf16: "openvino-bf16",
+    BuildBackend.openvino_int8: "openvino-int8",
     BuildBackend.onnxruntime_int8: "onnxruntime-int8",
 }
 
@@ -54,7 +56,8 @@ def build(
     backend: Annotated[
         BuildBackend | None,
         typer.Option(
-            help="tensorrt, or tensorrt-rtx for RTX cards; for CPUs openvino-bf16 or onnxruntime-int8. "
+            help="tensorrt, or tensorrt-rtx for RTX cards; for CPUs openvino-bf16, openvino-int8 or "
+            "onnxruntime-int8. "
             "[default: the TensorRT that is installed]"
         ),
     ] = None,
@@ -104,7 +107,7 @@ def build(
         _judge(bundle, REDUCED[backend], data or [])
         return
     if data:
-        raise typer.BadParameter("--data is for --backend openvino-bf16 and onnxruntime-int8")
+        raise typer.BadParameter(f"--data is for --backend {', '.join(each.value for each in REDUCED)}")
     from acl_runtime.bundle import load_bundle
     from acl_runtime.progress import progress_phases
     from acl_runtime.trt.ladder import EngineOptions, make_engine

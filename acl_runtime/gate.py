@@ -63,7 +63,7 @@ def judge(
     contenders: list[Contender] = [
         entered
         for name, each in {**exact, backend: session}.items()
-        for entered in enter(bundle, name, each, PRECISIONS.get(name, "fp32"), [1])
+        for entered in enter(bundle, name, each, PRECISIONS[backend] if name == backend else "fp32", [1])
     ]
     frames = [load_sample(sample) for sample in read_dataset(data[0]).samples[:TIMED_FRAMES]]
     *others, reduced = measure(contenders, frames, seconds=TIMED_S, progress=progress)

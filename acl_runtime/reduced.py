@@ -21,9 +21,12 @@ FORMAT: Literal["anomalyclip-gate"] = "anomalyclip-gate"
 FORMAT_VERSION: Literal[1] = 1
 JUDGED = {"image_auroc": "Image AUROC", "pixel_auroc": "Pixel AUROC"}
 
-Name = Literal["openvino-bf16", "onnxruntime-int8"]
-PRECISIONS = {"openvino-bf16": "bf16", "onnxruntime-int8": "int8"}
-_PACKAGES = {"openvino-bf16": "openvino", "onnxruntime-int8": "onnxruntime"}
+Name = Literal["openvino-bf16", "openvino-int8", "onnxruntime-int8"]
+PRECISIONS: dict[Name, Literal["bf16", "int8"]] = {
+    "openvino-bf16": "bf16",
+    "openvino-int8": "int8",
+    "onnxruntime-int8": "int8",
+}
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,11 @@ def open_reduced(bundle: Bundle, backend: Name) -> Session:
         return OnnxSession(path, "cpu")
     from acl_runtime.openvino_session import OpenVinoSession
 
-    return OpenVinoSession(path, precision="bf16")
+    return OpenVinoSession(path, precision=PRECISIONS[backend])
 
 
 def reduced_graph(bundle: Bundle, backend: Name) -> Path:
-    """The ONNX file that a backend reads; RuntimeError if the bundle lacks it."""
+    """The ONNX file that a backend reads, OpenVINO the one in float32; RuntimeError if the bundle lacks it."""
     if backend != "onnxruntime-int8":
         return bundle.cpu_graph_path
     if bundle.manifest.int8 is None:
@@ -105,7 +108,7 @@ def open_gated(bundle: Bundle, backend: Name) -> Session:
 def subject(bundle: Bundle, backend: Name) -> tuple[str, str, str]:
     """What a record is about: this CPU, the library's version and the graph's sha256."""
     name = reduced_graph(bundle, backend).relative_to(bundle.path).as_posix()
-    return cpu_model(), version(_PACKAGES[backend]), bundle.manifest.files[name].sha256
+    return cpu_model(), version(backend.partition("-")[0]), bundle.manifest.files[name].sha256
 
 
 def gate_path(bundle: Bundle, backend: Name) -> Path:

@@ -78,9 +78,9 @@ def test_all_linear_layers_are_in_int8_and_nothing_else(bundle: Bundle) -> None:
     assert (bundle.path / "model.int8.onnx").stat().st_size < 0.6 * bundle.graph_path.stat().st_size
 
 
-@pytest.mark.parametrize("backend", [INT8, "openvino-bf16"])
+@pytest.mark.parametrize("backend", [INT8, "openvino-bf16", "openvino-int8"])
 def test_fewer_bits_are_near_and_not_the_same(bundle: Bundle, backend: Name) -> None:
-    if backend == "openvino-bf16":
+    if backend.startswith("openvino"):
         pytest.importorskip("openvino")
     try:
         session = open_reduced(bundle, backend)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +20,21 @@ from acl_runtime.parity import GoldenImages
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed: the extra openvino")
 
-from acl_runtime.openvino_session import OpenVinoSession
+import openvino
+
+from acl_runtime.openvino_session import (
+    OpenVinoSession,
+    fix_batch,
+    linear_layers_as_convolutions,
+    linear_layers_in_int8,
+)
+
+BLOCKS, SECOND_PATH, CLASS_TOKEN_ALONE = (
+    12,
+    10,
+    3,
+)  # of the last block the class token goes alone after the attention
+LINEAR_LAYERS = 4 * BLOCKS + SECOND_PATH - CLASS_TOKEN_ALONE
 
 
 def random_images(count: int, seed: int = 0) -> np.ndarray:
@@ -93,3 +109,62 @@ def test_without_openvino_the_remedy_is_named() -> None:
     code = "import sys; sys.modules['openvino'] = None; import acl_runtime.openvino_session"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.stderr.splitlines()[-1].endswith('pip install -e ".[openvino]"')
+
+
+def read(bundle: Path) -> openvino.Model:
+    model = openvino.Core().read_model(str(load_bundle(bundle).cpu_graph_path))
+    fix_batch(model, 1)
+    return model
+
+
+def kinds(model: openvino.Model) -> Counter[str]:
+    return Counter(node.get_type_name() for node in model.get_ordered_ops())
+
+
+def infer(model: openvino.Model, images: np.ndarray, **settings: object) -> list[np.ndarray]:
+    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"} | settings)
+    outputs = compiled([images]).values()
+    return [np.array(output) for output in outputs]
+
+
+@pytest.mark.parametrize("rewrite", [linear_layers_as_convolutions, linear_layers_in_int8])
+def test_every_linear_layer_is_rewritten_and_nothing_else(
+    bundles: dict[Head, Path], rewrite: Callable[[openvino.Model], int]
+) -> None:
+    model = read(bundles[Head.map])
+    before = kinds(model)
+    found = rewrite(model)
+    after = kinds(model)
+    if rewrite is linear_layers_as_convolutions:
+        assert found == LINEAR_LAYERS
+        assert after["MatMul"] == before["MatMul"] - LINEAR_LAYERS
+        assert after["Convolution"] == before["Convolution"] + LINEAR_LAYERS
+    else:
+        assert found == load_bundle(bundles[Head.map]).manifest.backbone.width
+        integers = [node for node in model.get_ordered_ops() if node.get_element_type() == openvino.Type.i8]
+        assert len(integers) == LINEAR_LAYERS
+        assert after["MatMul"] == before["MatMul"]
+
+
+def test_weights_that_the_graph_casts_from_fp16_count_too(fp16_bundles: dict[Head, Path]) -> None:
+    assert linear_layers_as_convolutions(read(fp16_bundles[Head.map])) == LINEAR_LAYERS
+
+
+def test_convolutions_compute_the_same(bundles: dict[Head, Path]) -> None:
+    images = GoldenImages(load_bundle(bundles[Head.map])).images(np.array([0]))
+    plain, rewritten = read(bundles[Head.map]), read(bundles[Head.map])
+    linear_layers_as_convolutions(rewritten)
+    for mine, theirs in zip(infer(rewritten, images), infer(plain, images), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=2e-5)
+
+
+def test_tokens_are_rounded_too_where_the_graph_is_in_int8(bundles: dict[Head, Path]) -> None:
+    images = GoldenImages(load_bundle(bundles[Head.map])).images(np.array([0]))
+    plain, rounded = read(bundles[Head.map]), read(bundles[Head.map])
+    width = linear_layers_in_int8(rounded)
+    exact = infer(plain, images)[1]
+    weights_only, tokens_too = (
+        np.abs(infer(rounded, images, DYNAMIC_QUANTIZATION_GROUP_SIZE=group)[1] - exact).max()
+        for group in (0, width)
+    )
+    assert 0 < weights_only < tokens_too < 0.1

@@ -126,6 +126,7 @@ BACKENDS: dict[str, Callable[[Bundle, Callable[[str], None]], tuple[Session, str
     "onnxruntime": _onnxruntime,
     "openvino": _openvino,
     "openvino-bf16": partial(_reduced, "openvino-bf16"),
+    "openvino-int8": partial(_reduced, "openvino-int8"),
     "onnxruntime-int8": partial(_reduced, "onnxruntime-int8"),
     "tensorrt": _tensorrt,
 }
