@@ -36,6 +36,7 @@ def run(
     tile: options.TileSize = options.TILE,
     overlap: options.Overlap = None,
     min_defect: options.MinDefect = None,
+    fast_resize: options.FastResize = False,
     backend: options.Backend = Backend.auto,
     provider: options.Provider = "auto",
     threshold: options.Threshold = None,
@@ -86,7 +87,13 @@ def run(
     tiling = options.parse_tiling(tile, overlap, min_defect)
     detector = context.with_resource(
         Detector(
-            bundle, backend=backend.value, provider=provider, tell=note, threshold=threshold, tiling=tiling
+            bundle,
+            backend=backend.value,
+            provider=provider,
+            tell=note,
+            threshold=threshold,
+            tiling=tiling,
+            fast_resize=fast_resize,
         )
     )
     note_unless_fit(detector.bundle.manifest.backbone)
@@ -174,6 +181,7 @@ def calibrate(
     tile: options.TileSize = options.TILE,
     overlap: options.Overlap = None,
     min_defect: options.MinDefect = None,
+    fast_resize: options.FastResize = False,
     backend: options.Backend = Backend.auto,
     provider: options.Provider = "auto",
     previous: Annotated[
@@ -204,7 +212,8 @@ def calibrate(
     from acl_runtime.progress import progress_phases
 
     asked = (max_overkill, confidence, hidden_defects, memory, defective, tile, overlap, min_defect)
-    if previous == bool(good) or (previous and asked != ("1%", "95%", 0, 0, None, options.TILE, None, None)):
+    is_plain = asked == ("1%", "95%", 0, 0, None, options.TILE, None, None) and not fast_resize
+    if previous == bool(good) or (previous and not is_plain):
         raise typer.BadParameter("give images of good parts, or --previous alone")
     if previous:
         calibration = restore_previous(bundle)
@@ -216,7 +225,14 @@ def calibrate(
     tiling = options.parse_tiling(tile, overlap, min_defect)
     sources, bad = list_sources(good or []), list_sources(defective or [])
     detector = context.with_resource(
-        Detector(bundle, backend=backend.value, provider=provider, tell=note, tiling=tiling)
+        Detector(
+            bundle,
+            backend=backend.value,
+            provider=provider,
+            tell=note,
+            tiling=tiling,
+            fast_resize=fast_resize,
+        )
     )
     note_unless_fit(detector.bundle.manifest.backbone)
     folders = list(dict.fromkeys(str(Path(each.path).parent) for each in sources))

@@ -98,4 +98,12 @@ Threshold = Annotated[
     float | None,
     typer.Option(min=0, max=1, help="Smallest score of a defect; then it alone decides, not the bundle."),
 ]
+FastResize = Annotated[
+    bool,
+    typer.Option(
+        "--fast-resize",
+        help="Resize several times faster than Pillow and nearly the same; as at the calibration. Needs the extra "
+        "fast-resize.",
+    ),
+]
 TILE = Tile.bundle.value  # the default

@@ -46,6 +46,7 @@ def make_record(
         score_threshold=threshold,
         map_threshold=1.0 if peak is None else peak,
         tiling=None,
+        fast_resize=False,
         max_overkill=0.01,
         promised_overkill=0.02,
         confidence=0.95,

@@ -28,8 +28,18 @@ def test_the_keys_of_the_record_are_these(record: CalibrationRecord) -> None:
     assert sorted(document) == sorted(
         [
             *("format", "format_version", "created", "statement", "rule", "score_threshold", "map_threshold"),
-            *("tiling", "max_overkill", "promised_overkill", "confidence", "hidden_defects", "images"),
-            *("scale_images", "copies", "rejected", "escapes", "seed", "backend", "provider", "precision"),
+            *("tiling", "fast_resize", "max_overkill", "promised_overkill", "confidence", "hidden_defects"),
+            *(
+                "images",
+                "scale_images",
+                "copies",
+                "rejected",
+                "escapes",
+                "seed",
+                "backend",
+                "provider",
+                "precision",
+            ),
             *("tools", "good", "sets_scales", "defective", "memory", "previous", "previous_calibration"),
         ]
     )

@@ -11,6 +11,7 @@ import onnx
 import pytest
 import torch
 from conftest import BUNDLE_SIZE, FIXTURES
+from PIL import Image
 from typer.testing import CliRunner
 
 from acl_export.config import ExportConfig, Head
@@ -118,8 +119,6 @@ def test_a_frame_of_another_size_is_told_and_the_stream_goes_on(framed: Path, tm
     detector = Detector(framed)
     with pytest.raises(ValueError, match=r"frame must be 120×200 pixels \(height × width\).*got 200×120"):
         detector(np.zeros((200, 120, 3), np.uint8))
-    from PIL import Image
-
     for name, frame in zip("abc", camera_frames(3), strict=True):
         Image.fromarray(frame if name != "b" else frame[:-1]).save(tmp_path / f"{name}.png")
     done = CliRunner().invoke(app, ["run", str(framed), str(tmp_path), "--json", "-"])
@@ -128,6 +127,15 @@ def test_a_frame_of_another_size_is_told_and_the_stream_goes_on(framed: Path, tm
     assert ["score" in line for line in lines] == [True, False, True]
     assert "got 119×200" in lines[1]["error"]
     assert done.exit_code == 1
+
+
+def test_a_graph_that_resizes_excludes_the_fast_resize(framed: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="so that its graph resizes; leave --fast-resize out"):
+        Detector(framed, fast_resize=True)
+    Image.fromarray(camera_frames(1)[0]).save(tmp_path / "a.png")
+    done = CliRunner().invoke(app, ["run", str(framed), str(tmp_path), "--fast-resize"])
+    assert done.exit_code == 1
+    assert "leave --fast-resize out" in " ".join(done.stderr.split())
 
 
 def test_tiles_and_whole_frames_exclude_each_other(framed: Path, tmp_path: Path) -> None:

@@ -69,10 +69,16 @@ def open_backend(bundle: Bundle, backend: str, *, tell: Callable[[str], None]) -
 
 
 def enter(
-    bundle: Bundle, backend: str, session: Session, precision: str, batches: Sequence[int]
+    bundle: Bundle,
+    backend: str,
+    session: Session,
+    precision: str,
+    batches: Sequence[int],
+    *,
+    fast_resize: bool = False,
 ) -> list[Contender]:
-    """A session as a contender for each batch size, its parity measured."""
-    detector, golden = Detector(bundle, session=session), GoldenImages(bundle)
+    """A session as a contender for each batch size, its parity measured; `fast_resize` as of `Detector`."""
+    detector, golden = Detector(bundle, session=session, fast_resize=fast_resize), GoldenImages(bundle)
     found = [golden.compare(session, batch=batch) for batch in batches]
     return [
         Contender(

@@ -1,6 +1,6 @@
 """How long a fresh process takes to its first verdict, and how much memory: `python -m acl_runtime.bench.probe`.
 
-Called with a bundle and a backend; prints a `Start` as JSON.
+Called with a bundle, a backend, the time of the start and whether the resize is the fast one; prints a `Start` as JSON.
 """
 
 from __future__ import annotations
@@ -34,21 +34,22 @@ class Start:
     before_bytes: int | None
 
 
-def probe(bundle: Path, backend: str) -> Start:
+def probe(bundle: Path, backend: str, *, fast_resize: bool = False) -> Start:
     """Measure in a process of its own.
 
     Raises:
         RuntimeError: It ended with an error.
     """
     started = time.time()
-    command = [sys.executable, "-m", "acl_runtime.bench.probe", str(bundle), backend, repr(started)]
+    arguments = [str(bundle), backend, repr(started), str(int(fast_resize))]
+    command = [sys.executable, "-m", "acl_runtime.bench.probe", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr.strip().splitlines()[-1])
     return Start(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def main(bundle: str, backend: str, started: float) -> None:
+def main(bundle: str, backend: str, started: float, *, fast_resize: bool) -> None:
     """In the process that is measured."""
     from acl_runtime.bench.contenders import open_backend
     from acl_runtime.bundle import load_bundle
@@ -58,11 +59,11 @@ def main(bundle: str, backend: str, started: float) -> None:
     loaded = load_bundle(bundle)
     session, _ = open_backend(loaded, backend, tell=lambda message: None)
     load_s = time.perf_counter() - begun
-    Detector(loaded, session=session)(
+    Detector(loaded, session=session, fast_resize=fast_resize)(
         np.zeros(loaded.manifest.frame_size or (loaded.manifest.image_size,) * 2, np.uint8)
     )
     print(json.dumps(asdict(Start(load_s, time.time() - started, peak_memory(), before))))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], float(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], float(sys.argv[3]), fast_resize=sys.argv[4] == "1")

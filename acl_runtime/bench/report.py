@@ -98,6 +98,11 @@ def notes(benchmark: Benchmark) -> list[str]:
             f"a frame is {benchmark.flop_per_image / 1e9:,.1f} GFLOP; a large float32 matrix product reaches "
             f"{benchmark.cpu_peak / 1e9:,.0f} GFLOP/s on this CPU"
         )
+    if benchmark.fast_resize:
+        lines.append(
+            "frames were resized with --fast-resize, those of the reference by Pillow; the golden images, from which "
+            "log-odds and map are off, are resized already"
+        )
     edges = ", ".join(f"{name} {_short(ms)}" for name, ms in benchmark.edges_ms.items())
     lines.append(f"before and after the stages, in ms a frame: {edges}")
     energies = [

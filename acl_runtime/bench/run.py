@@ -79,6 +79,7 @@ class Benchmark:
         flop_per_image: See `flop_per_image`.
         cpu_peak: FLOP/s of a large matrix product.
         edges_ms: Of a frame, of `decode` (if files were given) and `publish`, whichever the backend.
+        fast_resize: Whether the rows but the reference resized by `fast_resize.py`.
     """
 
     machine: dict[str, str]
@@ -88,6 +89,7 @@ class Benchmark:
     flop_per_image: float | None
     cpu_peak: float
     edges_ms: dict[str, float]
+    fast_resize: bool
 
 
 def run_benchmark(
@@ -99,6 +101,7 @@ def run_benchmark(
     frames: Sequence[np.ndarray] = (),
     files: Sequence[Path] = (),
     drift_of: Callable[[Detector], Drift] | None = None,
+    fast_resize: bool = False,
     seconds: float,
     progress: Progress,
     tell: Callable[[str], None],
@@ -113,6 +116,7 @@ def run_benchmark(
         frames: To judge; drawn ones if there are none.
         files: Images that they were read from, to time that; none if they were not.
         drift_of: How far a detector moves the metrics; None to leave that out.
+        fast_resize: As of `Detector`; not for the reference.
         seconds: About how long the turns may take.
         progress: Called with what is done, how much of it and of how much.
         tell: Called with what the user should know.
@@ -133,12 +137,12 @@ def run_benchmark(
                 raise
             left_out[backend] = str(error)
         else:
-            entered = enter(bundle, backend, session, precision, batches)
+            entered = enter(bundle, backend, session, precision, batches, fast_resize=fast_resize)
             for contender in entered:
                 assert contender.detector is not None
                 contender.detector.check_batch(contender.batch)
             contenders += entered
-            starts[backend] = probe(bundle.path, backend)
+            starts[backend] = probe(bundle.path, backend, fast_resize=fast_resize)
             if drift_of is not None and entered[0].detector is not None:
                 drifts[backend] = drift_of(entered[0].detector)
         progress("loading backends", done, len(backends or BACKENDS))
@@ -167,6 +171,7 @@ def run_benchmark(
         flop,
         peak,
         measure_edges(files, frames[0], detector(frames[0])),
+        fast_resize,
     )
 
 
@@ -174,7 +179,8 @@ def find_contender(bundle: Bundle, benchmark: Benchmark) -> Contender:
     """The fastest row's, loaded again."""
     fastest = max((row for row in benchmark.rows if row.backend != REFERENCE), key=lambda row: row.fps)
     session, precision = open_backend(bundle, fastest.backend, tell=lambda message: None)
-    return enter(bundle, fastest.backend, session, precision, [fastest.batch])[0]
+    batches, fast_resize = [fastest.batch], benchmark.fast_resize
+    return enter(bundle, fastest.backend, session, precision, batches, fast_resize=fast_resize)[0]
 
 
 def draw_frames(size: tuple[int, int] | None = None) -> list[np.ndarray]:
@@ -194,7 +200,7 @@ def describe_machine() -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
     }
-    for name in ("numpy", "Pillow", "onnxruntime", "onnxruntime-gpu", "openvino", "torch"):
+    for name in ("numpy", "Pillow", "cykooz-resizer", "onnxruntime", "onnxruntime-gpu", "openvino", "torch"):
         try:
             facts[name] = version(name)
         except PackageNotFoundError:

@@ -57,7 +57,7 @@ def calibrate_bundle(
     thresholds stay in force. The detector itself keeps its rule; load the bundle anew.
 
     Args:
-        detector: Judges as it will later: same bundle, tiling, backend and precision.
+        detector: Judges as it will later: same bundle, tiling, resize, backend and precision.
         good: Images of good parts, one of each part, as the line will send them.
         defective: Images of defective parts, to count how many are missed; they do not move the thresholds.
         max_overkill: Largest share of good parts that may be rejected.
@@ -177,6 +177,7 @@ def _make_record(
         score_threshold=rule.score_threshold,
         map_threshold=1.0 if rule.peak_threshold is None else rule.peak_threshold,
         tiling=detector.tiling,
+        fast_resize=detector.fast_resize,
         max_overkill=demand.max_overkill,
         promised_overkill=found.promised_overkill,
         confidence=demand.confidence,

@@ -16,6 +16,9 @@ def find_doubts(detector: Detector) -> list[str]:
         return ["the thresholds are the default, measured on nothing: run acl calibrate with good parts"]
     if detector.tiling != calibration.tiling:
         return ["the thresholds were measured on frames cut otherwise: calibrate with this tiling"]
+    if detector.fast_resize != record.fast_resize:
+        then, now = ("with", "without") if record.fast_resize else ("without", "with")
+        return [f"the thresholds were measured {then} --fast-resize: calibrate {now} it, or run {then} it"]
     if (record.backend, record.provider) != (detector.backend, detector.provider):
         return [
             f"the thresholds were measured with {record.backend} {record.provider}, this is {detector.backend} "

@@ -2,7 +2,7 @@
 
 The classes below are the reference of the file format, version 2, as those of `manifest.py` are of the manifest's:
 a field is a key, a nested class is a JSON object, a tuple a list. No key is optional, no other is allowed. Version 1
-lacked `memory`, here and in `previous_calibration`, and is read as if it were null.
+lacked `memory`, here and in `previous_calibration`, and is read as if it were null; and `fast_resize`, read as false.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ class CalibrationRecord:
     score_threshold: float
     map_threshold: float
     tiling: Tiling | None  # how frames were cut when they were judged
+    fast_resize: bool  # whether they were resized by `fast_resize.py`, not by Pillow
     max_overkill: float  # asked: largest share of good parts that may be rejected
     promised_overkill: float  # the share that is promised; larger than the one asked where images are too few
     confidence: float  # of the promise, over the draw of the good images
@@ -102,7 +103,7 @@ def record_from_json(text: str | bytes) -> CalibrationRecord:
         text, kind="calibration", format_name=FORMAT, newest=FORMAT_VERSION, remedy="calibrate again"
     )
     if type(version := document.get("format_version")) is int and version == 1:
-        document = _with_memory(document)
+        document = _as_version_2(document)
     record: CalibrationRecord = read_strictly(CalibrationRecord, document, "calibration")
     _check_lengths(record)
     return record
@@ -136,10 +137,11 @@ def write_record(folder: Path, name: str, record: CalibrationRecord) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _with_memory(document: dict[str, Any]) -> dict[str, Any]:
+def _as_version_2(document: dict[str, Any]) -> dict[str, Any]:
     before = document.get("previous_calibration")
     nested = {"previous_calibration": {"memory": None} | before} if isinstance(before, dict) else {}
-    return {"memory": None} | document | nested | {"format_version": FORMAT_VERSION}
+    added = {"memory": None, "fast_resize": False}
+    return added | document | nested | {"format_version": FORMAT_VERSION}
 
 
 def _check_lengths(record: CalibrationRecord) -> None:

@@ -80,7 +80,7 @@ def remember_images(
     """Make a memory of some images, drawn at random whatever they show.
 
     Args:
-        detector: Looks at them, cut into tiles as it cuts.
+        detector: Looks at them, cut into tiles and resized as it does.
         sources: Images of good parts; those that cannot be read are passed over here.
         count: Distinct images to remember.
         seed: Of the draw.
@@ -89,7 +89,9 @@ def remember_images(
     check_memory(detector.bundle, count)
     rng = np.random.default_rng([seed, 2])  # not the draw of the images that set the scales
     recorder = Recorder(detector.session, detector.bundle)
-    look = Detector(detector.bundle, session=recorder, tiling=detector.tiling).with_memory(None)
+    look = Detector(
+        detector.bundle, session=recorder, tiling=detector.tiling, fast_resize=detector.fast_resize
+    ).with_memory(None)
     digests: dict[str, str] = {}
     patches = []
     for item in iter_frames([sources[row] for row in rng.permutation(len(sources))]):

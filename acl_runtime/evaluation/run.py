@@ -140,6 +140,7 @@ def describe(
         "tile": "off" if tiling is None else tiling.tile,
         "overlap": None if tiling is None else tiling.overlap,
         "min_defect": None if tiling is None else tiling.min_defect,
+        "fast_resize": detector.fast_resize,
         "metrics": _metrics_words(settings, evaluations),
         "mask_above": settings.mask_above,
     }
