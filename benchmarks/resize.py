@@ -70,10 +70,12 @@ def measure(height: int, width: int, side: int, *, turns: int) -> Measured:
         return np.asarray(pictures[turn % INPUTS].resize((side, side), Image.Resampling.BICUBIC))
 
     def ours(turn: int) -> np.ndarray:
-        return preprocess([frames[turn % INPUTS]], image_size=side)[0]
+        (square,) = preprocess([frames[turn % INPUTS]], image_size=side)
+        return np.asarray(square)
 
     def fast(turn: int) -> np.ndarray:
-        return preprocess([frames[turn % INPUTS]], image_size=side, resize=resize_fast)[0]
+        (square,) = preprocess([frames[turn % INPUTS]], image_size=side, resize=resize_fast)
+        return np.asarray(square)
 
     off = [
         np.stack([np.abs(published(turn).astype(int) - way(turn)) for turn in range(INPUTS)])
