@@ -70,15 +70,13 @@ def measure(height: int, width: int, side: int, *, turns: int) -> Measured:
         return np.asarray(pictures[turn % INPUTS].resize((side, side), Image.Resampling.BICUBIC))
 
     def ours(turn: int) -> np.ndarray:
-        (square,) = preprocess([frames[turn % INPUTS]], image_size=side)
-        return np.asarray(square)
+        return preprocess([frames[turn % INPUTS]], image_size=side)
 
     def fast(turn: int) -> np.ndarray:
-        (square,) = preprocess([frames[turn % INPUTS]], image_size=side, resize=resize_fast)
-        return np.asarray(square)
+        return preprocess([frames[turn % INPUTS]], image_size=side, resize=resize_fast)
 
     off = [
-        np.stack([np.abs(published(turn).astype(int) - way(turn)) for turn in range(INPUTS)])
+        np.stack([np.abs(published(turn).astype(int) - way(turn)[0]) for turn in range(INPUTS)])
         for way in (ours, fast)
     ]
     return Measured(
