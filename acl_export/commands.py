@@ -87,7 +87,9 @@ def export(
     ] = None,
     int8: Annotated[
         bool,
-        typer.Option("--int8", help="Add a graph for CPUs with the linear layers in int8; see acl build."),
+        typer.Option(
+            "--int8", help="Add a graph with linear layers in int8, for ONNX Runtime on CPUs; see acl build."
+        ),
     ] = False,
     tensorrt: Annotated[
         bool,

@@ -46,6 +46,7 @@ class OpenVinoSession:
         """
         self.provider = f"CPU {precision}"
         core = openvino.Core()
+        core.set_property({"ENABLE_MMAP": False})  # a mapped file keeps all of its weights until the end
         has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and not has_bf16:
             raise RuntimeError("this CPU has no bf16; use f32")
@@ -120,10 +121,12 @@ def linear_layers_as_convolutions(model: openvino.Model) -> int:
         How many products were rewritten.
     """
     products = _linear_layers(model)
-    for product in products:
+    count = len(products)
+    while products:
+        product = products.pop()  # so that its weights' memory is free before the next ones are copied
         _replace(product, _convolution(product))
     model.validate_nodes_and_infer_types()
-    return len(products)
+    return count
 
 
 def linear_layers_in_int8(model: openvino.Model) -> int:
@@ -140,10 +143,12 @@ def linear_layers_in_int8(model: openvino.Model) -> int:
         W, the width of the tower; 0 if there is no such product.
     """
     products = _linear_layers(model)
-    for product in products:
+    width = min((int(product.input_value(0).get_shape()[2]) for product in products), default=0)
+    while products:
+        product = products.pop()  # as above
         _replace(product, ops.matmul(product.input_value(0), _rounded(_weights(product)), False, True))
     model.validate_nodes_and_infer_types()
-    return min((int(product.input_value(0).get_shape()[2]) for product in products), default=0)
+    return width
 
 
 def _linear_layers(model: openvino.Model) -> list[Any]:
