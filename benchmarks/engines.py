@@ -98,7 +98,7 @@ def measure(
     shape: Shape, head: Head, arithmetics: Sequence[Arithmetic], batches: Sequence[int], library: LibraryName
 ) -> Iterator[Measured]:
     """Export the shape's graphs and build each for batches 1 to each of `batches`."""
-    tower, text = make_tower(shape), np.eye(2, DIMENSION, dtype=np.float32)
+    tower, text = make_tower(shape), np.eye(2, DIMENSION, dtype=np.float32)[None]
     with tempfile.TemporaryDirectory() as folder:
         graph, plan, log = (Path(folder) / name for name in ("model.onnx", "a.engine", "build.log"))
         for arithmetic in arithmetics:

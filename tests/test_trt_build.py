@@ -128,7 +128,7 @@ def test_engines_of_a_vit_b_are_built(
     arithmetic: Arithmetic,
 ) -> None:
     path = tmp_path / "model.onnx"
-    text = np.eye(2, VIT_B.embed_dim, dtype=np.float32)
+    text = np.eye(2, VIT_B.embed_dim, dtype=np.float32)[None]
     graph = make_graph(vit_b, text, head=head, blur_sigma=4.0, arithmetic=arithmetic)
     write_onnx(graph, path, head=head, max_batch=BATCH)
     shapes: dict[str, tuple[int | str, ...]] = {
@@ -149,7 +149,7 @@ def test_engines_of_a_vit_b_are_built(
 def test_an_engine_resizes_the_frame_itself(
     vit_b: VisionTower, tmp_path: Path, request_for: Request, built: Callable[[BuildRequest], BuildReport]
 ) -> None:
-    path, text = tmp_path / "model.onnx", np.eye(2, VIT_B.embed_dim, dtype=np.float32)
+    path, text = tmp_path / "model.onnx", np.eye(2, VIT_B.embed_dim, dtype=np.float32)[None]
     settings = {"head": Head.map, "blur_sigma": 4.0, "arithmetic": "fp16", "frame_size": (480, 640)}
     write_onnx(make_graph(vit_b, text, **settings), path, head=Head.map, max_batch=BATCH)  # type: ignore[arg-type]
     report = built(request_for(path, max_batch=BATCH))
