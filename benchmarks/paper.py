@@ -150,7 +150,9 @@ def main(
         list[Path] | None,
         typer.Option(help="What all methods learn from; may be repeated. [default: drawn products]"),
     ] = None,
-    backbone: Annotated[str, typer.Option(help="Name of the backbone.")] = "tiny",
+    backbone: Annotated[
+        str | None, typer.Option(help="Name of the backbone; tiny without --weights.")
+    ] = None,
     weights: Annotated[str | None, typer.Option(help="open_clip tag or file of its weights.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the network input, in pixels.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Of each learning.")] = 3,
@@ -179,7 +181,7 @@ def main(
     if unknown := [name for name in names if name not in TABLES]:
         raise typer.BadParameter(f"--table must be of {', '.join(TABLES)}, got {', '.join(unknown)}")
     torch.set_num_threads(threads or torch.get_num_threads())
-    machine, loaded = describe_machine(), load_weights(backbone, weights)
+    machine, loaded = describe_machine(), load_weights(backbone or (None if weights else "tiny"), weights)
     typer.echo(f"{machine_line(machine)}; backbone {loaded.backbone}, weights {loaded.sha256[:8]}\n")
     written: dict[str, Any] = {}
     with TemporaryDirectory() as folder:
