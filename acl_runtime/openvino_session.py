@@ -83,7 +83,7 @@ class OpenVinoSession:
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Run the graph on `images`, (B, S, S, 3) uint8 RGB, one after the other.
 
-        Fixed shapes are faster, and a CPU gains nothing from a batch.
+        Fixed shapes are faster, so a batch is done frame by frame.
         """
         if images.dtype != np.uint8:  # it would be converted in silence
             raise RuntimeError(f"images must be uint8, got {images.dtype}")
