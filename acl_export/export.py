@@ -14,7 +14,7 @@ from acl_export.describe import describe_bundle
 from acl_export.golden import golden_frames, save_golden, save_projections
 from acl_export.graph import make_graph, write_onnx
 from acl_export.mixed import LADDER
-from acl_export.sources import check_category, check_weights
+from acl_export.sources import check_category, check_layers, check_weights
 from acl_export.torch_session import TorchSession
 from acl_export.weights_file import WeightsFile
 from acl_runtime.bundle import GOLDEN, MANIFEST, TEXT_EMBEDDINGS, Bundle, write_manifest
@@ -26,7 +26,7 @@ from acl_runtime.onnx_session import OnnxSession
 from acl_runtime.parity import GoldenImages
 from acl_runtime.preprocess import to_input
 from acl_train.clip import CLIP
-from acl_train.config import OBJECT, VisionConfig
+from acl_train.config import OBJECT
 from acl_train.patches import LayerProjections
 from acl_train.prompts import Prompts, load_prompts
 from acl_train.text import prompts_vectors
@@ -41,7 +41,6 @@ def export_bundle(
     weights: Weights,
     config: ExportConfig,
     *,
-    vision: VisionConfig | None = None,
     frames: Sequence[Path] = (),
     drift_data: Sequence[Path] = (),
     progress: Progress = lambda what, done, total: None,
@@ -53,7 +52,6 @@ def export_bundle(
         output: The bundle's folder; replaced only when the new one is complete and proven.
         weights: The CLIP that the prompts were learned on.
         config: Which graph.
-        vision: Another read-out than the prompts were learned with.
         frames: Image files to prove the graph on and to keep in the bundle; drawn ones if there are none.
         drift_data: Folders of labelled images, to measure how far the graph moves the metrics.
         progress: Called with what is done, how much of it and of how much.
@@ -66,7 +64,8 @@ def export_bundle(
     prompts = prompts if isinstance(prompts, Prompts) else load_prompts(prompts)
     check_weights(prompts, weights)
     check_category(prompts, config.category)
-    clip = build_clip(weights, vision or prompts.config.vision)
+    check_layers(prompts)
+    clip = build_clip(weights, prompts.config.vision)
     if clip.visual.config.learned_projection:
         clip.visual.patch_projection = LayerProjections(**prompts.tensors)
     vectors = prompts_vectors(clip, prompts, config.category or OBJECT)

@@ -81,6 +81,16 @@ def check_category(prompts: Prompts, category: str | None) -> None:
         )
 
 
+def check_layers(prompts: Prompts) -> None:
+    """Raise ValueError if something was learned for each layer and other layers are read out."""
+    tensors, layers = prompts.tensors, prompts.config.vision.layers
+    learned = len(tensors["weight"]) if "weight" in tensors else len(tensors.get("vectors", [])) - 1
+    if learned > 0 and learned != len(layers):
+        raise ValueError(
+            f"layers must be the {learned} that something was learned for each, got {list(layers)}; leave --layers out"
+        )
+
+
 def check_weights(prompts: Prompts, weights: Weights) -> None:
     """Raise ValueError unless the prompts were learned on these very weights."""
     if prompts.config.weights_sha256 != weights.sha256:

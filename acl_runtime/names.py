@@ -21,3 +21,8 @@ def shorten(names: Iterable[str], *, most: int = 3) -> str:
 def slug(text: str) -> str:
     """A text as part of a file name."""
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
+
+
+def category_words(category: str) -> str:
+    """A folder's name as prompts say it: "metal_nut" is "metal nut"."""
+    return category.replace("_", " ")

@@ -44,7 +44,8 @@ def train(
     ] = LEARN.seed,
     losses: options.Losses = None,
     word: Annotated[
-        str | None, typer.Option(help="Before the product's name in the anomalous prompt; damaged.")
+        str | None,
+        typer.Option(help="Before the product's name in the anomalous prompt; damaged, coop anomalous."),
     ] = None,
     shared_context: Annotated[
         bool | None,
@@ -72,7 +73,7 @@ def train(
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the last finished epoch.")] = False,
 ) -> None:
-    """Learn the two prompts on images of good and defective products.
+    """Learn prompts, or what a method learns instead, on images of good and defective products.
 
     DATA is a data set as `acl eval` reads it: one of the paper's as downloaded,
     such as MVTec AD or VisA, one with a meta.json of the published code, or a
@@ -96,7 +97,7 @@ def train(
         learning_rate=lr,
         seed=seed,
         losses=options.parse_losses(losses),
-        words=None if word is None else ("{}.", f"{word} {{}}."),
+        word=word,
         shared_ctx=shared_context,
         ctx_tokens=ctx_tokens,
         deep_layers=deep_layers,

@@ -23,9 +23,7 @@ from acl_train.config import (
 )
 from acl_train.sentences import Sentences, clip_ensemble, clip_pair, vand_ensemble, winclip_ensemble
 
-VECTORS_RATE = (
-    1e-4  # learning rate of decoupled vectors, which move at once where prompts move through a text tower
-)
+VECTORS_RATE = 1e-4  # learning rate of decoupled vectors, chosen on drawn products, see benchmarks/paper.md
 CLIP_TEMPERATURE = 0.01  # 1 / CLIP's own logit scale, which its training caps at 100
 
 
@@ -158,10 +156,16 @@ def make_vision_config(
         ValueError: If they do not fit.
     """
     chosen = METHODS[method]
+    if chosen.windows and (layers or vv_from):
+        raise ValueError(f"{method} looks at windows, so neither layers nor a second path can be chosen")
     if recipe is None:
         recipe = Recipe.released if chosen.learn is None else chosen.learn.recipe
     if vv_from is None:
         vv_from = default_vv_from(depth) if chosen.second_path else 0
+    if attention != "vv" and not 0 < vv_from <= depth:
+        raise ValueError(
+            f"attention {attention} needs a second path, and there is none; choose --vv-from 1 or more"
+        )
     config = VisionConfig(
         image_size or (TINY_IMAGE_SIZE if backbone == "tiny" else IMAGE_SIZE),
         layers or recipe.layers(depth),
@@ -175,11 +179,12 @@ def make_vision_config(
     return config
 
 
-def with_options(method: str, **options: Any) -> LearnConfig:
+def with_options(method: str, *, word: str | None = None, **options: Any) -> LearnConfig:
     """A method's way of learning with other values where they are given.
 
     Args:
         method: Name in `LEARNED`.
+        word: Before the product's name in the anomalous prompt; None for the method's own.
         options: Of `LearnConfig`; None for the method's own.
 
     Raises:
@@ -188,6 +193,8 @@ def with_options(method: str, **options: Any) -> LearnConfig:
     learn = METHODS[method].learn
     assert learn is not None
     given = {name: value for name, value in options.items() if value is not None}
+    if word is not None:
+        given["words"] = learn.words[0], f"{word} {{}}."
     if learn.learns != "prompts" and (idle := _of_prompts(given)):
         raise ValueError(f"{method} learns no prompts, so {idle} cannot be chosen")
     if given.get("learns") == "vectors":
@@ -216,8 +223,3 @@ def defaults_words(option: str) -> str:
 
 def _word(value: object) -> str:
     return str(value.value) if isinstance(value, Enum) else f"{value:g}"
-
-
-def category_words(category: str) -> str:
-    """A folder's name as words: "metal_nut" is "metal nut"."""
-    return category.replace("_", " ")

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from acl_runtime.data.datasets import Dataset, Sample, load_mask, read_dataset, require_both
+from acl_runtime.names import category_words
 from acl_train.clip import CLIP
 from acl_train.config import LearnConfig, VisionConfig
 from acl_train.features import cached_features
@@ -26,7 +27,6 @@ from acl_train.learn import (
     restore_learner,
 )
 from acl_train.log import LossLog
-from acl_train.methods import category_words
 from acl_train.prompts import (
     Prompts,
     PromptsConfig,

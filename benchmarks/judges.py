@@ -14,13 +14,13 @@ from torch import Tensor
 from acl_runtime.data.datasets import Sample, load_mask
 from acl_runtime.evaluation.metrics import aupro, evaluate
 from acl_runtime.maps import patches_to_map, sigmoid, upsample
+from acl_runtime.names import category_words
 from acl_runtime.windows import windows_to_patches
 from acl_train.clip import CLIP
 from acl_train.config import BLUR_SIGMA, OBJECT, TEMPERATURE, LearnConfig, Recipe
 from acl_train.features import Features, load_images
 from acl_train.learn import Examples, Head, learn_epoch, new_learner
 from acl_train.losses import image_log_odds, patch_log_odds
-from acl_train.methods import category_words
 from acl_train.patches import project_layers
 from acl_train.text import embed_pair
 from acl_train.train import pack_masks

@@ -43,7 +43,7 @@ class Row:
         """How it learns; None if it does not."""
         if METHODS[self.method].learn is None:
             return None
-        given = {} if epochs is None else {"epochs": epochs}
+        given: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
         return with_options(self.method, **self.learn, seed=seed, **given)
 
     def vision(self, weights: Weights, image_size: int | None) -> VisionConfig:
@@ -137,7 +137,7 @@ TABLES: Mapping[str, tuple[str, tuple[Row, ...]]] = {
         "the word of the anomalous prompt",
         (
             _ablation(WORDS[0]),
-            *(_ablation(word, words=("{}.", f"{word} {{}}.")) for word in WORDS[1:]),
+            *(_ablation(word, word=word) for word in WORDS[1:]),
         ),
     ),
     "fig8": (

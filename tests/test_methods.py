@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -27,7 +28,7 @@ from acl_train.config import LearnConfig, VisionConfig
 from acl_train.learn import Examples, learn_epoch, learning_rate, new_learner, pack_mask
 from acl_train.methods import LEARNED, METHODS, WRITTEN, make_vision_config, with_options
 from acl_train.patches import LayerProjections, window_tokens
-from acl_train.prompts import Prompts, written_prompts
+from acl_train.prompts import Prompts, make_prompts_config, written_prompts
 from acl_train.reference import winclip_patches
 from acl_train.sentences import VAND_STATES, VAND_TEMPLATES, WINCLIP_STATES, WINCLIP_TEMPLATES
 from acl_train.text import embed_texts, prompts_vectors, text_embeddings
@@ -44,7 +45,7 @@ def vision_of(method: str, weights: Weights) -> VisionConfig:
     return replace(vision, vv_from=VV_FROM) if METHODS[method].second_path else vision
 
 
-def learned_prompts(method: str, weights: Weights, folder: Path, **options: object) -> Prompts:
+def learned_prompts(method: str, weights: Weights, folder: Path, **options: Any) -> Prompts:
     config = with_options(method, epochs=2, **options)
     files = TrainFiles(folder / "p.safetensors", folder / "cache")
     return train([MINI], files, weights, vision_of(method, weights), config)
@@ -304,7 +305,7 @@ def test_what_does_not_go_together_is_refused(weights: Weights, tmp_path: Path) 
         export_bundle(written, tmp_path / "bundle", weights, ExportConfig())
     assert not (tmp_path / "bundle").exists()
     with pytest.raises(ValueError, match="vand learns no prompts, so --word cannot be chosen"):
-        with_options("vand", words=("{}.", "broken {}."))
+        with_options("vand", word="broken")
     with pytest.raises(ValueError, match="decoupled vectors have no text, so --ctx-tokens cannot be chosen"):
         with_options("anomalyclip", learns="vectors", ctx_tokens=4)
     with pytest.raises(ValueError, match="decoupled vectors cannot name the product; coop does"):
@@ -313,6 +314,42 @@ def test_what_does_not_go_together_is_refused(weights: Weights, tmp_path: Path) 
         ValueError, match=r"attention must be one of vv, qq, kk, qk, or several .* got vv\+vv"
     ):
         make_vision_config("golden", 12, attention="vv+vv")
+
+
+def test_what_was_learned_for_each_layer_is_refused_for_others(weights: Weights, tmp_path: Path) -> None:
+    for learns in ("projection", "vectors"):
+        config = (
+            with_options("vand") if learns == "projection" else with_options("anomalyclip", learns=learns)
+        )
+        vision = vision_of("vand" if learns == "projection" else "anomalyclip", weights)
+        clip = build_clip(weights, vision)
+        tensors = {name: t.detach() for name, t in new_learner(clip, config).tensors.items()}
+        other = replace(vision, layers=(6, 12) if len(vision.layers) == 1 else (12,))
+        described = make_prompts_config(weights, other, "paper", {}, method=config.method)
+        category = "nut" if learns == "projection" else None
+        with pytest.raises(
+            ValueError, match=r"layers must be the \d that something was learned for each, got \["
+        ):
+            export_bundle(
+                Prompts(tensors, described), tmp_path / "b", weights, ExportConfig(category=category)
+            )
+        assert not (tmp_path / "b").exists()
+
+
+def test_a_read_out_that_would_do_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="attention qq needs a second path, and there is none"):
+        make_vision_config("golden", 12, method="coop", attention="qq")
+    with pytest.raises(ValueError, match="attention qq needs a second path, and there is none"):
+        make_vision_config("golden", 12, vv_from=0, attention="qq")
+    assert make_vision_config("golden", 12, method="coop", vv_from=3, attention="qq").attention == "qq"
+    for given in ({"layers": (6,)}, {"vv_from": 3}):
+        with pytest.raises(ValueError, match="winclip looks at windows, so neither layers nor a second path"):
+            make_vision_config("golden", 12, method="winclip", **given)
+
+
+def test_a_word_leaves_the_methods_normal_prompt() -> None:
+    assert with_options("coop", word="broken").words == ("normal {}.", "broken {}.")
+    assert with_options("anomalyclip", word="broken").words == ("{}.", "broken {}.")
 
 
 def test_a_method_of_masks_says_that_it_needs_them(weights: Weights, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from acl_runtime.evaluation.drift_table import drift_table
 from acl_runtime.evaluation.evaluate import DatasetEvaluation, evaluate_together
 from acl_runtime.evaluation.tables import terminal_table
 from acl_runtime.info import prompts_words
-from acl_runtime.names import shorten
+from acl_runtime.names import category_words, shorten
 
 Progress = Callable[[str, int, int], None]
 
@@ -78,9 +78,8 @@ def run_evaluation(
         progress: Called with what is done, how many images and of how many.
     """
     category = detector.bundle.manifest.prompts.get("category")
-    datasets = [
-        _note_names(read_dataset(root), category) for root in data
-    ]  # what is wrong comes before any work
+    # what is wrong with one comes before any work
+    datasets = [_note_names(read_dataset(root), category) for root in data]
     judges = [detector] if reference is None else [detector, reference]
     differences = Differences()
     found = [
@@ -111,7 +110,7 @@ def run_evaluation(
 
 def _note_names(dataset: Dataset, category: str | None) -> Dataset:
     """The data set, with a note where the bundle's prompts name another product than some of its categories are."""
-    others = {sample.category for sample in dataset.samples if sample.category.replace("_", " ") != category}
+    others = {sample.category for sample in dataset.samples if category_words(sample.category) != category}
     if category is None or not others:
         return dataset
     note = f"The prompts name the product “{category}”; {shorten(others)} were judged with that name too."
