@@ -15,9 +15,7 @@ from acl_runtime.manifest import FileRecord, Manifest, manifest_from_json, manif
 from acl_runtime.onnx_files import external_files
 
 MANIFEST = "manifest.json"
-TEXT_EMBEDDINGS = (
-    "text_embeddings.npy"  # (2, D) float32, unit rows NORMAL, ANOMALOUS; see load_text_embeddings
-)
+TEXT_EMBEDDINGS = "text_embeddings.npy"  # see load_text_embeddings
 GOLDEN = "golden.npz"  # see load_golden
 ENGINES = "engines"  # compiled for one GPU each, with a record of their own; not listed in the manifest
 NORMAL, ANOMALOUS = 0, 1  # rows of the text embeddings
@@ -91,6 +89,14 @@ def replace_manifest(bundle: Bundle, manifest: Manifest, *, added: Sequence[str]
     """
     files = bundle.manifest.files | {name: _record_file(bundle.path / name) for name in added}
     _write(bundle.path, replace(manifest, files=files))
+
+
+def calibration_file(bundle: Bundle, name: str) -> Path:
+    """A file that the manifest's calibration names; ValueError unless it is among those that were checked."""
+    path = bundle.path / name
+    if name not in bundle.manifest.files:
+        raise ValueError(f"{path}: is not among the bundle's files; calibrate again")
+    return path
 
 
 def load_text_embeddings(bundle: Bundle) -> npt.NDArray[np.float32]:

@@ -17,7 +17,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from acl_runtime.bundle import Bundle
+from acl_runtime.bundle import Bundle, calibration_file
 from acl_runtime.decision import log_odds
 from acl_runtime.files import atomic_file
 
@@ -142,9 +142,7 @@ def load_memory(bundle: Bundle) -> Memory | None:
     name = bundle.manifest.calibration.memory
     if name is None:
         return None
-    path = bundle.path / name
-    if name not in bundle.manifest.files:
-        raise ValueError(f"{path}: is not among the bundle's files; calibrate again")
+    path = calibration_file(bundle, name)
     try:
         with np.load(path, allow_pickle=False) as archive:
             patches, text, distance = (archive[key] for key in ("patch_embeddings", "text", "distance"))

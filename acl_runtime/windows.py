@@ -1,4 +1,4 @@
-"""From scores of windows to scores of the patches that they cover, as WinCLIP does (arXiv 2303.14814, section 4.2)."""
+"""From scores of windows to scores of the patches that they cover, as WinCLIP does (arXiv 2303.14814)."""
 
 from __future__ import annotations
 

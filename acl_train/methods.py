@@ -74,12 +74,12 @@ METHODS = {
     ),
     "clip": Method(
         "two hand-written prompts, nothing learned",
-        "arXiv 2103.00020; prompts: arXiv 2310.18961, appendix",
+        "arXiv 2103.00020; prompts: arXiv 2310.18961",
         sentences=clip_pair,
     ),
     "clip-ac": Method(
         "80 hand-written prompts each, averaged, nothing learned",
-        "arXiv 2103.00020; prompts: arXiv 2310.18961, appendix",
+        "arXiv 2103.00020; prompts: arXiv 2310.18961",
         sentences=clip_ensemble,
     ),
     "winclip": Method(
@@ -91,7 +91,7 @@ METHODS = {
     ),
     "coop": Method(
         "one learned context for both prompts, from the images' labels alone",
-        "arXiv 2109.01134 and its published configuration for 50 epochs; words: arXiv 2310.18961, appendix",
+        "arXiv 2109.01134 and its published configuration for 50 epochs; words: arXiv 2310.18961",
         LearnConfig(
             epochs=50,
             batch_size=32,

@@ -149,7 +149,7 @@ def winclip_patches(
         temperature: Of the softmax.
 
     Returns:
-        (B, G, G) in [0, 1] (arXiv 2303.14814, section 4.2).
+        (B, G, G) in [0, 1] (arXiv 2303.14814).
     """
     embeddings = torch.cat([image_embeddings.unsqueeze(1), window_embeddings], dim=1)
     scores = torch.softmax(embeddings @ vectors.T / temperature, dim=-1)[..., 1].double()  # (B, 1 + M)

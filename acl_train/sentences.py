@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-Pair = tuple[
-    list[str], list[str]
-]  # sentences for NORMAL and for ANOMALOUS; each side's embeddings are averaged
-Sentences = Callable[[str], Pair]  # of a product's name
+Pair = tuple[list[str], list[str]]
+"""Sentences for NORMAL and for ANOMALOUS; each side's embeddings are averaged."""
+
+Sentences = Callable[[str], Pair]
+"""Of a product's name."""
 
 NORMAL_STATES = (
     "{}",
@@ -46,7 +47,7 @@ VAND_TEMPLATES = (
 
 
 def clip_pair(name: str) -> Pair:
-    """One sentence each, as the paper puts them to CLIP (arXiv 2310.18961, appendix on baselines)."""
+    """One sentence each, as the paper puts them to CLIP (arXiv 2310.18961), whose code for it is not published."""
     return [f"a photo of a normal {name}."], [f"a photo of an anomalous {name}."]
 
 
@@ -62,12 +63,12 @@ def clip_ensemble(name: str) -> Pair:
 
 
 def winclip_ensemble(name: str) -> Pair:
-    """7 and 4 states in 22 templates (arXiv 2303.14814, table 6 of the appendix)."""
+    """7 and 4 states in 22 templates (arXiv 2303.14814)."""
     return _compose(WINCLIP_STATES, WINCLIP_TEMPLATES, name)
 
 
 def vand_ensemble(name: str) -> Pair:
-    """7 and 5 states in 35 templates (arXiv 2305.17382, section 2.1)."""
+    """7 and 5 states in 35 templates (arXiv 2305.17382), as in its published code."""
     return _compose(VAND_STATES, VAND_TEMPLATES, name)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -42,7 +42,6 @@ class Settings:
         image_size: Side of the network's input, in pixels; None for the backbone's own.
         learning: Samples that all methods learn from.
         groups: What they are judged on.
-        published: The paper's names of those groups that it has numbers for.
     """
 
     seeds: int
@@ -50,7 +49,6 @@ class Settings:
     image_size: int | None
     learning: Sequence[Sample]
     groups: Sequence[Group]
-    published: Mapping[str, str]
 
 
 class Accuracy:
@@ -190,7 +188,7 @@ def main(
         published: dict[str, str] = {}
         if not speed_only and names != ["8"]:
             learning, groups, published = _samples(learn_from or [], data or [], most, place)
-            settings = Settings(seeds, epochs, image_size, learning, groups, published)
+            settings = Settings(seeds, epochs, image_size, learning, groups)
             accuracy = Accuracy(loaded, settings, cache or place / "cache")
         for name in names:
             rows, costs, records = TABLES[name][1], {}, {}

@@ -35,7 +35,7 @@ def test_methods_are_learned_judged_and_printed(tmp_path: Path) -> None:
     weights = load_weights("tiny")
     groups = draw_groups(tmp_path / "judged", SMALL)
     learning = draw_learning(tmp_path / "learning", SMALL)
-    settings = Settings(2, 1, 56, learning, [Group("drawn", groups[1].samples)], {"drawn": "VisA"})
+    settings = Settings(2, 1, 56, learning, [Group("drawn", groups[1].samples)])
     accuracy = Accuracy(weights, settings, tmp_path / "cache")
     rows = TABLES["4"][1]
     records = {row.label: accuracy.records(row) for row in rows}

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from acl_runtime.bundle import Bundle
+from acl_runtime.bundle import Bundle, calibration_file
 from acl_runtime.files import atomic_file
 from acl_runtime.manifest import Calibration, Tiling
 from acl_runtime.strict_json import parse_document, read_strictly
@@ -114,9 +114,7 @@ def read_record(bundle: Bundle) -> CalibrationRecord | None:
     name = bundle.manifest.calibration.record
     if name is None:
         return None
-    path = bundle.path / name
-    if name not in bundle.manifest.files:
-        raise ValueError(f"{path}: is not among the bundle's files; calibrate again")
+    path = calibration_file(bundle, name)
     try:
         return record_from_json(path.read_bytes())
     except ValueError as error:
