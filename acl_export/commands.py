@@ -13,6 +13,7 @@ from acl_runtime import options as box
 from acl_runtime.backend import Backend as BackendName
 from acl_runtime.terminal import echo, note, note_unless_fit
 from acl_train import options
+from acl_train.methods import WRITTEN
 
 if TYPE_CHECKING:
     from acl_runtime.manifest import Manifest
@@ -54,7 +55,10 @@ def export(
     *,
     method: Annotated[
         options.WrittenMethod | None,
-        typer.Option(help="Instead of PROMPTS: a method that learns none.", show_default=False),
+        typer.Option(
+            help=f"Instead of PROMPTS: a method that learns none. {options.about(WRITTEN)}.",
+            show_default=False,
+        ),
     ] = None,
     category: options.Category = None,
     backbone: options.Backbone = None,

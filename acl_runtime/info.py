@@ -42,6 +42,7 @@ def prompts_words(manifest: Manifest) -> str:
     """Which prompts the bundle has; bundles older than the methods have those of AnomalyCLIP."""
     prompts = manifest.prompts
     named = f" of {prompts['category']}" if "category" in prompts else ""
+    named += ", decoupled vectors" if prompts.get("learns") == "vectors" else ""
     return f"{prompts.get('method', 'anomalyclip')}{named}, recipe {prompts['recipe']}, sha256 {prompts['sha256'][:12]}"
 
 

@@ -10,7 +10,7 @@ import typer
 from acl_runtime.terminal import echo
 from acl_train import options
 from acl_train.config import LearnConfig, Recipe
-from acl_train.methods import VECTORS_RATE, defaults_words, make_vision_config, with_options
+from acl_train.methods import LEARNED, VECTORS_RATE, defaults_words, make_vision_config, with_options
 
 LEARN, METHOD = LearnConfig(), options.LearnedMethod("anomalyclip")  # the defaults
 RECIPE = defaults_words("recipe")
@@ -27,7 +27,8 @@ def train(
     quick_gelu: options.QuickGelu = None,
     image_size: options.ImageSize = None,
     method: Annotated[
-        options.LearnedMethod, typer.Option(help="What to learn, and how; the options below change it.")
+        options.LearnedMethod,
+        typer.Option(help=f"What to learn, and how; the options below change it. {options.about(LEARNED)}."),
     ] = METHOD,
     recipe: Annotated[
         Recipe | None,

@@ -31,8 +31,12 @@ def image_log_odds(image_embeddings: Tensor, vectors: Tensor, temperature: float
 
 def patch_log_odds(patch_embeddings: Tensor, vectors: Tensor, temperature: float) -> Tensor:
     """Log-odds of a defect in each patch: (B, L, N, D), unit norm, to (B, L, N); arguments as above."""
-    of_layers = vectors[..., min(1, vectors.shape[-3] - 1) :, :, :]  # the one that is, or all but the images'
-    return (patch_embeddings @ directions(of_layers, temperature).unsqueeze(-1)).squeeze(-1)
+    return (patch_embeddings @ directions(of_patches(vectors), temperature).unsqueeze(-1)).squeeze(-1)
+
+
+def of_patches(vectors: Tensor) -> Tensor:
+    """What patches are compared with: (..., L, 2, D) of (..., 1 + L, 2, D), and the one of (..., 1, 2, D)."""
+    return vectors[..., min(1, vectors.shape[-3] - 1) :, :, :]
 
 
 def pixel_probabilities(patch_logits: Tensor, operator: Tensor) -> Tensor:

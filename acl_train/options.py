@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from acl_train.config import LOSSES, check_attention
-from acl_train.methods import LEARNED, WRITTEN
+from acl_train.methods import LEARNED, METHODS, WRITTEN
 
 
 class Device(str, Enum):
@@ -77,6 +77,11 @@ def _check_losses(text: str | None) -> str | None:
 
 LearnedMethod = Enum("LearnedMethod", {name: name for name in LEARNED}, type=str)  # type: ignore[misc]
 WrittenMethod = Enum("WrittenMethod", {name: name for name in WRITTEN}, type=str)  # type: ignore[misc]
+
+
+def about(names: tuple[str, ...]) -> str:
+    """What the methods are, for a help text."""
+    return "; ".join(f"{name}: {METHODS[name].about}" for name in names)
 
 
 class HeadVectors(str, Enum):

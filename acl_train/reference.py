@@ -17,7 +17,7 @@ from acl_runtime.preprocess import preprocess
 from acl_train.clip import CLIP
 from acl_train.config import TEMPERATURE
 from acl_train.features import encode_images
-from acl_train.losses import image_log_odds, patch_log_odds
+from acl_train.losses import image_log_odds, of_patches, patch_log_odds
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,11 @@ def _run_one(
         embeddings = encode_images(clip, images, in_full=True)
         image_embeddings, patch_embeddings = (tensor.cpu() for tensor in embeddings)
     inferred = time.perf_counter()
-    of_images, of_patches = vectors[0], vectors[min(1, len(vectors) - 1) :]
     if windows:
-        patches = winclip_patches(image_embeddings, patch_embeddings[:, 0], of_images, windows, temperature)
+        patches = winclip_patches(image_embeddings, patch_embeddings[:, 0], vectors[0], windows, temperature)
         anomaly_maps = smooth_maps(patches.unsqueeze(1), size, blur_sigma)
     else:
-        anomaly_maps = published_maps(patch_embeddings, of_patches, size, blur_sigma, temperature)
+        anomaly_maps = published_maps(patch_embeddings, of_patches(vectors), size, blur_sigma, temperature)
     finished = time.perf_counter()
     stages = {
         "preprocess": 1000 * (preprocessed - started),

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from acl_runtime.data.datasets import Sample, load_mask
-from acl_runtime.evaluation.metrics import aupro, evaluate
+from acl_runtime.evaluation.evaluate import DatasetEvaluation
+from acl_runtime.evaluation.metrics import METRICS, aupro, evaluate
 from acl_runtime.maps import patches_to_map, sigmoid, upsample
 from acl_runtime.names import category_words
 from acl_runtime.windows import windows_to_patches
@@ -227,4 +228,14 @@ def at_threshold(scores: np.ndarray, labels: np.ndarray, threshold: float = 0.5)
     return {
         "f1_at_half": 2 * hits / max(1, int(called.sum() + defective.sum())),
         "accuracy_at_half": float((called == defective).mean()),
+    }
+
+
+def metric_differences(evaluation: DatasetEvaluation, reference: DatasetEvaluation) -> dict[str, float]:
+    """Metrics of the first category less the reference's, where both are defined."""
+    found, wanted = evaluation.categories[0].metrics, reference.categories[0].metrics
+    return {
+        name: value - base
+        for name in METRICS
+        if (value := found[name]) is not None and (base := wanted[name]) is not None
     }

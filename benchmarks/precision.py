@@ -26,6 +26,7 @@ from acl_runtime.evaluation.metrics import METRICS
 from acl_runtime.manifest import Arithmetic
 from acl_runtime.onnx_session import OnnxSession
 from acl_train.clip import CLIP
+from benchmarks.judges import metric_differences
 from benchmarks.machine import describe_machine, machine_line
 from benchmarks.tables import markdown_table, write_json
 
@@ -98,14 +99,8 @@ def measure(bundle: Bundle, data: Path, weights: str | None = None) -> list[Meas
             row.add(verdict, verdicts[0])
 
     reference, *others = evaluate_together(dataset, judges, compare=compare)
-    wanted = reference.categories[0].metrics
     for row, evaluation in zip(rows, others, strict=True):
-        found = evaluation.categories[0].metrics
-        row.metrics = {
-            name: value - base
-            for name in METRICS
-            if (value := found[name]) is not None and (base := wanted[name]) is not None
-        }
+        row.metrics = metric_differences(evaluation, reference)
     return rows
 
 

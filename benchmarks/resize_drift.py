@@ -20,6 +20,7 @@ from acl_runtime.data.datasets import read_dataset
 from acl_runtime.detector import Detector, Verdict
 from acl_runtime.evaluation.evaluate import evaluate_together
 from acl_runtime.evaluation.metrics import METRICS
+from benchmarks.judges import metric_differences
 from benchmarks.machine import describe_machine, machine_line
 from benchmarks.tables import markdown_table, write_json
 
@@ -68,14 +69,8 @@ def measure(bundle: Bundle, data: Path, weights: str | None = None) -> list[Meas
 
     judges = [Detector(bundle, session=session, threshold=0.5), pillow, fast]
     reference, *others = evaluate_together(dataset, judges, compare=compare)
-    wanted = reference.categories[0].metrics
     for row, evaluation in zip(rows, others, strict=True):
-        found = evaluation.categories[0].metrics
-        row.metrics = {
-            name: value - base
-            for name in METRICS
-            if (value := found[name]) is not None and (base := wanted[name]) is not None
-        }
+        row.metrics = metric_differences(evaluation, reference)
     return rows
 
 
