@@ -16,13 +16,13 @@ from acl_export.export import export_bundle
 from acl_export.reference_contender import enter_reference
 from acl_runtime.bench.contenders import enter
 from acl_runtime.bench.measure import measure
-from acl_runtime.bundle import load_bundle
+from acl_runtime.bundle.bundle import load_bundle
+from acl_runtime.bundle.manifest import Manifest
 from acl_runtime.calibration.calibrate import calibrate_bundle
 from acl_runtime.data.datasets import Dataset, load_sample, read_dataset, require_both
-from acl_runtime.detector import Detector, Verdict
+from acl_runtime.detection.detector import Detector, Verdict
 from acl_runtime.evaluation.evaluate import DatasetEvaluation, evaluate_dataset
-from acl_runtime.frames import list_sources
-from acl_runtime.manifest import Manifest
+from acl_runtime.sources.files import list_sources
 from acl_train.config import LearnConfig, Recipe
 from acl_train.methods import make_vision_config
 from acl_train.prompts import Prompts

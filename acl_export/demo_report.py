@@ -10,14 +10,14 @@ from typing import Any
 import cv2
 
 from acl_runtime.bench.measure import Laps
+from acl_runtime.bundle.manifest import Manifest
 from acl_runtime.data.datasets import Dataset, load_sample
 from acl_runtime.data.samples import Sample
-from acl_runtime.decision import rule_words
-from acl_runtime.detector import Verdict, bundle_rule
-from acl_runtime.files import atomic_file
-from acl_runtime.manifest import Manifest
+from acl_runtime.detection.detector import Verdict, bundle_rule
+from acl_runtime.files.atomic import atomic_file
 from acl_runtime.report.inspection import Card, contact_sheet, write_report
 from acl_runtime.report.pictures import make_card
+from acl_runtime.scoring.rule import rule_words
 
 CARDS = 24  # most pictures on the page
 SHEET_CARDS = 4  # most defective parts in the picture

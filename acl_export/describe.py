@@ -10,7 +10,7 @@ from importlib.metadata import version
 from acl_export.config import ExportConfig, Precision
 from acl_export.graph import OPSET, OUTPUTS, input_name
 from acl_export.mixed import LADDER
-from acl_runtime.manifest import (
+from acl_runtime.bundle.manifest import (
     FORMAT,
     FORMAT_VERSION,
     Backbone,

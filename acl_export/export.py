@@ -13,18 +13,18 @@ from acl_export.config import FP16_TOLERANCE, FP32_TOLERANCE, ExportConfig, Prec
 from acl_export.describe import describe_bundle
 from acl_export.golden import golden_frames, save_golden, save_projections
 from acl_export.graph import make_graph, write_onnx
+from acl_export.inputs import check_category, check_layers, check_weights
 from acl_export.mixed import LADDER
-from acl_export.sources import check_category, check_layers, check_weights
 from acl_export.torch_session import TorchSession
 from acl_export.weights_file import WeightsFile
-from acl_runtime.bundle import GOLDEN, MANIFEST, TEXT_EMBEDDINGS, Bundle, write_manifest
-from acl_runtime.detector import Detector
-from acl_runtime.evaluation.drift import measure_drift
-from acl_runtime.files import atomic_folder
-from acl_runtime.manifest import Arithmetic, Manifest, Parity
-from acl_runtime.onnx_session import OnnxSession
-from acl_runtime.parity import GoldenImages
-from acl_runtime.preprocess import to_input
+from acl_runtime.backends.onnx_session import OnnxSession
+from acl_runtime.backends.parity import GoldenImages
+from acl_runtime.bundle.bundle import GOLDEN, MANIFEST, TEXT_EMBEDDINGS, Bundle, write_manifest
+from acl_runtime.bundle.manifest import Arithmetic, Manifest, Parity
+from acl_runtime.detection.detector import Detector
+from acl_runtime.evaluation.metric_drift import measure_drift
+from acl_runtime.files.atomic import atomic_folder
+from acl_runtime.images.preprocess import to_input
 from acl_train.clip import CLIP
 from acl_train.config import OBJECT
 from acl_train.patches import LayerProjections

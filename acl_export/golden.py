@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from acl_export.config import FrameSize
-from acl_runtime.frames import load_frame
+from acl_runtime.sources.files import load_frame
 from acl_train.reference import Reference
 from acl_train.tiny.corpus import draw_frame
 
@@ -37,7 +37,7 @@ def golden_frames(paths: Sequence[Path], frame_size: FrameSize | None) -> list[n
 
 
 def save_golden(path: Path, images: np.ndarray, reference: Reference) -> None:
-    """Write the images with the torch model's answers, as `acl_runtime.bundle.load_golden` reads them."""
+    """Write the images with the torch model's answers, as `acl_runtime.bundle.bundle.load_golden` reads them."""
     np.savez_compressed(
         path,
         images=images,

@@ -14,10 +14,10 @@ from acl_export.config import FrameSize, Head
 from acl_export.mixed import in_arithmetic
 from acl_export.resize import PillowResize
 from acl_export.weights_file import WeightsFile
-from acl_runtime.heads import defect_directions, of_patches
-from acl_runtime.manifest import Arithmetic
-from acl_runtime.maps import map_operator
-from acl_runtime.windows import LEAST_LOGIT, cover_operator
+from acl_runtime.bundle.manifest import Arithmetic
+from acl_runtime.scoring.heads import defect_directions, of_patches
+from acl_runtime.scoring.maps import map_operator
+from acl_runtime.scoring.windows import LEAST_LOGIT, cover_operator
 from acl_train.clip import VisionTower, normalize_images
 from acl_train.config import TEMPERATURE
 
@@ -96,7 +96,7 @@ class MapGraph(EmbeddingsGraph):
         return image_logits, self.operator @ patches @ self.operator.T
 
     def aggregate_windows(self, window_logits: Tensor, image_logits: Tensor) -> Tensor:
-        """`acl_runtime.windows.windows_to_patches`: (B, M) and (B,) to (B, G, G)."""
+        """`acl_runtime.scoring.windows.windows_to_patches`: (B, M) and (B,) to (B, G, G)."""
         inverse = inverse_probability(image_logits)[:, None, None]
         places = [self.grid - side + 1 for side in self.windows]
         of_sides = inverse_probability(window_logits).split([count**2 for count in places], dim=1)

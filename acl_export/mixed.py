@@ -19,7 +19,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from acl_runtime.manifest import Arithmetic
+from acl_runtime.bundle.manifest import Arithmetic
 from acl_train.clip import VisionTower
 
 LADDER: tuple[Arithmetic, ...] = ("fp16", "fp16-attention-fp32", "fp16-attention-split", "fp32")

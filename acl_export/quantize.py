@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from acl_runtime.onnx_session import fold_constants
+from acl_runtime.backends.onnx_session import fold_constants
 
 JOINT = "visual.proj"  # the projection to CLIP's joint space, which the cosines are too fine for
 

@@ -13,10 +13,10 @@ import torch
 
 from acl_export.torch_session import TorchSession
 from acl_runtime.bench.contenders import REFERENCE, Contender
-from acl_runtime.bundle import Bundle, load_text_embeddings
-from acl_runtime.detector import Detector
-from acl_runtime.evaluation.drift import measure_drift
-from acl_runtime.manifest import Drift
+from acl_runtime.bundle.bundle import Bundle, load_text_embeddings
+from acl_runtime.bundle.manifest import Drift
+from acl_runtime.detection.detector import Detector
+from acl_runtime.evaluation.metric_drift import measure_drift
 from acl_train.clip import CLIP
 from acl_train.reference import run_reference
 

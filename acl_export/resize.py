@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from acl_runtime.preprocess import pass_order
+from acl_runtime.images.preprocess import pass_order
 
 WEIGHT_BITS, FINE_BITS = 22, 9  # of a weight; of its fine part
 LARGEST_EXACT = 1 << 24

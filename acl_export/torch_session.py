@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acl_runtime.bundle import Bundle, load_text_embeddings
-from acl_runtime.manifest import Manifest
+from acl_runtime.bundle.bundle import Bundle, load_text_embeddings
+from acl_runtime.bundle.manifest import Manifest
 from acl_train.clip import CLIP
 from acl_train.config import VisionConfig
 from acl_train.patches import LayerProjections

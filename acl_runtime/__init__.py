@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from acl_runtime.detector import Detector, Verdict
+    from acl_runtime.detection.detector import Detector, Verdict
 
 __all__ = ["Detector", "Verdict"]
 
@@ -14,6 +14,6 @@ def __getattr__(name: str) -> object:
     """Import the detector, and with it numpy and OpenCV, when it is first asked for (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from acl_runtime import detector
+    from acl_runtime.detection import detector
 
     return getattr(detector, name)

@@ -10,11 +10,11 @@ from typing import Annotated
 
 import typer
 
-from acl_export.commands import bench, demo, evaluate, export
-from acl_runtime.build_command import build
-from acl_runtime.commands import calibrate, info, run
-from acl_runtime.doctor.commands import doctor
-from acl_runtime.terminal import Commands
+from acl_export.commands.export import bench, demo, evaluate, export
+from acl_runtime.commands.build import build
+from acl_runtime.commands.doctor import doctor
+from acl_runtime.commands.run import calibrate, info, run
+from acl_runtime.text.terminal import Commands
 from acl_train.commands import convert, train
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

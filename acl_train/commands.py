@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from acl_runtime.terminal import echo
+from acl_runtime.text.terminal import echo
 from acl_train import options
 from acl_train.config import LearnConfig, Recipe
 from acl_train.methods import LEARNED, VECTORS_RATE, defaults_words, make_vision_config, with_options
@@ -84,7 +84,7 @@ def train(
     Methods besides anomalyclip are those that the paper compares it with; the
     options from --attention on take it apart as its ablations do.
     """
-    from acl_runtime.progress import progress_phases
+    from acl_runtime.text.progress import progress_phases
     from acl_train.device import choose_device
     from acl_train.train import TrainFiles
     from acl_train.train import train as learn

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from acl_runtime.data.datasets import Sample, load_sample
-from acl_runtime.files import sha256
-from acl_runtime.preprocess import preprocess
+from acl_runtime.files.atomic import sha256
+from acl_runtime.images.preprocess import preprocess
 from acl_train.clip import CLIP, normalize_images
 
 ENCODE_BATCH = 8

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acl_runtime.maps import map_operator
+from acl_runtime.scoring.maps import map_operator
 from acl_train.clip import CLIP
 from acl_train.config import OBJECT, LearnConfig
 from acl_train.losses import (

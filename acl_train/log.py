@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from acl_runtime.files import atomic_file
+from acl_runtime.files.atomic import atomic_file
 
 
 class LossLog:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from acl_runtime.files import atomic_file, sha256
+from acl_runtime.files.atomic import atomic_file, sha256
 from acl_train.config import LearnConfig, VisionConfig
 from acl_train.methods import METHODS
 from acl_train.weights import Weights

@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from acl_runtime.preprocess import preprocess
+from acl_runtime.images.preprocess import preprocess
 from acl_train.clip import CLIP
 from acl_train.config import TEMPERATURE
 from acl_train.features import encode_images

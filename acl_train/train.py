@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from acl_runtime.data.datasets import Dataset, Sample, load_mask, read_dataset, require_both
-from acl_runtime.names import category_words
+from acl_runtime.text.names import category_words
 from acl_train.clip import CLIP
 from acl_train.config import LearnConfig, VisionConfig
 from acl_train.features import cached_features

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from acl_runtime.bundle import Bundle, load_bundle
+from acl_runtime.bundle.bundle import Bundle, load_bundle
 
 RECIPE = Path(__file__).parent.parent / "tests"  # where `golden` is
 B16 = "dict(r.CONFIGS['L336'], v_width=768, v_layers=12, patch=16, native=224, embed=512, t_width=512, dpam_layer=8)"

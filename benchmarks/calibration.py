@@ -17,14 +17,14 @@ import typer
 from acl_export.config import ExportConfig
 from acl_export.demo import DRAWN_SIZE, DemoConfig
 from acl_export.export import export_bundle
-from acl_runtime.bundle import MANIFEST
+from acl_runtime.bundle.bundle import MANIFEST
 from acl_runtime.calibration.conformal import Demand, allowed_rejections
 from acl_runtime.calibration.thresholds import find_thresholds
 from acl_runtime.data.datasets import read_dataset
 from acl_runtime.data.samples import good_samples
-from acl_runtime.decision import Rule
-from acl_runtime.detector import Detector
-from acl_runtime.frames import load_frame
+from acl_runtime.detection.detector import Detector
+from acl_runtime.scoring.rule import Rule
+from acl_runtime.sources.files import load_frame
 from acl_train.config import LearnConfig, Recipe
 from acl_train.methods import make_vision_config
 from acl_train.tiny.corpus import LEARNING_DEFECTS, draw_dataset

@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import typer
 
-from acl_runtime.calibration.appearance import measure_appearance
-from acl_runtime.calibration.drift import QUANTITIES, WINDOW, DriftMonitor, measure_quantities
+from acl_runtime.calibration.monitor import QUANTITIES, WINDOW, DriftMonitor, measure_quantities
 from acl_runtime.data.samples import good_samples
-from acl_runtime.detector import Detector
-from acl_runtime.frames import load_frame
+from acl_runtime.detection.detector import Detector
+from acl_runtime.images.appearance import measure_appearance
+from acl_runtime.sources.files import load_frame
 from benchmarks.machine import describe_machine, machine_line
 from benchmarks.tables import markdown_table
 

@@ -18,9 +18,9 @@ import typer
 from acl_export.config import Head
 from acl_export.graph import make_graph, write_onnx
 from acl_export.weights_file import WeightsFile
-from acl_runtime.manifest import Arithmetic
-from acl_runtime.trt.build import BuildReport, BuildRequest, build_engine
-from acl_runtime.trt.library import LibraryName
+from acl_runtime.backends.tensorrt.build import BuildReport, BuildRequest, build_engine
+from acl_runtime.backends.tensorrt.library import LibraryName
+from acl_runtime.bundle.manifest import Arithmetic
 from acl_train.clip import Architecture, VisionTower
 from acl_train.config import VisionConfig
 from benchmarks.machine import describe_machine, machine_line

@@ -21,16 +21,16 @@ import torch
 import typer
 
 from acl_export.torch_session import TorchSession, load_clip
-from acl_runtime.bundle import Bundle, load_text_embeddings
-from acl_runtime.detector import Detector
+from acl_runtime.backends.onnx_session import CUDA, OnnxSession, available_providers
+from acl_runtime.backends.parity import GoldenImages
+from acl_runtime.backends.tensorrt.cuda import Cuda
+from acl_runtime.backends.tensorrt.ladder import EngineOptions, make_engine
+from acl_runtime.backends.tensorrt.library import LIBRARIES, LibraryName, load_library
+from acl_runtime.backends.tensorrt.session import TrtSession
+from acl_runtime.bundle.bundle import Bundle, load_text_embeddings
+from acl_runtime.detection.detector import Detector
 from acl_runtime.doctor.machine import read_machine
-from acl_runtime.evaluation.drift import measure_drift
-from acl_runtime.onnx_session import CUDA, OnnxSession, available_providers
-from acl_runtime.parity import GoldenImages
-from acl_runtime.trt.cuda import Cuda
-from acl_runtime.trt.ladder import EngineOptions, make_engine
-from acl_runtime.trt.library import LIBRARIES, LibraryName, load_library
-from acl_runtime.trt.session import TrtSession
+from acl_runtime.evaluation.metric_drift import measure_drift
 from acl_train.clip import CLIP
 from acl_train.reference import run_reference
 from benchmarks.bundles import SHAPES, export, write_weights

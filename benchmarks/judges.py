@@ -14,9 +14,9 @@ from torch import Tensor
 from acl_runtime.data.datasets import Sample, load_mask
 from acl_runtime.evaluation.evaluate import DatasetEvaluation
 from acl_runtime.evaluation.metrics import METRICS, aupro, evaluate
-from acl_runtime.maps import patches_to_map, sigmoid, upsample
-from acl_runtime.names import category_words
-from acl_runtime.windows import windows_to_patches
+from acl_runtime.scoring.maps import patches_to_map, sigmoid, upsample
+from acl_runtime.scoring.windows import windows_to_patches
+from acl_runtime.text.names import category_words
 from acl_train.clip import CLIP
 from acl_train.config import BLUR_SIGMA, OBJECT, TEMPERATURE, LearnConfig, Recipe
 from acl_train.features import Features, load_images

@@ -6,7 +6,7 @@ import os
 import platform
 from importlib.metadata import version
 
-from acl_runtime.process import cpu_model
+from acl_runtime.backends.host import cpu_model
 
 PACKAGES = ("numpy", "opencv-python-headless", "scipy", "torch")
 

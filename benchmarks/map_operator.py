@@ -13,7 +13,7 @@ import typer
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
-from acl_runtime.maps import map_operator, patches_to_map
+from acl_runtime.scoring.maps import map_operator, patches_to_map
 from acl_train.config import BLUR_SIGMA, TEMPERATURE
 from acl_train.reference import published_maps
 from benchmarks.machine import describe_machine, machine_line

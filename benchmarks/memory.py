@@ -18,8 +18,8 @@ from torch import Tensor
 from acl_runtime.data.datasets import Sample
 from acl_runtime.data.samples import good_samples
 from acl_runtime.evaluation.metrics import auroc
-from acl_runtime.maps import patches_to_map, sigmoid
-from acl_runtime.memory import Memory, nearest_distances, patch_evidence, remember, share_peaks
+from acl_runtime.scoring.maps import patches_to_map, sigmoid
+from acl_runtime.scoring.patch_memory import Memory, nearest_distances, patch_evidence, remember, share_peaks
 from acl_train.config import BLUR_SIGMA, TEMPERATURE, LearnConfig, Recipe
 from acl_train.losses import image_log_odds, patch_log_odds
 from acl_train.tiny.corpus import HELD_OUT_FAMILIES, draw_dataset

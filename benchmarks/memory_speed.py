@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from acl_runtime.calibration.remember import remember_images
-from acl_runtime.detector import Detector
-from acl_runtime.frames import list_sources, load_frame
+from acl_runtime.detection.detector import Detector
+from acl_runtime.sources.files import list_sources, load_frame
 from benchmarks.machine import describe_machine, machine_line
 from benchmarks.tables import markdown_table
 from benchmarks.timing import in_turn

@@ -24,7 +24,7 @@ from acl_runtime.data.layouts.published import PAPER_SETS
 from acl_runtime.evaluation.metrics import ExactCounts, aupro, to_metrics
 from acl_runtime.evaluation.overlap import overlap_area
 from acl_runtime.evaluation.streaming import StreamingCounts
-from acl_runtime.maps import sigmoid
+from acl_runtime.scoring.maps import sigmoid
 from benchmarks.machine import describe_machine, machine_line
 from benchmarks.tables import markdown_table, write_json
 from benchmarks.timing import Pairs, clock

@@ -10,12 +10,12 @@ from acl_export.config import ExportConfig
 from acl_export.export import export_bundle
 from acl_export.reference_contender import enter_reference, keep_freed_memory
 from acl_export.torch_session import fill_projections
+from acl_runtime.backends.onnx_session import OnnxSession
 from acl_runtime.bench.contenders import Contender, enter
 from acl_runtime.bench.flop import flop_per_image
 from acl_runtime.bench.measure import Laps, measure
 from acl_runtime.bench.run import draw_frames
-from acl_runtime.bundle import Bundle, load_bundle, load_text_embeddings
-from acl_runtime.onnx_session import OnnxSession
+from acl_runtime.bundle.bundle import Bundle, load_bundle, load_text_embeddings
 from acl_train.learn import new_learner
 from acl_train.prompts import Prompts, make_prompts_config, written_prompts
 from acl_train.weights import Weights, build_clip

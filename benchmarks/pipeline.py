@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from acl_runtime.detector import Detector
-from acl_runtime.pipeline import Pipeline
-from acl_runtime.process import peak_memory
+from acl_runtime.backends.host import peak_memory
+from acl_runtime.detection.detector import Detector
+from acl_runtime.detection.pipeline import Pipeline
 from benchmarks.machine import describe_machine, machine_line
 from benchmarks.tables import markdown_table
 

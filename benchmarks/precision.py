@@ -18,13 +18,13 @@ import typer
 from acl_export.config import Head
 from acl_export.graph import OUTPUTS, make_graph
 from acl_export.torch_session import TorchSession, load_clip
-from acl_runtime.bundle import Bundle, load_bundle, load_text_embeddings
+from acl_runtime.backends.onnx_session import OnnxSession
+from acl_runtime.bundle.bundle import Bundle, load_bundle, load_text_embeddings
+from acl_runtime.bundle.manifest import Arithmetic
 from acl_runtime.data.datasets import read_dataset
-from acl_runtime.detector import Detector, Verdict
+from acl_runtime.detection.detector import Detector, Verdict
 from acl_runtime.evaluation.evaluate import evaluate_together
 from acl_runtime.evaluation.metrics import METRICS
-from acl_runtime.manifest import Arithmetic
-from acl_runtime.onnx_session import OnnxSession
 from acl_train.clip import CLIP
 from benchmarks.judges import metric_differences
 from benchmarks.machine import describe_machine, machine_line

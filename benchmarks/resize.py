@@ -14,8 +14,8 @@ import numpy as np
 import typer
 from PIL import Image
 
-from acl_runtime.fast_resize import resize_fast
-from acl_runtime.preprocess import preprocess
+from acl_runtime.images.fast_resize import resize_fast
+from acl_runtime.images.preprocess import preprocess
 from benchmarks.machine import describe_machine, machine_line
 from benchmarks.tables import markdown_table, write_json
 from benchmarks.timing import Pairs, in_turn

@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 import typer
 
-from acl_runtime.bundle import Bundle, load_bundle
-from acl_runtime.detector import Detector, Verdict
-from acl_runtime.manifest import Tiling
-from acl_runtime.tiles import plan_tiles
+from acl_runtime.bundle.bundle import Bundle, load_bundle
+from acl_runtime.bundle.manifest import Tiling
+from acl_runtime.detection.detector import Detector, Verdict
+from acl_runtime.images.tiles import plan_tiles
 from benchmarks.machine import describe_machine, machine_line
 from benchmarks.tables import markdown_table, write_json
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from acl_runtime.detector import Detector
+from acl_runtime.detection.detector import Detector
 from benchmarks.tiling import TILING
 
 

@@ -10,8 +10,8 @@ import standin_trt
 from standin_cuda import StandinCuda
 from standin_trt import Fault, Plan, standin_library, write_plan
 
-from acl_runtime.bundle import Bundle
-from acl_runtime.trt.build import BuildError, BuildReport, BuildRequest
+from acl_runtime.backends.tensorrt.build import BuildError, BuildReport, BuildRequest
+from acl_runtime.bundle.bundle import Bundle
 
 UNBUILDABLE = "cannot be built (planted)"
 

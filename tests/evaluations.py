@@ -10,9 +10,9 @@ import numpy as np
 
 from acl_runtime.data.datasets import Dataset
 from acl_runtime.data.samples import Sample
-from acl_runtime.decision import Rule
-from acl_runtime.detector import Verdict
+from acl_runtime.detection.detector import Verdict
 from acl_runtime.evaluation.evaluate import DatasetEvaluation, evaluate_dataset
+from acl_runtime.scoring.rule import Rule
 
 SIDE = 40  # pixels of a frame
 GOOD = (10, 40, 70, 150)  # grey of the spot that each part has; at half of white one good part is rejected

@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from acl_runtime.bundle import GOLDEN, TEXT_EMBEDDINGS, write_manifest
-from acl_runtime.manifest import (
+from acl_runtime.bundle.bundle import GOLDEN, TEXT_EMBEDDINGS, write_manifest
+from acl_runtime.bundle.manifest import (
     Arithmetic,
     Backbone,
     Calibration,
@@ -21,7 +21,7 @@ from acl_runtime.manifest import (
     Step,
     Tensor,
 )
-from acl_runtime.maps import map_operator, patches_to_map
+from acl_runtime.scoring.maps import map_operator, patches_to_map
 
 SIDE, GRID, JOINT, LAYERS = 56, 7, 6, 2  # S, G, D, L
 PATCH = SIDE // GRID

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from graphs import drawn_frame
 
+from acl_runtime.bundle.manifest import Calibration
 from acl_runtime.calibration.record import CalibrationRecord, Escapes, JudgedImages
-from acl_runtime.manifest import Calibration
 
 COLORS = {"good": (255, 0, 128), "defective": (0, 255, 128)}  # the tiny graph scores them low and high
 

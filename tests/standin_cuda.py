@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from acl_runtime.trt.cuda import Cuda, DeviceLostError, HostMemory, OutOfMemoryError
-from acl_runtime.trt.stream import Graph, Stream
+from acl_runtime.backends.tensorrt.cuda import Cuda, DeviceLostError, HostMemory, OutOfMemoryError
+from acl_runtime.backends.tensorrt.stream import Graph, Stream
 
 Work = Callable[[], None]
 STREAMS: dict[int, StandinStream] = {}  # by handle, as TensorRT is given them

@@ -20,10 +20,7 @@ import numpy as np
 import onnxruntime as ort
 from standin_cuda import STREAMS, memory_at
 
-from acl_runtime.bundle import ENGINES, Bundle
-from acl_runtime.files import sha256
-from acl_runtime.manifest import Arithmetic
-from acl_runtime.trt.engine_file import (
+from acl_runtime.backends.tensorrt.engine_file import (
     FORMAT,
     FORMAT_VERSION,
     Engine,
@@ -32,7 +29,10 @@ from acl_runtime.trt.engine_file import (
     hash_sources,
     write_record,
 )
-from acl_runtime.trt.library import Library, LibraryName
+from acl_runtime.backends.tensorrt.library import Library, LibraryName
+from acl_runtime.bundle.bundle import ENGINES, Bundle
+from acl_runtime.bundle.manifest import Arithmetic
+from acl_runtime.files.atomic import sha256
 
 __version__ = "10.13.3.9"
 SCRATCH_BYTES = 1 << 16

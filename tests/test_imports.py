@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ["acl_runtime", "acl_train", "acl_export"]  # each may import itself and those before it
 HEAVY = {"numpy", "cv2", "PIL", "torch", "onnxruntime", "onnx", "open_clip", "scipy", "safetensors"}
-COMMANDS = {"acl_train.commands", "acl_export.commands"}  # light: see test_help_is_instant
+COMMANDS = {"acl_train.commands", "acl_export.commands.export"}  # light: see test_help_is_instant
 RUNTIME = {"numpy", "cv2", "PIL", "typer", "rich", "acl_runtime"}
 BACKENDS = {
     "onnxruntime": "onnx_session.py",
@@ -61,7 +61,9 @@ def test_help_is_instant() -> None:
 
 
 def test_the_detector_needs_no_workshop() -> None:
-    loaded = loaded_after("import acl_runtime.detector, acl_runtime.run, acl_runtime.onnx_session")
+    loaded = loaded_after(
+        "import acl_runtime.detection.detector, acl_runtime.inspection.run, acl_runtime.backends.onnx_session"
+    )
     assert not loaded & {"torch", "onnx", "open_clip", "scipy", "safetensors", "acl_train", "acl_export"}
 
 

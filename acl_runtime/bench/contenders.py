@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from acl_runtime.bundle import Bundle
-from acl_runtime.detector import Detector
-from acl_runtime.heads import Session
-from acl_runtime.parity import GoldenImages
+from acl_runtime.backends.parity import GoldenImages
+from acl_runtime.bundle.bundle import Bundle
+from acl_runtime.detection.detector import Detector
+from acl_runtime.scoring.heads import Session
 
 if TYPE_CHECKING:
-    from acl_runtime.reduced import Name
+    from acl_runtime.backends.reduced import Name
 
 REFERENCE = "reference"
 
@@ -102,7 +102,7 @@ def stages_of(detector: Detector, frames: Sequence[np.ndarray]) -> dict[str, flo
 
 
 def _onnxruntime(bundle: Bundle, tell: Callable[[str], None]) -> tuple[Session, str]:
-    from acl_runtime.onnx_session import CPU, OnnxSession
+    from acl_runtime.backends.onnx_session import CPU, OnnxSession
 
     session = OnnxSession.of_bundle(bundle)
     on_cpu = session.provider == CPU and "fp32" in bundle.manifest.arithmetics()
@@ -110,19 +110,19 @@ def _onnxruntime(bundle: Bundle, tell: Callable[[str], None]) -> tuple[Session, 
 
 
 def _openvino(bundle: Bundle, tell: Callable[[str], None]) -> tuple[Session, str]:
-    from acl_runtime.openvino_session import OpenVinoSession
+    from acl_runtime.backends.openvino_session import OpenVinoSession
 
     return OpenVinoSession.of_bundle(bundle), "fp32"
 
 
 def _reduced(backend: Name, bundle: Bundle, tell: Callable[[str], None]) -> tuple[Session, str]:
-    from acl_runtime.reduced import open_reduced
+    from acl_runtime.backends.reduced import open_reduced
 
     return open_reduced(bundle, backend), backend.rpartition("-")[2]
 
 
 def _tensorrt(bundle: Bundle, tell: Callable[[str], None]) -> tuple[Session, str]:
-    from acl_runtime.trt.choose import open_engine
+    from acl_runtime.backends.tensorrt.choose import open_engine
 
     session = open_engine(bundle, tell)
     return session, session.engine.record.arithmetic

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from acl_runtime.manifest import Manifest
+from acl_runtime.bundle.manifest import Manifest
 
 PEAK_SIDE, PEAK_TURNS = 1536, 7
 

@@ -12,9 +12,9 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from acl_runtime.bench.contenders import Contender
-from acl_runtime.detector import STAGES, Verdict
-from acl_runtime.frames import Frame, load_frame
-from acl_runtime.results import Inspected, json_line
+from acl_runtime.detection.detector import STAGES, Verdict
+from acl_runtime.outputs.text import Inspected, json_line
+from acl_runtime.sources.files import Frame, load_frame
 
 COUNTED, UNCOUNTED = (
     3,

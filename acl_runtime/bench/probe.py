@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from acl_runtime.process import peak_memory
+from acl_runtime.backends.host import peak_memory
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ def probe(bundle: Path, backend: str, *, fast_resize: bool = False) -> Start:
 def main(bundle: str, backend: str, started: float, *, fast_resize: bool) -> None:
     """In the process that is measured."""
     from acl_runtime.bench.contenders import open_backend
-    from acl_runtime.bundle import load_bundle
-    from acl_runtime.detector import Detector
+    from acl_runtime.bundle.bundle import load_bundle
+    from acl_runtime.detection.detector import Detector
 
     before, begun = peak_memory(), time.perf_counter()
     loaded = load_bundle(bundle)

@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from acl_runtime.backends.host import cpu_model
 from acl_runtime.bench.contenders import BACKENDS, REFERENCE, Contender, enter, open_backend
 from acl_runtime.bench.energy import find_meters, joules_per_frame
 from acl_runtime.bench.flop import flop_per_image, measure_cpu_peak
 from acl_runtime.bench.measure import Laps, Progress, measure, measure_edges
 from acl_runtime.bench.probe import Start, probe
-from acl_runtime.bundle import Bundle, load_text_embeddings
-from acl_runtime.detector import STAGES, Detector
-from acl_runtime.manifest import Drift
-from acl_runtime.process import cpu_model
+from acl_runtime.bundle.bundle import Bundle, load_text_embeddings
+from acl_runtime.bundle.manifest import Drift
+from acl_runtime.detection.detector import STAGES, Detector
 
 FRAME_SIZE = (720, 1280)  # of the frames that are drawn where none are given and the bundle takes any
 FRAMES = 8

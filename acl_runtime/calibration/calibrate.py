@@ -14,7 +14,8 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from acl_runtime.bundle import Bundle, load_bundle, replace_manifest
+from acl_runtime.bundle.bundle import Bundle, load_bundle, replace_manifest
+from acl_runtime.bundle.manifest import Calibration
 from acl_runtime.calibration.conformal import Demand, check_images
 from acl_runtime.calibration.images import Judged, Progress, check_apart, judge_images
 from acl_runtime.calibration.record import (
@@ -30,13 +31,12 @@ from acl_runtime.calibration.record import (
     write_record,
 )
 from acl_runtime.calibration.remember import Remembered, remember_images
+from acl_runtime.calibration.report import make_statement
 from acl_runtime.calibration.thresholds import Thresholds, find_thresholds
-from acl_runtime.calibration.words import make_statement
-from acl_runtime.decision import Rule
-from acl_runtime.detector import Detector
-from acl_runtime.frames import Source
-from acl_runtime.manifest import Calibration
-from acl_runtime.memory import save_memory
+from acl_runtime.detection.detector import Detector
+from acl_runtime.scoring.patch_memory import save_memory
+from acl_runtime.scoring.rule import Rule
+from acl_runtime.sources.files import Source
 
 
 def calibrate_bundle(

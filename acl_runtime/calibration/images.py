@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from acl_runtime.calibration.appearance import measure_appearance
-from acl_runtime.calibration.drift import measure_quantities
+from acl_runtime.calibration.monitor import measure_quantities
 from acl_runtime.calibration.record import JudgedImages
 from acl_runtime.data.samples import is_good, list_folders, list_images
-from acl_runtime.detector import Detector
-from acl_runtime.frames import BadFrame, Source, iter_frames
-from acl_runtime.names import shorten
+from acl_runtime.detection.detector import Detector
+from acl_runtime.images.appearance import measure_appearance
+from acl_runtime.sources.files import BadFrame, Source, iter_frames
+from acl_runtime.text.names import shorten
 
 Progress = Callable[[str, int, int], None]
 """Called with what is done, how many and of how many."""

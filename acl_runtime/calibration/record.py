@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from acl_runtime.bundle import Bundle, calibration_file
-from acl_runtime.files import atomic_file
-from acl_runtime.manifest import Calibration, Tiling
-from acl_runtime.strict_json import parse_document, read_strictly
+from acl_runtime.bundle.bundle import Bundle, calibration_file
+from acl_runtime.bundle.manifest import Calibration, Tiling
+from acl_runtime.files.atomic import atomic_file
+from acl_runtime.files.strict_json import parse_document, read_strictly
 
 FOLDER = "calibrations"  # in the bundle; its files are listed in the manifest like all others
 FORMAT: Literal["anomalyclip-calibration"] = "anomalyclip-calibration"

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from acl_runtime.bundle import Bundle, load_text_embeddings
+from acl_runtime.bundle.bundle import Bundle, load_text_embeddings
 from acl_runtime.calibration.images import Progress, pixel_digest
-from acl_runtime.detector import Detector
-from acl_runtime.frames import BadFrame, Source, iter_frames
-from acl_runtime.heads import Session, defect_directions, read_embeddings
-from acl_runtime.memory import LEAST_IMAGES, Memory, remember
+from acl_runtime.detection.detector import Detector
+from acl_runtime.scoring.heads import Session, defect_directions, read_embeddings
+from acl_runtime.scoring.patch_memory import LEAST_IMAGES, Memory, remember
+from acl_runtime.sources.files import BadFrame, Source, iter_frames
 
 MOST_PATCHES = 8192  # of one image that are looked at, drawn at random: a large frame has many tiles
 

@@ -23,7 +23,7 @@ from acl_runtime.calibration.conformal import (
     promised_overkill,
     scale_images,
 )
-from acl_runtime.decision import Rule, log_odds
+from acl_runtime.scoring.rule import Rule, log_odds
 
 LEAST_SPREAD = 0.05  # log-odds; a value that never moved on good parts may move so far and be called usual
 PEAK_LIMIT = 17.0  # log-odds beyond that of any float32 below 1: what a saturated peak counts as

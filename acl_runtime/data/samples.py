@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from acl_runtime.names import natural_key, shorten
+from acl_runtime.text.names import natural_key, shorten
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})  # compared in lower case
 GOOD = "good"  # the `defect` of a good part, whatever its folder is called

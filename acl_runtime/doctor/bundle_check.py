@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from acl_runtime.bundle import Bundle, load_bundle
+from acl_runtime.backends.tensorrt.certificate import read_certificate
+from acl_runtime.backends.tensorrt.engine_file import Engine, Place, list_engines, why_unfit
+from acl_runtime.bundle.bundle import Bundle, load_bundle
 from acl_runtime.doctor.findings import SWAP, SWAP_BYTES, Finding, Severity
+from acl_runtime.doctor.gpu_memory import MemoryNeed, predict_memory
 from acl_runtime.doctor.machine import Gpu, Machine
-from acl_runtime.doctor.memory import MemoryNeed, predict_memory
-from acl_runtime.trt.certificate import read_certificate
-from acl_runtime.trt.engine_file import Engine, Place, list_engines, why_unfit
 
 
 @dataclass(frozen=True)

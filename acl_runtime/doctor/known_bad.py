@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from acl_runtime.strict_json import read_document
+from acl_runtime.files.strict_json import read_document
 
 TABLE = Path(__file__).with_name("known_bad.json")
 _COMPARISONS = {

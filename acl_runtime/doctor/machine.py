@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from acl_runtime.trt.library import LIBRARIES, Library, load_library
+from acl_runtime.backends.tensorrt.library import LIBRARIES, Library, load_library
 
 Run = Callable[[Sequence[str]], str]
 """Runs a command and returns what it prints; FileNotFoundError if there is none, RuntimeError if it fails."""
@@ -295,7 +295,7 @@ def _load_libraries(read: _Reader) -> dict[str, Library]:
 
 def _read_providers(read: _Reader) -> tuple[str, ...]:
     try:
-        from acl_runtime.onnx_session import available_providers
+        from acl_runtime.backends.onnx_session import available_providers
     except RuntimeError as error:
         read.problems.append(str(error))
         return ()

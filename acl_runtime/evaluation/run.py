@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from acl_runtime.calibration.doubts import find_doubts
+from acl_runtime.calibration.mismatch import find_doubts
+from acl_runtime.commands.describe import prompts_words
 from acl_runtime.data.datasets import Dataset, read_dataset
-from acl_runtime.detector import Detector, Verdict
+from acl_runtime.detection.detector import Detector, Verdict
 from acl_runtime.evaluation.drift_table import drift_table
 from acl_runtime.evaluation.evaluate import DatasetEvaluation, evaluate_together
 from acl_runtime.evaluation.tables import terminal_table
-from acl_runtime.info import prompts_words
-from acl_runtime.names import category_words, shorten
+from acl_runtime.text.names import category_words, shorten
 
 Progress = Callable[[str, int, int], None]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from acl_runtime.report.detail import Detail, draw_detail, mark_place
 from acl_runtime.report.page import to_html
 from acl_runtime.report.pictures import Card, Picture, color_bar, draw_panels, jpeg_uri
-from acl_runtime.text_table import probability
+from acl_runtime.text.text_table import probability
 
 WIDE_SIDE, SMALL_SIDE = 480, 300  # pixels: the longer edge of the pictures, more than a page shows
 WIDE_QUALITY, SMALL_QUALITY = 88, 80  # of JPEG: a page of small ones has many

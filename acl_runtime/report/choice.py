@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from acl_runtime.decision import Rule
 from acl_runtime.evaluation.evaluate import CategoryEvaluation
+from acl_runtime.scoring.rule import Rule
 
 
 @dataclass(frozen=True)

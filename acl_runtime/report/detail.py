@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from acl_runtime.overlay import colorize
-from acl_runtime.preprocess import to_bgr
+from acl_runtime.images.overlay import colorize
+from acl_runtime.images.preprocess import to_bgr
 from acl_runtime.report.pictures import BLACK, WHITE, Card, Picture, outline
 
 FROM = 2  # how many times a picture's longer edge a map must have, so that a detail is shown

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from acl_runtime.detector import Detector
+from acl_runtime.commands.describe import memory_words, prompts_words, tiling_words
+from acl_runtime.detection.detector import Detector
 from acl_runtime.evaluation.run import EvalResult
 from acl_runtime.evaluation.tables import csv_table, json_text, markdown_table
-from acl_runtime.files import atomic_file
-from acl_runtime.info import memory_words, prompts_words, tiling_words
+from acl_runtime.files.atomic import atomic_file
 from acl_runtime.report.evaluation import INDEX, write_eval_report
 
 STDOUT = Path("-")

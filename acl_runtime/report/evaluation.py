@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from acl_runtime.calibration.words import LIMIT
+from acl_runtime.calibration.report import LIMIT
 from acl_runtime.data.datasets import load_sample
 from acl_runtime.data.samples import Sample
-from acl_runtime.decision import Rule, rule_words
 from acl_runtime.evaluation.evaluate import DatasetEvaluation, Judge
 from acl_runtime.evaluation.rows import all_decisions, dataset_notes, decisions
 from acl_runtime.evaluation.tables import shown_rows
-from acl_runtime.files import atomic_file
+from acl_runtime.files.atomic import atomic_file
 from acl_runtime.report.cards import color_scale, small_card
 from acl_runtime.report.charts import CHART_STYLE
 from acl_runtime.report.choice import Group, choose_images
@@ -21,6 +20,7 @@ from acl_runtime.report.odds_axis import to_probability
 from acl_runtime.report.page import facts_list, notes_list, page, section, to_html
 from acl_runtime.report.pictures import make_card
 from acl_runtime.report.summary import category_figures, summary_table
+from acl_runtime.scoring.rule import Rule, rule_words
 
 MOST_CARDS = 180  # on a page: 12 for each of 15 categories, 6 to 11 MB, of nothing but noise 21 MB
 Place = tuple[int, int]  # number of a data set, and of a category or a sample in it

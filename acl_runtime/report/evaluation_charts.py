@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from acl_runtime.decision import Rule
 from acl_runtime.evaluation.evaluate import CategoryEvaluation, Curve
 from acl_runtime.evaluation.overlap import FPR_LIMIT, STEPS
-from acl_runtime.percent import percent
 from acl_runtime.report.charts import Line, curves, histogram, threshold_chart
+from acl_runtime.scoring.rule import Rule
+from acl_runtime.text.percent import percent
 
 NEAR_END = 0.8  # of its axis: a PRO curve that stops before is explained
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from acl_runtime.files import atomic_file
+from acl_runtime.files.atomic import atomic_file
 from acl_runtime.report.cards import color_scale, wide_card
 from acl_runtime.report.contact_sheet import contact_sheet
 from acl_runtime.report.page import facts_list, notes_list, page, section, to_html

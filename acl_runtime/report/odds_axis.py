@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from acl_runtime.calibration.words import LIMIT, TICKS
-from acl_runtime.decision import log_odds
-from acl_runtime.text_table import probability
+from acl_runtime.calibration.report import LIMIT, TICKS
+from acl_runtime.scoring.rule import log_odds
+from acl_runtime.text.text_table import probability
 
 BINS = 40
 LEAST = 0.3  # log-odds that the axis goes on beyond the outermost values

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from acl_runtime.text_table import printable
+from acl_runtime.text.text_table import printable
 
 # A page under this policy can load nothing and run nothing, whatever text gets into it.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

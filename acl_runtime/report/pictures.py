@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from acl_runtime.data.datasets import load_mask
 from acl_runtime.data.samples import Sample
-from acl_runtime.decision import Rule
-from acl_runtime.detector import Verdict
-from acl_runtime.overlay import colorize, overlay
-from acl_runtime.preprocess import to_bgr
+from acl_runtime.detection.detector import Verdict
+from acl_runtime.images.overlay import colorize, overlay
+from acl_runtime.images.preprocess import to_bgr
+from acl_runtime.scoring.rule import Rule
 
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)  # a white line with a black edge shows on any product
 

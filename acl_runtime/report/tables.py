@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from acl_runtime.evaluation.metrics import MEAN, METRICS
-from acl_runtime.percent import percent
 from acl_runtime.report.page import to_html
+from acl_runtime.text.percent import percent
 
 COLORS = 5  # the style's stage0 to stage4
 

@@ -16,7 +16,7 @@ from acl_runtime.data.layouts.reading import Reading
 from acl_runtime.data.layouts.suffixes import read_dagm, read_isic, read_sdd
 from acl_runtime.data.layouts.tables import read_head_ct, read_visa
 from acl_runtime.data.samples import list_folders, list_images
-from acl_runtime.names import shorten
+from acl_runtime.text.names import shorten
 
 DEPTH = 2  # how many outer folders archives and users put around a data set
 

@@ -15,7 +15,7 @@ from acl_runtime.data.samples import (
     list_images,
     pair_masks,
 )
-from acl_runtime.names import shorten
+from acl_runtime.text.names import shorten
 
 BAD_FOLDERS = frozenset({"bad", "defect", "defective", "anomaly", "anomalous", "ng"})
 MASK_FOLDERS = ("masks", "ground_truth")

@@ -15,7 +15,7 @@ from acl_runtime.data.samples import (
     list_folders,
     list_images,
 )
-from acl_runtime.names import shorten
+from acl_runtime.text.names import shorten
 
 LIKE_MVTEC = ("MVTec AD", "VisA", "MPDD", "BTAD", "SDD", "DTD-Synthetic")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from acl_runtime.data.samples import Sample
-from acl_runtime.names import shorten
+from acl_runtime.text.names import shorten
 
 Counts = tuple[int, int]  # good and defective test images
 

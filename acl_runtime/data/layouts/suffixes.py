@@ -15,7 +15,7 @@ from acl_runtime.data.samples import (
     list_images,
     pair_masks,
 )
-from acl_runtime.names import shorten
+from acl_runtime.text.names import shorten
 
 DAGM_CLASS = re.compile(r"class\d+", re.IGNORECASE)
 DAGM_ORIGINAL = re.compile(r"class\d+_def", re.IGNORECASE)

@@ -10,7 +10,7 @@ from pathlib import Path
 from acl_runtime.data.layouts.published import name_by_categories
 from acl_runtime.data.layouts.reading import Reading
 from acl_runtime.data.samples import GOOD, Sample, find_folder, list_folders, list_images
-from acl_runtime.names import shorten
+from acl_runtime.text.names import shorten
 
 VISA_COLUMNS = {"object", "split", "label", "image", "mask"}
 VISA_WORDS = {"split": ("train", "test"), "label": ("normal", "anomaly")}

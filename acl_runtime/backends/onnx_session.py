@@ -1,0 +1,265 @@
+"""Run a bundle's graph with ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from acl_runtime.bundle.bundle import ENGINES, Bundle
+
+try:
+    import onnxruntime as ort
+    from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
+except ImportError as problem:
+    raise RuntimeError(
+        f'ONNX Runtime cannot be imported ({problem}); in the checkout: pip install -e ".[cpu]"'
+    ) from problem
+
+CPU, CUDA, TENSORRT = (f"{name}ExecutionProvider" for name in ("CPU", "CUDA", "Tensorrt"))
+AUTO = (CUDA, CPU)  # the first that this ONNX Runtime was built with
+_OPTIONS = {  # of the providers that compute on a GPU; the precision is the graph's
+    CUDA: {
+        "use_tf32": "0",
+        "cudnn_conv_algo_search": "HEURISTIC",  # one convolution, not worth a search at every new batch size
+        "arena_extend_strategy": "kSameAsRequested",
+    },
+    TENSORRT: {"trt_fp16_enable": "0", "trt_int8_enable": "0"},
+}
+_HEAVY = {"MatMul", "Gemm", "Conv", "Softmax", "LayerNormalization"}
+_ERRORS = (  # they share no base class but Exception
+    ort_state.EPFail,
+    ort_state.Fail,
+    ort_state.InvalidArgument,
+    ort_state.InvalidGraph,
+    ort_state.InvalidProtobuf,
+    ort_state.NoSuchFile,
+    ort_state.NotImplemented,
+    ort_state.RuntimeException,
+)
+
+
+class OnnxSession:
+    """A loaded graph: images in, arrays out; threads may share it.
+
+    Call it with (B, S, S, 3) uint8 RGB; it returns the graph's outputs by name, see `bundle.py`.
+
+    Attributes:
+        provider: Where it computes, such as CPUExecutionProvider.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        provider: str = "auto",
+        *,
+        threads: int = 0,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        """Load a graph.
+
+        Args:
+            path: The ONNX file.
+            provider: An execution provider of ONNX Runtime, the ending `ExecutionProvider` may be left out;
+                "auto" for CUDA where this ONNX Runtime has it, else the CPU.
+            threads: CPU threads to compute with; 0 for one per core.
+            options: More options of the provider, by ONNX Runtime's names.
+
+        Raises:
+            ValueError: There is no such provider.
+            RuntimeError: It does not start, leaves work to the CPU, or cannot load the file.
+        """
+        self.provider = find_provider(provider)
+        providers = [(self.provider, {**_OPTIONS.get(self.provider, {}), **(options or {})})]
+        if self.provider == TENSORRT:
+            providers.append((CUDA, _OPTIONS[CUDA]))  # for what TensorRT does not take
+        if self.provider in _OPTIONS and hasattr(ort, "preload_dlls"):
+            ort.preload_dlls()  # CUDA's libraries as pip installs them
+        try:
+            self._session = ort.InferenceSession(str(path), _session_options(threads), providers=providers)
+        except _ERRORS as error:
+            raise RuntimeError(f"{path}: ONNX Runtime cannot load it: {_first_line(error)}") from error
+        self._session.disable_fallback()
+        active = self._session.get_providers()[0]
+        if active != self.provider:  # a provider whose libraries fail to load is dropped in silence
+            raise RuntimeError(
+                f"ONNX Runtime could not start {self.provider} and fell back to {active}; "
+                f"install its libraries or choose --provider {active}"
+            )
+        if self.provider in _OPTIONS:
+            check_placement(self._session)
+        self._input = self._session.get_inputs()[0].name
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        # On the CPU a plain run already reads the caller's array and returns its own: binding would only copy more.
+        self._device = DeviceBuffers(self._session, "cuda") if self.provider in _OPTIONS else None
+
+    @classmethod
+    def of_bundle(cls, bundle: Bundle, provider: str = "auto", *, threads: int = 0) -> OnnxSession:
+        """Load a bundle's graph; arguments and errors as of `OnnxSession`.
+
+        ONNX Runtime's TensorRT keeps what it builds in the bundle's folder `engines/onnxruntime`.
+
+        Raises:
+            OSError: That folder cannot be made.
+        """
+        name = find_provider(provider)
+        path = bundle.cpu_graph_path if name == CPU else bundle.graph_path
+        return cls(
+            path, name, threads=threads, options=tensorrt_options(bundle) if name == TENSORRT else None
+        )
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Run the graph on `images`, (B, S, S, 3) uint8 RGB."""
+        try:
+            if self._device is not None:
+                return self._device.run(images)
+            arrays = self._session.run(self._outputs, {self._input: images})
+        except (*_ERRORS, RuntimeError) as error:
+            raise RuntimeError(f"ONNX Runtime failed on {images.shape}: {_first_line(error)}") from error
+        return dict(zip(self._outputs, arrays, strict=True))
+
+
+class DeviceBuffers:
+    """Inputs and outputs of a session that stay on the device, one set per batch size, with ONNX Runtime's IO binding.
+
+    A call copies the images in and the answers out; what lies between allocates nothing.
+    """
+
+    def __init__(self, session: ort.InferenceSession, device: str, *, most: int = 16) -> None:
+        """Use a session.
+
+        Args:
+            session: Whose inputs and outputs.
+            device: ONNX Runtime's name of it, "cuda" or "cpu".
+            most: Batch sizes to keep buffers for; past that the oldest are given back.
+        """
+        self._session, self._device, self._most = session, device, most
+        self._input = session.get_inputs()[0].name
+        self._outputs = session.get_outputs()
+        self._buffers: dict[tuple[int, ...], tuple[Any, Any, list[Any]]] = {}
+        self._lock = Lock()  # a set of buffers serves one call at a time
+
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """As `OnnxSession`."""
+        if images.dtype != np.uint8:  # its bytes would be taken as they are
+            raise RuntimeError(f"images must be uint8, got {images.dtype}")
+        with self._lock:
+            buffers = self._buffers.get(images.shape) or self._make(images.shape)
+            binding, source, results = buffers
+            source.update_inplace(np.ascontiguousarray(images))
+            self._session.run_with_iobinding(binding)
+            return {
+                output.name: np.array(result.numpy())
+                for output, result in zip(self._outputs, results, strict=True)
+            }
+
+    def _make(self, shape: tuple[int, ...]) -> tuple[Any, Any, list[Any]]:
+        def allocate(shape: tuple[int, ...], dtype: type) -> Any:
+            return ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype, self._device, 0)
+
+        source, binding = allocate(shape, np.uint8), self._session.io_binding()
+        binding.bind_ortvalue_input(self._input, source)
+        results = [allocate((shape[0], *output.shape[1:]), np.float32) for output in self._outputs]
+        for output, result in zip(self._outputs, results, strict=True):
+            binding.bind_ortvalue_output(output.name, result)
+        while len(self._buffers) >= self._most:
+            del self._buffers[next(iter(self._buffers))]
+        self._buffers[shape] = binding, source, results
+        return self._buffers[shape]
+
+
+def tensorrt_options(bundle: Bundle) -> dict[str, str]:
+    """Of ONNX Runtime's TensorRT provider: what it may be asked for, and where it keeps what it builds.
+
+    Raises:
+        OSError: The folder cannot be made.
+    """
+    images, cache = bundle.manifest.graph.inputs[0], bundle.path / ENGINES / "onnxruntime"
+    cache.mkdir(parents=True, exist_ok=True)
+    sides = "x".join(str(size) for size in images.shape[1:])
+    smallest, largest = (f"{images.name}:{batch}x{sides}" for batch in (1, bundle.manifest.max_batch))
+    return {
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(cache),
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": str(cache),
+        "trt_profile_min_shapes": smallest,
+        "trt_profile_opt_shapes": largest,
+        "trt_profile_max_shapes": largest,
+    }
+
+
+def check_placement(session: ort.InferenceSession) -> None:
+    """Raise RuntimeError if work for a GPU is left to the CPU; ONNX Runtime before 1.24 does not tell."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return
+    stray = {
+        node.op_type
+        for part in session.get_provider_graph_assignment_info()
+        if part.ep_name == CPU
+        for node in part.get_nodes()
+    }
+    if heavy := sorted(stray & _HEAVY):
+        raise RuntimeError(
+            f"ONNX Runtime leaves {', '.join(heavy)} of the graph to the CPU; update onnxruntime-gpu, or choose "
+            "--provider cpu"
+        )
+
+
+def fold_constants(graph: Path, output: Path) -> None:
+    """Write a graph with what depends on nothing computed, and nothing fused; its weights beside it, `NAME.data`."""
+    options = _session_options(1)
+    options.add_session_config_entry(
+        "session.optimized_model_external_initializers_file_name", f"{output.name}.data"
+    )
+    options.add_session_config_entry(
+        "session.optimized_model_external_initializers_min_size_in_bytes", "1024"
+    )
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(output)
+    ort.InferenceSession(str(graph), options, providers=[CPU])
+
+
+def available_providers() -> tuple[str, ...]:
+    """The execution providers that this ONNX Runtime was built with, the preferred one first."""
+    return tuple(ort.get_available_providers())
+
+
+def find_provider(name: str) -> str:
+    """The full name of a provider; ValueError, with the remedy, if this ONNX Runtime has none of that name."""
+    available = available_providers()
+    if name == "auto":
+        return next(provider for provider in AUTO if provider in available)
+    for provider in available:
+        if name.lower() in (provider.lower(), provider.lower().removesuffix("executionprovider")):
+            return provider
+    raise ValueError(f"provider must be auto or one of {', '.join(available)}, got {name}; {_remedy()}")
+
+
+def _remedy() -> str:
+    try:
+        installed = version("onnxruntime-gpu")
+    except PackageNotFoundError:
+        return 'for CUDA, in the checkout: pip install -e ".[gpu]" in an environment of its own'
+    return (
+        f"onnxruntime-gpu {installed} is installed, but hidden by onnxruntime: pip uninstall -y onnxruntime "
+        "onnxruntime-gpu && pip install onnxruntime-gpu"
+    )
+
+
+def _session_options(threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL  # a transformer has one path
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")  # see check_placement
+    options.log_severity_level = 3  # errors; its warnings are about its own optimiser
+    return options
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", maxsplit=1)[0]

@@ -1,0 +1,71 @@
+"""How far a session's answers are from the torch model's, on the bundle's golden images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from acl_runtime.bundle.bundle import Bundle, load_golden, load_text_embeddings
+from acl_runtime.scoring.heads import Session, defect_directions, read_head
+
+ROUNDS = 3  # calls per batch size: a session may record the first and replay it from then on
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Worst absolute differences from torch in float32 at one batch size; infinite where nan came out."""
+
+    batch: int
+    image_logits: float  # log-odds
+    anomaly_map: float  # probability
+
+
+class GoldenImages:
+    """A bundle's golden images with the torch model's answers."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Read them; ValueError if the file is not one."""
+        self._manifest = bundle.manifest
+        self._golden = load_golden(bundle)
+        self._directions = defect_directions(
+            load_text_embeddings(bundle), temperature=bundle.manifest.temperature
+        )
+
+    def __len__(self) -> int:
+        return len(self._golden["images"])
+
+    def rows(self, start: int, batch: int) -> np.ndarray:
+        """Numbers of `batch` images from `start` on, beginning anew at the end."""
+        return np.arange(start, start + batch) % len(self)
+
+    def images(self, rows: np.ndarray) -> np.ndarray:
+        """As the graph takes them."""
+        return np.ascontiguousarray(self._golden["images"][rows])
+
+    def compare(self, session: Session, *, batch: int, rounds: int = ROUNDS) -> Difference:
+        """Run a session on all images, `batch` at a time, every image in several places of the batch.
+
+        Args:
+            session: As the detector calls it.
+            batch: Images per call; more than there are repeats them.
+            rounds: Calls at least.
+        """
+        passes = -(-len(self) // batch)  # calls until every image was seen once; then they change places
+        starts = [call * batch + call // passes for call in range(max(rounds, passes))]
+        differences = [self._compare_call(session, self.rows(start, batch)) for start in starts]
+        logits, maps = np.max(differences, axis=0).tolist()
+        return Difference(batch, logits, maps)
+
+    def _compare_call(self, session: Session, rows: np.ndarray) -> tuple[float, float]:
+        outputs = session(self.images(rows))
+        if not all(np.isfinite(array).all() for array in outputs.values()):
+            return np.inf, np.inf
+        logits, maps = read_head(outputs, self._manifest, self._directions)
+        return _worst(logits, self._golden["image_logits"][rows]), _worst(
+            maps, self._golden["anomaly_maps"][rows]
+        )
+
+
+def _worst(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(a.astype(np.float64) - b).max())

@@ -1,0 +1,220 @@
+"""The proof that an engine computes what was trained: the golden images, on this very GPU, at every batch size.
+
+An engine that was built without a complaint may still compute something else: see the faults that `acl doctor` knows.
+So the bundle's golden images run through it, and what comes out is compared with torch in float32. The certificate says
+how far it was off, and for what: the engine, the graph, the images, the GPU, its driver and TensorRT. It is made after
+building, and again at the first load where any of these is another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Literal
+
+from acl_runtime.backends.parity import Difference, GoldenImages
+from acl_runtime.backends.tensorrt.engine_file import Engine
+from acl_runtime.bundle.bundle import GOLDEN, Bundle
+from acl_runtime.files.atomic import atomic_file
+from acl_runtime.files.strict_json import read_document
+
+if TYPE_CHECKING:
+    from acl_runtime.backends.tensorrt.cuda import Cuda
+    from acl_runtime.backends.tensorrt.library import Library
+    from acl_runtime.backends.tensorrt.session import TrtSession
+
+FORMAT: Literal["anomalyclip-certificate"] = "anomalyclip-certificate"
+FORMAT_VERSION: Literal[1] = 1
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a certificate is about; it holds for nothing else."""
+
+    engine_sha256: str
+    sources: dict[str, str]  # sha256 of the graph and its weights, by file name
+    golden_sha256: str  # of the images and torch's answers
+    library: str
+    library_version: str
+    gpu: str
+    compute_capability: str
+    driver: str
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """Worst absolute differences from torch in float32 at one batch size; null: nan or infinity came out."""
+
+    batch: int
+    image_logits: float | None  # log-odds
+    anomaly_map: float | None  # probability
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What came out, version 1 of the file format: a field is a key, none is optional."""
+
+    format: Literal["anomalyclip-certificate"]
+    format_version: Literal[1]
+    subject: Subject
+    arithmetic: str
+    reference: str  # what the engine was compared with
+    images: int  # how many golden images
+    batches: tuple[BatchResult, ...]  # every size from 1 to the engine's largest
+    tolerance: dict[str, float]  # largest difference of image_logits and anomaly_map that is accepted
+    created: str  # ISO 8601 date
+    seal: str  # sha256 of all the others, to notice a file that was damaged or edited
+
+    @property
+    def holds(self) -> bool:
+        """Whether every figure is within tolerance."""
+        return not self.failures()
+
+    @property
+    def worst(self) -> Mapping[str, float]:
+        """Largest difference over the batch sizes, by name; infinite where nan came out."""
+        return {name: max(_figure(result, name) for result in self.batches) for name in self.tolerance}
+
+    def failures(self) -> list[str]:
+        """What is past tolerance, in words; the first batch size of each."""
+        return [text for name, limit in self.tolerance.items() if (text := self._failure(name, limit))]
+
+    def _failure(self, name: str, limit: float) -> str:
+        for result in self.batches:
+            if not (figure := _figure(result, name)) <= limit:
+                off = f"off by {figure:.2g}" if math.isfinite(figure) else "nan or infinity"
+                return f"{name} {off} at batch {result.batch}, at most {limit:g} is accepted"
+        return ""
+
+
+def certify(session: TrtSession, bundle: Bundle, progress: Callable[[int, int], None]) -> Certificate:
+    """Run the golden images through an engine at every batch size that it serves.
+
+    Args:
+        session: The engine, loaded.
+        bundle: What it was built from.
+        progress: Called with batch sizes done and in all.
+
+    Returns:
+        The certificate, whether or not it holds.
+    """
+    golden, manifest, engine = GoldenImages(bundle), bundle.manifest, session.engine
+    results = []
+    for batch in range(1, session.max_batch + 1):
+        results.append(_result(golden.compare(session, batch=batch)))
+        progress(batch, session.max_batch)
+    certificate = Certificate(
+        FORMAT,
+        FORMAT_VERSION,
+        subject_of(engine, bundle, session.library, session.cuda),
+        engine.record.arithmetic,
+        manifest.parity.reference,
+        len(golden),
+        tuple(results),
+        dict(manifest.parity_of(engine.record.arithmetic).tolerance),
+        datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        seal="",
+    )
+    return replace(certificate, seal=_seal(certificate))
+
+
+def subject_of(engine: Engine, bundle: Bundle, library: Library, cuda: Cuda) -> Subject:
+    """What a certificate of this engine on this machine would be about."""
+    return Subject(
+        engine.record.sha256,
+        dict(engine.record.sources),
+        bundle.manifest.files[GOLDEN].sha256,
+        library.name,
+        library.version,
+        cuda.name,
+        cuda.compute_capability,
+        cuda.driver,
+    )
+
+
+def write_certificate(engine: Engine, certificate: Certificate) -> None:
+    """Write the certificate beside its engine, atomically."""
+    with atomic_file(engine.certificate_path) as temporary:
+        temporary.write_text(
+            json.dumps(asdict(certificate), indent=2, allow_nan=False) + "\n", encoding="utf-8"
+        )
+
+
+def read_certificate(engine: Engine) -> Certificate | None:
+    """The certificate beside an engine; None if there is none.
+
+    Raises:
+        ValueError: It is damaged, or was edited.
+    """
+    path, remedy = engine.certificate_path, "delete it: the engine is then proven again at the next load"
+    if not path.is_file():
+        return None
+    certificate: Certificate = read_document(
+        path, Certificate, kind="certificate", format_name=FORMAT, newest=FORMAT_VERSION, remedy=remedy
+    )
+    if certificate.seal != _seal(certificate):
+        raise ValueError(f"{path}: was altered after it was made (its seal is broken); {remedy}")
+    return certificate
+
+
+def prove(session: TrtSession, bundle: Bundle, tell: Callable[[str], None]) -> Certificate:
+    """See that there is a certificate for this engine on this machine, and that it holds.
+
+    It is made now if there is none, or if it is about another GPU, driver, TensorRT, engine or graph.
+
+    Args:
+        session: The engine, loaded.
+        bundle: What it was built from.
+        tell: Called with what the user should know: that the engine is being proven, and why.
+
+    Raises:
+        RuntimeError: The engine computes something else; it must not be served.
+        ValueError: The certificate is damaged, or was edited.
+    """
+    engine = session.engine
+    subject = subject_of(engine, bundle, session.library, session.cuda)
+    certificate = read_certificate(engine)
+    if certificate is None or certificate.subject != subject:
+        tell(f"proving {engine.path.name} on {session.cuda.name}: {_why(certificate, subject)}")
+        certificate = certify(session, bundle, lambda done, total: None)
+        try:
+            write_certificate(engine, certificate)
+        except OSError as error:
+            tell(
+                f"{engine.certificate_path}: cannot be written ({error.strerror}): proven again at each load"
+            )
+    if not certificate.holds:
+        raise RuntimeError(
+            f"{engine.path.name} does not compute what was trained on {session.cuda.name}: "
+            f"{'; '.join(certificate.failures())}; run acl build {bundle.path} here to find an arithmetic that does, "
+            "or use --backend onnxruntime"
+        )
+    return certificate
+
+
+def _why(certificate: Certificate | None, subject: Subject) -> str:
+    if certificate is None:
+        return "it has no certificate yet"
+    old, new = asdict(certificate.subject), asdict(subject)
+    changed = [name.replace("_", " ") for name in old if old[name] != new[name]]
+    return f"its certificate is about another {', '.join(changed)}"
+
+
+def _result(difference: Difference) -> BatchResult:
+    figures = (difference.image_logits, difference.anomaly_map)
+    logits, maps = (figure if math.isfinite(figure) else None for figure in figures)
+    return BatchResult(difference.batch, logits, maps)
+
+
+def _figure(result: BatchResult, name: str) -> float:
+    figure = getattr(result, name)
+    return math.inf if figure is None else float(figure)
+
+
+def _seal(certificate: Certificate) -> str:
+    text = json.dumps(asdict(replace(certificate, seal="")), sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,79 @@
+"""Choose among a bundle's engines the one for this machine, load it and see that it is proven."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from acl_runtime.backends.tensorrt.certificate import prove, read_certificate, subject_of
+from acl_runtime.backends.tensorrt.cuda import Cuda
+from acl_runtime.backends.tensorrt.engine_file import Engine, list_engines, why_unfit
+from acl_runtime.backends.tensorrt.library import load_library
+from acl_runtime.backends.tensorrt.session import TrtSession, place_of
+from acl_runtime.bundle.bundle import Bundle
+
+
+class NoEngineError(RuntimeError):
+    """The bundle has no engine that this machine can load."""
+
+
+def has_engines(bundle: Bundle) -> bool:
+    """Whether the bundle has engines at all."""
+    return bool(list_engines(bundle))
+
+
+def open_engine(bundle: Bundle, tell: Callable[[str], None], *, device: int = 0) -> TrtSession:
+    """The best of the bundle's engines, loaded and proven on this GPU.
+
+    Engines whose certificate holds here come first, then those to be proven, then those that were refused; among
+    equals the one that takes most images at once, then the newest.
+
+    Args:
+        bundle: A checked bundle.
+        tell: Called with what the user should know, a sentence each.
+        device: Number of the GPU.
+
+    Raises:
+        NoEngineError: There is none for this machine.
+        RuntimeError: It does not compute what was trained, or cannot be loaded.
+        ValueError: A record or certificate is damaged.
+    """
+    engines = list_engines(bundle)
+    if not engines:
+        raise NoEngineError(f"{bundle.path}: has no engines; build one here with acl build {bundle.path}")
+    try:
+        cuda = Cuda(device)
+    except RuntimeError as error:
+        raise NoEngineError(str(error)) from error
+    try:
+        engine = _choose(engines, bundle, cuda)
+        session = TrtSession(bundle, engine, device=device)
+    finally:
+        cuda.close()
+    try:
+        prove(session, bundle, tell)
+    except BaseException:
+        session.close()
+        raise
+    for each in session.notes:
+        tell(each)
+    return session
+
+
+def _choose(engines: tuple[Engine, ...], bundle: Bundle, cuda: Cuda) -> Engine:
+    fitting, reasons = [], []
+    for engine in engines:
+        try:
+            library = load_library(engine.record.library)
+        except RuntimeError as error:
+            reasons.append(f"{engine.path.name}: {error}")
+            continue
+        if reason := why_unfit(engine, bundle, place_of(library, cuda)):
+            reasons.append(f"{engine.path.name}: {reason}")
+            continue
+        certificate = read_certificate(engine)
+        known = certificate is not None and certificate.subject == subject_of(engine, bundle, library, cuda)
+        trust = 1 if certificate is None or not known else 2 if certificate.holds else 0
+        fitting.append(((trust, engine.record.max_batch, engine.record.created), engine))
+    if not fitting:
+        raise NoEngineError(f"no engine of {bundle.path} fits this machine: {'; '.join(reasons)}")
+    return max(fitting, key=lambda pair: pair[0])[1]

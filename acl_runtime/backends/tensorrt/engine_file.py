@@ -1,0 +1,159 @@
+"""Engines in a bundle's `engines/` folder, each with a record of what it is and where it came from.
+
+An engine `NAME.engine` has beside it `NAME.json`, its record, whose keys are the fields of `EngineRecord`;
+`NAME.certificate.json`, the proof that it computes what was trained, see `certificate.py`; and `NAME.log`, all that
+the builder said.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from acl_runtime.bundle.bundle import ENGINES, Bundle
+from acl_runtime.bundle.manifest import Arithmetic, Tensor
+from acl_runtime.files.atomic import atomic_file
+from acl_runtime.files.onnx_files import external_files
+from acl_runtime.files.strict_json import read_document
+from acl_runtime.text.names import slug
+
+FORMAT: Literal["anomalyclip-engine"] = "anomalyclip-engine"
+FORMAT_VERSION: Literal[1] = 1
+
+
+@dataclass(frozen=True)
+class EngineRecord:
+    """What an engine is, version 1 of the file format: a field is a key, none is optional."""
+
+    format: Literal["anomalyclip-engine"]
+    format_version: Literal[1]
+    library: Literal["tensorrt", "tensorrt-rtx"]
+    library_version: str
+    gpu: str | None  # that it was built on; null: built without one, as only TensorRT-RTX can
+    compute_capabilities: tuple[str, ...]  # of the GPUs that it is for, such as "8.9"
+    platform: str  # such as "linux-x86_64"
+    arithmetic: Arithmetic  # of the graph that it was built from
+    sources: dict[str, str]  # sha256 of that graph and its weights, by file name; the first is the graph
+    min_batch: int
+    max_batch: int  # also what it was optimised for
+    weightless: bool  # the weights are not in the engine; they are read from the graph at load
+    inputs: tuple[Tensor, ...]  # as read back from the engine
+    outputs: tuple[Tensor, ...]
+    activation_bytes: int | None  # device memory beside the weights; null: the builder did not say
+    fused_attention: int | None  # attention kernels in the plan; null: the plan does not show them
+    workspace_bytes: int | None  # most that the builder might use as scratch; null: no limit
+    optimization_level: int | None  # of the builder, 0 to 5; null: its default
+    build_seconds: float
+    sha256: str  # of the engine
+    bytes: int
+    created: str  # ISO 8601 date
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine file with its record."""
+
+    path: Path  # of NAME.engine
+    record: EngineRecord
+
+    @property
+    def certificate_path(self) -> Path:
+        """Where its certificate is."""
+        return self.path.with_suffix(".certificate.json")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an engine is to run; what is not known is None."""
+
+    library: str
+    library_version: str
+    gpu: str | None
+    compute_capability: str | None
+
+
+def engine_name(
+    *,
+    library: str,
+    library_version: str,
+    gpu: str | None,
+    compute_capabilities: tuple[str, ...],
+    arithmetic: str,
+    min_batch: int,
+    max_batch: int,
+) -> str:
+    """The name of an engine's files without suffix, one per GPU, TensorRT version, precision and batch range."""
+    capabilities = "-".join(f"sm{capability.replace('.', '')}" for capability in compute_capabilities)
+    batch = f"b{max_batch}" if min_batch == max_batch else f"b{min_batch}-{max_batch}"
+    return f"{slug(gpu or 'any')}_{capabilities}_{slug(library)}-{library_version}_{arithmetic}_{batch}"
+
+
+def write_record(path: Path, record: EngineRecord) -> None:
+    """Write the record of the engine `path`, atomically."""
+    with atomic_file(path.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(asdict(record), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_engine(path: Path) -> Engine:
+    """The engine `path` with its record, which is checked; the engine's bytes are not.
+
+    Raises:
+        FileNotFoundError: There is no engine, or no record beside it.
+        ValueError: The record is not one.
+    """
+    record_path = path.with_suffix(".json")
+    for needed in (path, record_path):
+        if not needed.is_file():
+            raise FileNotFoundError(f"{needed}: no such file; build the engine again with acl build")
+    record: EngineRecord = read_document(
+        record_path,
+        EngineRecord,
+        kind="engine record",
+        format_name=FORMAT,
+        newest=FORMAT_VERSION,
+        remedy="build the engine again with acl build",
+    )
+    return Engine(path, record)
+
+
+def list_engines(bundle: Bundle) -> tuple[Engine, ...]:
+    """The bundle's engines by name; none if there is no `engines` folder."""
+    paths = sorted((bundle.path / ENGINES).glob("*.engine"))
+    return tuple(read_engine(path) for path in paths if not path.name.startswith("."))
+
+
+def is_of(record: EngineRecord, bundle: Bundle) -> bool:
+    """Whether an engine was built from a graph, and weights, that the bundle still has."""
+    files = bundle.manifest.files
+    return all(name in files and files[name].sha256 == digest for name, digest in record.sources.items())
+
+
+def why_unfit(engine: Engine, bundle: Bundle, place: Place) -> str:
+    """Why an engine cannot be loaded there, with the remedy; empty if it can, as far as is known."""
+    record = engine.record
+    here = f"{sys.platform}-{platform.machine()}".lower()
+    reason = ""
+    if not is_of(record, bundle):
+        reason = f"was built from another graph than {bundle.path} has"
+    elif (record.library, record.library_version) != (place.library, place.library_version):
+        built_with = f"{record.library} {record.library_version}"
+        reason = f"was built with {built_with}, this is {place.library} {place.library_version}"
+    elif place.compute_capability not in (None, *record.compute_capabilities):
+        built_for = ", ".join(record.compute_capabilities)
+        reason = f"is for compute capability {built_for}, {place.gpu} has {place.compute_capability}"
+    elif record.library == "tensorrt-rtx":
+        reason = ""  # it serves every card of a compute capability, on any system
+    elif place.gpu not in (None, record.gpu) or record.platform != here:
+        reason = f"was built on {record.gpu}, {record.platform}; this is {place.gpu}, {here}"
+    return reason and f"{reason}; build it again with acl build {bundle.path}"
+
+
+def hash_sources(bundle: Bundle, graph: str) -> dict[str, str]:
+    """What `EngineRecord.sources` says of an engine that is built from `graph`, a file of the bundle."""
+    folder = PurePosixPath(graph).parent
+    weights = sorted((folder / name).as_posix() for name in external_files(bundle.path / graph))
+    return {name: bundle.manifest.files[name].sha256 for name in (graph, *weights)}

@@ -1,0 +1,205 @@
+"""A bundle is a folder that is all the box needs; loading one checks every byte of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from acl_runtime.bundle.manifest import FileRecord, Manifest, manifest_from_json, manifest_to_json
+from acl_runtime.files.atomic import atomic_file, sha256
+from acl_runtime.files.onnx_files import external_files
+
+MANIFEST = "manifest.json"
+TEXT_EMBEDDINGS = "text_embeddings.npy"  # see load_text_embeddings
+GOLDEN = "golden.npz"  # see load_golden
+ENGINES = "engines"  # compiled for one GPU each, with a record of their own; not listed in the manifest
+NORMAL, ANOMALOUS = 0, 1  # rows of the text embeddings
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A folder whose files are what its manifest says."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def graph_path(self) -> Path:
+        """The ONNX file."""
+        return self.path / self.manifest.graph.file
+
+    @property
+    def cpu_graph_path(self) -> Path:
+        """The ONNX file for a CPU: that in float32 if there is one, since CPUs compute fp16 no faster."""
+        manifest = self.manifest
+        name = manifest.graph_file("fp32") if "fp32" in manifest.arithmetics() else manifest.graph.file
+        return self.path / name
+
+
+def load_bundle(path: Path | str) -> Bundle:
+    """Read a bundle and check that every file is there, unaltered and inside the folder; nothing is executed.
+
+    Raises:
+        FileNotFoundError: No such folder, or no manifest in it.
+        ValueError: A file is missing, altered, of a newer format or outside the folder.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{path}: no such folder; name a bundle made by acl export")
+    if not (folder / MANIFEST).is_file():
+        raise FileNotFoundError(f"{path}: holds no {MANIFEST}; name a bundle made by acl export")
+    try:
+        manifest = manifest_from_json((folder / MANIFEST).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{folder / MANIFEST}: {error}") from error
+    _check_listed(folder, manifest)
+    for name, record in manifest.files.items():
+        _check_file(folder, name, record)
+    _check_external_data(folder, manifest)
+    return Bundle(folder, manifest)
+
+
+def write_manifest(folder: Path | str, manifest: Manifest) -> Manifest:
+    """Hash all files of `folder` (`engines/` aside) and write its `manifest.json`, atomically.
+
+    Args:
+        folder: The bundle, or the folder that is becoming one.
+        manifest: What to write; its `files` are replaced by what is there.
+
+    Returns:
+        The manifest as written.
+    """
+    complete = replace(manifest, files=_hash_files(Path(folder)))
+    _write(Path(folder), complete)
+    return complete
+
+
+def replace_manifest(bundle: Bundle, manifest: Manifest, *, added: Sequence[str] = ()) -> None:
+    """Write a bundle's manifest anew, atomically, as its files are listed; what else lies there stays unlisted.
+
+    Args:
+        bundle: As it was loaded and checked.
+        manifest: What to write; its `files` are replaced.
+        added: Names of files that were written into the folder since.
+    """
+    files = bundle.manifest.files | {name: _record_file(bundle.path / name) for name in added}
+    _write(bundle.path, replace(manifest, files=files))
+
+
+def calibration_file(bundle: Bundle, name: str) -> Path:
+    """A file that the manifest's calibration names; ValueError unless it is among those that were checked."""
+    path = bundle.path / name
+    if name not in bundle.manifest.files:
+        raise ValueError(f"{path}: is not among the bundle's files; calibrate again")
+    return path
+
+
+def load_text_embeddings(bundle: Bundle) -> npt.NDArray[np.float32]:
+    """What the bundle's embeddings are compared with: (H, 2, D) float32, unit rows NORMAL, ANOMALOUS.
+
+    H is 1 where images and patches have the same, and the file then holds (2, D). Otherwise it is 1 + L: for images
+    first, then for each layer's patches.
+    """
+    path = bundle.path / TEXT_EMBEDDINGS
+    try:
+        embeddings: npt.NDArray[np.float32] = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path}: is not an array file ({error}); export the bundle again") from error
+    heads = 1 + len(bundle.manifest.layers)
+    if embeddings.dtype != np.float32 or embeddings.shape[:-1] not in ((2,), (heads, 2)):
+        got = f"{embeddings.shape} {embeddings.dtype}"
+        raise ValueError(
+            f"{path}: text_embeddings must be (2, joint) or ({heads}, 2, joint) float32, got {got}; export again"
+        )
+    if not np.allclose(np.linalg.norm(embeddings, axis=-1), 1, atol=1e-3):
+        raise ValueError(f"{path}: text_embeddings must have unit rows; export the bundle again")
+    return embeddings.reshape(-1, 2, embeddings.shape[-1])
+
+
+def load_golden(bundle: Bundle) -> Mapping[str, np.ndarray]:
+    """Frames with the torch model's answers, to prove a backend with.
+
+    Returns:
+        `images` (N, S, S, 3) uint8 RGB, or (N, H, W, 3) BGR if the graph resizes; `image_logits` (N,), `patch_logits`
+        (N, L, G, G), or (N, 1, M) of windows, both log-odds, and `anomaly_maps` (N, S, S) in [0, 1], all float32.
+    """
+    path = bundle.path / GOLDEN
+    names = ("images", "image_logits", "patch_logits", "anomaly_maps")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in names}
+    except (ValueError, EOFError, KeyError, BadZipFile) as error:
+        raise ValueError(f"{path}: is not a golden file ({error}); export the bundle again") from error
+
+
+def _write(folder: Path, manifest: Manifest) -> None:
+    try:
+        text = manifest_to_json(manifest)
+        manifest_from_json(text)  # what load_bundle would refuse is not written
+    except ValueError as error:
+        raise ValueError(f"{folder / MANIFEST}: {error}") from error
+    with atomic_file(folder / MANIFEST) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _record_file(path: Path) -> FileRecord:
+    return FileRecord(sha256(path), path.stat().st_size)
+
+
+def _hash_files(folder: Path) -> dict[str, FileRecord]:
+    names = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {
+        name.as_posix(): _record_file(folder / name)
+        for name in names
+        if name.as_posix() != MANIFEST and name.parts[0] != ENGINES and not name.name.startswith(".")
+    }
+
+
+def _check_listed(folder: Path, manifest: Manifest) -> None:
+    for name in (*_graphs(manifest), *_projections(manifest), TEXT_EMBEDDINGS, GOLDEN):
+        if name not in manifest.files:
+            raise ValueError(f"{folder / MANIFEST}: files lacks {name!r}; export the bundle again")
+
+
+def _check_file(folder: Path, name: str, record: FileRecord) -> None:
+    path = folder / name
+    if not _is_inside(folder, name):
+        raise ValueError(f"{folder}: {name!r} points outside the bundle; do not use it")
+    if not path.is_file():
+        raise ValueError(f"{path}: is missing; copy the whole bundle again")
+    size = path.stat().st_size
+    if size != record.bytes:
+        raise ValueError(f"{path}: must be {record.bytes} bytes, got {size}; copy the bundle again")
+    if sha256(path) != record.sha256:
+        raise ValueError(f"{path}: was altered (sha256 differs); copy the bundle again")
+
+
+def _is_inside(folder: Path, name: str) -> bool:
+    """Whether a name is plainly relative, on any system, and stays in the folder when links are followed."""
+    for pure in (PurePosixPath(name), PureWindowsPath(name)):
+        if pure.is_absolute() or pure.drive or pure.root or ".." in pure.parts or not pure.parts:
+            return False
+    return (folder / name).resolve().is_relative_to(folder.resolve())
+
+
+def _check_external_data(folder: Path, manifest: Manifest) -> None:
+    for graph in _graphs(manifest):
+        for location in sorted(external_files(folder / graph)):
+            if (PurePosixPath(graph).parent / location).as_posix() not in manifest.files:
+                raise ValueError(
+                    f"{folder / graph}: reads {location!r}, which is not in the manifest; do not use it"
+                )
+
+
+def _graphs(manifest: Manifest) -> list[str]:
+    int8 = [] if manifest.int8 is None else [manifest.int8]
+    return [*(manifest.graph_file(arithmetic) for arithmetic in manifest.arithmetics()), *int8]
+
+
+def _projections(manifest: Manifest) -> list[str]:
+    return [] if manifest.projections is None else [manifest.projections]

@@ -1,0 +1,170 @@
+"""A calibration for people: what it promises in plain words, and what was measured as a picture of characters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from acl_runtime.calibration.conformal import Demand, needed_images
+from acl_runtime.calibration.record import CalibrationRecord
+from acl_runtime.scoring.rule import log_odds
+from acl_runtime.text.names import shorten
+
+BLOCKS = " ▁▂▃▄▅▆▇█"
+ASCII_BLOCKS = " .:-=+*#@"
+TICKS = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)  # probabilities that the axis may name
+LIMIT = 17.0  # log-odds: what is beyond is drawn at the edge
+HARDLY = (
+    "Most defective images pass: the model hardly tells them from good ones. If their defects are small, cut the "
+    "frames with --tile; otherwise take a larger backbone, or allow more overkill."
+)
+LABEL = 11  # characters before each line of the picture
+
+
+def make_statement(
+    demand: Demand,
+    *,
+    promised: float,
+    calibrating: int,
+    scale_images: int,
+    copies: int = 0,
+    remembered: int = 0,
+    peak_decides: bool = True,
+) -> str:
+    """The promise in plain words.
+
+    Args:
+        demand: What was asked.
+        promised: The share of good parts that is promised not to be exceeded.
+        calibrating: Images that the promise rests on.
+        scale_images: Images that set the scales.
+        copies: Images that were left out because another has the very same pixels.
+        remembered: Images that are in the memory.
+        peak_decides: Whether the map's peak is part of the rule.
+    """
+    memory = f", {remembered} are remembered" if remembered else ""
+    hidden = f", even if {_defective(demand.hidden_defects)}" if demand.hidden_defects else ""
+    sentences = [
+        f"With {calibrating} good images ({scale_images} more set the scales{memory}): at most "
+        f"{_percent_up(promised, demand.max_overkill)} of good parts are rejected, at "
+        f"{_percent(demand.confidence)} confidence{hidden}."
+    ]
+    if promised > demand.max_overkill:
+        half = demand.max_overkill / 2
+        whole, halved = (_needed(share, demand) + remembered for share in (demand.max_overkill, half))
+        sentences.append(
+            f"{_percent(demand.max_overkill)} was asked and needs {whole} images, {_percent(half)} needs {halved}."
+        )
+    if not peak_decides:
+        sentences.append("The map reaches its largest value on good parts, so the score alone decides.")
+    if copies:
+        sentences.append(_left_out(copies))
+    return " ".join(sentences)
+
+
+def report_lines(record: CalibrationRecord) -> list[str]:
+    """What a user wants to know after a calibration, the promise first."""
+    peak = f" or map peak {record.map_threshold:.4g}" if record.rule == "score or peak" else ""
+    lines = [
+        record.statement,
+        f"anomalous from score {record.score_threshold:.4g}{peak}; "
+        f"{record.rejected} of these {record.images} good images are rejected",
+    ]
+    if record.escapes is not None:
+        missed, images = record.escapes.missed, record.escapes.images
+        names = f": {shorten(record.escapes.sources, most=5)}" if missed else ""
+        lines.append(f"{missed} of {images} defective images are missed{names}")
+        if 2 * missed > images:
+            lines.append(HARDLY)
+    return lines
+
+
+def histogram_lines(record: CalibrationRecord, *, width: int = 72, ascii_only: bool = False) -> list[str]:
+    """How score, and peak where it decides, are distributed, over log-odds, the threshold marked.
+
+    Args:
+        record: A calibration.
+        width: Characters in a line.
+        ascii_only: Whether to do without block characters.
+    """
+    blocks = ASCII_BLOCKS if ascii_only else BLOCKS
+    columns = max(width - LABEL, 20)
+    thresholds = {"score": record.score_threshold}
+    if record.rule == "score or peak":
+        thresholds["peak"] = record.map_threshold
+    lines = []
+    for name, threshold in thresholds.items():
+        groups = {"good": _values(getattr(record.good, name))}
+        if record.defective is not None:
+            groups["defective"] = _values(getattr(record.defective, name))
+        edges = _edges([*groups.values(), _values([threshold])], columns)
+        lines += ["", f"{name}, ^ marks {threshold:.4g}"]
+        lines += [f"{group:>{LABEL - 1}} {_bars(values, edges, blocks)}" for group, values in groups.items()]
+        lines += [" " * LABEL + line for line in (_mark(threshold, edges), _axis(edges))]
+    return lines[1:]
+
+
+def _values(probabilities: Sequence[float]) -> np.ndarray:
+    return np.clip([log_odds(value) for value in probabilities], -LIMIT, LIMIT)
+
+
+def _edges(groups: Sequence[np.ndarray], columns: int) -> np.ndarray:
+    """(columns + 1,) log-odds between which the columns lie; everything is inside."""
+    values = np.concatenate(groups)
+    low, high = float(values.min()), float(values.max())
+    margin = max((high - low) / columns, 0.05)
+    return np.linspace(low - margin, high + margin, columns + 1)
+
+
+def _bars(values: np.ndarray, edges: np.ndarray, blocks: str) -> str:
+    counts, _ = np.histogram(values, edges)
+    heights = np.ceil(counts / max(counts.max(), 1) * (len(blocks) - 1)).astype(int)  # one image is seen too
+    return "".join(blocks[height] for height in heights).rstrip()
+
+
+def _column(value: float, edges: np.ndarray) -> int:
+    return int(np.clip(np.searchsorted(edges, value, side="right") - 1, 0, len(edges) - 2))
+
+
+def _mark(threshold: float, edges: np.ndarray) -> str:
+    return " " * _column(float(_values([threshold])[0]), edges) + "^"
+
+
+def _axis(edges: np.ndarray) -> str:
+    """Probabilities below their columns: those of `TICKS` that lie inside, and the ends where none does."""
+    inside = [tick for tick in TICKS if edges[0] < log_odds(tick) < edges[-1]]
+    ends = [1 / (1 + math.exp(-edge)) for edge in (float(edges[0]), float(edges[-1]))]
+    line = ""
+    for tick in inside if len(inside) > 1 else sorted([*ends, *inside]):
+        text = f"{tick:.3g}"
+        column = min(_column(log_odds(tick), edges), len(edges) - 1 - len(text))
+        if column >= len(line) + bool(line):
+            line = line.ljust(column) + text
+    return line
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g} %"
+
+
+def _percent_up(share: float, asked: float) -> str:
+    """Two digits, never less than the share; what was asked where it is kept and two digits say more than that."""
+    percent = 100 * share
+    step = 10.0 ** (math.floor(math.log10(percent)) - 1)
+    rounded = math.ceil(percent / step - 1e-9) * step / 100
+    return _percent(min(rounded, asked) if share <= asked else min(rounded, 1.0))
+
+
+def _needed(share: float, demand: Demand) -> int:
+    return needed_images(share, confidence=demand.confidence, hidden_defects=demand.hidden_defects)
+
+
+def _defective(count: int) -> str:
+    return f"{count} of them {'is' if count == 1 else 'are'} defective"
+
+
+def _left_out(copies: int) -> str:
+    nouns = ("image", "was") if copies == 1 else ("images", "were")
+    return f"{copies} {nouns[0]} with the very pixels of another {nouns[1]} left out."

@@ -1,0 +1,232 @@
+"""`acl build`: an engine for the GPU that will run it, or fewer bits for the CPU, and the proof."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from acl_runtime.text.terminal import echo, note
+
+if TYPE_CHECKING:
+    from acl_runtime.backends.reduced import Name
+    from acl_runtime.backends.tensorrt.cuda import Cuda
+    from acl_runtime.backends.tensorrt.ladder import Attempt
+    from acl_runtime.backends.tensorrt.library import Library, LibraryName
+
+
+class BuildBackend(str, Enum):
+    """What builds and later runs the engine."""
+
+    tensorrt = "tensorrt"
+    tensorrt_rtx = "tensorrt-rtx"
+    openvino_bf16 = "openvino-bf16"
+    openvino_int8 = "openvino-int8"
+    onnxruntime_int8 = "onnxruntime-int8"
+
+
+LIBRARY_OF: dict[BuildBackend, LibraryName] = {
+    BuildBackend.tensorrt: "tensorrt",
+    BuildBackend.tensorrt_rtx: "tensorrt-rtx",
+}
+REDUCED: dict[BuildBackend, Name] = {
+    BuildBackend.openvino_bf16: "openvino-bf16",
+    BuildBackend.openvino_int8: "openvino-int8",
+    BuildBackend.onnxruntime_int8: "onnxruntime-int8",
+}
+
+
+class First(str, Enum):
+    """Where on the ladder to begin."""
+
+    fp16 = "fp16"
+    attention_fp32 = "fp16-attention-fp32"
+    attention_split = "fp16-attention-split"
+    fp32 = "fp32"
+
+
+RTX_CAPABILITIES = ("8.6", "8.9", "12.0")  # RTX 30, 40 and 50, where there is no GPU to ask
+
+
+def build(
+    bundle: Annotated[Path, typer.Argument(help="Exported bundle.", show_default=False)],
+    *,
+    backend: Annotated[
+        BuildBackend | None,
+        typer.Option(
+            help="tensorrt, or tensorrt-rtx for RTX cards; for CPUs openvino-bf16, openvino-int8 or "
+            "onnxruntime-int8. "
+            "[default: the TensorRT that is installed]"
+        ),
+    ] = None,
+    batch: Annotated[
+        str, typer.Option(metavar="N|A..B", help="Images at once; optimised for the larger.")
+    ] = "1",
+    compute_capability: Annotated[
+        str | None,
+        typer.Option(
+            metavar="8.6,8.9",
+            help="GPUs to build for, tensorrt-rtx only, needs no GPU. [default: the GPU of this machine]",
+        ),
+    ] = None,
+    workspace: Annotated[
+        int | None, typer.Option(min=1, metavar="MB", help="Most scratch memory for a kernel.")
+    ] = None,
+    optimization_level: Annotated[
+        int | None, typer.Option(min=0, max=5, help="How long the builder searches; more is slower to build.")
+    ] = None,
+    weightless: Annotated[
+        bool, typer.Option("--weightless", help="Leave the weights out; they are read from the ONNX at load.")
+    ] = False,
+    arithmetic: Annotated[
+        First | None, typer.Option(help="Where to begin, of the bundle's graphs. [default: as exported]")
+    ] = None,
+    device: Annotated[int, typer.Option(min=0, help="Number of the GPU.")] = 0,
+    data: Annotated[
+        list[Path] | None, typer.Option(help="For CPUs: labelled images to judge fewer bits on; repeat.")
+    ] = None,
+) -> None:
+    """Build a TensorRT engine on the machine that will run it, and prove it.
+
+    The bundle's golden images run on the engine at every batch size and are
+    compared with PyTorch in fp32. An engine that is off is not kept: the next of
+    the bundle's graphs is tried, fp16, then attention in fp32, then attention
+    that cannot be fused, then fp32. The proof is kept beside the engine, and
+    made again when GPU, driver or TensorRT have changed.
+
+    Without a GPU TensorRT-RTX builds too, for RTX 30, 40 and 50 unless told
+    otherwise; the proof then waits for the first load.
+
+    On a CPU, bf16 and int8 are let through only where they move the AUROC on
+    your labelled images (--data) by less than 0.2 points and are faster on this
+    machine than float32; acl run takes them by --backend.
+    """
+    if backend in REDUCED:
+        _judge(bundle, REDUCED[backend], data or [])
+        return
+    if data:
+        raise typer.BadParameter(f"--data is for --backend {', '.join(each.value for each in REDUCED)}")
+    from acl_runtime.backends.tensorrt.ladder import EngineOptions, make_engine
+    from acl_runtime.bundle.bundle import load_bundle
+    from acl_runtime.text.progress import progress_phases
+
+    loaded = load_bundle(bundle)
+    library = _library(backend)
+    cuda = _gpu(library, device)
+    for fault in _known_faults(library, cuda):
+        note(fault)
+    smallest, largest = parse_batch(batch)
+    options = EngineOptions(
+        smallest,
+        largest,
+        _capabilities(compute_capability, library, cuda),
+        workspace and workspace << 20,
+        optimization_level,
+        weightless,
+        None if arithmetic is None else arithmetic.value,
+    )
+    with progress_phases() as progress:
+        attempts = make_engine(loaded, library, cuda, options, progress=progress)
+    for line in describe(attempts):
+        echo(line)
+
+
+def _judge(path: Path, backend: Name, data: list[Path]) -> None:
+    from acl_runtime.bench.qualify import judge
+    from acl_runtime.bundle.bundle import load_bundle
+    from acl_runtime.evaluation.metrics import METRICS
+    from acl_runtime.text.progress import progress_phases
+
+    if not data:
+        raise typer.BadParameter(f"--backend {backend} is judged on labelled images: give --data FOLDER")
+    with progress_phases() as progress:
+        gate = judge(load_bundle(path), backend, data, progress=progress)
+    for drift in gate.drift:
+        points = ", ".join(f"{METRICS[name]} {100 * moved:+.3f}" for name, moved in drift.metrics.items())
+        echo(f"{', '.join(drift.data)}, {drift.images} images: {points} points")
+    echo(f"{gate.ratio:.2f} times as fast as {gate.fastest} in float32 on {gate.cpu}")
+    if failures := gate.failures():
+        raise RuntimeError(f"{backend} is refused: {'; '.join(failures)}; use --backend {gate.fastest}")
+    echo(f"accepted: acl run {path} IMAGES --backend {backend}")
+
+
+def parse_batch(text: str) -> tuple[int, int]:
+    """`4` as (4, 4), `1..8` as (1, 8); typer.BadParameter for anything else."""
+    first, dots, last = text.partition("..")
+    if not first.isdecimal() or (dots and not last.isdecimal()):
+        raise typer.BadParameter(f"--batch must be a number or a range such as 1..8, got {text}")
+    return int(first), int(last or first)
+
+
+def describe(attempts: tuple[Attempt, ...]) -> list[str]:
+    """What each step of the ladder gave, a line each, and the engine."""
+    lines = [_describe(attempt) for attempt in attempts]
+    timed = [
+        (attempt.arithmetic, attempt.latency_ms) for attempt in attempts if attempt.latency_ms is not None
+    ]
+    if len(timed) > 1:
+        (first, first_ms), (last, last_ms) = timed[0], timed[-1]
+        lines.append(f"what it costs: {last} takes {last_ms / first_ms:.2f} times as long as {first}")
+    engine = attempts[-1].engine
+    if engine is not None:
+        record = engine.record
+        fused = record.fused_attention
+        attention = "" if fused is None else f", {fused} fused attention kernels"
+        lines.append(
+            f"{engine.path}: {record.bytes / 1e6:.0f} MB, built in {record.build_seconds:.0f} s{attention}"
+        )
+    return lines
+
+
+def _describe(attempt: Attempt) -> str:
+    if attempt.engine is None:
+        return f"{attempt.arithmetic}: refused: {attempt.problem}"
+    if attempt.certificate is None:
+        return (
+            f"{attempt.arithmetic}: built, not proven: no GPU here that it is for; the golden images run at the "
+            "first load on one"
+        )
+    worst = attempt.certificate.worst
+    return (
+        f"{attempt.arithmetic}: holds at batch 1..{len(attempt.certificate.batches)}: log-odds within "
+        f"{worst['image_logits']:.1e}, map within {worst['anomaly_map']:.1e} of torch"
+    )
+
+
+def _library(backend: BuildBackend | None) -> Library:
+    from acl_runtime.backends.tensorrt.library import find_library, load_library
+
+    return find_library() if backend is None else load_library(LIBRARY_OF[backend])
+
+
+def _gpu(library: Library, device: int) -> Cuda | None:
+    """The GPU; None, with a note, where TensorRT-RTX can do without."""
+    from acl_runtime.backends.tensorrt.cuda import Cuda
+
+    try:
+        return Cuda(device)
+    except RuntimeError as error:
+        if not library.is_rtx:
+            raise
+        note(f"no GPU can be used ({error}): the engine is built, and proven at its first load")
+        return None
+
+
+def _capabilities(text: str | None, library: Library, cuda: Cuda | None) -> tuple[str, ...]:
+    if text is None:
+        return () if cuda is not None or not library.is_rtx else RTX_CAPABILITIES
+    if not library.is_rtx:
+        raise typer.BadParameter(
+            "--compute-capability is for --backend tensorrt-rtx; tensorrt builds for the GPU of this machine"
+        )
+    return tuple(part.strip() for part in text.split(","))
+
+
+def _known_faults(library: Library, cuda: Cuda | None) -> list[str]:
+    """What is known to be wrong with this TensorRT on this GPU, in sentences."""
+    from acl_runtime.doctor.known_bad import known_faults
+
+    capability = cuda.compute_capability if cuda else None
+    return [str(fault) for fault in known_faults(library.name, library.version, capability)]

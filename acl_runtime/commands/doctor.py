@@ -1,0 +1,52 @@
+"""`acl doctor`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from acl_runtime.text.terminal import echo
+
+
+def doctor(
+    bundle: Annotated[Path | None, typer.Argument(help="Exported bundle.", show_default=False)] = None,
+    *,
+    json: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write all of it to this file, for a support ticket; - for stdout, and nothing else."
+        ),
+    ] = None,
+) -> None:
+    """Say what this machine has, what is wrong with it, and the command that helps.
+
+    It reads GPU, driver, JetPack, TensorRT, ONNX Runtime, memory, power mode and
+    clocks, knows versions of TensorRT that compute wrongly, and predicts the
+    memory that building takes. With a bundle it also says which of its engines
+    fit. The exit code is 1 if an error is found. The JSON holds no name of a
+    person, machine or folder.
+    """
+    from json import dumps
+
+    from acl_runtime.doctor.bundle_check import check_bundle
+    from acl_runtime.doctor.findings import Severity, find, sort_findings
+    from acl_runtime.doctor.machine import read_machine
+    from acl_runtime.doctor.report import to_document, to_text, what_works
+    from acl_runtime.files.atomic import atomic_file
+
+    machine = read_machine()
+    facts, findings = (None, []) if bundle is None else check_bundle(bundle, machine)
+    findings = sort_findings([*find(machine), *findings])
+    works = what_works(machine)
+    document = dumps(to_document(machine, facts, findings, works), indent=2) + "\n"
+    if json == Path("-"):
+        echo(document.rstrip())
+    else:
+        echo(to_text(machine, facts, findings, works))
+    if json is not None and json != Path("-"):
+        with atomic_file(json) as temporary:
+            temporary.write_text(document, encoding="utf-8")
+    if any(finding.severity is Severity.error for finding in findings):
+        raise typer.Exit(1)

@@ -1,0 +1,109 @@
+"""Command-line options that the box's commands share."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from acl_runtime.backends.choose import Backend as BackendName
+
+if TYPE_CHECKING:
+    from acl_runtime.bundle.manifest import Tiling
+
+
+class Tile(str, Enum):
+    """Ways to cut a frame that are no number."""
+
+    bundle = "bundle"
+    auto = "auto"
+    off = "off"
+
+
+class Drop(str, Enum):
+    """Frames to drop where they come faster than they are judged."""
+
+    none = "none"
+    oldest = "oldest"
+
+
+def parse_share(text: str) -> float:
+    """`0.5%` or `0.005` as 0.005; typer.BadParameter unless it lies between 0 and 1."""
+    number = text.strip().removesuffix("%")
+    try:
+        share = float(number) / (100 if text.strip().endswith("%") else 1)
+    except ValueError as error:
+        raise typer.BadParameter(f"must be a share such as 0.5% or 0.005, got {text}") from error
+    if not 0 < share < 1:
+        raise typer.BadParameter(f"must lie between 0% and 100%, such as 1% or 0.01, got {100 * share:g}%")
+    return share
+
+
+def check_share(text: str) -> str:
+    """For typer: a typing mistake is told before anything is loaded."""
+    parse_share(text)
+    return text
+
+
+def parse_tiling(tile: str, overlap: int | None, min_defect: int | None) -> Tiling | Literal["bundle"] | None:
+    """What `--tile`, `--overlap` and `--min-defect` ask for; see `Detector`."""
+    from acl_runtime.bundle.manifest import Tiling, check_tiling
+
+    if tile in (Tile.bundle.value, Tile.off.value):
+        if overlap is not None or min_defect is not None:
+            raise typer.BadParameter("--overlap and --min-defect need --tile, a number of pixels or auto")
+        return "bundle" if tile == Tile.bundle.value else None
+    tiling = Tiling("auto" if tile == Tile.auto.value else int(tile), overlap, min_defect)
+    if tiling.tile != "auto" and min_defect is not None:
+        raise typer.BadParameter("--min-defect chooses the tile: give --tile auto, or leave it out")
+    try:
+        check_tiling(tiling)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    return tiling
+
+
+def _check_tile(text: str) -> str:
+    if text not in Tile.__members__ and not (text.isdecimal() and int(text) > 0):
+        raise typer.BadParameter(f"must be a number of pixels, auto or off, got {text}")
+    return text
+
+
+TileSize = Annotated[
+    str,
+    typer.Option(
+        "--tile",
+        metavar="PX|auto|off",
+        help="Cut large frames into tiles of so many frame pixels; as at the calibration.",
+        callback=_check_tile,
+        show_default=False,
+    ),
+]
+Overlap = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="Pixels that neighbouring tiles share; a quarter of the tile.", show_default=False
+    ),
+]
+MinDefect = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="With --tile auto: smallest defect of interest, in frame pixels.", show_default=False
+    ),
+]
+Backend = Annotated[BackendName, typer.Option(help="What runs the graph.")]
+Provider = Annotated[str, typer.Option(help="Where ONNX Runtime computes: auto, cpu, cuda ...")]
+Threshold = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Smallest score of a defect; then it alone decides, not the bundle."),
+]
+FastResize = Annotated[
+    bool,
+    typer.Option(
+        "--fast-resize",
+        help="Resize several times faster than Pillow and nearly the same; as at the calibration. Needs the extra "
+        "fast-resize.",
+    ),
+]
+TILE = Tile.bundle.value  # the default

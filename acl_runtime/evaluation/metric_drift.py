@@ -1,0 +1,54 @@
+"""How far an export moves the metrics: the graph and the torch model judge the same labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from acl_runtime.bundle.manifest import Drift
+from acl_runtime.data.datasets import read_dataset
+from acl_runtime.detection.detector import Detector
+from acl_runtime.evaluation.evaluate import DatasetEvaluation, evaluate_together
+from acl_runtime.evaluation.metrics import METRICS
+
+
+def measure_drift(
+    detector: Detector,
+    reference: Detector,
+    data: Sequence[Path],
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> Drift:
+    """Judge labelled images with both.
+
+    Args:
+        detector: The graph.
+        reference: The torch model.
+        data: Folders of data sets, as `acl eval` reads them.
+        progress: Called with what is done, how many images and of how many.
+    """
+    datasets = [read_dataset(root) for root in data]
+    pairs = [
+        evaluate_together(
+            dataset,
+            [detector, reference],
+            progress=partial(progress, f"judging {dataset.name}"),
+        )
+        for dataset in datasets
+    ]
+    ours, theirs = ([pair[which] for pair in pairs] for which in (0, 1))
+    means = [(metric, _mean(ours, metric), _mean(theirs, metric)) for metric in METRICS]
+    return Drift(
+        tuple(dataset.name for dataset in datasets),
+        sum(len(dataset.samples) for dataset in datasets),
+        {metric: a - b for metric, a, b in means if a is not None and b is not None},
+    )
+
+
+def _mean(evaluations: Sequence[DatasetEvaluation], metric: str) -> float | None:
+    """Over all categories where the metric is defined."""
+    values = [one.metrics[metric] for each in evaluations for one in each.categories]
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None

@@ -1,0 +1,206 @@
+"""From a camera's frame to the graph's input, with Pillow's antialiased bicubic, as CLIP was trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from acl_runtime.bundle.manifest import Manifest
+
+CHANNELS = (3, 4)  # BGR, BGRA
+LARGE_PIXELS, STRIPS = 1 << 19, 4  # a frame of so many pixels is resized in so many strips at a time
+
+Resize = Callable[[npt.NDArray[np.uint8], tuple[int, int]], npt.NDArray[np.uint8]]
+"""From (H, W[, C]) uint8 pixels and a width and height, of which at most one is new, to pixels of that size."""
+
+
+def resize_by_pillow(pixels: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Resize along one axis, by Pillow's antialiased bicubic.
+
+    Args:
+        pixels: (H, W), (H, W, 3) or (H, W, 4) uint8; the channels are resized alike, whatever they mean.
+        size: The new width and height, of which one is as before.
+
+    Returns:
+        (height, width[, 3|4]) uint8.
+    """
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    picture = _as_picture(pixels, {1: "L", 3: "RGB", 4: "CMYK"}[channels])  # four alike, and none is alpha
+    return np.asarray(picture.resize(size, Image.Resampling.BICUBIC))
+
+
+def choose_resize(manifest: Manifest, *, fast: bool) -> Resize:
+    """Pillow's, or the fast one, which is nearly the same: see `fast_resize.py`.
+
+    Raises:
+        ValueError: A fast one is asked for, but the graph resizes.
+        RuntimeError: The fast one's library is missing.
+    """
+    if not fast:
+        return resize_by_pillow
+    if manifest.frame_size is not None:
+        raise ValueError(
+            "the bundle was exported with --frame-size, so that its graph resizes; leave --fast-resize out"
+        )
+    from acl_runtime.images.fast_resize import resize_fast
+
+    return resize_fast
+
+
+def to_input(
+    frames: Sequence[np.ndarray], manifest: Manifest, resize: Resize = resize_by_pillow
+) -> npt.NDArray[np.uint8]:
+    """What a bundle's graph takes.
+
+    Args:
+        frames: See `preprocess`.
+        manifest: Says whether the graph resizes.
+        resize: See `preprocess`; unused where the graph does it.
+
+    Returns:
+        (B, S, S, 3) uint8 RGB; where the graph resizes (B, H, W, 3) uint8 BGR, alpha dropped.
+
+    Raises:
+        ValueError: The graph takes frames of another size.
+    """
+    if manifest.frame_size is None:
+        return preprocess(frames, image_size=manifest.image_size, resize=resize)
+    for frame in frames:
+        check_size(frame, manifest)
+    pixels = [_as_bgr(frame) for frame in frames]
+    return pixels[0][None] if len(pixels) == 1 else np.stack(pixels)
+
+
+def preprocess(
+    frames: Sequence[np.ndarray], *, image_size: int, resize: Resize = resize_by_pillow
+) -> npt.NDArray[np.uint8]:
+    """Squash every frame to a square, whatever its aspect, as the published code does.
+
+    Another resizer is another result: OpenCV's cubic, which does not antialias, moves the map by 0.3.
+
+    Args:
+        frames: Each (H, W, 3) BGR, (H, W, 4) BGRA or (H, W) grey, uint8 or uint16. BGRA is resized with
+            premultiplied alpha, then alpha is dropped. Of uint16 the upper 8 bits of the full range are used:
+            a 10- or 12-bit camera must shift its pixels to the top first, which is not guessed here.
+        image_size: Side S of the network input, in pixels.
+        resize: What resizes an axis of a BGR or grey frame, see `choose_resize`; BGRA is always Pillow's.
+
+    Returns:
+        (B, S, S, 3) uint8 RGB.
+    """
+    images = np.empty((len(frames), image_size, image_size, 3), np.uint8)
+    for image, frame in zip(images, frames, strict=True):
+        image[:] = _squash(to_uint8(frame), image_size, resize)
+    return images
+
+
+def check_frame(frame: np.ndarray) -> None:
+    """Raise ValueError unless `frame` is something a camera gives: see `preprocess`."""
+    wanted = "frame must be a (H, W), (H, W, 3) or (H, W, 4) array of uint8 or uint16"
+    if not isinstance(frame, np.ndarray):
+        raise ValueError(f"{wanted}, got {type(frame).__name__}")
+    is_grey, is_color = frame.ndim == 2, frame.ndim == 3 and frame.shape[2] in CHANNELS
+    if not (is_grey or is_color) or frame.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"{wanted}, got {frame.shape} {frame.dtype}")
+    if 0 in frame.shape:
+        raise ValueError(f"frame must have at least one pixel, got {frame.shape}")
+
+
+def check_size(frame: np.ndarray, manifest: Manifest) -> None:
+    """Raise ValueError if the graph resizes and takes frames of another size than this."""
+    if manifest.frame_size not in (None, frame.shape[:2]):
+        wanted, got = ("×".join(map(str, size)) for size in (manifest.frame_size, frame.shape[:2]))
+        raise ValueError(
+            f"frame must be {wanted} pixels (height × width), for which the bundle was exported, got {got}; export one "
+            "without --frame-size for frames of any size"
+        )
+
+
+def to_uint8(frame: np.ndarray) -> npt.NDArray[np.uint8]:
+    """A checked frame, same shape, with the upper 8 bits of 16."""
+    check_frame(frame)
+    upper: npt.NDArray[np.uint8] = frame if frame.dtype == np.uint8 else (frame >> 8).astype(np.uint8)
+    return upper
+
+
+def to_bgr(frame: np.ndarray) -> npt.NDArray[np.uint8]:
+    """Any frame as (H, W, 3) uint8 BGR to draw on, always a copy; alpha is dropped."""
+    return np.array(_as_bgr(frame))
+
+
+def _as_bgr(frame: np.ndarray) -> npt.NDArray[np.uint8]:
+    """The same, the frame's own memory where it can be."""
+    pixels = to_uint8(frame)
+    if pixels.ndim == 2:
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), np.uint8)
+    return pixels[:, :, :3]
+
+
+def pass_order(height: int, width: int, image_size: int) -> tuple[int, int]:
+    """Which axis is resized first; each pass rounds to whole grey levels.
+
+    The order is Pillow 13's, which begins with the rows where the height shrinks by far the most; older ones
+    (JetPack 6 has Python 3.10 and so Pillow 12) always begin with the columns, and would give tall frames
+    another score. Asked for one axis at a time, every version gives the same pixels.
+    """
+    return (0, 1) if height - image_size > max(0, 2 * (width - image_size)) else (1, 0)
+
+
+def _squash(frame: npt.NDArray[np.uint8], image_size: int, resize: Resize) -> npt.NDArray[np.uint8]:
+    """(H, W[, 3|4]) to (S, S, 3) RGB. Channels are resized alike, so BGR goes as RGB and is turned after."""
+    pixels = np.ascontiguousarray(frame)
+    has_alpha = pixels.ndim == 3 and pixels.shape[2] == 4
+    if has_alpha:
+        pixels = np.asarray(Image.fromarray(pixels).convert("RGBa"))  # premultiplied, as Pillow resizes it
+        resize = (
+            resize_by_pillow  # where alpha is small, a grey level becomes many when the product is undone
+        )
+    height, width = pixels.shape[:2]
+    for axis in pass_order(height, width, image_size):
+        pixels = _resize_axis(pixels, axis, image_size, resize)
+    if has_alpha:
+        pixels = np.asarray(_as_picture(pixels, "RGBa").convert("RGBA"))
+    if pixels.ndim == 2:
+        return np.repeat(pixels[:, :, None], 3, axis=2)
+    return pixels[:, :, 2::-1]
+
+
+def _resize_axis(
+    pixels: npt.NDArray[np.uint8], axis: int, size: int, resize: Resize
+) -> npt.NDArray[np.uint8]:
+    """Resize one axis. What lies along the other is independent, so a large picture is cut into strips for threads."""
+    other = 1 - axis
+    count = STRIPS if pixels.shape[0] * pixels.shape[1] >= LARGE_PIXELS else 1
+    cuts = [pixels.shape[other] * number // count for number in range(count + 1)]
+    shape = list(pixels.shape)
+    shape[axis] = size
+    resized = np.empty(shape, np.uint8)
+
+    def resize_strip(number: int) -> None:
+        place: list[slice] = [slice(None), slice(None)]
+        place[other] = slice(cuts[number], cuts[number + 1])
+        strip = pixels[tuple(place)]
+        target = (strip.shape[1], size) if axis == 0 else (size, strip.shape[0])
+        resized[tuple(place)] = resize(strip, target)
+
+    if count == 1:
+        resize_strip(0)
+    else:
+        list(_threads().map(resize_strip, range(count)))  # both libraries let go of the interpreter meanwhile
+    return resized
+
+
+def _as_picture(pixels: npt.NDArray[np.uint8], mode: str) -> Image.Image:
+    height, width = pixels.shape[:2]
+    return Image.frombytes(mode, (width, height), pixels.tobytes())
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(STRIPS, thread_name_prefix="resize")

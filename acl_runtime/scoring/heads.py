@@ -1,0 +1,119 @@
+"""Turn what the graph returns into log-odds and maps, whichever head it was exported with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from acl_runtime.bundle.bundle import ANOMALOUS, NORMAL
+from acl_runtime.bundle.manifest import Manifest
+from acl_runtime.scoring.maps import patches_to_map, upsample
+from acl_runtime.scoring.patch_memory import Memory, patch_evidence, share_peaks
+from acl_runtime.scoring.windows import windows_to_patches
+
+Session = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+"""What runs a graph: its input, see `Preprocessing`, to its outputs by name."""
+
+Answers = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+"""`image_logits` (B,), log-odds, and `anomaly_maps` (B, S, S) in [0, 1]."""
+
+
+def defect_directions(vectors: np.ndarray, *, temperature: float) -> npt.NDArray[np.float32]:
+    """The vectors whose dot products with embeddings are log-odds of a defect.
+
+    The softmax of two classes is the sigmoid of their difference: (t_anomalous - t_normal) / temperature.
+
+    Args:
+        vectors: (H, 2, D) float32, unit rows NORMAL, ANOMALOUS; see `load_text_embeddings`.
+        temperature: Divisor of the cosines.
+
+    Returns:
+        (H, D) float32: one for all, or for images first and then for each layer's patches.
+    """
+    difference = vectors[:, ANOMALOUS].astype(np.float64) - vectors[:, NORMAL]
+    return np.asarray(difference / temperature, np.float32)
+
+
+def of_patches(directions: np.ndarray) -> np.ndarray:
+    """The directions that patches are compared with: (L, D) of (1 + L, D), and the one of (1, D)."""
+    return directions[min(1, len(directions) - 1) :]
+
+
+def read_head(
+    outputs: Mapping[str, np.ndarray],
+    manifest: Manifest,
+    directions: np.ndarray,
+    memory: Memory | None = None,
+) -> Answers:
+    """The answers of whichever head the outputs are of, given `defect_directions`.
+
+    With a memory of good parts the head must be "embeddings", and text and memory answer together.
+    """
+    if memory is not None:
+        return read_with_memory(outputs, manifest, directions, memory)
+    if "anomaly_maps" in outputs or manifest.head == "map":
+        return read_map_head(outputs, manifest)
+    return read_embeddings_head(outputs, manifest, directions)
+
+
+def read_map_head(outputs: Mapping[str, np.ndarray], manifest: Manifest) -> Answers:
+    """The answers of a graph with head "map", checked."""
+    maps = _output(outputs, "anomaly_maps", (manifest.image_size, manifest.image_size))
+    return _output(outputs, "image_logits", ()), np.clip(maps, 0, 1)
+
+
+def read_embeddings_head(
+    outputs: Mapping[str, np.ndarray], manifest: Manifest, directions: np.ndarray
+) -> Answers:
+    """The answers of a graph with head "embeddings", given `defect_directions`."""
+    image_logits, patch_logits, _ = read_embeddings(outputs, manifest, directions)
+    size, grid, blur_sigma = manifest.image_size, manifest.grid, manifest.blur_sigma
+    if manifest.windows:
+        patches = windows_to_patches(patch_logits[:, 0], image_logits, grid=grid, windows=manifest.windows)
+        return image_logits, upsample(patches, image_size=size, blur_sigma=blur_sigma)
+    patch_logits = patch_logits.reshape(*patch_logits.shape[:2], grid, grid)
+    return image_logits, patches_to_map(patch_logits, image_size=size, blur_sigma=blur_sigma)
+
+
+def read_with_memory(
+    outputs: Mapping[str, np.ndarray], manifest: Manifest, directions: np.ndarray, memory: Memory
+) -> Answers:
+    """The answers of text and memory together to a graph with head "embeddings"; not of windows."""
+    image_logits, patch_logits, patch_embeddings = read_embeddings(outputs, manifest, directions)
+    patch_logits = patch_logits.reshape(*patch_logits.shape[:2], manifest.grid, manifest.grid)
+    evidence = patch_evidence(memory, patch_embeddings, patch_logits)[:, None]  # (B, 1, G, G)
+    maps = patches_to_map(evidence, image_size=manifest.image_size, blur_sigma=manifest.blur_sigma)
+    return share_peaks(image_logits, maps), maps
+
+
+def read_embeddings(
+    outputs: Mapping[str, np.ndarray], manifest: Manifest, directions: np.ndarray
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """What the text says to a graph with head "embeddings", and the patches it says it about.
+
+    Returns:
+        `image_logits` (B,), `patch_logits` (B, L, G·G) and `patch_embeddings` (B, L, G·G, D), with M windows (B, 1, M)
+        and (B, 1, M, D).
+    """
+    grid, joint = manifest.grid, directions.shape[-1]
+    rows = sum((grid - side + 1) ** 2 for side in manifest.windows) or grid * grid
+    layers = 1 if manifest.windows else len(manifest.layers)
+    image_embeddings = _output(outputs, "image_embeddings", (joint,))
+    patch_embeddings = _output(outputs, "patch_embeddings", (layers, rows, joint))
+    patch_logits = (patch_embeddings @ of_patches(directions)[:, :, None])[..., 0]
+    return image_embeddings @ directions[0], patch_logits, patch_embeddings
+
+
+def _output(outputs: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """An output as float32, (B, *shape), finite: a broken graph must not pass for a good product."""
+    if name not in outputs:
+        raise RuntimeError(f"graph must return {name}, got {', '.join(outputs)}; export the bundle again")
+    array = outputs[name]
+    if array.shape[1:] != shape:
+        wanted = ", ".join(["batch", *map(str, shape)])
+        raise RuntimeError(f"{name} must be ({wanted}), got {array.shape}; export the bundle again")
+    if not np.isfinite(array).all():
+        raise RuntimeError(f"{name} must be finite, got nan or infinity; export with higher precision")
+    return array.astype(np.float32, copy=False)

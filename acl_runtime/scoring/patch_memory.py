@@ -1,0 +1,193 @@
+"""Patches of good parts: what lies far from all of them is suspicious, whatever the prompts say.
+
+Text and memory see different things. As in WinCLIP+ (arXiv 2303.14814) and APRIL-GAN (arXiv 2305.17382) a patch's
+distance is the one to the most similar patch of good parts, averaged over the layers, and the image's score takes its
+share of the map's peak. They add probabilities as they come; here both values of a patch, its log-odds by the text and
+its distance, are first measured by their spread over good parts, which the memory's own images show when each is
+compared with the others. No defect is needed for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from acl_runtime.bundle.bundle import Bundle, calibration_file
+from acl_runtime.files.atomic import atomic_file
+from acl_runtime.scoring.rule import log_odds
+
+Floats = npt.NDArray[np.float32]
+
+LEAST_IMAGES = 2  # each is compared with the others
+PATCHES = 1024  # of all images together: AUROC within 0.1 points of keeping all patches of four images
+USUAL = -3.0  # log-odds of a patch that is as good patches are in the middle: it stays dark
+STEEPNESS = 0.5  # log-odds for each spread, of text and of distance
+PEAK_LIMIT = 17.0  # log-odds beyond that of any float32 below 1
+LEAST_TEXT_SPREAD = 0.05  # log-odds; as of scores, see `calibration/thresholds.py`
+LEAST_DISTANCE_SPREAD = 1e-3  # 1 - cosine: what rounding to float16 moves, a few times over
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Where a value lies on patches of good parts, and how far it spreads."""
+
+    location: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Patches of good parts, and what is usual there."""
+
+    patch_embeddings: Floats  # (L, M, D), unit norm, each a number of float16
+    text: Scale  # of the log-odds, averaged over the layers
+    distance: Scale  # of `nearest_distances` to the patches of other images
+
+
+def remember(
+    patch_embeddings: Sequence[Floats], patch_logits: Sequence[Floats], *, patches: int = PATCHES, seed: int
+) -> Memory:
+    """Make a memory of good parts.
+
+    Args:
+        patch_embeddings: Of each image (P, L, D), unit norm; P is G·G, or that times its tiles.
+        patch_logits: Of each image (P, L), log-odds.
+        patches: Most to keep of all images together.
+        seed: Of the first patch that is kept of each image.
+    """
+    if len(patch_embeddings) < LEAST_IMAGES:
+        raise ValueError(
+            f"memory must be of at least {LEAST_IMAGES} images, each is compared with the others, "
+            f"got {len(patch_embeddings)}"
+        )
+    rng, each = np.random.default_rng(seed), max(1, patches // len(patch_embeddings))
+    kept = [_thin(image, each, rng).astype(np.float16).astype(np.float32) for image in patch_embeddings]
+    distances = [
+        nearest_distances(
+            image.swapaxes(0, 1), np.concatenate([*kept[:row], *kept[row + 1 :]]).swapaxes(0, 1)
+        )
+        for row, image in enumerate(patch_embeddings)
+    ]
+    text = [logits.mean(axis=1) for logits in patch_logits]
+    return Memory(
+        np.ascontiguousarray(np.concatenate(kept).swapaxes(0, 1)),
+        _fit(text, LEAST_TEXT_SPREAD),
+        _fit(distances, LEAST_DISTANCE_SPREAD),
+    )
+
+
+def nearest_distances(patch_embeddings: np.ndarray, remembered: np.ndarray) -> Floats:
+    """How far patches are from the nearest one of the memory: 1 - cosine, averaged over the layers.
+
+    Args:
+        patch_embeddings: ([B,] L, P, D) float32, unit norm.
+        remembered: (L, M, D) float32, unit norm.
+
+    Returns:
+        ([B,] P) float32.
+    """
+    nearest = [
+        (patch_embeddings[..., layer, :, :] @ patches.T).max(axis=-1)
+        for layer, patches in enumerate(remembered)
+    ]  # L times ([B,] P)
+    distances: Floats = 1 - np.mean(nearest, axis=0, dtype=np.float32)
+    return distances
+
+
+def patch_evidence(memory: Memory, patch_embeddings: np.ndarray, patch_logits: np.ndarray) -> Floats:
+    """Log-odds of patches by text and memory together.
+
+    Args:
+        memory: Of good parts of the same product.
+        patch_embeddings: (B, L, G·G, D) float32, unit norm.
+        patch_logits: (B, L, G, G) float32, log-odds by the text.
+
+    Returns:
+        (B, G, G) float32.
+    """
+    distances = nearest_distances(patch_embeddings, memory.patch_embeddings)  # (B, G·G)
+    text = patch_logits.mean(axis=1)  # (B, G, G)
+    spreads = _standardise(text, memory.text) + _standardise(distances.reshape(text.shape), memory.distance)
+    evidence: Floats = USUAL + STEEPNESS * spreads
+    return evidence
+
+
+def share_peaks(image_logits: np.ndarray, anomaly_maps: np.ndarray) -> Floats:
+    """Log-odds of images, (B,): the mean of the text's, (B,), and those of the map's peak, of (B, S, S) in [0, 1]."""
+    peaks = np.clip(
+        [log_odds(peak) for peak in anomaly_maps.max(axis=(1, 2)).tolist()], -PEAK_LIMIT, PEAK_LIMIT
+    )
+    return np.asarray((image_logits + peaks) / 2, np.float32)
+
+
+def save_memory(path: Path, memory: Memory) -> None:
+    """Write a memory into a bundle, atomically; it is in force once the manifest names it."""
+    text, distance = (np.array([scale.location, scale.spread]) for scale in (memory.text, memory.distance))
+    with atomic_file(path) as temporary:
+        np.savez(
+            temporary,
+            patch_embeddings=memory.patch_embeddings.astype(np.float16),
+            text=text,
+            distance=distance,
+        )
+
+
+def load_memory(bundle: Bundle) -> Memory | None:
+    """The memory that a bundle's thresholds were measured with; None where the text judges alone."""
+    name = bundle.manifest.calibration.memory
+    if name is None:
+        return None
+    path = calibration_file(bundle, name)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            patches, text, distance = (archive[key] for key in ("patch_embeddings", "text", "distance"))
+    except (ValueError, EOFError, KeyError, BadZipFile) as error:
+        raise ValueError(f"{path}: is not a memory of good parts ({error}); calibrate again") from error
+    _, layers, _, joint = {each.name: each.shape for each in bundle.manifest.graph.outputs}[
+        "patch_embeddings"
+    ]
+    if (
+        patches.dtype != np.float16
+        or patches.ndim != 3
+        or patches.shape[::2] != (layers, joint)
+        or not patches.size
+    ):
+        got = f"{patches.shape} {patches.dtype}"
+        raise ValueError(
+            f"{path}: patch_embeddings must be ({layers}, patches, {joint}) float16, got {got}; calibrate again"
+        )
+    for scale in (text, distance):
+        if scale.shape != (2,) or not np.isfinite(scale).all() or scale[1] <= 0:
+            raise ValueError(f"{path}: scales must be a location and a spread, got {scale}; calibrate again")
+    return Memory(patches.astype(np.float32), Scale(*text.tolist()), Scale(*distance.tolist()))
+
+
+def _standardise(values: np.ndarray, scale: Scale) -> np.ndarray:
+    return np.asarray((values - np.float32(scale.location)) / np.float32(scale.spread))
+
+
+def _fit(values: Sequence[Floats], least: float) -> Scale:
+    together = np.concatenate(values).astype(np.float64)
+    return Scale(float(together.mean()), max(float(together.std()), least))
+
+
+def _thin(image: Floats, count: int, rng: np.random.Generator) -> Floats:
+    """Patches that lie far from each other, (count, L, D) of (P, L, D): each next is the farthest from all before.
+
+    This greedy k-centre keeps rare patches of good parts, which a random choice would forget (PatchCore, arXiv
+    2106.08265).
+    """
+    if len(image) <= count:
+        return image
+    vectors = image.reshape(len(image), -1) / np.sqrt(np.float32(image.shape[1]))  # unit norm
+    chosen = [int(rng.integers(len(image)))]
+    nearest = vectors @ vectors[chosen[0]]
+    while len(chosen) < count:
+        chosen.append(int(nearest.argmin()))
+        np.maximum(nearest, vectors @ vectors[chosen[-1]], out=nearest)
+    return image[chosen]

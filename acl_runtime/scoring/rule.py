@@ -1,0 +1,59 @@
+"""When a frame is anomalous, and by how much."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from acl_runtime.text.text_table import probability
+
+SMALLEST = 5e-324  # the smallest positive float: a margin that is not anomalous is negative, however close
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A frame is anomalous when its score or, where that decides too, the peak of its map is high enough.
+
+    The score says that something is wrong with the part as a whole; a small defect hardly moves it, and is
+    seen in the peak of the map.
+    """
+
+    score_threshold: float  # smallest score that is anomalous, in [0, 1]
+    peak_threshold: float | None  # smallest peak that is anomalous, in [0, 1]; None: the peak does not decide
+
+    def __post_init__(self) -> None:
+        """Refuse thresholds that are no probabilities."""
+        for name, value in (("threshold", self.score_threshold), ("peak_threshold", self.peak_threshold)):
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name} must lie in 0..1, got {value}")
+
+    def is_anomalous(self, score: float, peak: float) -> bool:
+        """The verdict on a score and the largest value of a map, both in [0, 1]."""
+        return score >= self.score_threshold or (
+            self.peak_threshold is not None and peak >= self.peak_threshold
+        )
+
+    def margin(self, score: float, peak: float) -> float:
+        """How far the frame is from the other verdict, in log-odds: not negative if it is anomalous.
+
+        The larger of the distances of score and peak from their thresholds; near 0 the verdict is in doubt.
+        """
+        distance = log_odds(score) - log_odds(self.score_threshold)
+        if self.peak_threshold is not None:
+            distance = max(distance, log_odds(peak) - log_odds(self.peak_threshold))
+        return max(distance, 0.0) if self.is_anomalous(score, peak) else min(distance, -SMALLEST)
+
+
+def rule_words(rule: Rule) -> str:
+    """From what on a frame is anomalous."""
+    words = f"score {probability(rule.score_threshold)}"
+    if rule.peak_threshold is None:
+        return words
+    return f"{words} or map peak {probability(rule.peak_threshold)}"
+
+
+def log_odds(probability: float) -> float:
+    """log(p / (1 - p)), ±750 for 1 and 0: finite, and beyond that of any other float."""
+    if probability <= 0:
+        return -750.0
+    return 750.0 if probability >= 1 else math.log(probability) - math.log1p(-probability)

@@ -1,0 +1,192 @@
+"""Fewer bits are let through only where they are exact enough and faster, on this very CPU."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from conftest import MINI
+from typer.testing import CliRunner
+
+from acl_export.config import ExportConfig, Head
+from acl_export.export import export_bundle
+from acl_runtime import Detector, gate
+from acl_runtime.backends.parity import GoldenImages
+from acl_runtime.backends.reduced import Name, gate_path, open_gated, open_reduced
+from acl_runtime.bench.measure import Laps
+from acl_runtime.bench.qualify import judge
+from acl_runtime.bundle.bundle import Bundle, load_bundle
+from acl_runtime.bundle.manifest import Drift
+from acl_runtime.cli import app
+from acl_train.weights import Weights
+
+BLOCKS, SECOND_PATH = 12, 10
+INT8: Name = "onnxruntime-int8"
+
+
+def silent(what: str, done: int, total: int) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def original(prompts_path: Path, weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of the kit's small CLIP with a graph in int8; not to be written to."""
+    folder = tmp_path_factory.mktemp("int8") / "bundle"
+    export_bundle(prompts_path, folder, weights, ExportConfig(Head.map, max_batch=2, int8=True))
+    return folder
+
+
+@pytest.fixture
+def bundle(original: Path, tmp_path: Path) -> Bundle:
+    return load_bundle(shutil.copytree(original, tmp_path / "bundle"))
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, float], None]:
+    """Have the gate find a drift of AUROC and a ratio, instead of measuring."""
+
+    def pretend(drift: float, ratio: float) -> None:
+        def measured(contenders: Any, *_: Any, **__: Any) -> list[Laps]:
+            times = [1.0] * (len(contenders) - 1) + [1 / ratio]
+            return [
+                Laps(each, np.full((5, 3), time), None) for each, time in zip(contenders, times, strict=True)
+            ]
+
+        metrics = {"image_auroc": 0.0, "pixel_auroc": drift}
+        monkeypatch.setattr(gate, "measure", measured)
+        monkeypatch.setattr(gate, "measure_drift", lambda *_: Drift(("parts",), 9, metrics))
+
+    return pretend
+
+
+def test_all_linear_layers_are_in_int8_and_nothing_else(bundle: Bundle) -> None:
+    assert bundle.manifest.int8 == "model.int8.onnx"
+    model = onnx.load(bundle.path / "model.int8.onnx")
+    kinds = [node.op_type for node in model.graph.node]
+    assert (
+        kinds.count("MatMulInteger") == 4 * BLOCKS + SECOND_PATH
+    )  # the second path has its output projections
+    assert kinds.count("Softmax") == BLOCKS + SECOND_PATH
+    assert "visual.proj" in {tensor.name for tensor in model.graph.initializer}
+    assert (bundle.path / "model.int8.onnx").stat().st_size < 0.6 * bundle.graph_path.stat().st_size
+
+
+@pytest.mark.parametrize("backend", [INT8, "openvino-bf16", "openvino-int8"])
+def test_fewer_bits_are_near_and_not_the_same(bundle: Bundle, backend: Name) -> None:
+    if backend.startswith("openvino"):
+        pytest.importorskip("openvino")
+    try:
+        session = open_reduced(bundle, backend)
+    except RuntimeError as error:
+        pytest.skip(str(error))  # a CPU without bf16
+    off = GoldenImages(bundle).compare(session, batch=2)
+    assert 1e-4 < off.anomaly_map < 0.2
+
+
+def test_a_bundle_without_an_int8_graph_says_so(bundles: dict[Head, Path]) -> None:
+    with pytest.raises(RuntimeError, match="has no graph in int8; export it with acl export --int8"):
+        open_reduced(load_bundle(bundles[Head.map]), INT8)
+
+
+def test_a_missing_int8_graph_is_refused_at_load(bundle: Bundle) -> None:
+    (bundle.path / "model.int8.onnx").unlink()
+    with pytest.raises(ValueError, match=r"model\.int8\.onnx: is missing"):
+        load_bundle(bundle.path)
+
+
+def test_the_gate_judges_real_images_and_the_clock(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "TIMED_S", 0.0)
+    made = judge(bundle, INT8, [MINI], progress=silent)
+    (drift,) = made.drift
+    assert drift.images == 18
+    assert {"image_auroc", "pixel_auroc", "aupro"} <= set(drift.metrics)
+    assert made.ratio > 0
+    assert made.fastest in ("onnxruntime", "openvino")
+    assert json.loads(gate_path(bundle, INT8).read_text())["backend"] == INT8
+    assert load_bundle(bundle.path).manifest == bundle.manifest  # the record is no file of the bundle
+
+
+def test_what_is_let_through_is_opened(bundle: Bundle, found: Callable[[float, float], None]) -> None:
+    found(0.0019, 1.01)
+    assert judge(bundle, INT8, [MINI], progress=silent).failures() == []
+    detector = Detector(bundle, backend=INT8)
+    assert detector(np.zeros((40, 40), np.uint8)).score >= 0
+
+
+@pytest.mark.parametrize(
+    ("drift", "ratio", "reasons"),
+    [
+        (0.0021, 2.0, [r"Pixel AUROC of parts moved by \+0.210 points, at most 0.2 is accepted"]),
+        (-0.01, 2.0, [r"moved by -1.000 points"]),
+        (0.0, 0.97, [r"it is no faster here: 0.97 times \w+ in float32"]),
+        (0.5, 1.0, ["moved by", "no faster"]),
+    ],
+)
+def test_what_is_off_or_slow_is_refused_with_the_reason(
+    bundle: Bundle, found: Callable[[float, float], None], drift: float, ratio: float, reasons: list[str]
+) -> None:
+    found(drift, ratio)
+    failures = judge(bundle, INT8, [MINI], progress=silent).failures()
+    assert len(failures) == len(reasons)
+    for failure, reason in zip(failures, reasons, strict=True):
+        assert re.search(reason, failure)
+    with pytest.raises(RuntimeError, match=r"was refused on this CPU .*; use --backend auto"):
+        open_gated(bundle, INT8)
+
+
+@pytest.mark.parametrize("change", [{"cpu": "another"}, {"library_version": "0.1"}, {"graph_sha256": "0"}])
+def test_a_record_of_something_else_does_not_count(
+    bundle: Bundle, found: Callable[[float, float], None], change: dict[str, str]
+) -> None:
+    found(0.0, 2.0)
+    judge(bundle, INT8, [MINI], progress=silent)
+    path = gate_path(bundle, INT8)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(RuntimeError, match="was tried on another CPU, version or graph; run acl build"):
+        open_gated(bundle, INT8)
+
+
+def test_what_was_not_tried_is_an_error_with_the_command(bundle: Bundle) -> None:
+    remedy = "was not tried on this CPU; run acl build .* --backend onnxruntime-int8 --data"
+    with pytest.raises(RuntimeError, match=remedy):
+        Detector(bundle, backend=INT8)
+
+
+def test_a_damaged_record_is_an_error(bundle: Bundle) -> None:
+    gate_path(bundle, INT8).parent.mkdir()
+    gate_path(bundle, INT8).write_text("{}")
+    with pytest.raises(ValueError, match="is no gate record"):
+        open_gated(bundle, INT8)
+
+
+def test_images_of_one_kind_have_no_auroc_to_move(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "parts" / "bad").mkdir(parents=True)
+    (tmp_path / "parts" / "good").mkdir()
+    for name in ("000.png", "001.png"):
+        shutil.copy(MINI / "01" / "test" / "bad" / name, tmp_path / "parts" / "bad")
+    with pytest.raises(ValueError, match="parts"):
+        judge(bundle, INT8, [tmp_path / "parts"], progress=silent)
+
+
+def test_the_command_tells_what_was_found(bundle: Bundle, found: Callable[[float, float], None]) -> None:
+    def acl(*arguments: object) -> Any:
+        return CliRunner().invoke(app, ["build", *map(str, arguments)])
+
+    found(0.001, 1.5)
+    accepted = acl(bundle.path, "--backend", INT8, "--data", MINI)
+    assert accepted.exit_code == 0, accepted.output
+    assert accepted.stdout.splitlines()[0] == "parts, 9 images: Image AUROC +0.000, Pixel AUROC +0.100 points"
+    assert f"accepted: acl run {bundle.path} IMAGES --backend {INT8}" in accepted.stdout
+    found(0.01, 1.5)
+    refused = acl(bundle.path, "--backend", INT8, "--data", MINI)
+    assert refused.exit_code == 1
+    assert "onnxruntime-int8 is refused: Pixel AUROC of parts moved by +1.000 points" in refused.stderr
+    assert acl(bundle.path, "--backend", INT8).exit_code == 2
+    assert acl(bundle.path, "--backend", "tensorrt", "--data", MINI).exit_code == 2

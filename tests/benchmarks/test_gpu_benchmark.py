@@ -1,0 +1,59 @@
+"""The GPU benchmark as far as a machine without one goes, on the small bundles."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import MINI
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks are not installed
+
+from acl_export.config import Head
+from acl_export.torch_session import load_clip
+from acl_runtime.bundle.bundle import load_bundle
+from benchmarks import gpu
+
+
+@pytest.fixture
+def bench(
+    bundles: dict[Head, Path], fp16_bundles: dict[Head, Path], clip_path: Path, tmp_path: Path
+) -> gpu.Bench:
+    copies = {
+        name: load_bundle(shutil.copytree(folder, tmp_path / name))
+        for name, folder in (("fp32", bundles[Head.map]), ("fp16", fp16_bundles[Head.map]))
+    }
+    clip = load_clip(copies["fp32"], str(clip_path))
+    return gpu.Bench(copies, clip, [1, 2], 2, [MINI])
+
+
+def test_every_step_is_a_row_or_says_why_it_was_not_run(bench: gpu.Bench) -> None:
+    rows = list(gpu.run_steps(bench))
+    assert not any(is_failure for _, is_failure in rows), rows
+    timed = {(row.what, row.batch): row for row, _ in rows if row.ratio is not None}
+    told = {row.what: row.note for row, _ in rows if row.note}
+    if bench.has_gpu:
+        pytest.skip("what follows is about a machine without a GPU")
+    assert set(timed) == {(f"ONNX Runtime, cpu, {p}", batch) for p in ("fp32", "fp16") for batch in (1, 2)}
+    assert all((row.image_logits or 1) < 1e-2 for row in timed.values())
+    assert told["ONNX Runtime, cuda, fp16"] == "not run: this ONNX Runtime has no CUDA"
+    assert any(name.startswith("tensorrt-rtx ") and "not run: no GPU" in note for name, note in told.items())
+    assert "not run: tensorrt is not installed" in told["tensorrt"]
+    assert "points on" in told["drift, cpu, fp16"]
+    text = gpu.to_text([row for row, _ in rows])
+    assert text.count("| ONNX Runtime, cpu") == 4
+    assert "- drift, cpu, fp32: " in text
+
+
+def test_a_step_that_fails_is_a_row_and_the_rest_goes_on(
+    bench: gpu.Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("out of\nluck")
+
+    monkeypatch.setattr(gpu, "make_engine", broken)
+    rows = {row.what: (row.note, is_failure) for row, is_failure in gpu.run_steps(bench)}
+    assert rows["tensorrt-rtx"] == ("failed: out of luck", True)
+    assert "drift, cpu, fp32" in rows

@@ -1,0 +1,262 @@
+"""Some of the good images are remembered, the thresholds rest on the others alone, and both are put back together."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from graphs import GRID, LAYERS, write_tiny_bundle
+from parts import draw_parts
+
+from acl_runtime.bundle.bundle import load_bundle
+from acl_runtime.bundle.manifest import Tiling, manifest_from_json, manifest_to_json
+from acl_runtime.calibration import calibrate
+from acl_runtime.calibration.calibrate import calibrate_bundle, restore_previous
+from acl_runtime.calibration.mismatch import find_doubts
+from acl_runtime.calibration.record import read_record, record_from_json
+from acl_runtime.calibration.remember import Recorder, check_memory, remember_images
+from acl_runtime.commands.describe import describe
+from acl_runtime.detection.detector import Detector
+from acl_runtime.evaluation.run import EvalSettings, run_evaluation
+from acl_runtime.images.preprocess import preprocess
+from acl_runtime.scoring.patch_memory import load_memory
+from acl_runtime.sources.files import Source, list_sources, load_frame
+
+GOOD, DEFECTIVE, REMEMBERED = 40, 6, 4
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_parts(tmp_path_factory.mktemp("images"), good=GOOD, defective=DEFECTIVE)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return write_tiny_bundle(tmp_path / "bundle", head="embeddings")
+
+
+def good(images: Path) -> list[Source]:
+    return list_sources([images / "good"])
+
+
+def test_what_is_remembered_sets_no_threshold_and_the_rest_is_judged_with_it(
+    bundle: Path, images: Path
+) -> None:
+    seen: list[tuple[str, int, int]] = []
+    record = calibrate_bundle(
+        Detector(bundle), good(images), memory=REMEMBERED, progress=lambda *at: seen.append(at)
+    )
+    assert seen[:REMEMBERED] == [("remembering good parts", n, REMEMBERED) for n in range(1, REMEMBERED + 1)]
+    assert record.memory is not None
+    assert (record.images, record.copies, len(record.memory.sources)) == (GOOD - REMEMBERED, 0, REMEMBERED)
+    given = {source.path for source in good(images)}
+    assert set(record.memory.sources) | set(record.good.source) == given
+    assert not set(record.memory.sources) & set(record.good.source)
+    assert f"({record.scale_images} more set the scales, {REMEMBERED} are remembered)" in record.statement
+    assert "1 % was asked and needs 323 images" in record.statement  # 319 without a memory
+    loaded = load_bundle(bundle)
+    assert read_record(loaded) == record
+    assert loaded.manifest.calibration.memory == record.memory.file == "calibrations/0001.npz"
+    memory = load_memory(loaded)
+    assert memory is not None
+    assert memory.patch_embeddings.shape[:2] == (LAYERS, REMEMBERED * GRID * GRID)
+    assert record.memory.patches == REMEMBERED * GRID * GRID
+    detector = Detector(loaded)
+    verdicts = [detector(load_frame(path)) for path in record.good.source]
+    assert record.good.score == tuple(verdict.score for verdict in verdicts)
+    assert record.good.peak == tuple(verdict.peak for verdict in verdicts)
+    assert record.good.score != tuple(
+        detector.with_memory(None)(load_frame(p)).score for p in record.good.source
+    )
+    assert find_doubts(detector) == []
+
+
+def test_the_memory_is_of_the_images_that_the_record_names(bundle: Path, images: Path) -> None:
+    record = calibrate_bundle(Detector(bundle), good(images), memory=REMEMBERED)
+    memory, session = load_memory(load_bundle(bundle)), Detector(bundle).session
+    assert record.memory is not None
+    assert memory is not None
+    for path in record.memory.sources:
+        patches = session(preprocess([load_frame(path)], image_size=56))["patch_embeddings"][0]  # (L, G·G, D)
+        for patch in patches.swapaxes(0, 1):
+            assert min(np.abs(memory.patch_embeddings - patch[:, None]).max(axis=(0, 2))) < 1e-3
+    again = calibrate_bundle(Detector(bundle), good(images), memory=REMEMBERED, seed=1)
+    assert again.memory is not None
+    assert set(again.memory.sources) != set(record.memory.sources)
+
+
+def test_a_defect_that_is_unlike_good_parts_stands_out(bundle: Path, images: Path) -> None:
+    defective = list_sources([images / "defective"])
+    record = calibrate_bundle(Detector(bundle), good(images), defective=defective, memory=REMEMBERED)
+    assert record.defective is not None
+    assert min(record.defective.peak) > max(record.good.peak)
+    assert record.escapes is not None
+    assert record.escapes.missed == 0
+
+
+def test_memory_and_thresholds_are_put_back_together(bundle: Path, images: Path) -> None:
+    default = load_bundle(bundle).manifest.calibration
+    first = calibrate_bundle(Detector(bundle), good(images), memory=REMEMBERED)
+    remembering = load_bundle(bundle)
+    frame = load_frame(first.good.source[0])
+    second = calibrate_bundle(Detector(bundle), good(images))
+    assert (second.memory, load_bundle(bundle).manifest.calibration.memory) == (None, None)
+    plain = Detector(write_tiny_bundle(bundle.parent / "plain", head="embeddings"))
+    assert second.good.score == tuple(plain(load_frame(path)).score for path in second.good.source)
+    assert restore_previous(bundle) == remembering.manifest.calibration
+    assert Detector(bundle)(frame).score == Detector(remembering)(frame).score == first.good.score[0]
+    assert restore_previous(bundle) == default
+    assert Detector(bundle)(frame).score == plain(frame).score
+    calibrate_bundle(Detector(bundle), good(images), memory=REMEMBERED)
+    assert load_bundle(bundle).manifest.calibration.memory == "calibrations/0003.npz"
+
+
+def test_a_record_of_version_1_is_read_as_one_without_a_memory(bundle: Path, images: Path) -> None:
+    record = calibrate_bundle(Detector(bundle), good(images))
+    text = (bundle / "calibrations" / "0001.json").read_text()
+    old = text.replace('"format_version": 2', '"format_version": 1').replace(' "memory": null,\n', "")
+    old = old.replace(',\n  "memory": null', "")
+    assert "memory" not in old
+    assert record_from_json(old) == record
+
+
+@pytest.mark.parametrize("step", ["save_memory", "write_record", "replace_manifest"])
+def test_an_end_in_between_leaves_the_old_memory_in_force(
+    bundle: Path, images: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = calibrate_bundle(Detector(bundle), good(images), memory=REMEMBERED)
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(calibrate, step, stop)
+    with pytest.raises(KeyboardInterrupt):
+        calibrate_bundle(Detector(bundle), good(images), memory=REMEMBERED, seed=1)
+    monkeypatch.undo()
+    assert read_record(load_bundle(bundle)) == first
+    assert Detector(bundle)(load_frame(first.good.source[0])).score == first.good.score[0]
+    calibrate_bundle(Detector(bundle), good(images), memory=REMEMBERED, seed=1)  # a stray file is no harm
+    load_bundle(bundle)
+
+
+def test_a_bundle_that_gives_no_patches_is_refused(tmp_path: Path, images: Path) -> None:
+    folder = write_tiny_bundle(tmp_path / "map")
+    with pytest.raises(ValueError, match='map: has head "map", which gives no patches .* --head embeddings'):
+        calibrate_bundle(Detector(folder), good(images), memory=REMEMBERED)
+    assert not (folder / "calibrations").exists()
+
+
+def test_windows_cannot_be_remembered(bundle: Path) -> None:
+    loaded = load_bundle(bundle)
+    of_windows = replace(loaded, manifest=replace(loaded.manifest, windows=(1,)))
+    with pytest.raises(ValueError, match="judges windows, which cannot be remembered; leave --memory out"):
+        check_memory(of_windows, 4)
+    calibration = replace(loaded.manifest.calibration, memory="calibrations/0001.npz")
+    broken = manifest_to_json(replace(of_windows.manifest, calibration=calibration))
+    with pytest.raises(ValueError, match="memory must be null where windows stand for patches"):
+        manifest_from_json(broken)
+
+
+def test_counts_that_cannot_be_are_refused(bundle: Path, images: Path) -> None:
+    with pytest.raises(
+        ValueError, match="beside the 30 to remember, good images must be at least 20, .* got 10"
+    ):
+        calibrate_bundle(Detector(bundle), good(images), memory=30)
+    with pytest.raises(ValueError, match="memory must be of at least 2 images, got 1"):
+        calibrate_bundle(Detector(bundle), good(images), memory=1)
+    assert not (bundle / "calibrations").exists()
+
+
+def test_a_copy_of_a_remembered_image_does_not_calibrate(bundle: Path, images: Path, tmp_path: Path) -> None:
+    shutil.copytree(images / "good", tmp_path / "good")
+    for number in range(GOOD):  # the same pixels in another file format
+        picture = cv2.imread(str(tmp_path / "good" / f"{number}.png"))
+        assert picture is not None
+        cv2.imwrite(str(tmp_path / "good" / f"{number}.bmp"), picture)
+    record = calibrate_bundle(Detector(bundle), good(tmp_path), memory=REMEMBERED)
+    assert record.memory is not None
+    assert (record.images, record.copies) == (GOOD - REMEMBERED, GOOD)
+    remembered = {Path(path).stem for path in record.memory.sources}
+    assert len(remembered) == REMEMBERED
+    assert not remembered & {Path(path).stem for path in record.good.source}
+    few = [source for source in good(tmp_path) if Path(source.path).stem in {"0", "1", "2"}] * 10
+    with pytest.raises(ValueError, match="good images must be more than the 4 to remember, .* got 3"):
+        calibrate_bundle(Detector(bundle), few, memory=REMEMBERED)
+
+
+def test_a_remembered_image_is_not_defective(bundle: Path, images: Path) -> None:
+    record = calibrate_bundle(Detector(bundle), good(images), memory=REMEMBERED)
+    assert record.memory is not None
+    twice = list_sources([record.memory.sources[0]])
+    with pytest.raises(ValueError, match="given as good and as defective"):
+        calibrate_bundle(Detector(bundle), good(images), defective=twice, memory=REMEMBERED)
+
+
+def test_unreadable_images_are_all_named(bundle: Path, images: Path, tmp_path: Path) -> None:
+    shutil.copytree(images / "good", tmp_path / "good")
+    for stem in ("3", "17"):
+        (tmp_path / "good" / f"{stem}.png").write_bytes(b"broken")
+    for seed in range(3):
+        with pytest.raises(ValueError, match=r"3\.png, .*17\.png: cannot be read \(2 of 40 images\)"):
+            calibrate_bundle(Detector(bundle), good(tmp_path), memory=REMEMBERED, seed=seed)
+    assert not (bundle / "calibrations").exists()
+
+
+def test_frames_in_tiles_are_remembered_tile_by_tile(bundle: Path, images: Path) -> None:
+    tiling = Tiling(64, None, None)
+    detector = Detector(bundle, tiling=tiling)
+    plan = detector.plan_tiles(90, 120)
+    assert plan is not None
+    assert len(plan) > 1
+    record = calibrate_bundle(detector, good(images), memory=REMEMBERED)
+    assert record.memory is not None
+    assert record.memory.patches == min(1024, REMEMBERED * len(plan) * GRID * GRID)
+    loaded = Detector(bundle)
+    assert loaded.tiling == tiling
+    verdicts = [loaded(load_frame(path)) for path in record.good.source]
+    assert record.good.score == tuple(verdict.score for verdict in verdicts)
+
+
+def test_a_recorder_keeps_what_the_session_said_although_it_uses_its_arrays_again(bundle: Path) -> None:
+    session, rng = Detector(bundle).session, np.random.default_rng(0)
+    frames = rng.integers(0, 256, (2, 1, 56, 56, 3), dtype=np.uint8)
+    buffers: dict[str, np.ndarray] = {}
+
+    def reusing(images: np.ndarray) -> dict[str, np.ndarray]:
+        for name, array in session(images).items():
+            buffers.setdefault(name, np.empty_like(array))[...] = array
+        return buffers
+
+    recorder = Recorder(reusing, load_bundle(bundle))
+    for images in frames:
+        recorder(images)
+    embeddings, logits = recorder.take(rng)
+    expected = np.concatenate([session(images)["patch_embeddings"] for images in frames])  # (2, L, G·G, D)
+    np.testing.assert_array_equal(embeddings, expected.swapaxes(1, 2).reshape(embeddings.shape))
+    assert logits.shape == embeddings.shape[:2]
+
+
+def test_a_large_frame_is_looked_at_in_part(
+    bundle: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("acl_runtime.calibration.remember.MOST_PATCHES", 10)
+    found = remember_images(Detector(bundle), good(images), 3, seed=0, progress=lambda *at: None)
+    assert found.memory.patch_embeddings.shape[1] == 30
+
+
+def test_info_and_evaluation_say_that_good_parts_are_remembered(bundle: Path, images: Path) -> None:
+    assert "none, the text judges alone" in describe(load_bundle(bundle))
+    (data := bundle.parent / "data").mkdir()
+    shutil.copytree(images / "good", data / "good")
+    shutil.copytree(images / "defective", data / "bad")
+    alone = run_evaluation(Detector(bundle), [data], EvalSettings())
+    assert alone.settings["memory"] is None
+    calibrate_bundle(Detector(bundle), good(images), memory=REMEMBERED)
+    loaded = load_bundle(bundle)
+    assert "patches of good parts (calibrations/0001.npz), which judge with the text" in describe(loaded)
+    with_memory = run_evaluation(Detector(loaded), [data], EvalSettings())
+    assert with_memory.settings["memory"] == loaded.manifest.files["calibrations/0001.npz"].sha256[:12]

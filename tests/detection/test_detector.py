@@ -1,0 +1,129 @@
+"""The detector's verdicts are those of the model, whichever head it was exported with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from graphs import SIDE, drawn_frame, reference, write_tiny_bundle
+
+from acl_runtime import Detector, Verdict
+from acl_runtime.bundle.bundle import load_bundle, write_manifest
+from acl_runtime.bundle.manifest import Calibration
+from acl_runtime.images.preprocess import preprocess
+from acl_runtime.scoring.heads import defect_directions, read_map_head
+from acl_runtime.scoring.maps import sigmoid
+from acl_runtime.scoring.regions import find_regions
+
+FRAMES = [drawn_frame(0), drawn_frame(1, height=30, width=400), drawn_frame(2)[..., 0], drawn_frame(3)]
+
+
+@pytest.fixture
+def detector(tmp_path: Path) -> Detector:
+    return Detector(write_tiny_bundle(tmp_path / "bundle"))
+
+
+@pytest.mark.parametrize("head", ["map", "embeddings"])
+def test_a_verdict_is_what_the_model_says(tmp_path: Path, head: str) -> None:
+    detector = Detector(write_tiny_bundle(tmp_path / "bundle", head=head))
+    expected = reference(preprocess(FRAMES, image_size=SIDE))
+    for i, frame in enumerate(FRAMES):
+        verdict = detector(frame)
+        score = float(sigmoid(expected["image_logits"][i].astype(np.float64)))
+        assert verdict.score == pytest.approx(score, abs=1e-4)
+        assert verdict.is_anomalous is (score >= 0.5)
+        assert verdict.anomaly_map.dtype == np.float32
+        np.testing.assert_allclose(verdict.anomaly_map, expected["anomaly_maps"][i], rtol=0, atol=1e-4)
+        height, width = frame.shape[:2]
+        assert verdict.regions == find_regions(
+            verdict.anomaly_map, threshold=0.5, frame_width=width, frame_height=height
+        )
+
+
+def test_both_heads_give_the_same_verdict(tmp_path: Path) -> None:
+    by_map = Detector(write_tiny_bundle(tmp_path / "map", head="map")).detect(FRAMES)
+    by_embeddings = Detector(write_tiny_bundle(tmp_path / "emb", head="embeddings")).detect(FRAMES)
+    for one, other in zip(by_map, by_embeddings, strict=True):
+        assert one.score == pytest.approx(other.score, abs=1e-6)
+        np.testing.assert_allclose(one.anomaly_map, other.anomaly_map, rtol=0, atol=1e-6)
+
+
+def test_many_frames_are_each_frame(detector: Detector) -> None:
+    frames = [drawn_frame(seed) for seed in range(7)]  # batches of 3, 3 and 1
+    for verdict, frame in zip(detector.detect(frames), frames, strict=True):
+        alone = detector(frame)
+        assert verdict.score == pytest.approx(alone.score, abs=1e-5)
+        np.testing.assert_allclose(verdict.anomaly_map, alone.anomaly_map, rtol=0, atol=1e-5)
+        assert set(verdict.latency_ms) == {"preprocess", "inference", "postprocess"}
+        assert min(verdict.latency_ms.values()) > 0
+    assert detector.detect([]) == []
+
+
+def test_the_threshold_is_the_bundles_unless_told(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path / "bundle")
+    score = Detector(folder)(FRAMES[0]).score
+    manifest = replace(
+        load_bundle(folder).manifest, calibration=Calibration("score", 1.0, 0.0, None, "test", None, None)
+    )
+    write_manifest(folder, manifest)
+    calibrated = Detector(folder)(FRAMES[0])
+    assert (calibrated.is_anomalous, calibrated.threshold) == (False, 1.0)
+    assert [region.area for region in calibrated.regions] == [FRAMES[0][..., 0].size]
+    told = Detector(load_bundle(folder), threshold=score)(FRAMES[0])
+    assert (told.is_anomalous, told.threshold) == (True, score)  # at the threshold is anomalous
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
+def test_a_threshold_that_is_no_probability_is_refused(tmp_path: Path, threshold: float) -> None:
+    folder = write_tiny_bundle(tmp_path / "bundle")
+    with pytest.raises(ValueError, match=r"threshold must lie in 0\.\.1, got"):
+        Detector(folder, threshold=threshold)
+
+
+def test_a_backend_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path / "bundle")
+    with pytest.raises(
+        ValueError, match="backend must be one of auto, onnxruntime, tensorrt, openvino, .*, got abacus"
+    ):
+        Detector(folder, backend="abacus")
+
+
+def test_a_wrong_frame_is_refused_before_any_is_looked_at(detector: Detector) -> None:
+    with pytest.raises(ValueError, match=r"frame must be .*, got \(4, 4, 2\) uint8"):
+        detector.detect([FRAMES[0], np.zeros((4, 4, 2), np.uint8)])
+
+
+@pytest.mark.parametrize("head", ["map", "embeddings"])
+def test_a_broken_graph_does_not_pass_for_a_good_product(tmp_path: Path, head: str) -> None:
+    detector = Detector(write_tiny_bundle(tmp_path / "bundle", head=head, broken=True))
+    with pytest.raises(RuntimeError, match="must be finite, got nan"):
+        detector(FRAMES[0])
+
+
+def test_a_graph_that_returns_something_else_is_named(detector: Detector) -> None:
+    manifest = detector.bundle.manifest
+    logits = np.zeros(1, np.float32)
+    with pytest.raises(RuntimeError, match="graph must return anomaly_maps, got image_logits"):
+        read_map_head({"image_logits": logits}, manifest)
+    maps = np.zeros((1, 3, 3), np.float32)
+    with pytest.raises(RuntimeError, match=r"anomaly_maps must be \(batch, 56, 56\), got \(1, 3, 3\)"):
+        read_map_head({"image_logits": logits, "anomaly_maps": maps}, manifest)
+
+
+def test_one_direction_says_what_two_prompts_say() -> None:
+    text = np.random.default_rng(0).normal(size=(2, 5)).astype(np.float32)
+    embedding = np.random.default_rng(1).normal(size=5).astype(np.float32)
+    logits = text.astype(np.float64) @ embedding / 0.07
+    softmax = np.exp(logits - logits.max())
+    actual = sigmoid(embedding @ defect_directions(text[None], temperature=0.07)[0])
+    np.testing.assert_allclose(actual, softmax[1] / softmax.sum(), rtol=1e-4)
+
+
+def test_the_package_offers_its_two_names() -> None:
+    import acl_runtime
+
+    assert acl_runtime.Verdict is Verdict
+    with pytest.raises(AttributeError, match="has no attribute 'Classifier'"):
+        _ = acl_runtime.Classifier

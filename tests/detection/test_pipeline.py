@@ -1,0 +1,181 @@
+"""Stages overlap, in order, with bounded memory; nothing is lost, and what fails comes in its place."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from acl_runtime.detection.pipeline import Pipeline
+
+TICK_S = 0.01
+
+
+def taking(seconds: float) -> Callable[[Any], Any]:
+    """A stage that passes things on after a while."""
+
+    def stage(thing: Any) -> Any:
+        time.sleep(seconds)
+        return thing
+
+    return stage
+
+
+def drain(pipeline: Pipeline, taken: list[Any]) -> None:
+    """Take all that comes, one by one."""
+    for group in pipeline:
+        taken += group
+
+
+def flat(pipeline: Pipeline) -> list[Any]:
+    taken: list[Any] = []
+    drain(pipeline, taken)
+    return taken
+
+
+def threads() -> int:
+    return threading.active_count()
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    """Wait for it, five seconds at most."""
+    end = time.monotonic() + 5
+    while not condition() and time.monotonic() < end:
+        time.sleep(TICK_S)
+    return condition()
+
+
+@pytest.mark.parametrize("group", [1, 3, 8])
+def test_everything_comes_out_in_order(group: int) -> None:
+    before = threads()
+    pipeline = Pipeline(range(100), [taking(0), taking(0)], group=group)
+    groups = list(pipeline)
+    assert [item for each in groups for item in each] == list(range(100))
+    assert max(map(len, groups)) <= group
+    assert until(lambda: threads() == before)
+
+
+def test_nothing_comes_of_nothing() -> None:
+    assert list(Pipeline([], [taking(0)])) == []
+
+
+def test_stages_overlap() -> None:
+    at_work, most, lock = 0, 0, threading.Lock()
+
+    def stage(thing: Any) -> Any:
+        nonlocal at_work, most
+        with lock:
+            at_work += 1
+            most = max(most, at_work)
+        time.sleep(TICK_S)
+        with lock:
+            at_work -= 1
+        return thing
+
+    list(Pipeline(range(20), [stage, stage, stage]))
+    assert most == 3
+
+
+def test_a_slow_consumer_holds_the_source_back_and_loses_nothing() -> None:
+    given = 0
+
+    def source() -> Iterator[int]:
+        nonlocal given
+        for number in range(50):
+            given += 1
+            yield number
+
+    pipeline, taken = Pipeline(source(), [taking(0), taking(0)]), []
+    for group in pipeline:
+        taken += group
+        time.sleep(TICK_S / 10)
+        assert given - len(taken) <= 7  # one in every hand and one before it
+    assert taken == list(range(50))
+
+
+def test_what_the_source_raises_comes_after_what_it_gave() -> None:
+    def source() -> Iterator[int]:
+        yield from range(5)
+        raise ValueError("the camera is gone")
+
+    taken: list[int] = []
+    pipeline = Pipeline(source(), [taking(TICK_S), taking(0)], group=4)
+    with pytest.raises(ValueError, match="the camera is gone"):
+        drain(pipeline, taken)
+    assert taken == list(range(5))
+
+
+def test_what_a_stage_raises_comes_in_its_place_and_ends_it() -> None:
+    before = threads()
+
+    def stage(group: list[int]) -> list[int]:
+        if 5 in group:
+            raise RuntimeError("out of memory")
+        return group
+
+    taken: list[int] = []
+    pipeline = Pipeline(range(100), [taking(0), stage])
+    with pytest.raises(RuntimeError, match="out of memory"):
+        drain(pipeline, taken)
+    assert taken == list(range(5))
+    assert until(lambda: threads() == before)
+
+
+def test_a_group_that_does_not_fill_waits_no_longer_than_it_may() -> None:
+    go_on = threading.Event()
+
+    def source() -> Iterator[int]:
+        yield from (0, 1)
+        go_on.wait(5)  # a camera that stands still
+        yield 2
+
+    pipeline = Pipeline(source(), [taking(0)], group=8, max_wait_s=2 * TICK_S)
+    started = time.monotonic()
+    assert next(pipeline) == [0, 1]
+    assert time.monotonic() - started < 2
+    go_on.set()
+    assert flat(pipeline) == [2]
+
+
+def test_a_group_waits_for_all_where_it_may() -> None:
+    def source() -> Iterator[int]:
+        for number in range(4):
+            time.sleep(TICK_S)
+            yield number
+
+    assert list(Pipeline(source(), [taking(0)], group=4, max_wait_s=None)) == [[0, 1, 2, 3]]
+
+
+def test_only_who_asks_for_it_loses_the_oldest_and_they_are_counted() -> None:
+    def camera() -> Iterator[int]:
+        for number in range(60):
+            time.sleep(TICK_S / 5)
+            yield number
+
+    pipeline = Pipeline(camera(), [taking(2 * TICK_S)], drop_oldest=True)
+    taken = flat(pipeline)
+    assert taken == sorted(taken)
+    assert taken[-1] == 59  # the newest is never dropped
+    assert pipeline.dropped > 0
+    assert len(taken) + pipeline.dropped == 60
+
+
+def test_closing_ends_the_threads_and_the_source() -> None:
+    before, closed = threads(), threading.Event()
+
+    def source() -> Iterator[int]:
+        try:
+            while True:
+                yield 0
+        finally:
+            closed.set()
+
+    pipeline = Pipeline(source(), [taking(0), taking(0)], group=2)
+    next(pipeline)
+    pipeline.close()
+    assert closed.wait(5)
+    assert until(lambda: threads() == before)
+    assert list(pipeline) == []
