@@ -20,7 +20,8 @@ from acl_runtime.bundle.bundle import load_bundle
 from acl_runtime.bundle.manifest import Manifest
 from acl_runtime.calibration.calibrate import calibrate_bundle
 from acl_runtime.data.datasets import Dataset, load_sample, read_dataset, require_both
-from acl_runtime.detection.detector import Detector, Verdict
+from acl_runtime.detection.detector import Detector
+from acl_runtime.detection.verdict import Verdict
 from acl_runtime.evaluation.evaluate import DatasetEvaluation, evaluate_dataset
 from acl_runtime.sources.files import list_sources
 from acl_train.config import LearnConfig, Recipe

@@ -13,11 +13,11 @@ from acl_runtime.bench.measure import Laps
 from acl_runtime.bundle.manifest import Manifest
 from acl_runtime.data.datasets import Dataset, load_sample
 from acl_runtime.data.samples import Sample
-from acl_runtime.detection.detector import Verdict, bundle_rule
+from acl_runtime.detection.verdict import Verdict
 from acl_runtime.files.atomic import atomic_file
 from acl_runtime.report.inspection import Card, contact_sheet, write_report
 from acl_runtime.report.pictures import make_card
-from acl_runtime.scoring.rule import rule_words
+from acl_runtime.scoring.rule import bundle_rule, rule_words
 
 CARDS = 24  # most pictures on the page
 SHEET_CARDS = 4  # most defective parts in the picture

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from acl_export.config import FrameSize
-from acl_runtime.sources.files import load_frame
+from acl_runtime.images.decode import load_frame
 from acl_train.reference import Reference
 from acl_train.tiny.corpus import draw_frame
 

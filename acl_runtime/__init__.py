@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from acl_runtime.detection.detector import Detector, Verdict
+    from acl_runtime.detection.detector import Detector
+    from acl_runtime.detection.verdict import Verdict
 
 __all__ = ["Detector", "Verdict"]
 

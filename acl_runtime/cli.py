@@ -10,10 +10,15 @@ from typing import Annotated
 
 import typer
 
-from acl_export.commands.export import bench, demo, evaluate, export
+from acl_export.commands.bench import bench
+from acl_export.commands.demo import demo
+from acl_export.commands.evaluate import evaluate
+from acl_export.commands.export import export
 from acl_runtime.commands.build import build
+from acl_runtime.commands.calibrate import calibrate
 from acl_runtime.commands.doctor import doctor
-from acl_runtime.commands.run import calibrate, info, run
+from acl_runtime.commands.info import info
+from acl_runtime.commands.run import run
 from acl_runtime.text.terminal import Commands
 from acl_train.commands import convert, train
 

@@ -23,8 +23,8 @@ from acl_runtime.calibration.thresholds import find_thresholds
 from acl_runtime.data.datasets import read_dataset
 from acl_runtime.data.samples import good_samples
 from acl_runtime.detection.detector import Detector
+from acl_runtime.images.decode import load_frame
 from acl_runtime.scoring.rule import Rule
-from acl_runtime.sources.files import load_frame
 from acl_train.config import LearnConfig, Recipe
 from acl_train.methods import make_vision_config
 from acl_train.tiny.corpus import LEARNING_DEFECTS, draw_dataset

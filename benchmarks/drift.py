@@ -14,7 +14,7 @@ from acl_runtime.calibration.monitor import QUANTITIES, WINDOW, DriftMonitor, me
 from acl_runtime.data.samples import good_samples
 from acl_runtime.detection.detector import Detector
 from acl_runtime.images.appearance import measure_appearance
-from acl_runtime.sources.files import load_frame
+from acl_runtime.images.decode import load_frame
 from benchmarks.machine import describe_machine, machine_line
 from benchmarks.tables import markdown_table
 

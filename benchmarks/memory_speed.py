@@ -9,7 +9,8 @@ import typer
 
 from acl_runtime.calibration.remember import remember_images
 from acl_runtime.detection.detector import Detector
-from acl_runtime.sources.files import list_sources, load_frame
+from acl_runtime.images.decode import load_frame
+from acl_runtime.sources.files import list_sources
 from benchmarks.machine import describe_machine, machine_line
 from benchmarks.tables import markdown_table
 from benchmarks.timing import in_turn

@@ -22,7 +22,8 @@ from acl_runtime.backends.onnx_session import OnnxSession
 from acl_runtime.bundle.bundle import Bundle, load_bundle, load_text_embeddings
 from acl_runtime.bundle.manifest import Arithmetic
 from acl_runtime.data.datasets import read_dataset
-from acl_runtime.detection.detector import Detector, Verdict
+from acl_runtime.detection.detector import Detector
+from acl_runtime.detection.verdict import Verdict
 from acl_runtime.evaluation.evaluate import evaluate_together
 from acl_runtime.evaluation.metrics import METRICS
 from acl_train.clip import CLIP

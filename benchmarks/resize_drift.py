@@ -17,7 +17,8 @@ import typer
 from acl_export.torch_session import TorchSession
 from acl_runtime.bundle.bundle import Bundle, load_bundle
 from acl_runtime.data.datasets import read_dataset
-from acl_runtime.detection.detector import Detector, Verdict
+from acl_runtime.detection.detector import Detector
+from acl_runtime.detection.verdict import Verdict
 from acl_runtime.evaluation.evaluate import evaluate_together
 from acl_runtime.evaluation.metrics import METRICS
 from benchmarks.judges import metric_differences

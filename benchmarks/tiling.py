@@ -16,7 +16,8 @@ import typer
 
 from acl_runtime.bundle.bundle import Bundle, load_bundle
 from acl_runtime.bundle.manifest import Tiling
-from acl_runtime.detection.detector import Detector, Verdict
+from acl_runtime.detection.detector import Detector
+from acl_runtime.detection.verdict import Verdict
 from acl_runtime.images.tiles import plan_tiles
 from benchmarks.machine import describe_machine, machine_line
 from benchmarks.tables import markdown_table, write_json

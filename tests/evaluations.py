@@ -10,7 +10,7 @@ import numpy as np
 
 from acl_runtime.data.datasets import Dataset
 from acl_runtime.data.samples import Sample
-from acl_runtime.detection.detector import Verdict
+from acl_runtime.detection.verdict import Verdict
 from acl_runtime.evaluation.evaluate import DatasetEvaluation, evaluate_dataset
 from acl_runtime.scoring.rule import Rule
 

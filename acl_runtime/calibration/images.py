@@ -15,7 +15,8 @@ from acl_runtime.calibration.record import JudgedImages
 from acl_runtime.data.samples import is_good, list_folders, list_images
 from acl_runtime.detection.detector import Detector
 from acl_runtime.images.appearance import measure_appearance
-from acl_runtime.sources.files import BadFrame, Source, iter_frames
+from acl_runtime.images.frame import BadFrame
+from acl_runtime.sources.files import Source, iter_frames
 from acl_runtime.text.names import shorten
 
 Progress = Callable[[str, int, int], None]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from acl_runtime.calibration.record import read_record
-from acl_runtime.detection.detector import Detector, bundle_rule
+from acl_runtime.detection.detector import Detector
+from acl_runtime.scoring.rule import bundle_rule
 
 
 def find_doubts(detector: Detector) -> list[str]:

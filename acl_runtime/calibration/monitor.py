@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from acl_runtime.calibration.record import read_record
-from acl_runtime.detection.detector import Detector, Verdict
+from acl_runtime.detection.detector import Detector
+from acl_runtime.detection.verdict import Verdict
 from acl_runtime.images.appearance import Appearance
 
 WINDOW = 32  # frames that are looked at together: a single odd frame is a matter of the verdict

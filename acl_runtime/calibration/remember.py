@@ -11,9 +11,10 @@ import numpy.typing as npt
 from acl_runtime.bundle.bundle import Bundle, load_text_embeddings
 from acl_runtime.calibration.images import Progress, pixel_digest
 from acl_runtime.detection.detector import Detector
+from acl_runtime.images.frame import BadFrame
 from acl_runtime.scoring.heads import Session, defect_directions, read_embeddings
 from acl_runtime.scoring.patch_memory import LEAST_IMAGES, Memory, remember
-from acl_runtime.sources.files import BadFrame, Source, iter_frames
+from acl_runtime.sources.files import Source, iter_frames
 
 MOST_PATCHES = 8192  # of one image that are looked at, drawn at random: a large frame has many tiles
 

@@ -5,60 +5,17 @@ from __future__ import annotations
 from acl_runtime.backends.tensorrt.certificate import read_certificate
 from acl_runtime.backends.tensorrt.engine_file import Engine, list_engines
 from acl_runtime.bundle.bundle import Bundle
-from acl_runtime.bundle.manifest import Manifest, Parity, Tiling
-from acl_runtime.detection.detector import bundle_rule
+from acl_runtime.bundle.manifest import Parity
+from acl_runtime.bundle.words import (
+    input_words,
+    map_words,
+    memory_words,
+    parity_words,
+    prompts_words,
+    tiling_words,
+)
 from acl_runtime.evaluation.metrics import METRICS
-from acl_runtime.scoring.rule import rule_words
-
-
-def tiling_words(tiling: Tiling | None) -> str:
-    """How frames are cut."""
-    if tiling is None:
-        return "each squashed whole"
-    overlap = "a quarter" if tiling.overlap is None else f"{tiling.overlap} pixels"
-    tile = f"of {tiling.tile} pixels" if isinstance(tiling.tile, int) else "chosen by the frame's size"
-    defect = f", for defects from {tiling.min_defect} pixels" if tiling.min_defect is not None else ""
-    return f"cut into tiles {tile} that share {overlap}{defect}"
-
-
-def input_words(manifest: Manifest) -> str:
-    """What the graph takes."""
-    network = f"{manifest.image_size} x {manifest.image_size} pixels"
-    if manifest.frame_size is not None:
-        height, width = manifest.frame_size
-        network = f"frames of {width} x {height} pixels, which the graph resizes to {network}"
-    return f"{network}, up to {manifest.max_batch} at once"
-
-
-def map_words(manifest: Manifest) -> str:
-    """Where the map comes from."""
-    grid = f"a {manifest.grid} x {manifest.grid} grid"
-    if manifest.windows:
-        return f"windows of {' and '.join(map(str, manifest.windows))} patches on {grid}"
-    return f"layers {', '.join(map(str, manifest.layers))} on {grid}"
-
-
-def prompts_words(manifest: Manifest) -> str:
-    """Which prompts the bundle has; bundles older than the methods have those of AnomalyCLIP."""
-    prompts = manifest.prompts
-    named = f" of {prompts['category']}" if "category" in prompts else ""
-    named += ", decoupled vectors" if prompts.get("learns") == "vectors" else ""
-    return f"{prompts.get('method', 'anomalyclip')}{named}, recipe {prompts['recipe']}, sha256 {prompts['sha256'][:12]}"
-
-
-def memory_words(manifest: Manifest) -> str:
-    """Whether good parts are remembered."""
-    if manifest.calibration.memory is None:
-        return "none, the text judges alone"
-    return f"patches of good parts ({manifest.calibration.memory}), which judge with the text"
-
-
-def parity_words(parity: Parity) -> str:
-    """How close a graph is to torch."""
-    return (
-        f"log-odds within {parity.image_logits:.1e}, map within {parity.anomaly_map:.1e} of {parity.reference}, on "
-        f"{parity.frames} frames"
-    )
+from acl_runtime.scoring.rule import bundle_rule, rule_words
 
 
 def drift_words(parity: Parity) -> str:

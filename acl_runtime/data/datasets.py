@@ -12,7 +12,7 @@ from acl_runtime.data.layouts.published import PAPER_SETS, compare_with_paper
 from acl_runtime.data.layouts.reading import Reading
 from acl_runtime.data.masks import check_mask_size, load_mask
 from acl_runtime.data.samples import EXTENSIONS, Sample, list_folders
-from acl_runtime.sources.files import load_frame
+from acl_runtime.images.decode import load_frame
 from acl_runtime.text.names import shorten
 
 __all__ = ["Dataset", "Sample", "check_mask_size", "load_mask", "load_sample", "read_dataset", "require_both"]

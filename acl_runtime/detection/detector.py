@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from acl_runtime.backends.choose import open_session, warn
 from acl_runtime.bundle.bundle import Bundle, load_bundle, load_text_embeddings
-from acl_runtime.bundle.manifest import Calibration, Tiling
+from acl_runtime.bundle.manifest import Tiling
 from acl_runtime.detection.pipeline import MAX_LATENCY_MS
+from acl_runtime.detection.verdict import Verdict
 from acl_runtime.images.blend import judge_tiled
 from acl_runtime.images.preprocess import check_frame, check_size, choose_resize, preprocess, to_input
 from acl_runtime.images.tiles import TilePlan, plan_tiles, tile_side
@@ -23,31 +24,10 @@ from acl_runtime.scoring.heads import Answers, Session, defect_directions, read_
 from acl_runtime.scoring.maps import sigmoid
 from acl_runtime.scoring.patch_memory import Memory, load_memory
 from acl_runtime.scoring.regions import Region, find_regions
-from acl_runtime.scoring.rule import Rule
+from acl_runtime.scoring.rule import Rule, bundle_rule
 
 if TYPE_CHECKING:
     from acl_runtime.detection.stream import Stream
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the detector says about one frame."""
-
-    score: float  # probability of a defect, 0 to 1
-    peak: float  # largest value of the map, 0 to 1
-    is_anomalous: bool  # as the detector's rule says
-    margin: float  # log-odds from the other verdict, not negative if anomalous; see `Rule.margin`
-    threshold: float  # smallest score that is anomalous
-    peak_threshold: float | None  # smallest peak that is anomalous; None: the peak does not decide
-    anomaly_map: npt.NDArray[np.float32]  # (S, S) in [0, 1], at network resolution; (h, w) of a tiled frame
-    regions: tuple[Region, ...]  # in frame pixels, highest peak first
-    latency_ms: Mapping[str, float]  # preprocess, inference, postprocess: a batch's time over its frames
-
-
-def bundle_rule(calibration: Calibration) -> Rule:
-    """What a bundle's thresholds say."""
-    peak = calibration.map_threshold if calibration.rule == "score or peak" else None
-    return Rule(calibration.score_threshold, peak)
 
 
 STAGES = ("preprocess", "inference", "postprocess")

@@ -8,8 +8,9 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from acl_runtime.detection.detector import Detector, Verdict, Work
+from acl_runtime.detection.detector import Detector, Work
 from acl_runtime.detection.pipeline import Pipeline
+from acl_runtime.detection.verdict import Verdict
 
 Item = TypeVar("Item")
 

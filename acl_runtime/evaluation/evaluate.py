@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from acl_runtime.data.datasets import Dataset, load_mask, load_sample
 from acl_runtime.data.samples import Sample
-from acl_runtime.detection.detector import Verdict
+from acl_runtime.detection.verdict import Verdict
 from acl_runtime.evaluation.metrics import MEAN, Counts, ExactCounts, to_metrics
 from acl_runtime.evaluation.overlap import FPR_LIMIT, Overlap
 from acl_runtime.evaluation.ranking import Ranking, roc_points

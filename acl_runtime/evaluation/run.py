@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from acl_runtime.bundle.words import prompts_words
 from acl_runtime.calibration.mismatch import find_doubts
-from acl_runtime.commands.describe import prompts_words
 from acl_runtime.data.datasets import Dataset, read_dataset
-from acl_runtime.detection.detector import Detector, Verdict
+from acl_runtime.detection.detector import Detector
+from acl_runtime.detection.verdict import Verdict
 from acl_runtime.evaluation.drift_table import drift_table
 from acl_runtime.evaluation.evaluate import DatasetEvaluation, evaluate_together
 from acl_runtime.evaluation.tables import terminal_table

@@ -15,11 +15,12 @@ from acl_runtime.calibration.monitor import DriftMonitor, measure_quantities
 from acl_runtime.detection.detector import Detector
 from acl_runtime.detection.pipeline import MAX_LATENCY_MS
 from acl_runtime.detection.stream import Stream
+from acl_runtime.detection.verdict import Inspected, Result
 from acl_runtime.files.atomic import atomic_file
 from acl_runtime.images.appearance import measure_appearance
+from acl_runtime.images.frame import BadFrame, Frame
 from acl_runtime.images.overlay import overlay
-from acl_runtime.outputs.text import Inspected, Result
-from acl_runtime.sources.files import BadFrame, Frame, Source, iter_frames
+from acl_runtime.sources.files import Source, iter_frames
 
 _NAMES = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)  # what a file system says of names it cannot hold
 

@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from types import FrameType
 
-from acl_runtime.outputs.text import Result, json_line
+from acl_runtime.detection.verdict import Result
+from acl_runtime.images.decode import IMAGES
+from acl_runtime.images.frame import BadFrame
+from acl_runtime.outputs.text import json_line
 from acl_runtime.sources.arrivals import Arrivals, is_whole, scan, version_of
-from acl_runtime.sources.files import IMAGES, BadFrame, Source
+from acl_runtime.sources.files import Source
 from acl_runtime.sources.journal import Journal, Version, open_journal
 
 _REST = 4  # a pause is at least this many times as long as the look at the folder before it

@@ -7,20 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from acl_runtime.detection.detector import Verdict
-from acl_runtime.sources.files import BadFrame, Frame
-
-
-@dataclass(frozen=True)
-class Inspected:
-    """A frame with its verdict."""
-
-    frame: Frame
-    verdict: Verdict
-    unusual: tuple[str, ...] = ()  # quantities in which the last frames are unlike the calibration's
-
-
-Result = Inspected | BadFrame
+from acl_runtime.detection.verdict import Result
+from acl_runtime.images.frame import BadFrame
 
 
 def json_line(result: Result) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from acl_runtime.commands.describe import memory_words, prompts_words, tiling_words
+from acl_runtime.bundle.words import memory_words, prompts_words, tiling_words
 from acl_runtime.detection.detector import Detector
 from acl_runtime.evaluation.run import EvalResult
 from acl_runtime.evaluation.tables import csv_table, json_text, markdown_table

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from acl_runtime.data.datasets import load_mask
 from acl_runtime.data.samples import Sample
-from acl_runtime.detection.detector import Verdict
+from acl_runtime.detection.verdict import Verdict
 from acl_runtime.images.overlay import colorize, overlay
 from acl_runtime.images.preprocess import to_bgr
 from acl_runtime.scoring.rule import Rule

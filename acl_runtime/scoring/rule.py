@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from acl_runtime.bundle.manifest import Calibration
 from acl_runtime.text.text_table import probability
 
 SMALLEST = 5e-324  # the smallest positive float: a margin that is not anomalous is negative, however close
@@ -42,6 +43,12 @@ class Rule:
         if self.peak_threshold is not None:
             distance = max(distance, log_odds(peak) - log_odds(self.peak_threshold))
         return max(distance, 0.0) if self.is_anomalous(score, peak) else min(distance, -SMALLEST)
+
+
+def bundle_rule(calibration: Calibration) -> Rule:
+    """What a bundle's thresholds say."""
+    peak = calibration.map_threshold if calibration.rule == "score or peak" else None
+    return Rule(calibration.score_threshold, peak)
 
 
 def rule_words(rule: Rule) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from acl_runtime.sources.files import IMAGES
+from acl_runtime.images.decode import IMAGES
 from acl_runtime.sources.journal import Version, forget
 from acl_runtime.text.names import natural_key
 

@@ -21,7 +21,8 @@ from acl_runtime.calibration.mismatch import find_doubts
 from acl_runtime.calibration.record import read_record
 from acl_runtime.detection.detector import Detector
 from acl_runtime.images.appearance import measure_appearance
-from acl_runtime.sources.files import Source, list_sources, load_frame
+from acl_runtime.images.decode import load_frame
+from acl_runtime.sources.files import Source, list_sources
 
 GOOD, DEFECTIVE = 40, 6
 

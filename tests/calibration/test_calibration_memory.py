@@ -22,9 +22,10 @@ from acl_runtime.calibration.remember import Recorder, check_memory, remember_im
 from acl_runtime.commands.describe import describe
 from acl_runtime.detection.detector import Detector
 from acl_runtime.evaluation.run import EvalSettings, run_evaluation
+from acl_runtime.images.decode import load_frame
 from acl_runtime.images.preprocess import preprocess
 from acl_runtime.scoring.patch_memory import load_memory
-from acl_runtime.sources.files import Source, list_sources, load_frame
+from acl_runtime.sources.files import Source, list_sources
 
 GOOD, DEFECTIVE, REMEMBERED = 40, 6, 4
 

@@ -15,9 +15,9 @@ from graphs import drawn_frame, write_tiny_bundle
 from acl_runtime import Detector
 from acl_runtime.bundle.manifest import Tiling
 from acl_runtime.detection.stream import Stream
+from acl_runtime.images.frame import BadFrame, Frame
 from acl_runtime.inspection.run import inspect_sources
 from acl_runtime.scoring.heads import Session
-from acl_runtime.sources.files import BadFrame, Frame
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from PIL import Image
 from sklearn.metrics import auc
 
 from acl_runtime.data.datasets import Dataset, load_mask, load_sample, read_dataset
-from acl_runtime.detection.detector import Detector, Verdict
+from acl_runtime.detection.detector import Detector
+from acl_runtime.detection.verdict import Verdict
 from acl_runtime.evaluation.evaluate import CURVE_POINTS, CategoryEvaluation, evaluate_dataset, thin
 from acl_runtime.evaluation.metrics import evaluate
 from acl_runtime.evaluation.rows import dataset_notes

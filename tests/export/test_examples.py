@@ -15,7 +15,7 @@ from graphs import SIDE, drawn_frame, write_tiny_bundle
 from PIL import Image
 
 from acl_runtime import Detector
-from acl_runtime.sources.files import load_frame
+from acl_runtime.images.decode import load_frame
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PILLOW_VERSION = int(PIL.__version__.partition(".")[0])

@@ -22,7 +22,7 @@ from acl_runtime import Detector
 from acl_runtime.backends.choose import open_session
 from acl_runtime.bundle.bundle import load_bundle, load_golden, load_text_embeddings
 from acl_runtime.bundle.manifest import Parity
-from acl_runtime.sources.files import load_frame
+from acl_runtime.images.decode import load_frame
 from acl_train.prompts import Prompts
 from acl_train.weights import Weights
 

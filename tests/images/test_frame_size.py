@@ -21,8 +21,8 @@ from acl_runtime import Detector
 from acl_runtime.bundle.bundle import load_bundle, load_golden
 from acl_runtime.bundle.manifest import Tiling, manifest_from_json
 from acl_runtime.cli import app
+from acl_runtime.images.decode import load_frame
 from acl_runtime.images.preprocess import preprocess
-from acl_runtime.sources.files import load_frame
 from acl_train.weights import Weights
 
 FRAME_SIZE = 120, 200

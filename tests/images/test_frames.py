@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from acl_runtime.sources.files import BadFrame, Frame, iter_frames, list_sources, load_frame
+from acl_runtime.images.decode import load_frame
+from acl_runtime.images.frame import BadFrame, Frame
+from acl_runtime.sources.files import iter_frames, list_sources
 
 MODES = Path(__file__).parents[1] / "golden" / "fixtures" / "modes"
 FORMATS = ["PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM"]

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 import acl_runtime.images.preprocess as preprocess_module
+from acl_runtime.images.decode import load_frame
 from acl_runtime.images.preprocess import preprocess, to_bgr
-from acl_runtime.sources.files import load_frame
 
 FIXTURES = Path(__file__).parents[1] / "golden" / "fixtures"
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)

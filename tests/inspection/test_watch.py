@@ -27,12 +27,13 @@ from typer.testing import CliRunner
 
 from acl_runtime.cli import app
 from acl_runtime.detection.detector import Detector
+from acl_runtime.detection.verdict import Inspected, Result
+from acl_runtime.images.frame import BadFrame
 from acl_runtime.inspection.run import inspect_sources
 from acl_runtime.inspection.watch import Pace, check_journal, watch
-from acl_runtime.outputs.text import Inspected, Result
 from acl_runtime.sources import journal as journal_module
 from acl_runtime.sources.arrivals import Arrivals, is_whole, scan
-from acl_runtime.sources.files import BadFrame, Source, iter_frames
+from acl_runtime.sources.files import Source, iter_frames
 from acl_runtime.sources.journal import Version, open_journal
 
 PACE = Pace(poll=0.02, settle=0.1, patience=0.6)

@@ -21,8 +21,8 @@ from acl_export.mixed import in_arithmetic
 from acl_export.torch_session import TorchSession
 from acl_runtime import Detector
 from acl_runtime.bundle.bundle import load_bundle, load_text_embeddings
+from acl_runtime.images.decode import load_frame
 from acl_runtime.scoring.windows import windows_to_patches
-from acl_runtime.sources.files import load_frame
 from acl_train.clip import CLIP
 from acl_train.config import LearnConfig, VisionConfig
 from acl_train.learn import Examples, learn_epoch, learning_rate, new_learner, pack_mask

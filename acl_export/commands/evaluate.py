@@ -1,0 +1,111 @@
+"""`acl eval`: measure a bundle on labelled images."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from acl_runtime.backends.choose import Backend as BackendName
+from acl_runtime.commands import options as box
+from acl_runtime.text.terminal import echo, note, note_unless_fit
+
+
+class Against(str, Enum):
+    """What a bundle can be compared with."""
+
+    torch = "torch"
+
+
+def evaluate(
+    context: typer.Context,
+    bundle: Annotated[Path, typer.Argument(help="Exported bundle.", show_default=False)],
+    data: Annotated[list[Path], typer.Argument(help="Folders of labelled images.", show_default=False)],
+    *,
+    json: Annotated[
+        Path | None, typer.Option(help="File for the figures, values 0 to 1; - for stdout.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="File for the table, values 0 to 1; - for stdout.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="File for the table, in percent; - for stdout.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Folder for a page with charts and pictures, index.html.")
+    ] = None,
+    against: Annotated[
+        Against | None,
+        typer.Option(
+            help="Also judge with the torch model, on frames resized by Pillow, and print how far the metrics are from "
+            "its."
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="With --against: file or tag of the weights, if not where they were.")
+    ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Count exactly; keeps the maps of a category in memory.")
+    ] = False,
+    mask_above: Annotated[
+        int, typer.Option(min=0, max=254, help="Grey level above which a mask's pixel is a defect.")
+    ] = 0,
+    tile: box.TileSize = box.TILE,
+    overlap: box.Overlap = None,
+    min_defect: box.MinDefect = None,
+    fast_resize: box.FastResize = False,
+    backend: box.Backend = BackendName.auto,
+    provider: box.Provider = "auto",
+    threshold: box.Threshold = None,
+) -> None:
+    """Measure a bundle on labelled images, beside the paper's numbers.
+
+    DATA is a data set of the paper as downloaded (MVTec AD, VisA, MPDD, BTAD,
+    KolektorSDD, DAGM, DTD-Synthetic, ISIC, the polyp sets, TN3K, HeadCT,
+    BrainMRI, Br35H, COVID-19), has a meta.json of the published code, or is a
+    folder with good and bad (and perhaps masks) inside. Without masks there are
+    image metrics only.
+    """
+    from functools import partial
+
+    from acl_runtime.calibration.mismatch import find_doubts
+    from acl_runtime.detection.detector import Detector
+    from acl_runtime.evaluation.run import EvalSettings, run_evaluation
+    from acl_runtime.report.eval_files import EvalFiles, check_files, render, write_files
+    from acl_runtime.text.progress import progress_phases
+
+    files = EvalFiles(json, csv, markdown, report)
+    if len(files.printed) > 1:
+        raise typer.BadParameter(f"only one form can go to stdout, got {' and '.join(files.printed)}")
+    check_files(files, bundle)
+    tiling = box.parse_tiling(tile, overlap, min_defect)
+    detector = context.with_resource(
+        Detector(
+            bundle,
+            backend=backend.value,
+            provider=provider,
+            tell=note,
+            threshold=threshold,
+            tiling=tiling,
+            fast_resize=fast_resize,
+        )
+    )
+    note_unless_fit(detector.bundle.manifest.backbone)
+    for doubt in find_doubts(detector):
+        note(doubt)
+    reference = None
+    if against is Against.torch:
+        from acl_export.torch_session import TorchSession
+
+        session = TorchSession.of_bundle(detector.bundle, weights)
+        reference = Detector(detector.bundle, session=session, threshold=threshold, tiling=tiling)
+    with progress_phases() as progress:
+        settings = EvalSettings(exact, mask_above)
+        result = run_evaluation(detector, data, settings, reference=reference, progress=progress)
+    echo(result.text, err=bool(files.printed))  # before anything can go wrong with the files
+    for form in files.printed:
+        echo(render(form, result).removesuffix("\n"))
+    with progress_phases() as progress:
+        write_files(
+            files, result, detector, mask_above=mask_above, progress=partial(progress, "drawing the page")
+        )
