@@ -23,6 +23,7 @@ from acl_runtime.data.datasets import Dataset, load_sample, read_dataset, requir
 from acl_runtime.detection.detector import Detector
 from acl_runtime.detection.verdict import Verdict
 from acl_runtime.evaluation.evaluate import DatasetEvaluation, evaluate_dataset
+from acl_runtime.files.errors import InputError
 from acl_runtime.sources.files import list_sources
 from acl_train.config import LearnConfig, Recipe
 from acl_train.methods import make_vision_config
@@ -120,7 +121,7 @@ def run_demo(
 
 def _clear(output: Path) -> None:
     if output.exists() and any(output.iterdir()) and not (output / MARKER).exists():
-        raise ValueError(f"{output}: is not empty and no demo made it; name a new or an empty folder")
+        raise InputError(f"{output}: is not empty and no demo made it; name a new or an empty folder")
     for part in ("learning", "calibration", "unseen", "bundle", "prompts.checkpoints"):
         shutil.rmtree(output / part, ignore_errors=True)
     output.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,7 @@ from acl_runtime.bundle.manifest import Arithmetic, Manifest, Parity
 from acl_runtime.detection.detector import Detector
 from acl_runtime.evaluation.metric_drift import measure_drift
 from acl_runtime.files.atomic import atomic_folder
+from acl_runtime.files.errors import BackendError
 from acl_runtime.images.preprocess import to_input
 from acl_train.clip import CLIP
 from acl_train.config import OBJECT
@@ -170,7 +171,7 @@ def check_parity(parity: Parity) -> None:
     measured = {"image_logits": parity.image_logits, "anomaly_map": parity.anomaly_map}
     for name, limit in parity.tolerance.items():
         if not measured[name] <= limit:  # also refuses nan
-            raise RuntimeError(
+            raise BackendError(
                 f"the graph's {name} must be within {limit:g} of torch, got {measured[name]:g}; nothing was "
                 "written; please report this with the versions of torch, onnx and onnxruntime"
             )

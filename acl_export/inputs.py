@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from acl_runtime.files.errors import InputError
 from acl_train.methods import make_vision_config
 from acl_train.prompts import Prompts, PromptsConfig, load_prompts, written_prompts
 from acl_train.weights import Weights, load_weights
@@ -74,9 +75,9 @@ def check_category(prompts: Prompts, category: str | None) -> None:
     """Raise ValueError if the prompts need the product's name and have none, or have no place for one."""
     method = prompts.config.method
     if prompts.config.needs_category and not category:
-        raise ValueError(f"prompts of {method} name the product; pass its name, such as --category hazelnut")
+        raise InputError(f"prompts of {method} name the product; pass its name, such as --category hazelnut")
     if category and "vectors" in prompts.tensors:
-        raise ValueError(
+        raise InputError(
             f"decoupled vectors have no place for a product's name, got {category}; leave it out"
         )
 
@@ -86,7 +87,7 @@ def check_layers(prompts: Prompts) -> None:
     tensors, layers = prompts.tensors, prompts.config.vision.layers
     learned = len(tensors["weight"]) if "weight" in tensors else len(tensors.get("vectors", [])) - 1
     if learned > 0 and learned != len(layers):
-        raise ValueError(
+        raise InputError(
             f"layers must be the {learned} that something was learned for each, got {list(layers)}; leave --layers out"
         )
 
@@ -94,13 +95,13 @@ def check_layers(prompts: Prompts) -> None:
 def check_weights(prompts: Prompts, weights: Weights) -> None:
     """Raise ValueError unless the prompts were learned on these very weights."""
     if prompts.config.weights_sha256 != weights.sha256:
-        raise ValueError(
+        raise InputError(
             f"weights must be those the prompts were learned on ({prompts.config.backbone} "
             f"{prompts.config.weights}, sha256 {prompts.config.weights_sha256[:12]}), got {weights.backbone} "
             f"{weights.source}, sha256 {weights.sha256[:12]}; pass the same --backbone and --weights"
         )
     if prompts.config.quick_gelu != weights.architecture.quick_gelu:
-        raise ValueError(
+        raise InputError(
             f"quick_gelu must be {prompts.config.quick_gelu} as in the learning, got "
             f"{weights.architecture.quick_gelu}; pass the same option"
         )

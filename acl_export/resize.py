@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from acl_runtime.files.errors import InputError
 from acl_runtime.images.preprocess import pass_order
 
 WEIGHT_BITS, FINE_BITS = 22, 9  # of a weight; of its fine part
@@ -105,7 +106,7 @@ def _split(weights: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.N
     fine = weights - (coarse << FINE_BITS)
     for part in (fine, coarse):
         if 255 * np.abs(part).sum(axis=1).max() >= LARGEST_EXACT // 2:  # and room to carry and to round
-            raise ValueError(f"a frame of {weights.shape[1]} pixels is too large to be resized in a graph")
+            raise InputError(f"a frame of {weights.shape[1]} pixels is too large to be resized in a graph")
     return fine, coarse
 
 

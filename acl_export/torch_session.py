@@ -8,6 +8,7 @@ from torch import Tensor
 
 from acl_runtime.bundle.bundle import Bundle, load_text_embeddings
 from acl_runtime.bundle.manifest import Manifest
+from acl_runtime.files.errors import InputError
 from acl_train.clip import CLIP
 from acl_train.config import VisionConfig
 from acl_train.patches import LayerProjections
@@ -66,7 +67,7 @@ def load_clip(bundle: Bundle, weights: str | None = None) -> CLIP:
     source = weights or (None if backbone.name == "tiny" else backbone.weights)
     loaded = load_weights(backbone.name, source, quick_gelu=backbone.quick_gelu)
     if loaded.sha256 != backbone.weights_sha256:
-        raise ValueError(
+        raise InputError(
             f"weights must be those the bundle was exported from ({backbone.name} {backbone.weights}, sha256 "
             f"{backbone.weights_sha256[:12]}), got {loaded.source}, sha256 {loaded.sha256[:12]}; pass --weights FILE"
         )

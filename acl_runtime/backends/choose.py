@@ -7,6 +7,8 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from acl_runtime.files.errors import InputError
+
 if TYPE_CHECKING:
     from acl_runtime.bundle.bundle import Bundle
     from acl_runtime.scoring.heads import Session
@@ -46,11 +48,11 @@ def open_session(
         RuntimeError: What was asked for cannot be loaded; nothing else is taken instead.
     """
     if backend not in [choice.value for choice in Backend]:
-        raise ValueError(
+        raise InputError(
             f"backend must be one of {', '.join(choice.value for choice in Backend)}, got {backend}"
         )
     if backend not in (Backend.auto.value, Backend.onnxruntime.value) and provider != "auto":
-        raise ValueError(f"provider is where ONNX Runtime computes, got {provider} with backend {backend}")
+        raise InputError(f"provider is where ONNX Runtime computes, got {provider} with backend {backend}")
     if backend == Backend.openvino.value:
         from acl_runtime.backends.openvino_session import OpenVinoSession
 

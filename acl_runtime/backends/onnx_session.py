@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from acl_runtime.bundle.bundle import ENGINES, Bundle
+from acl_runtime.files.errors import BackendError, InputError
 
 try:
     import onnxruntime as ort
     from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 except ImportError as problem:
-    raise RuntimeError(
+    raise BackendError(
         f'ONNX Runtime cannot be imported ({problem}); in the checkout: pip install -e ".[cpu]"'
     ) from problem
 
@@ -82,11 +83,11 @@ class OnnxSession:
         try:
             self._session = ort.InferenceSession(str(path), _session_options(threads), providers=providers)
         except _ERRORS as error:
-            raise RuntimeError(f"{path}: ONNX Runtime cannot load it: {_first_line(error)}") from error
+            raise BackendError(f"{path}: ONNX Runtime cannot load it: {_first_line(error)}") from error
         self._session.disable_fallback()
         active = self._session.get_providers()[0]
         if active != self.provider:  # a provider whose libraries fail to load is dropped in silence
-            raise RuntimeError(
+            raise BackendError(
                 f"ONNX Runtime could not start {self.provider} and fell back to {active}; "
                 f"install its libraries or choose --provider {active}"
             )
@@ -119,7 +120,7 @@ class OnnxSession:
                 return self._device.run(images)
             arrays = self._session.run(self._outputs, {self._input: images})
         except (*_ERRORS, RuntimeError) as error:
-            raise RuntimeError(f"ONNX Runtime failed on {images.shape}: {_first_line(error)}") from error
+            raise BackendError(f"ONNX Runtime failed on {images.shape}: {_first_line(error)}") from error
         return dict(zip(self._outputs, arrays, strict=True))
 
 
@@ -146,7 +147,7 @@ class DeviceBuffers:
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """As `OnnxSession`."""
         if images.dtype != np.uint8:  # its bytes would be taken as they are
-            raise RuntimeError(f"images must be uint8, got {images.dtype}")
+            raise BackendError(f"images must be uint8, got {images.dtype}")
         with self._lock:
             buffers = self._buffers.get(images.shape) or self._make(images.shape)
             binding, source, results = buffers
@@ -204,7 +205,7 @@ def check_placement(session: ort.InferenceSession) -> None:
         for node in part.get_nodes()
     }
     if heavy := sorted(stray & _HEAVY):
-        raise RuntimeError(
+        raise BackendError(
             f"ONNX Runtime leaves {', '.join(heavy)} of the graph to the CPU; update onnxruntime-gpu, or choose "
             "--provider cpu"
         )
@@ -237,7 +238,7 @@ def find_provider(name: str) -> str:
     for provider in available:
         if name.lower() in (provider.lower(), provider.lower().removesuffix("executionprovider")):
             return provider
-    raise ValueError(f"provider must be auto or one of {', '.join(available)}, got {name}; {_remedy()}")
+    raise InputError(f"provider must be auto or one of {', '.join(available)}, got {name}; {_remedy()}")
 
 
 def _remedy() -> str:

@@ -9,13 +9,14 @@ from typing import Any, Literal
 import numpy as np
 
 from acl_runtime.bundle.bundle import Bundle
+from acl_runtime.files.errors import BackendError
 
 try:
     import openvino
     from openvino import opset13 as ops
     from openvino.passes import ConstantFolding, Manager
 except ImportError as problem:
-    raise RuntimeError(
+    raise BackendError(
         f'OpenVINO cannot be imported ({problem}); in the checkout: pip install -e ".[openvino]"'
     ) from problem
 
@@ -49,7 +50,7 @@ class OpenVinoSession:
         core.set_property({"ENABLE_MMAP": False})  # a mapped file keeps all of its weights until the end
         has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and not has_bf16:
-            raise RuntimeError("this CPU has no bf16; use f32")
+            raise BackendError("this CPU has no bf16; use f32")
         settings = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision != "f32" and has_bf16 else "f32",
             "EXECUTION_MODE_HINT": "ACCURACY" if precision == "f32" else "PERFORMANCE",
@@ -68,7 +69,7 @@ class OpenVinoSession:
                 model, "CPU", settings | {"DYNAMIC_QUANTIZATION_GROUP_SIZE": width}
             )
         except RuntimeError as error:
-            raise RuntimeError(f"{path}: OpenVINO cannot load it: {_last_line(error)}") from error
+            raise BackendError(f"{path}: OpenVINO cannot load it: {_last_line(error)}") from error
         self._request = self._model.create_infer_request()
         self._lock = Lock()  # a request serves one call at a time
         self._names = [output.get_any_name() for output in self._model.outputs]
@@ -86,7 +87,7 @@ class OpenVinoSession:
         Fixed shapes are faster, so a batch is done frame by frame.
         """
         if images.dtype != np.uint8:  # it would be converted in silence
-            raise RuntimeError(f"images must be uint8, got {images.dtype}")
+            raise BackendError(f"images must be uint8, got {images.dtype}")
         with self._lock:
             found = [self._infer(image[None]) for image in np.ascontiguousarray(images)]
         return {name: np.concatenate([each[name] for each in found]) for name in self._names}
@@ -95,7 +96,7 @@ class OpenVinoSession:
         try:
             outputs = self._request.infer([image], share_inputs=True)
         except RuntimeError as error:
-            raise RuntimeError(f"OpenVINO failed on {image.shape[1:]}: {_last_line(error)}") from error
+            raise BackendError(f"OpenVINO failed on {image.shape[1:]}: {_last_line(error)}") from error
         return {name: np.array(outputs[name]) for name in self._names}
 
 

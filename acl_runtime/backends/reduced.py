@@ -13,6 +13,7 @@ from typing import Literal
 from acl_runtime.backends.host import cpu_model
 from acl_runtime.bundle.bundle import ENGINES, Bundle
 from acl_runtime.bundle.manifest import Drift
+from acl_runtime.files.errors import BackendError
 from acl_runtime.files.strict_json import read_document
 from acl_runtime.scoring.heads import Session
 from acl_runtime.text.names import slug
@@ -80,7 +81,7 @@ def reduced_graph(bundle: Bundle, backend: Name) -> Path:
     if backend != "onnxruntime-int8":
         return bundle.cpu_graph_path
     if bundle.manifest.int8 is None:
-        raise RuntimeError(f"{bundle.path}: has no graph in int8; export it with acl export --int8")
+        raise BackendError(f"{bundle.path}: has no graph in int8; export it with acl export --int8")
     return bundle.path / bundle.manifest.int8
 
 
@@ -94,14 +95,14 @@ def open_gated(bundle: Bundle, backend: Name) -> Session:
     remedy = f"run acl build {bundle.path} --backend {backend} --data LABELLED_IMAGES here"
     path = gate_path(bundle, backend)
     if not path.is_file():
-        raise RuntimeError(f"{backend} was not tried on this CPU; {remedy}")
+        raise BackendError(f"{backend} was not tried on this CPU; {remedy}")
     gate: Gate = read_document(
         path, Gate, kind="gate record", format_name=FORMAT, newest=FORMAT_VERSION, remedy=remedy
     )
     if subject(bundle, backend) != (gate.cpu, gate.library_version, gate.graph_sha256):
-        raise RuntimeError(f"{backend} was tried on another CPU, version or graph; {remedy}")
+        raise BackendError(f"{backend} was tried on another CPU, version or graph; {remedy}")
     if failures := gate.failures():
-        raise RuntimeError(f"{backend} was refused on this CPU ({'; '.join(failures)}); use --backend auto")
+        raise BackendError(f"{backend} was refused on this CPU ({'; '.join(failures)}); use --backend auto")
     return open_reduced(bundle, backend)
 
 

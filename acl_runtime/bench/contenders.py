@@ -12,6 +12,7 @@ import numpy as np
 from acl_runtime.backends.parity import GoldenImages
 from acl_runtime.bundle.bundle import Bundle
 from acl_runtime.detection.detector import Detector
+from acl_runtime.files.errors import InputError
 from acl_runtime.scoring.heads import Session
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def open_backend(bundle: Bundle, backend: str, *, tell: Callable[[str], None]) -
         ValueError: There is no such backend.
     """
     if backend not in BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend}")
+        raise InputError(f"backend must be one of {', '.join(BACKENDS)}, got {backend}")
     return BACKENDS[backend](bundle, tell)
 
 

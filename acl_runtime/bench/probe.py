@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from acl_runtime.backends.host import peak_memory
+from acl_runtime.files.errors import BackendError
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def probe(bundle: Path, backend: str, *, fast_resize: bool = False) -> Start:
     command = [sys.executable, "-m", "acl_runtime.bench.probe", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+        raise BackendError(done.stderr.strip().splitlines()[-1])
     return Start(**json.loads(done.stdout.splitlines()[-1]))
 
 

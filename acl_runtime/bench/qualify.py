@@ -29,6 +29,7 @@ from acl_runtime.data.datasets import load_sample, read_dataset
 from acl_runtime.detection.detector import Detector
 from acl_runtime.evaluation.metric_drift import measure_drift
 from acl_runtime.files.atomic import atomic_file
+from acl_runtime.files.errors import InputError
 from acl_runtime.scoring.heads import Session
 
 LARGEST_DRIFT = 0.002  # of image and pixel AUROC, 0 to 1
@@ -59,7 +60,7 @@ def judge(
     judges = Detector(bundle, session=session), Detector(bundle, session=exact["onnxruntime"])
     drift = tuple(measure_drift(*judges, [root], progress) for root in data)
     if blind := [each.data[0] for each in drift if "image_auroc" not in each.metrics]:
-        raise ValueError(f"{', '.join(blind)}: holds no good or no defective images; name labelled data sets")
+        raise InputError(f"{', '.join(blind)}: holds no good or no defective images; name labelled data sets")
     contenders: list[Contender] = [
         entered
         for name, each in {**exact, backend: session}.items()

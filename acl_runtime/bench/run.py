@@ -20,6 +20,7 @@ from acl_runtime.bench.probe import Start, probe
 from acl_runtime.bundle.bundle import Bundle, load_text_embeddings
 from acl_runtime.bundle.manifest import Drift
 from acl_runtime.detection.detector import STAGES, Detector
+from acl_runtime.files.errors import BackendError
 
 FRAME_SIZE = (720, 1280)  # of the frames that are drawn where none are given and the bundle takes any
 FRAMES = 8
@@ -147,7 +148,7 @@ def run_benchmark(
                 drifts[backend] = drift_of(entered[0].detector)
         progress("loading backends", done, len(backends or BACKENDS))
     if not starts:
-        raise RuntimeError("; ".join(left_out.values()))
+        raise BackendError("; ".join(left_out.values()))
     frames = frames or draw_frames(bundle.manifest.frame_size)
     laps = measure(contenders, frames, seconds=seconds, progress=progress)
     joules = joules_per_frame(contenders, frames, find_meters(), progress)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from acl_runtime.bundle.manifest import FileRecord, Manifest, manifest_from_json, manifest_to_json
 from acl_runtime.files.atomic import atomic_file, sha256
+from acl_runtime.files.errors import BundleError
 from acl_runtime.files.onnx_files import external_files
 
 MANIFEST = "manifest.json"
@@ -56,7 +57,7 @@ def load_bundle(path: Path | str) -> Bundle:
     try:
         manifest = manifest_from_json((folder / MANIFEST).read_bytes())
     except ValueError as error:
-        raise ValueError(f"{folder / MANIFEST}: {error}") from error
+        raise BundleError(f"{folder / MANIFEST}: {error}") from error
     _check_listed(folder, manifest)
     for name, record in manifest.files.items():
         _check_file(folder, name, record)
@@ -95,7 +96,7 @@ def calibration_file(bundle: Bundle, name: str) -> Path:
     """A file that the manifest's calibration names; ValueError unless it is among those that were checked."""
     path = bundle.path / name
     if name not in bundle.manifest.files:
-        raise ValueError(f"{path}: is not among the bundle's files; calibrate again")
+        raise BundleError(f"{path}: is not among the bundle's files; calibrate again")
     return path
 
 
@@ -109,15 +110,15 @@ def load_text_embeddings(bundle: Bundle) -> npt.NDArray[np.float32]:
     try:
         embeddings: npt.NDArray[np.float32] = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise ValueError(f"{path}: is not an array file ({error}); export the bundle again") from error
+        raise BundleError(f"{path}: is not an array file ({error}); export the bundle again") from error
     heads = 1 + len(bundle.manifest.layers)
     if embeddings.dtype != np.float32 or embeddings.shape[:-1] not in ((2,), (heads, 2)):
         got = f"{embeddings.shape} {embeddings.dtype}"
-        raise ValueError(
+        raise BundleError(
             f"{path}: text_embeddings must be (2, joint) or ({heads}, 2, joint) float32, got {got}; export again"
         )
     if not np.allclose(np.linalg.norm(embeddings, axis=-1), 1, atol=1e-3):
-        raise ValueError(f"{path}: text_embeddings must have unit rows; export the bundle again")
+        raise BundleError(f"{path}: text_embeddings must have unit rows; export the bundle again")
     return embeddings.reshape(-1, 2, embeddings.shape[-1])
 
 
@@ -134,7 +135,7 @@ def load_golden(bundle: Bundle) -> Mapping[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in names}
     except (ValueError, EOFError, KeyError, BadZipFile) as error:
-        raise ValueError(f"{path}: is not a golden file ({error}); export the bundle again") from error
+        raise BundleError(f"{path}: is not a golden file ({error}); export the bundle again") from error
 
 
 def _write(folder: Path, manifest: Manifest) -> None:
@@ -142,7 +143,7 @@ def _write(folder: Path, manifest: Manifest) -> None:
         text = manifest_to_json(manifest)
         manifest_from_json(text)  # what load_bundle would refuse is not written
     except ValueError as error:
-        raise ValueError(f"{folder / MANIFEST}: {error}") from error
+        raise BundleError(f"{folder / MANIFEST}: {error}") from error
     with atomic_file(folder / MANIFEST) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -163,20 +164,20 @@ def _hash_files(folder: Path) -> dict[str, FileRecord]:
 def _check_listed(folder: Path, manifest: Manifest) -> None:
     for name in (*_graphs(manifest), *_projections(manifest), TEXT_EMBEDDINGS, GOLDEN):
         if name not in manifest.files:
-            raise ValueError(f"{folder / MANIFEST}: files lacks {name!r}; export the bundle again")
+            raise BundleError(f"{folder / MANIFEST}: files lacks {name!r}; export the bundle again")
 
 
 def _check_file(folder: Path, name: str, record: FileRecord) -> None:
     path = folder / name
     if not _is_inside(folder, name):
-        raise ValueError(f"{folder}: {name!r} points outside the bundle; do not use it")
+        raise BundleError(f"{folder}: {name!r} points outside the bundle; do not use it")
     if not path.is_file():
-        raise ValueError(f"{path}: is missing; copy the whole bundle again")
+        raise BundleError(f"{path}: is missing; copy the whole bundle again")
     size = path.stat().st_size
     if size != record.bytes:
-        raise ValueError(f"{path}: must be {record.bytes} bytes, got {size}; copy the bundle again")
+        raise BundleError(f"{path}: must be {record.bytes} bytes, got {size}; copy the bundle again")
     if sha256(path) != record.sha256:
-        raise ValueError(f"{path}: was altered (sha256 differs); copy the bundle again")
+        raise BundleError(f"{path}: was altered (sha256 differs); copy the bundle again")
 
 
 def _is_inside(folder: Path, name: str) -> bool:
@@ -191,7 +192,7 @@ def _check_external_data(folder: Path, manifest: Manifest) -> None:
     for graph in _graphs(manifest):
         for location in sorted(external_files(folder / graph)):
             if (PurePosixPath(graph).parent / location).as_posix() not in manifest.files:
-                raise ValueError(
+                raise BundleError(
                     f"{folder / graph}: reads {location!r}, which is not in the manifest; do not use it"
                 )
 

@@ -15,6 +15,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from acl_runtime.files.errors import BundleError
 from acl_runtime.files.strict_json import parse_document, read_strictly
 
 FORMAT: Literal["anomalyclip-bundle"] = "anomalyclip-bundle"
@@ -200,7 +201,7 @@ class Manifest:
         if first is None:
             return all_of_them
         if first not in all_of_them:
-            raise ValueError(
+            raise BundleError(
                 f"arithmetic must be one of {', '.join(all_of_them)} (what the bundle was exported with), got {first}"
             )
         return all_of_them[all_of_them.index(first) :]
@@ -243,11 +244,11 @@ def check_tiling(tiling: Tiling) -> None:
     """Raise ValueError unless the sizes are such as a user may ask for."""
     tile, overlap = tiling.tile, tiling.overlap
     if isinstance(tile, int) and tile < 1:
-        raise ValueError(f"tile must be at least 1 pixel, got {tile}")
+        raise BundleError(f"tile must be at least 1 pixel, got {tile}")
     if overlap is not None and not 0 <= overlap < (tile if isinstance(tile, int) else math.inf):
-        raise ValueError(f"overlap must be at least 0 and less than the tile ({tile}), got {overlap}")
+        raise BundleError(f"overlap must be at least 0 and less than the tile ({tile}), got {overlap}")
     if tiling.min_defect is not None and tiling.min_defect < 1:
-        raise ValueError(f"min_defect must be at least 1 pixel, got {tiling.min_defect}")
+        raise BundleError(f"min_defect must be at least 1 pixel, got {tiling.min_defect}")
 
 
 def _with_later_keys(document: dict[str, Any], version: int) -> dict[str, Any]:
@@ -266,33 +267,33 @@ def _with_later_keys(document: dict[str, Any], version: int) -> dict[str, Any]:
 def _check_ranges(manifest: Manifest) -> None:
     for key in ("image_size", "grid", "max_batch", "temperature"):
         if (value := getattr(manifest, key)) <= 0:
-            raise ValueError(f"{key} must be positive, got {value}")
+            raise BundleError(f"{key} must be positive, got {value}")
     if manifest.blur_sigma < 0:
-        raise ValueError(f"blur_sigma must not be negative, got {manifest.blur_sigma}")
+        raise BundleError(f"blur_sigma must not be negative, got {manifest.blur_sigma}")
     arithmetics = manifest.arithmetics()
     if len(set(arithmetics)) != len(arithmetics):
-        raise ValueError(f"ladder must not name an arithmetic twice, got {', '.join(arithmetics)}")
+        raise BundleError(f"ladder must not name an arithmetic twice, got {', '.join(arithmetics)}")
     if any(not 1 <= side <= manifest.grid for side in manifest.windows):
-        raise ValueError(f"windows must lie in 1..{manifest.grid} (the grid), got {list(manifest.windows)}")
+        raise BundleError(f"windows must lie in 1..{manifest.grid} (the grid), got {list(manifest.windows)}")
     if not manifest.layers:
-        raise ValueError("layers must name at least one block, got []")
+        raise BundleError("layers must name at least one block, got []")
     for key in ("score_threshold", "map_threshold"):
         if not 0 <= (value := getattr(manifest.calibration, key)) <= 1:
-            raise ValueError(f"calibration.{key} must lie in 0..1, got {value}")
+            raise BundleError(f"calibration.{key} must lie in 0..1, got {value}")
     if manifest.calibration.tiling is not None:
         check_tiling(manifest.calibration.tiling)
     _check_memory(manifest)
     if manifest.preprocessing.resize == "in the graph":
         _check_frames_tensor(manifest)
     if missing := {"recipe", "sha256"} - manifest.prompts.keys():
-        raise ValueError(f"prompts lacks the key {min(missing)!r}")
+        raise BundleError(f"prompts lacks the key {min(missing)!r}")
 
 
 def _check_memory(manifest: Manifest) -> None:
     if manifest.calibration.memory is not None and manifest.windows:
-        raise ValueError("calibration.memory must be null where windows stand for patches")
+        raise BundleError("calibration.memory must be null where windows stand for patches")
     if manifest.calibration.memory is not None and manifest.head != "embeddings":
-        raise ValueError(
+        raise BundleError(
             f'calibration.memory must be null unless head is "embeddings", got head "{manifest.head}"'
         )
 
@@ -300,6 +301,6 @@ def _check_memory(manifest: Manifest) -> None:
 def _check_frames_tensor(manifest: Manifest) -> None:
     shape = manifest.graph.inputs[0].shape if manifest.graph.inputs else ()
     if len(shape) != 4 or not all(type(side) is int and side > 0 for side in shape[1:3]):
-        raise ValueError(f"graph.inputs must begin with frames (batch, height, width, 3), got {list(shape)}")
+        raise BundleError(f"graph.inputs must begin with frames (batch, height, width, 3), got {list(shape)}")
     if manifest.calibration.tiling is not None:
-        raise ValueError("calibration.tiling must be null where the graph takes whole frames")
+        raise BundleError("calibration.tiling must be null where the graph takes whole frames")

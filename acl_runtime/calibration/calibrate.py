@@ -34,6 +34,7 @@ from acl_runtime.calibration.remember import Remembered, remember_images
 from acl_runtime.calibration.report import make_statement
 from acl_runtime.calibration.thresholds import Thresholds, find_thresholds
 from acl_runtime.detection.detector import Detector
+from acl_runtime.files.errors import InputError
 from acl_runtime.scoring.patch_memory import save_memory
 from acl_runtime.scoring.rule import Rule
 from acl_runtime.sources.files import Source
@@ -103,7 +104,7 @@ def restore_previous(path: Path | str) -> Calibration:
     bundle = load_bundle(path)
     record = read_record(bundle)
     if record is None:
-        raise ValueError(f"{path}: has its default thresholds, nothing was before them; calibrate it first")
+        raise InputError(f"{path}: has its default thresholds, nothing was before them; calibrate it first")
     replace_manifest(bundle, replace(bundle.manifest, calibration=record.previous_calibration))
     return record.previous_calibration
 
@@ -115,7 +116,7 @@ def check_count(images: int, demand: Demand, *, remembered: int) -> None:
     except ValueError as error:
         if not remembered:
             raise
-        raise ValueError(f"beside the {remembered} to remember, {error}") from error
+        raise InputError(f"beside the {remembered} to remember, {error}") from error
 
 
 def _keep(bundle: Bundle, record: str, remembered: Remembered) -> RememberedImages:
@@ -130,11 +131,11 @@ def _keep(bundle: Bundle, record: str, remembered: Remembered) -> RememberedImag
 def _check_inputs(sources: Sequence[Source], bundle: Bundle) -> None:
     for source in sources:
         if source.is_video:
-            raise ValueError(
+            raise InputError(
                 f"{source.path}: shows each part many times, which a promise cannot rest on; save one image per part"
             )
     if not os.access(bundle.path, os.W_OK):
-        raise ValueError(f"{bundle.path}: cannot be written to; calibrate a copy of the bundle")
+        raise InputError(f"{bundle.path}: cannot be written to; calibrate a copy of the bundle")
 
 
 def _check_same(before: Bundle, now: Bundle) -> None:
@@ -144,7 +145,7 @@ def _check_same(before: Bundle, now: Bundle) -> None:
         for bundle in (before, now)
     )
     if old != new:
-        raise ValueError(f"{now.path}: was changed while the images were judged; calibrate again")
+        raise InputError(f"{now.path}: was changed while the images were judged; calibrate again")
 
 
 def _make_record(

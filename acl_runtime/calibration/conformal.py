@@ -22,6 +22,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from acl_runtime.files.errors import InputError
+
 LEAST_IMAGES = 20  # the best that these can promise, at 95 %, is 17 %
 SCALE_IMAGES = 20  # a spread to 26 % of itself (one standard error, Gaussian), for 6 % more images at 1 %
 SCALE_SHARE = 5  # of few images, only every fifth sets the scales
@@ -39,9 +41,9 @@ class Demand:
         """Refuse what no threshold could keep to."""
         for name in ("max_overkill", "confidence"):
             if not 0 < (value := getattr(self, name)) < 1:
-                raise ValueError(f"{name} must lie between 0 and 1, got {value}")
+                raise InputError(f"{name} must lie between 0 and 1, got {value}")
         if self.hidden_defects < 0:
-            raise ValueError(f"hidden_defects must not be negative, got {self.hidden_defects}")
+            raise InputError(f"hidden_defects must not be negative, got {self.hidden_defects}")
 
 
 def binomial_tail(successes: int, trials: int, probability: float) -> float:
@@ -98,7 +100,7 @@ def check_images(images: int, demand: Demand) -> None:
     if images < least:
         share = demand.max_overkill
         enough = needed_images(share, confidence=demand.confidence, hidden_defects=demand.hidden_defects)
-        raise ValueError(
+        raise InputError(
             f"good images must be at least {least}, all different, got {images}; to promise {100 * share:.4g} % at "
             f"{100 * demand.confidence:.4g} % confidence, {max(least, enough)}"
         )

@@ -14,6 +14,7 @@ from acl_runtime.calibration.monitor import measure_quantities
 from acl_runtime.calibration.record import JudgedImages
 from acl_runtime.data.samples import is_good, list_folders, list_images
 from acl_runtime.detection.detector import Detector
+from acl_runtime.files.errors import InputError
 from acl_runtime.images.appearance import measure_appearance
 from acl_runtime.images.frame import BadFrame
 from acl_runtime.sources.files import Source, iter_frames
@@ -64,7 +65,7 @@ def judge_images(
                 rows[digest] = item.source, quantities
         progress(what, done, len(sources))
     if unreadable:
-        raise ValueError(
+        raise InputError(
             f"{shorten(unreadable)}: cannot be read ({len(unreadable)} of {len(sources)} images); save them again or "
             "leave them out; nothing was written"
         )
@@ -79,7 +80,7 @@ def check_only_good(paths: Sequence[str]) -> None:
             others = [path for path in inside if not is_good(path) and list_images(path)]
             if others and any(map(is_good, inside)):
                 names = shorten(path.relative_to(folder).as_posix() for path in others)
-                raise ValueError(
+                raise InputError(
                     f"{folder}: holds {names} beside good parts; name the folder of good parts alone"
                 )
 
@@ -90,14 +91,14 @@ def check_only_defective(paths: Sequence[str]) -> None:
         good = [path for path in folder.rglob("*") if path.is_dir() and is_good(path) and list_images(path)]
         if good:
             names = shorten(path.relative_to(folder).as_posix() for path in good)
-            raise ValueError(f"{folder}: holds {names} too; name the folders of defective parts alone")
+            raise InputError(f"{folder}: holds {names} too; name the folders of defective parts alone")
 
 
 def check_apart(good: Collection[str], defective: Judged) -> None:
     """Raise ValueError if an image was given as good, where its pixels' digest is, and as defective."""
     if both := set(good) & defective.digests.keys():
         names = shorten(defective.digests[digest] for digest in both)
-        raise ValueError(f"{names}: given as good and as defective; decide which, nothing was written")
+        raise InputError(f"{names}: given as good and as defective; decide which, nothing was written")
 
 
 def _to_columns(rows: Sequence[tuple[str, dict[str, float]]]) -> JudgedImages:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from acl_runtime.bundle.bundle import Bundle, calibration_file
 from acl_runtime.bundle.manifest import Calibration, Tiling
 from acl_runtime.files.atomic import atomic_file
+from acl_runtime.files.errors import InputError
 from acl_runtime.files.strict_json import parse_document, read_strictly
 
 FOLDER = "calibrations"  # in the bundle; its files are listed in the manifest like all others
@@ -118,7 +119,7 @@ def read_record(bundle: Bundle) -> CalibrationRecord | None:
     try:
         return record_from_json(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise InputError(f"{path}: {error}") from error
 
 
 def next_record_name(folder: Path) -> str:
@@ -146,9 +147,9 @@ def _check_lengths(record: CalibrationRecord) -> None:
     for where, judged in (("good", record.good), ("defective", record.defective)):
         for name, values in vars(judged).items() if judged else ():
             if len(values) != len(judged.source if judged else ()):
-                raise ValueError(f"{where}.{name} must be as long as {where}.source, got {len(values)}")
+                raise InputError(f"{where}.{name} must be as long as {where}.source, got {len(values)}")
     if not len(record.good.source) == len(record.sets_scales) == record.images:
-        raise ValueError(
+        raise InputError(
             f"good and sets_scales must be {record.images} long, as images says, got "
             f"{len(record.good.source)} and {len(record.sets_scales)}"
         )

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from acl_runtime.bundle.bundle import Bundle, load_text_embeddings
 from acl_runtime.calibration.images import Progress, pixel_digest
 from acl_runtime.detection.detector import Detector
+from acl_runtime.files.errors import InputError
 from acl_runtime.images.frame import BadFrame
 from acl_runtime.scoring.heads import Session, defect_directions, read_embeddings
 from acl_runtime.scoring.patch_memory import LEAST_IMAGES, Memory, remember
@@ -65,14 +66,14 @@ class Recorder:
 def check_memory(bundle: Bundle, images: int) -> None:
     """Raise ValueError unless so many images can be remembered for a bundle."""
     if bundle.manifest.head != "embeddings":
-        raise ValueError(
+        raise InputError(
             f'{bundle.path}: has head "{bundle.manifest.head}", which gives no patches to remember; export it with '
             "--head embeddings"
         )
     if bundle.manifest.windows:
-        raise ValueError(f"{bundle.path}: judges windows, which cannot be remembered; leave --memory out")
+        raise InputError(f"{bundle.path}: judges windows, which cannot be remembered; leave --memory out")
     if images < LEAST_IMAGES:
-        raise ValueError(f"memory must be of at least {LEAST_IMAGES} images, got {images}")
+        raise InputError(f"memory must be of at least {LEAST_IMAGES} images, got {images}")
 
 
 def remember_images(
@@ -105,7 +106,7 @@ def remember_images(
         if len(digests) == count:
             break
     if len(digests) < count:
-        raise ValueError(
+        raise InputError(
             f"good images must be more than the {count} to remember, all different, got {len(digests)}"
         )
     embeddings, logits = zip(*patches, strict=True)

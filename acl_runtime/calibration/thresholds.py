@@ -23,6 +23,7 @@ from acl_runtime.calibration.conformal import (
     promised_overkill,
     scale_images,
 )
+from acl_runtime.files.errors import InputError
 from acl_runtime.scoring.rule import Rule, log_odds
 
 LEAST_SPREAD = 0.05  # log-odds; a value that never moved on good parts may move so far and be called usual
@@ -115,7 +116,7 @@ def find_rule(
 
 def _check_level(level: float, scores: Values) -> None:
     if math.isinf(level):
-        raise ValueError(
+        raise InputError(
             f"score must be below 1 on good parts, got exactly 1 on {(scores >= 1).sum()} of {len(scores)}: the "
             "prompts are certain of everything here and no threshold helps; learn other prompts"
         )

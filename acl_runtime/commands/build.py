@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from acl_runtime.files.errors import BackendError
 from acl_runtime.text.terminal import echo, note
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def _judge(path: Path, backend: Name, data: list[Path]) -> None:
         echo(f"{', '.join(drift.data)}, {drift.images} images: {points} points")
     echo(f"{gate.ratio:.2f} times as fast as {gate.fastest} in float32 on {gate.cpu}")
     if failures := gate.failures():
-        raise RuntimeError(f"{backend} is refused: {'; '.join(failures)}; use --backend {gate.fastest}")
+        raise BackendError(f"{backend} is refused: {'; '.join(failures)}; use --backend {gate.fastest}")
     echo(f"accepted: acl run {path} IMAGES --backend {backend}")
 
 

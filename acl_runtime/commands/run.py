@@ -11,7 +11,7 @@ import typer
 from acl_runtime.backends.choose import Backend
 from acl_runtime.commands import options
 from acl_runtime.detection.pipeline import MAX_LATENCY_MS
-from acl_runtime.text.terminal import echo, note, note_once, note_unless_fit
+from acl_runtime.text.terminal import echo, note, note_unless_fit
 
 if TYPE_CHECKING:
     from acl_runtime.detection.verdict import Result
@@ -109,11 +109,15 @@ def run(
         save_maps=save_maps,
         save_overlays=save_overlays,
         drift=monitor_of(detector),
-        say=note,
-        say_once=note_once(),
+        say=partial(note, again=True),
+        say_once=note,
     )
     if watch is not None and file is not None:
-        _show(watch_folder(watch, file, inspect, batch=batch, note=note), text_line, total=None)
+        _show(
+            watch_folder(watch, file, inspect, batch=batch, note=partial(note, again=True)),
+            text_line,
+            total=None,
+        )
         return
     total = None if any(item.is_video for item in sources) else len(sources)
     to_stdout = json is not None and file is None

@@ -12,6 +12,7 @@ from acl_runtime.data.layouts.published import PAPER_SETS, compare_with_paper
 from acl_runtime.data.layouts.reading import Reading
 from acl_runtime.data.masks import check_mask_size, load_mask
 from acl_runtime.data.samples import EXTENSIONS, Sample, list_folders
+from acl_runtime.files.errors import InputError
 from acl_runtime.images.decode import load_frame
 from acl_runtime.text.names import shorten
 
@@ -63,7 +64,7 @@ def read_dataset(root: Path) -> Dataset:
     root, layout, reading = recognise(named)
     samples = reading.samples
     if not samples:
-        raise ValueError(f"{root}: holds no images; put {_extensions()} files there")
+        raise InputError(f"{root}: holds no images; put {_extensions()} files there")
     _check_files(root, samples)
     has_masks = _check_masks(root, samples)
     notes = (*_passed_over(named, root), *_notes(reading, has_masks=has_masks))
@@ -88,9 +89,9 @@ def require_both(dataset: Dataset) -> None:
     """Refuse a data set without good or without defective parts; learning needs both."""
     labels = {sample.label for sample in dataset.samples}
     if 1 not in labels:
-        raise ValueError(f"{dataset.root}: has no defective parts; good and defective ones are needed")
+        raise InputError(f"{dataset.root}: has no defective parts; good and defective ones are needed")
     if 0 not in labels:
-        raise ValueError(f"{dataset.root}: has no good parts; good and defective ones are needed")
+        raise InputError(f"{dataset.root}: has no good parts; good and defective ones are needed")
 
 
 def _check_files(root: Path, samples: list[Sample]) -> None:
@@ -105,7 +106,7 @@ def _check_masks(root: Path, samples: list[Sample]) -> bool:
     bad = [sample for sample in samples if sample.label]
     unmarked = [sample.path for sample in bad if sample.mask is None]
     if 0 < len(unmarked) < len(bad):
-        raise ValueError(
+        raise InputError(
             f"{root}: {len(unmarked)} of {len(bad)} defective parts have no mask ({_names(root, unmarked)}); "
             f"add theirs, or remove all masks"
         )

@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.Image import Image as Picture
 
 from acl_runtime.data.samples import Sample
+from acl_runtime.files.errors import InputError
 
 DECODING = (  # what Pillow's decoders raise on damaged files, beside the documented OSError
     *(OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError),
@@ -36,11 +37,11 @@ def load_mask(sample: Sample, *, height: int, width: int, above: int = 0) -> npt
         ValueError: A defective part has no mask, its size is not its image's, or it cannot be read.
     """
     if not 0 <= above <= 254:
-        raise ValueError(f"above must be a grey level from 0 to 254, got {above}")
+        raise InputError(f"above must be a grey level from 0 to 254, got {above}")
     if sample.label == 0:
         return np.zeros((height, width), np.bool_)
     if sample.mask is None:
-        raise ValueError(f"{sample.path}: is defective and has no mask; learn from a data set with masks")
+        raise InputError(f"{sample.path}: is defective and has no mask; learn from a data set with masks")
     check_mask_size(sample)
     marked = read_grey(sample.mask) > above  # (H, W)
     if sample.rows is not None:
@@ -55,7 +56,7 @@ def check_mask_size(sample: Sample) -> None:
         return
     with _open(sample.path) as image, _open(sample.mask) as mask:
         if image.size != mask.size:
-            raise ValueError(
+            raise InputError(
                 f"{sample.mask}: is {mask.width}x{mask.height} and its image {sample.path} is "
                 f"{image.width}x{image.height}; use the mask drawn on that image"
             )
@@ -71,13 +72,13 @@ def read_grey(path: Path) -> npt.NDArray[np.uint8]:
         try:
             return np.asarray(picture.convert("L"))
         except DECODING as error:
-            raise ValueError(f"{path}: is damaged ({error}); replace it") from error
+            raise InputError(f"{path}: is damaged ({error}); replace it") from error
 
 
 def _open(path: Path) -> Picture:
     try:
         return Image.open(path)
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path}: is not an image that can be read; replace it") from error
+        raise InputError(f"{path}: is not an image that can be read; replace it") from error
     except DECODING as error:
-        raise ValueError(f"{path}: cannot be opened ({error}); replace it") from error
+        raise InputError(f"{path}: cannot be opened ({error}); replace it") from error

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from acl_runtime.files.errors import InputError
 from acl_runtime.text.names import natural_key, shorten
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})  # compared in lower case
@@ -106,7 +107,7 @@ def pair_masks(
     blank = {stem for image in good for stem in (image.stem, f"{image.stem}{suffix}")}
     surplus = {mask for stem, mask in by_stem.items() if stem not in blank} - set(paired.values())
     if surplus:
-        raise ValueError(
+        raise InputError(
             f"{masks[0].parent}: no image belongs to {shorten(path.name for path in surplus)}; "
             f"name a mask <image name>{suffix} or as its image, and remove the others"
         )
@@ -120,7 +121,7 @@ def _by_stem(paths: Sequence[Path], suffix: str = "") -> dict[str, Path]:
         has_suffix = suffix and path.stem.lower().endswith(suffix)
         stem = path.stem[: -len(suffix)] + suffix if has_suffix else path.stem
         if stem in stems:
-            raise ValueError(
+            raise InputError(
                 f"{path}: has the same name as {stems[stem]}; rename one, masks are paired by name"
             )
         stems[stem] = path

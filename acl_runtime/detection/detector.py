@@ -17,6 +17,7 @@ from acl_runtime.bundle.bundle import Bundle, load_bundle, load_text_embeddings
 from acl_runtime.bundle.manifest import Tiling
 from acl_runtime.detection.pipeline import MAX_LATENCY_MS
 from acl_runtime.detection.verdict import Verdict
+from acl_runtime.files.errors import InputError
 from acl_runtime.images.blend import judge_tiled
 from acl_runtime.images.preprocess import check_frame, check_size, choose_resize, preprocess, to_input
 from acl_runtime.images.tiles import TilePlan, plan_tiles, tile_side
@@ -107,7 +108,7 @@ class Detector:
         self.tiling = manifest.calibration.tiling if tiling == "bundle" else tiling
         if self.tiling is not None:
             if manifest.frame_size is not None:
-                raise ValueError(
+                raise InputError(
                     f"{self.bundle.path}: was exported with --frame-size and takes whole frames; export one without it "
                     "to cut them into tiles"
                 )
@@ -207,7 +208,7 @@ class Detector:
         """Raise ValueError unless the bundle takes so many frames at once."""
         largest = self.bundle.manifest.max_batch
         if not 1 <= batch <= largest:
-            raise ValueError(f"batch must lie in 1..{largest} (the bundle's max_batch), got {batch}")
+            raise InputError(f"batch must lie in 1..{largest} (the bundle's max_batch), got {batch}")
 
     @property
     def largest_group(self) -> int:

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from acl_runtime.files.errors import InputError
 from acl_runtime.files.strict_json import read_document
 
 TABLE = Path(__file__).with_name("known_bad.json")
@@ -102,7 +103,7 @@ def is_within(version: str, versions: str) -> bool:
     for comparison in versions.split(","):
         match = re.fullmatch(r"(==|<=|>=|<|>)(\d+(?:\.\d+)*)", comparison.strip())
         if match is None:
-            raise ValueError(f"versions must be comparisons such as >=10.3,<10.8, got {versions}")
+            raise InputError(f"versions must be comparisons such as >=10.3,<10.8, got {versions}")
         bound = [int(number) for number in match[2].split(".")]
         compared = (numbers + [0] * len(bound))[: len(bound)]
         if not _COMPARISONS[match[1]](compared, bound):

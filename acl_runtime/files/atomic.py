@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from acl_runtime.files.errors import InputError
+
 
 @contextmanager
 def atomic_file(path: Path | str, *, durable: bool = True) -> Iterator[Path]:
@@ -24,7 +26,7 @@ def atomic_file(path: Path | str, *, durable: bool = True) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(path))  # a link keeps pointing where it did; its target is replaced
     if target.exists() and not target.is_file():
-        raise ValueError(f"{path}: is not a regular file; name a file to write")
+        raise InputError(f"{path}: is not a regular file; name a file to write")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{secrets.token_hex(6)}{target.suffix}")
     try:
@@ -79,11 +81,11 @@ def _check_replaceable(folder: Path, marker: str) -> None:
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise ValueError(f"{folder}: is not a folder; name a folder to write")
+        raise InputError(f"{folder}: is not a folder; name a folder to write")
     if os.path.ismount(folder) or folder == Path.cwd():
-        raise ValueError(f"{folder}: is a mount point or the current folder; name a new folder inside it")
+        raise InputError(f"{folder}: is a mount point or the current folder; name a new folder inside it")
     if any(folder.iterdir()) and not (folder / marker).is_file():
-        raise ValueError(f"{folder}: is not empty and holds no {marker}; name a new or an empty folder")
+        raise InputError(f"{folder}: is not empty and holds no {marker}; name a new or an empty folder")
 
 
 def _swap(new: Path, target: Path) -> None:

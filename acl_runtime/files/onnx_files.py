@@ -6,6 +6,8 @@ import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
+from acl_runtime.files.errors import InputError
+
 # For each message of onnx.proto: field number -> message it holds. Other fields are skipped.
 _MESSAGES = {
     "model": {7: "graph", 20: "training", 25: "function"},
@@ -30,7 +32,7 @@ def external_files(path: Path | str) -> set[str]:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return set(_locations(data, 0, len(data), "model"))
     except (IndexError, ValueError, RecursionError) as error:  # mmap of an empty file is a ValueError too
-        raise ValueError(f"{path}: is not an ONNX graph ({error}); export the bundle again") from error
+        raise InputError(f"{path}: is not an ONNX graph ({error}); export the bundle again") from error
 
 
 def _locations(data: mmap.mmap, start: int, end: int, message: str) -> Iterator[str]:
@@ -55,13 +57,13 @@ def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, i
         elif wire == _BYTES:
             length, start = _varint(data, start)
             if start + length > end:
-                raise ValueError("a field runs past the end")
+                raise InputError("a field runs past the end")
             yield tag >> 3, start, start + length
             start += length
         elif wire in (_FIXED64, _FIXED32):
             start += 8 if wire == _FIXED64 else 4
         else:
-            raise ValueError(f"unknown wire type {wire}")
+            raise InputError(f"unknown wire type {wire}")
 
 
 def _varint(data: mmap.mmap, start: int) -> tuple[int, int]:
@@ -74,4 +76,4 @@ def _varint(data: mmap.mmap, start: int) -> tuple[int, int]:
             return value, start
         shift += 7
         if shift > 63:
-            raise ValueError("a number is too long")
+            raise InputError("a number is too long")

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from acl_runtime.files.errors import InputError
+
 
 def parse_document(
     text: str | bytes, *, kind: str, format_name: str, newest: int, remedy: str
@@ -27,12 +29,12 @@ def parse_document(
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"is not valid JSON ({error}); {remedy}") from error
+        raise InputError(f"is not valid JSON ({error}); {remedy}") from error
     if not isinstance(document, dict) or document.get("format") != format_name:
-        raise ValueError(f'is no {kind} (it lacks "format": "{format_name}"); {remedy}')
+        raise InputError(f'is no {kind} (it lacks "format": "{format_name}"); {remedy}')
     version = document.get("format_version")
     if type(version) is int and version > newest:
-        raise ValueError(f"is of format version {version}, newer than {newest}; upgrade anomalyclip-deploy")
+        raise InputError(f"is of format version {version}, newer than {newest}; upgrade anomalyclip-deploy")
     return document
 
 
@@ -47,11 +49,11 @@ def read_document(path: Path, shape: Any, *, kind: str, format_name: str, newest
             path.read_bytes(), kind=kind, format_name=format_name, newest=newest, remedy=remedy
         )
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise InputError(f"{path}: {error}") from error
     try:
         return read_strictly(shape, document, kind)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}; {remedy}") from error
+        raise InputError(f"{path}: {error}; {remedy}") from error
 
 
 def read_strictly(kind: Any, value: Any, where: str) -> Any:
@@ -76,7 +78,7 @@ def read_strictly(kind: Any, value: Any, where: str) -> Any:
         return float(value)
     if _is_scalar(kind, value):
         return value
-    raise ValueError(f"{where} must be {_expected(kind)}, got {json.dumps(value)[:60]}")
+    raise InputError(f"{where} must be {_expected(kind)}, got {json.dumps(value)[:60]}")
 
 
 def _read_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
@@ -88,7 +90,7 @@ def _read_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
     if any(_is_scalar(option, value) for option in others):
         return value
     expected = " or ".join(_expected(option) for option in others)
-    raise ValueError(f"{where} must be {expected}, got {json.dumps(value)[:60]}")
+    raise InputError(f"{where} must be {expected}, got {json.dumps(value)[:60]}")
 
 
 def _is_scalar(kind: Any, value: Any) -> bool:
@@ -100,12 +102,12 @@ def _is_scalar(kind: Any, value: Any) -> bool:
 
 def _read_object(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
-        raise ValueError(f"{where} must be an object, got {json.dumps(value)[:60]}")
+        raise InputError(f"{where} must be an object, got {json.dumps(value)[:60]}")
     names = {field.name for field in fields(kind)}
     if missing := names - value.keys():
-        raise ValueError(f"{where} lacks the key {min(missing)!r}")
+        raise InputError(f"{where} lacks the key {min(missing)!r}")
     if unknown := value.keys() - names:
-        raise ValueError(f"{where} has an unknown key {min(unknown)!r}")
+        raise InputError(f"{where} has an unknown key {min(unknown)!r}")
     hints = get_type_hints(kind)
     return kind(
         **{name: read_strictly(hints[name], value[name], f"{where}.{name}") for name in sorted(names)}

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from acl_runtime.files.errors import FrameError
+
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".ppm", ".jp2")
 DECODING = (  # what Pillow's decoders raise on damaged files, beside the documented OSError
     *(OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError),
@@ -37,13 +39,13 @@ def load_frame(path: Path | str) -> np.ndarray:
         raise FileNotFoundError(f"{path}: no such file; check the name")
     data = Path(path).read_bytes()
     if not data:
-        raise ValueError(f"{path}: is empty; save the image again")
+        raise FrameError(f"{path}: is empty; save the image again")
     try:
         pixels = _decode(data)
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path}: is not an image; remove it, or save it as PNG or JPEG") from error
+        raise FrameError(f"{path}: is not an image; remove it, or save it as PNG or JPEG") from error
     except DECODING as error:
-        raise ValueError(f"{path}: cannot be decoded ({_one_line(error)}); save the image again") from error
+        raise FrameError(f"{path}: cannot be decoded ({_one_line(error)}); save the image again") from error
     if pixels.ndim == 2:
         return pixels
     return np.ascontiguousarray(pixels[:, :, (2, 1, 0, 3)[: pixels.shape[2]]])
@@ -73,7 +75,7 @@ def _expand_mode(image: Image.Image) -> np.ndarray:
     ):  # older Pillow calls PNG's 16 bits "I"
         return np.asarray(image).astype(np.uint16)
     if mode in ("I", "F"):
-        raise ValueError(f"32-bit pixels, mode {mode}, have no known range: 8 or 16 bits are needed")
+        raise FrameError(f"32-bit pixels, mode {mode}, have no known range: 8 or 16 bits are needed")
     if mode in ("1", "L"):
         return np.asarray(image.convert("L"))
     has_alpha = mode in ("LA", "La", "PA", "RGBA", "RGBa") or (mode == "P" and "transparency" in image.info)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from acl_runtime.files.errors import BackendError
+
 try:
     from cykooz_resizer import FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions, Resizer
 except ImportError as problem:
-    raise RuntimeError(
+    raise BackendError(
         f"cykooz-resizer cannot be imported ({problem}); in the checkout, on x86-64: "
         'pip install -e ".[fast-resize]", or leave --fast-resize out'
     ) from problem

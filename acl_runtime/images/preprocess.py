@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from acl_runtime.bundle.manifest import Manifest
+from acl_runtime.files.errors import FrameError, InputError
 
 CHANNELS = (3, 4)  # BGR, BGRA
 LARGE_PIXELS, STRIPS = 1 << 19, 4  # a frame of so many pixels is resized in so many strips at a time
@@ -45,7 +46,7 @@ def choose_resize(manifest: Manifest, *, fast: bool) -> Resize:
     if not fast:
         return resize_by_pillow
     if manifest.frame_size is not None:
-        raise ValueError(
+        raise InputError(
             "the bundle was exported with --frame-size, so that its graph resizes; leave --fast-resize out"
         )
     from acl_runtime.images.fast_resize import resize_fast
@@ -104,19 +105,19 @@ def check_frame(frame: np.ndarray) -> None:
     """Raise ValueError unless `frame` is something a camera gives: see `preprocess`."""
     wanted = "frame must be a (H, W), (H, W, 3) or (H, W, 4) array of uint8 or uint16"
     if not isinstance(frame, np.ndarray):
-        raise ValueError(f"{wanted}, got {type(frame).__name__}")
+        raise FrameError(f"{wanted}, got {type(frame).__name__}")
     is_grey, is_color = frame.ndim == 2, frame.ndim == 3 and frame.shape[2] in CHANNELS
     if not (is_grey or is_color) or frame.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"{wanted}, got {frame.shape} {frame.dtype}")
+        raise FrameError(f"{wanted}, got {frame.shape} {frame.dtype}")
     if 0 in frame.shape:
-        raise ValueError(f"frame must have at least one pixel, got {frame.shape}")
+        raise FrameError(f"frame must have at least one pixel, got {frame.shape}")
 
 
 def check_size(frame: np.ndarray, manifest: Manifest) -> None:
     """Raise ValueError if the graph resizes and takes frames of another size than this."""
     if manifest.frame_size not in (None, frame.shape[:2]):
         wanted, got = ("×".join(map(str, size)) for size in (manifest.frame_size, frame.shape[:2]))
-        raise ValueError(
+        raise FrameError(
             f"frame must be {wanted} pixels (height × width), for which the bundle was exported, got {got}; export one "
             "without --frame-size for frames of any size"
         )

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from acl_runtime.bundle.manifest import Tiling, check_tiling
+from acl_runtime.files.errors import InputError
 
 SMALLEST_TILE = 32  # pixels: less is hardly a picture any more
 WHOLE_SHRINK = 2  # a frame of up to so many network inputs is not cut unless something asks for it
@@ -119,13 +120,13 @@ def tile_side(tiling: Tiling, *, image_size: int, grid: int) -> int:
     elif tiling.min_defect is None:
         tile = tiling.tile
     else:
-        raise ValueError(
+        raise InputError(
             f"min_defect must not be given beside a tile of {tiling.tile}; pass tile auto, or no min_defect"
         )
     if tile < SMALLEST_TILE:
-        raise ValueError(f"tile must be at least {SMALLEST_TILE} pixels, got {tile}; pass a larger one")
+        raise InputError(f"tile must be at least {SMALLEST_TILE} pixels, got {tile}; pass a larger one")
     if tiling.overlap is not None and tiling.overlap >= tile:
-        raise ValueError(
+        raise InputError(
             f"overlap must be less than the tile ({tile}), got {tiling.overlap}; pass a smaller one"
         )
     return tile

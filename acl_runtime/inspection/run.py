@@ -17,6 +17,7 @@ from acl_runtime.detection.pipeline import MAX_LATENCY_MS
 from acl_runtime.detection.stream import Stream
 from acl_runtime.detection.verdict import Inspected, Result
 from acl_runtime.files.atomic import atomic_file
+from acl_runtime.files.errors import InputError
 from acl_runtime.images.appearance import measure_appearance
 from acl_runtime.images.frame import BadFrame, Frame
 from acl_runtime.images.overlay import overlay
@@ -95,15 +96,15 @@ def check_outputs(
         save_overlays: Folder for the overlays.
     """
     if json is not None and json.resolve() in {Path(source.path).resolve() for source in sources}:
-        raise ValueError(f"{json}: is one of the inputs; name another file for the JSON lines")
+        raise InputError(f"{json}: is one of the inputs; name another file for the JSON lines")
     for output in (json, save_maps, save_overlays):
         if output is not None and output.resolve().is_relative_to(bundle.resolve()):
-            raise ValueError(f"{output}: lies in the bundle; name another place for the results")
+            raise InputError(f"{output}: lies in the bundle; name another place for the results")
     if save_overlays is None:
         return
     for folder in (path for path in map(Path, paths) if path.is_dir()):
         if save_overlays.resolve().is_relative_to(folder.resolve()):
-            raise ValueError(
+            raise InputError(
                 f"{save_overlays}: lies in {folder}, where the next run would judge the overlays as parts; name a "
                 "folder outside"
             )
@@ -168,7 +169,7 @@ def _check_inputs_are_safe(sources: Sequence[Source], folder: Path, suffix: str)
     for source in sources:
         result = _result_path(folder, source.name, suffix)
         if result.resolve() in inputs:
-            raise ValueError(f"{folder}: {result.name} would overwrite an input; name another folder")
+            raise InputError(f"{folder}: {result.name} would overwrite an input; name another folder")
 
 
 def _result_path(folder: Path, name: object, suffix: str) -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path, PurePath
 from types import FrameType
 
 from acl_runtime.detection.verdict import Result
+from acl_runtime.files.errors import InputError
 from acl_runtime.images.decode import IMAGES
 from acl_runtime.images.frame import BadFrame
 from acl_runtime.outputs.text import json_line
@@ -120,7 +121,7 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
 def check_journal(path: Path, folder: Path) -> None:
     """Raise ValueError if the watch would take its own journal for a picture."""
     if path.suffix.lower() in IMAGES and folder.resolve() in path.resolve().parents:
-        raise ValueError(f"{path}: is named as a picture of the watched folder; name it .jsonl")
+        raise InputError(f"{path}: is named as a picture of the watched folder; name it .jsonl")
 
 
 class _Watched:

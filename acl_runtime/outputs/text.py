@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from acl_runtime.detection.verdict import Result
+from acl_runtime.files.errors import InputError
 from acl_runtime.images.frame import BadFrame
 
 
@@ -105,7 +106,7 @@ def _check_no_journal(path: Path) -> None:
         return
     with path.open("rb") as file:
         if b'"mtime_ns": ' in file.readline():
-            raise ValueError(f"{path}: remembers what was judged of a watched folder; name another file")
+            raise InputError(f"{path}: remembers what was judged of a watched folder; name another file")
 
 
 def _short(margin: float) -> str:

@@ -11,6 +11,7 @@ from acl_runtime.detection.detector import Detector
 from acl_runtime.evaluation.run import EvalResult
 from acl_runtime.evaluation.tables import csv_table, json_text, markdown_table
 from acl_runtime.files.atomic import atomic_file
+from acl_runtime.files.errors import InputError
 from acl_runtime.report.evaluation import INDEX, write_eval_report
 
 STDOUT = Path("-")
@@ -47,13 +48,13 @@ def check_files(files: EvalFiles, bundle: Path) -> None:
     report = [] if files.report is None else [files.report]
     for folder in report:
         if folder.exists() and not folder.is_dir():
-            raise ValueError(f"{folder}: is a file; name a folder for the page")
+            raise InputError(f"{folder}: is a file; name a folder for the page")
     paths = [path for path in files.texts.values() if path != STDOUT] + [folder / INDEX for folder in report]
     for path in paths:
         _check_file(path, bundle)
     for number, path in enumerate(paths):
         if path.resolve() in [other.resolve() for other in paths[:number]]:
-            raise ValueError(f"{path}: is named twice; name a file for each form")
+            raise InputError(f"{path}: is named twice; name a file for each form")
 
 
 def render(form: str, result: EvalResult) -> str:
@@ -124,9 +125,9 @@ def _computer(detector: Detector) -> str:
 
 def _check_file(path: Path, bundle: Path) -> None:
     if path.exists() and not path.is_file():
-        raise ValueError(f"{path}: is not a regular file; name a file to write")
+        raise InputError(f"{path}: is not a regular file; name a file to write")
     if path.resolve().is_relative_to(bundle.resolve()):
-        raise ValueError(f"{path}: lies in the bundle; name another place for the results")
+        raise InputError(f"{path}: lies in the bundle; name another place for the results")
     for folder in path.parents:
         if folder.exists() and not folder.is_dir():
-            raise ValueError(f"{path}: {folder} is a file; name a place in a folder")
+            raise InputError(f"{path}: {folder} is a file; name a place in a folder")

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from acl_runtime.bundle.bundle import ANOMALOUS, NORMAL
 from acl_runtime.bundle.manifest import Manifest
+from acl_runtime.files.errors import BackendError
 from acl_runtime.scoring.maps import patches_to_map, upsample
 from acl_runtime.scoring.patch_memory import Memory, patch_evidence, share_peaks
 from acl_runtime.scoring.windows import windows_to_patches
@@ -109,11 +110,11 @@ def read_embeddings(
 def _output(outputs: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     """An output as float32, (B, *shape), finite: a broken graph must not pass for a good product."""
     if name not in outputs:
-        raise RuntimeError(f"graph must return {name}, got {', '.join(outputs)}; export the bundle again")
+        raise BackendError(f"graph must return {name}, got {', '.join(outputs)}; export the bundle again")
     array = outputs[name]
     if array.shape[1:] != shape:
         wanted = ", ".join(["batch", *map(str, shape)])
-        raise RuntimeError(f"{name} must be ({wanted}), got {array.shape}; export the bundle again")
+        raise BackendError(f"{name} must be ({wanted}), got {array.shape}; export the bundle again")
     if not np.isfinite(array).all():
-        raise RuntimeError(f"{name} must be finite, got nan or infinity; export with higher precision")
+        raise BackendError(f"{name} must be finite, got nan or infinity; export with higher precision")
     return array.astype(np.float32, copy=False)

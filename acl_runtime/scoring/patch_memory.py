@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from acl_runtime.bundle.bundle import Bundle, calibration_file
 from acl_runtime.files.atomic import atomic_file
+from acl_runtime.files.errors import BundleError, InputError
 from acl_runtime.scoring.rule import log_odds
 
 Floats = npt.NDArray[np.float32]
@@ -61,7 +62,7 @@ def remember(
         seed: Of the first patch that is kept of each image.
     """
     if len(patch_embeddings) < LEAST_IMAGES:
-        raise ValueError(
+        raise InputError(
             f"memory must be of at least {LEAST_IMAGES} images, each is compared with the others, "
             f"got {len(patch_embeddings)}"
         )
@@ -147,7 +148,7 @@ def load_memory(bundle: Bundle) -> Memory | None:
         with np.load(path, allow_pickle=False) as archive:
             patches, text, distance = (archive[key] for key in ("patch_embeddings", "text", "distance"))
     except (ValueError, EOFError, KeyError, BadZipFile) as error:
-        raise ValueError(f"{path}: is not a memory of good parts ({error}); calibrate again") from error
+        raise BundleError(f"{path}: is not a memory of good parts ({error}); calibrate again") from error
     _, layers, _, joint = {each.name: each.shape for each in bundle.manifest.graph.outputs}[
         "patch_embeddings"
     ]
@@ -158,12 +159,12 @@ def load_memory(bundle: Bundle) -> Memory | None:
         or not patches.size
     ):
         got = f"{patches.shape} {patches.dtype}"
-        raise ValueError(
+        raise BundleError(
             f"{path}: patch_embeddings must be ({layers}, patches, {joint}) float16, got {got}; calibrate again"
         )
     for scale in (text, distance):
         if scale.shape != (2,) or not np.isfinite(scale).all() or scale[1] <= 0:
-            raise ValueError(f"{path}: scales must be a location and a spread, got {scale}; calibrate again")
+            raise BundleError(f"{path}: scales must be a location and a spread, got {scale}; calibrate again")
     return Memory(patches.astype(np.float32), Scale(*text.tolist()), Scale(*distance.tolist()))
 
 

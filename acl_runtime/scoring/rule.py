@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from acl_runtime.bundle.manifest import Calibration
+from acl_runtime.files.errors import InputError
 from acl_runtime.text.text_table import probability
 
 SMALLEST = 5e-324  # the smallest positive float: a margin that is not anomalous is negative, however close
@@ -26,7 +27,7 @@ class Rule:
         """Refuse thresholds that are no probabilities."""
         for name, value in (("threshold", self.score_threshold), ("peak_threshold", self.peak_threshold)):
             if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"{name} must lie in 0..1, got {value}")
+                raise InputError(f"{name} must lie in 0..1, got {value}")
 
     def is_anomalous(self, score: float, peak: float) -> bool:
         """The verdict on a score and the largest value of a map, both in [0, 1]."""

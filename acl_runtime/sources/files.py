@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 
 import cv2
 
+from acl_runtime.files.errors import InputError
 from acl_runtime.images.decode import IMAGES, load_frame
 from acl_runtime.images.frame import BadFrame, Frame
 from acl_runtime.text.names import natural_key
@@ -86,7 +87,7 @@ def _list_images(folder: str) -> list[str]:
         images = (file for file in files if file.lower().endswith(IMAGES) and not file.startswith("."))
         found += [os.path.join(parent, file) for file in images]
     if not found:
-        raise ValueError(f"{folder}: holds no images ({' '.join(IMAGES)}); name a folder of images")
+        raise InputError(f"{folder}: holds no images ({' '.join(IMAGES)}); name a folder of images")
     return sorted(found, key=lambda path: [natural_key(part) for part in PurePath(path).parts])
 
 

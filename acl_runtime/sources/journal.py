@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from acl_runtime.files.errors import InputError
+
 Version = tuple[int, int]  # size in bytes and mtime in ns: another pair is another picture
 REMEMBERED = 100_000  # files that are no longer there; about 25 MB
 _LONGEST_LINE = 1 << 24  # bytes
@@ -98,7 +100,7 @@ class Journal:
         if os.name != "posix":  # elsewhere an open file can be neither moved nor deleted
             return
         if not self._path.exists() or not os.path.samestat(self._path.stat(), os.fstat(self._descriptor)):
-            raise ValueError(
+            raise InputError(
                 f"{self._path}: was moved or deleted, and with it which files are judged; put it back"
             )
 
@@ -114,9 +116,9 @@ def open_journal(path: Path) -> Iterator[Journal]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError(f"{path}: is not a regular file; name a file for the results")
+            raise InputError(f"{path}: is not a regular file; name a file for the results")
         if not _lock(descriptor):
-            raise ValueError(f"{path}: another process watches with it; stop that one, or name another file")
+            raise InputError(f"{path}: another process watches with it; stop that one, or name another file")
         yield Journal(path, descriptor)
     finally:
         os.close(descriptor)

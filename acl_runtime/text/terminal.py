@@ -1,10 +1,13 @@
-"""What all commands share: printing, and errors in one line."""
+"""What all commands share: printing, notes, and errors in one line."""
 
 from __future__ import annotations
 
 import errno
+import logging
 import sys
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
@@ -12,6 +15,9 @@ import typer.core
 
 if TYPE_CHECKING:
     from acl_runtime.bundle.manifest import Backbone
+
+LOG = logging.getLogger("acl")  # notes of all packages: info and warning alike are shown as "note: ..."
+_REMEMBERED = 1000  # notes that are not said again; a watch that runs for ever must not keep all of them
 
 _EXTRAS = {  # module -> extra that installs it
     **dict.fromkeys(("torch", "open_clip", "safetensors", "scipy"), "train"),
@@ -24,7 +30,8 @@ class Commands(typer.core.TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with _notes_on_stderr():
+                return super().invoke(ctx)
         except (typer.Exit, typer.Abort, BrokenPipeError):  # typer's own business
             raise
         except KeyboardInterrupt:
@@ -59,21 +66,9 @@ def shows_blocks() -> bool:
     return True
 
 
-def note(message: str) -> None:
-    """Say something on stderr that does not stop the work."""
-    echo(f"note: {message}", err=True)
-
-
-def note_once() -> Callable[[str], None]:
-    """A `note` that says no sentence twice."""
-    said: set[str] = set()
-
-    def tell(message: str) -> None:
-        if message not in said:
-            said.add(message)
-            note(message)
-
-    return tell
+def note(message: str, *, again: bool = False) -> None:
+    """Say something on stderr that does not stop the work; once, unless it may be said again."""
+    LOG.info("%s", message, extra={"again": again})
 
 
 def note_unless_fit(backbone: Backbone) -> None:
@@ -88,3 +83,32 @@ def _explain(error: Exception) -> str:
     where = f"{error.filename}: " if error.filename else ""
     remedy = "; free some, or write to another disk" if error.errno == errno.ENOSPC else ""
     return f"{where}{error.strerror.lower()}{remedy}"
+
+
+class _Notes(logging.Handler):
+    """Shows notes on stderr, each once, unless its record says `again`."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._said: OrderedDict[str, None] = OrderedDict()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if message in self._said and not getattr(record, "again", False):
+            return
+        self._said[message] = None
+        if len(self._said) > _REMEMBERED:
+            self._said.popitem(last=False)
+        echo(f"note: {message}", err=True)
+
+
+@contextmanager
+def _notes_on_stderr() -> Iterator[None]:
+    handler, level = _Notes(), LOG.level
+    LOG.addHandler(handler)
+    LOG.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        LOG.removeHandler(handler)
+        LOG.setLevel(level)

@@ -17,9 +17,10 @@ from typer.testing import CliRunner
 
 from acl_export.config import ExportConfig, Head
 from acl_export.export import export_bundle
-from acl_runtime import Detector, gate
+from acl_runtime import Detector
 from acl_runtime.backends.parity import GoldenImages
 from acl_runtime.backends.reduced import Name, gate_path, open_gated, open_reduced
+from acl_runtime.bench import qualify
 from acl_runtime.bench.measure import Laps
 from acl_runtime.bench.qualify import judge
 from acl_runtime.bundle.bundle import Bundle, load_bundle
@@ -60,8 +61,8 @@ def found(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, float], None]:
             ]
 
         metrics = {"image_auroc": 0.0, "pixel_auroc": drift}
-        monkeypatch.setattr(gate, "measure", measured)
-        monkeypatch.setattr(gate, "measure_drift", lambda *_: Drift(("parts",), 9, metrics))
+        monkeypatch.setattr(qualify, "measure", measured)
+        monkeypatch.setattr(qualify, "measure_drift", lambda *_: Drift(("parts",), 9, metrics))
 
     return pretend
 
@@ -102,7 +103,7 @@ def test_a_missing_int8_graph_is_refused_at_load(bundle: Bundle) -> None:
 
 
 def test_the_gate_judges_real_images_and_the_clock(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "TIMED_S", 0.0)
+    monkeypatch.setattr(qualify, "TIMED_S", 0.0)
     made = judge(bundle, INT8, [MINI], progress=silent)
     (drift,) = made.drift
     assert drift.images == 18

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import MINI
-from test_workshop import acl, assert_one_line
+from console import acl, assert_one_line
 
 from acl_runtime.bundle.bundle import load_bundle
 from acl_train.prompts import load_prompts

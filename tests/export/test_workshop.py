@@ -11,24 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import FIXTURES, MINI, assert_golden
+from console import acl, assert_one_line
 from golden import recipe
-from typer.testing import CliRunner, Result
 
 from acl_export.demo import DemoConfig, run_demo
 from acl_export.demo_report import choose_samples, summary
-from acl_runtime.cli import app
 from acl_runtime.data.datasets import read_dataset
-
-
-def acl(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def assert_one_line(result: Result, message: str, code: int = 1) -> None:
-    assert result.exit_code == code, result.output
-    lines = result.stderr.splitlines()
-    assert len(lines) == 1, result.stderr
-    assert message in lines[0]
 
 
 def test_the_road_from_a_published_checkpoint_to_the_published_map(

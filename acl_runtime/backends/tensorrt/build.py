@@ -14,12 +14,13 @@ from typing import Any
 
 from acl_runtime.backends.tensorrt.library import LibraryName
 from acl_runtime.bundle.manifest import Tensor
+from acl_runtime.files.errors import BackendError
 from acl_runtime.files.strict_json import read_strictly
 
 SMALLER = "on an 8 GB board use --batch 1 and --workspace 256, add swap, close the desktop; acl doctor says what fits"
 
 
-class BuildError(RuntimeError):
+class BuildError(BackendError):
     """There is no engine; the builder's log says more."""
 
 

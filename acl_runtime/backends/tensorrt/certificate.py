@@ -20,6 +20,7 @@ from acl_runtime.backends.parity import Difference, GoldenImages
 from acl_runtime.backends.tensorrt.engine_file import Engine
 from acl_runtime.bundle.bundle import GOLDEN, Bundle
 from acl_runtime.files.atomic import atomic_file
+from acl_runtime.files.errors import BackendError, InputError
 from acl_runtime.files.strict_json import read_document
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def read_certificate(engine: Engine) -> Certificate | None:
         path, Certificate, kind="certificate", format_name=FORMAT, newest=FORMAT_VERSION, remedy=remedy
     )
     if certificate.seal != _seal(certificate):
-        raise ValueError(f"{path}: was altered after it was made (its seal is broken); {remedy}")
+        raise InputError(f"{path}: was altered after it was made (its seal is broken); {remedy}")
     return certificate
 
 
@@ -188,7 +189,7 @@ def prove(session: TrtSession, bundle: Bundle, tell: Callable[[str], None]) -> C
                 f"{engine.certificate_path}: cannot be written ({error.strerror}): proven again at each load"
             )
     if not certificate.holds:
-        raise RuntimeError(
+        raise BackendError(
             f"{engine.path.name} does not compute what was trained on {session.cuda.name}: "
             f"{'; '.join(certificate.failures())}; run acl build {bundle.path} here to find an arithmetic that does, "
             "or use --backend onnxruntime"

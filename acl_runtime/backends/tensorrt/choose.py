@@ -10,9 +10,10 @@ from acl_runtime.backends.tensorrt.engine_file import Engine, list_engines, why_
 from acl_runtime.backends.tensorrt.library import load_library
 from acl_runtime.backends.tensorrt.session import TrtSession, place_of
 from acl_runtime.bundle.bundle import Bundle
+from acl_runtime.files.errors import BackendError
 
 
-class NoEngineError(RuntimeError):
+class NoEngineError(BackendError):
     """The bundle has no engine that this machine can load."""
 
 

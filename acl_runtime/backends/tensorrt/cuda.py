@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from acl_runtime.backends.tensorrt.stream import Stream
+from acl_runtime.files.errors import BackendError
 
 KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 _BINDING = (
@@ -51,11 +52,11 @@ _FATAL = [  # after these this process cannot use the GPU any more
 ]
 
 
-class OutOfMemoryError(RuntimeError):
+class OutOfMemoryError(BackendError):
     """The GPU has not that much memory left."""
 
 
-class DeviceLostError(RuntimeError):
+class DeviceLostError(BackendError):
     """The GPU stopped working for this process."""
 
 
@@ -95,7 +96,7 @@ class Cuda:
         self.call("cuInit", 0)
         count = self.call("cuDeviceGetCount")
         if not 0 <= ordinal < count:
-            raise RuntimeError(f"device must be 0..{count - 1} on this machine, got {ordinal}")
+            raise BackendError(f"device must be 0..{count - 1} on this machine, got {ordinal}")
         self._device = self.call("cuDeviceGet", ordinal)
         self.name = _text(self.call("cuDeviceGetName", 128, self._device))
         major, minor = (self._attribute(f"COMPUTE_CAPABILITY_{part}") for part in ("MAJOR", "MINOR"))
@@ -122,7 +123,7 @@ class Cuda:
     def current(self) -> Iterator[None]:
         """Make the GPU's context current on this thread; it may already be."""
         if self._context is None:
-            raise RuntimeError("the GPU was given back; open it again")
+            raise BackendError("the GPU was given back; open it again")
         if self._lost:  # there is nothing to make current; what is called inside raises
             yield
             return
@@ -184,7 +185,7 @@ class Cuda:
         try:
             code, *values = getattr(self.api, function)(*arguments)
         except RuntimeError as error:  # the driver's library is not there, or lacks the function
-            raise RuntimeError(_DRIVER.format(str(error).split("\n", maxsplit=1)[0])) from error
+            raise BackendError(_DRIVER.format(str(error).split("\n", maxsplit=1)[0])) from error
         if code != self.api.CUresult.CUDA_SUCCESS:
             problem = self._error(code, doing or f"in {function}")
             self._lost = str(problem) if isinstance(problem, DeviceLostError) else ""
@@ -217,7 +218,7 @@ def _load_api() -> ModuleType:
     try:
         from cuda.bindings import driver
     except ImportError as error:
-        raise RuntimeError(_BINDING.format(error)) from error
+        raise BackendError(_BINDING.format(error)) from error
     return driver  # type: ignore[no-any-return]
 
 

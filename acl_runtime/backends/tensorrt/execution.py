@@ -21,6 +21,7 @@ from acl_runtime.backends.tensorrt.cuda import Cuda, DeviceLostError, HostMemory
 from acl_runtime.backends.tensorrt.plan import Plan
 from acl_runtime.backends.tensorrt.stream import Graph
 from acl_runtime.bundle.manifest import Tensor
+from acl_runtime.files.errors import BackendError
 
 MOST_GRAPHS = 16  # batch sizes that are recorded; the others run plainly
 
@@ -171,7 +172,7 @@ class Execution:
         lane.is_recordable = False
         try:
             if not self._plan.is_recordable(lane.context, self._stream.handle):
-                raise RuntimeError("TensorRT says that it cannot be")
+                raise BackendError("TensorRT says that it cannot be")
             lane.graph = self._stream.capture(lambda: self._enqueue(lane))
         except DeviceLostError:
             raise

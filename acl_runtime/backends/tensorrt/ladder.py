@@ -30,6 +30,7 @@ from acl_runtime.backends.tensorrt.session import TrtSession
 from acl_runtime.bundle.bundle import ENGINES, Bundle
 from acl_runtime.bundle.manifest import Arithmetic, Tensor
 from acl_runtime.files.atomic import sha256
+from acl_runtime.files.errors import BackendError, InputError
 from acl_runtime.text.names import slug
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def make_engine(
         if attempt.engine is not None:
             return tuple(attempts)
     told = "; ".join(f"{attempt.arithmetic}: {attempt.problem}" for attempt in attempts)
-    raise RuntimeError(f"no engine was made, older ones are as they were ({told})")
+    raise BackendError(f"no engine was made, older ones are as they were ({told})")
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,7 @@ def _target(options: EngineOptions, cuda: Cuda | None) -> tuple[str | None, tupl
     if options.compute_capabilities:
         return None, options.compute_capabilities
     if cuda is None:
-        raise RuntimeError(
+        raise BackendError(
             "there is no GPU to build for; name those that will run it with --compute-capability"
         )
     return cuda.name, (cuda.compute_capability,)
@@ -250,7 +251,7 @@ def _time(session: TrtSession, golden: GoldenImages) -> float:
 def _check_batch(bundle: Bundle, options: EngineOptions) -> None:
     limit = bundle.manifest.max_batch
     if not 1 <= options.min_batch <= options.max_batch <= limit:
-        raise ValueError(
+        raise InputError(
             f"batch must be a size or range within 1..{limit} (the bundle's max_batch), got "
             f"{options.min_batch}..{options.max_batch}; export with a larger --max-batch for more"
         )

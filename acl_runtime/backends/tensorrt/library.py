@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal
 
+from acl_runtime.files.errors import BackendError, InputError
+
 LibraryName = Literal["tensorrt", "tensorrt-rtx"]
 LIBRARIES: tuple[LibraryName, ...] = ("tensorrt", "tensorrt-rtx")
 
@@ -83,12 +85,12 @@ class Library:
         if not capabilities:
             return
         if not self.is_rtx:
-            raise ValueError(
+            raise InputError(
                 "tensorrt builds for the GPU of this machine only; name none, or use tensorrt-rtx"
             )
         known = self.compute_capabilities
         if unknown := [each for each in capabilities if each not in known]:
-            raise ValueError(
+            raise InputError(
                 f"{self.name} {self.version} builds for the compute capabilities {', '.join(known)}, got "
                 f"{', '.join(unknown)}; for other GPUs build with tensorrt on a machine that has one"
             )
@@ -119,7 +121,7 @@ def load_library(name: LibraryName) -> Library:
         else:
             return Library(name, module, module.__version__)
     words = "cannot be imported" if problem else "is not installed for this Python"
-    raise RuntimeError(f"{name} {words}{problem}; {_REMEDIES[name]}")
+    raise BackendError(f"{name} {words}{problem}; {_REMEDIES[name]}")
 
 
 def find_library() -> Library:
@@ -134,4 +136,4 @@ def find_library() -> Library:
             return load_library(name)
         except RuntimeError as error:
             problems.append(str(error))
-    raise RuntimeError("; or ".join(problems))
+    raise BackendError("; or ".join(problems))

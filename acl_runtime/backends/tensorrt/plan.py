@@ -13,6 +13,7 @@ from acl_runtime.backends.tensorrt.library import Library
 from acl_runtime.bundle.bundle import Bundle
 from acl_runtime.bundle.manifest import Tensor
 from acl_runtime.files.atomic import atomic_file, sha256
+from acl_runtime.files.errors import BackendError
 
 
 class Plan:
@@ -141,14 +142,14 @@ class Plan:
         wanted = sorted(map(_describe, (*graph.inputs, *graph.outputs)))
         found = sorted(map(_describe, self._tensors()))
         if found != wanted:
-            raise RuntimeError(
+            raise BackendError(
                 f"{self._file.name}: has {', '.join(found)}, the bundle {', '.join(wanted)}; {self._again}"
             )
         name, fixed = graph.inputs[0].name, self._engine.get_tensor_shape(graph.inputs[0].name)[0]
         shapes = [[fixed]] * 2 if fixed > 0 else self._engine.get_tensor_profile_shape(name, 0)
         sizes = (int(shapes[0][0]), int(shapes[-1][0]))
         if sizes != (record.min_batch, record.max_batch):
-            raise RuntimeError(
+            raise BackendError(
                 f"{self._file.name}: takes {sizes[0]}..{sizes[1]} images at once, its record says "
                 f"{record.min_batch}..{record.max_batch}; {self._again}"
             )
@@ -170,9 +171,9 @@ class Plan:
 def _check_bytes(engine: Engine, again: str) -> None:
     record, size = engine.record, engine.path.stat().st_size
     if size != record.bytes:
-        raise RuntimeError(f"{engine.path}: must be {record.bytes} bytes, got {size}; {again}")
+        raise BackendError(f"{engine.path}: must be {record.bytes} bytes, got {size}; {again}")
     if sha256(engine.path) != record.sha256:
-        raise RuntimeError(f"{engine.path}: was altered (sha256 differs); {again}")
+        raise BackendError(f"{engine.path}: was altered (sha256 differs); {again}")
 
 
 def _describe(tensor: Tensor) -> str:

@@ -14,6 +14,7 @@ from acl_runtime.backends.tensorrt.execution import Execution
 from acl_runtime.backends.tensorrt.library import Library, load_library
 from acl_runtime.backends.tensorrt.plan import Plan
 from acl_runtime.bundle.bundle import Bundle
+from acl_runtime.files.errors import BackendError, InputError
 
 
 class TrtSession:
@@ -60,7 +61,7 @@ class TrtSession:
         with ExitStack() as resources:
             self.cuda = cuda or resources.enter_context(Cuda(device))
             if reason := why_unfit(engine, bundle, place_of(self.library, self.cuda)):
-                raise RuntimeError(f"{engine.path.name}: {reason}")
+                raise BackendError(f"{engine.path.name}: {reason}")
             self.provider = (
                 f"{self.cuda.name}, {self.library.name} {self.library.version}, {record.arithmetic}"
             )
@@ -91,11 +92,11 @@ class TrtSession:
         """
         if images.dtype != np.uint8 or images.shape[1:] != self._image_shape or not len(images):
             wanted = ", ".join(map(str, self._image_shape))
-            raise ValueError(f"images must be (batch, {wanted}) uint8, got {images.shape} {images.dtype}")
+            raise InputError(f"images must be (batch, {wanted}) uint8, got {images.shape} {images.dtype}")
         starts = range(0, len(images), self.max_batch)
         with self._lock:
             if self._resources is None:
-                raise RuntimeError("the session was closed; open another")
+                raise BackendError("the session was closed; open another")
             with self.cuda.current():
                 parts = [self._run(images[start : start + self.max_batch]) for start in starts]
         if len(parts) == 1:

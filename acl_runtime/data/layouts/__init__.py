@@ -16,6 +16,7 @@ from acl_runtime.data.layouts.reading import Reading
 from acl_runtime.data.layouts.suffixes import read_dagm, read_isic, read_sdd
 from acl_runtime.data.layouts.tables import read_head_ct, read_visa
 from acl_runtime.data.samples import list_folders, list_images
+from acl_runtime.files.errors import InputError
 from acl_runtime.text.names import shorten
 
 DEPTH = 2  # how many outer folders archives and users put around a data set
@@ -61,10 +62,10 @@ def recognise(root: Path) -> tuple[Path, str, Reading]:
     inner = _find_inside(root, DEPTH)
     if len(inner) > 1:
         names = shorten(folder.relative_to(root).as_posix() for folder in inner)
-        raise ValueError(f"{root}: holds {len(inner)} data sets ({names}); name one of them")
+        raise InputError(f"{root}: holds {len(inner)} data sets ({names}); name one of them")
     found = _read(inner[0]) if inner else None
     if found is None:
-        raise ValueError(
+        raise InputError(
             f"{root}: is laid out in no known way, it holds {_contents(root)}; name the folder of a data set as "
             f"unpacked ({', '.join(PAPER_SETS)}), or arrange yours as good/, bad/ and masks/, or as test/good/, "
             f"test/<defect>/ and ground_truth/<defect>/"

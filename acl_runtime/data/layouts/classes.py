@@ -8,6 +8,7 @@ from pathlib import Path
 from acl_runtime.data.layouts.published import BRAINS, name_by_folder
 from acl_runtime.data.layouts.reading import Reading
 from acl_runtime.data.samples import GOOD, Sample, find_folder, list_images
+from acl_runtime.files.errors import InputError
 
 COVID = ("covid-19", "covid", "covid19")
 OTHER_LUNGS = ("viral pneumonia", "lung_opacity")
@@ -29,7 +30,7 @@ def read_yes_and_no(root: Path) -> Reading | None:
         return None
     if good is None or bad is None:
         there, lacking = ("yes", "no") if good is None else ("no", "yes")
-        raise ValueError(f"{inner}: has the folder {there} and no folder {lacking}; unpack both there")
+        raise InputError(f"{inner}: has the folder {there} and no folder {lacking}; unpack both there")
     name = _name_of_brains(inner, good, bad)
     category = "brain" if name else inner.resolve().name
     return Reading(_labelled(good, bad, category=category, defect="tumour" if name else "yes"), name)
@@ -57,7 +58,7 @@ def read_covid(root: Path) -> Reading | None:
         return None
     if good is None or bad is None:
         lacking = "NORMAL" if good is None else "COVID-19 or COVID"
-        raise ValueError(f"{root}: has no folder {lacking} with images; unpack COVID-19 again")
+        raise InputError(f"{root}: has no folder {lacking} with images; unpack COVID-19 again")
     notes = (CURRENT,) if good.name.lower() == "images" else ()
     return Reading(_labelled(good, bad, category="chest", defect="COVID"), "COVID-19", notes)
 
@@ -76,7 +77,7 @@ def _labelled(good: Path, bad: Path, *, category: str, defect: str) -> list[Samp
     """All images of two folders, without masks; an empty one is an error."""
     empty = [folder for folder in (good, bad) if not list_images(folder)]
     if empty:
-        raise ValueError(f"{empty[0]}: holds no images; unpack them there")
+        raise InputError(f"{empty[0]}: holds no images; unpack them there")
     return [
         Sample(path, None, label, category, name)
         for folder, label, name in ((good, 0, GOOD), (bad, 1, defect))

@@ -15,6 +15,7 @@ from acl_runtime.data.samples import (
     list_images,
     pair_masks,
 )
+from acl_runtime.files.errors import InputError
 from acl_runtime.text.names import shorten
 
 BAD_FOLDERS = frozenset({"bad", "defect", "defective", "anomaly", "anomalous", "ng"})
@@ -34,7 +35,7 @@ def read_good_and_bad(root: Path) -> Reading | None:
     known = {*good, *bad, *(root / name for name in MASK_FOLDERS)}
     unknown = [folder.name for folder in folders if folder not in known]
     if unknown:
-        raise ValueError(
+        raise InputError(
             f"{root}: {shorten(unknown)} is neither good ({_names(GOOD_FOLDERS)}) nor bad "
             f"({_names(BAD_FOLDERS)}); rename it, or name the folder that holds test/"
         )

@@ -15,6 +15,7 @@ from acl_runtime.data.samples import (
     list_folders,
     list_images,
 )
+from acl_runtime.files.errors import InputError
 from acl_runtime.text.names import shorten
 
 LIKE_MVTEC = ("MVTec AD", "VisA", "MPDD", "BTAD", "SDD", "DTD-Synthetic")
@@ -36,7 +37,7 @@ def read_mvtec(root: Path) -> Reading | None:
         return None
     untested = [folder.name for folder in categories if folder not in tested and (folder / "train").is_dir()]
     if untested:
-        raise ValueError(f"{root}: {shorten(untested)} has train but no test images; download it again")
+        raise InputError(f"{root}: {shorten(untested)} has train but no test images; download it again")
     samples = [sample for category in tested for sample in _read_category(category)]
     return Reading(samples, _paper_name(samples))
 
@@ -77,4 +78,4 @@ def refuse_strays(places: list[Path], *, known: set[str]) -> None:
     """Masks where no image looks for them are an error; those of good parts are blank and not read."""
     for place in places:
         if place.name not in known and not is_good(place) and list_images(place):
-            raise ValueError(f"{place}: has masks that belong to no folder of images; name it as its images'")
+            raise InputError(f"{place}: has masks that belong to no folder of images; name it as its images'")

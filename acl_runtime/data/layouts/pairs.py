@@ -8,6 +8,7 @@ from acl_runtime.data.layouts.good_and_bad import BAD_FOLDERS
 from acl_runtime.data.layouts.published import POLYPS, name_by_folder, names_in_folder
 from acl_runtime.data.layouts.reading import Reading, masked_samples
 from acl_runtime.data.samples import find_folder, good_samples, list_images
+from acl_runtime.files.errors import InputError
 
 LUNGS = frozenset({"normal", "covid", "lung_opacity", "viral pneumonia"})  # in COVID-19's current release
 UNNAMED = (
@@ -37,7 +38,7 @@ def read_tn3k(root: Path) -> Reading | None:
     if images is None:
         if find_folder(root, "trainval-image") is None:
             return None
-        raise ValueError(f"{root}: has TN3K's trainval-image and no test-image; unpack the whole archive")
+        raise InputError(f"{root}: has TN3K's trainval-image and no test-image; unpack the whole archive")
     masks = find_folder(root, "test-mask")
     return Reading(masked_samples(images, masks, category="thyroid", defect="nodule"), "TN3K")
 
@@ -56,7 +57,7 @@ def read_polyps(root: Path) -> Reading | None:
     if masks is None and name is None:
         return None
     if _are_lungs(root, images):
-        raise ValueError(
+        raise InputError(
             f"{root}: is one class of COVID-19 and its masks are lungs; name the folder above it"
         )
     if normal is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acl_runtime.data.samples import MASK, Sample, bad_samples, list_images
+from acl_runtime.files.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def masked_samples(
         ValueError: There are images and no masks at all, or a mask belongs to no image.
     """
     if masks is None:
-        raise ValueError(f"{images}: has no folder of masks beside it; unpack the masks there too")
+        raise InputError(f"{images}: has no folder of masks beside it; unpack the masks there too")
     if list_images(images) and not list_images(masks):
-        raise ValueError(f"{masks}: holds no masks for the images in {images}; unpack them there")
+        raise InputError(f"{masks}: holds no masks for the images in {images}; unpack them there")
     return bad_samples(images, masks, category=category, defect=defect, suffix=suffix, good=good)

@@ -15,6 +15,7 @@ from acl_runtime.data.samples import (
     list_images,
     pair_masks,
 )
+from acl_runtime.files.errors import InputError
 from acl_runtime.text.names import shorten
 
 DAGM_CLASS = re.compile(r"class\d+", re.IGNORECASE)
@@ -38,7 +39,7 @@ def read_dagm(root: Path) -> Reading | None:
     """
     folders = [root, *list_folders(root)]
     if any(DAGM_ORIGINAL.fullmatch(folder.name) for folder in folders):
-        raise ValueError(
+        raise InputError(
             f"{root}: is DAGM's original archive; take the Kaggle upload, which has Class1/Test/"
         )
     classes = [folder for folder in folders if DAGM_CLASS.fullmatch(folder.resolve().name)]
@@ -54,10 +55,10 @@ def _dagm_splits(root: Path) -> list[Path]:
 def _read_dagm_class(root: Path) -> list[Sample]:
     test = find_folder(root, "test")
     if test is None:
-        raise ValueError(f"{root}: has no folder Test; unpack the whole class again")
+        raise InputError(f"{root}: has no folder Test; unpack the whole class again")
     labels = find_folder(test, "label")
     if labels is None:
-        raise ValueError(f"{test}: has no folder Label, which says what is defective; unpack it there")
+        raise InputError(f"{test}: has no folder Label, which says what is defective; unpack it there")
     images, category = list_images(test), root.resolve().name.capitalize()
     masks = pair_masks(images, list_images(labels), suffix=LABEL)
     pairs = list(zip(images, masks, strict=True))
@@ -84,7 +85,7 @@ def _kolektor_parts(folder: Path) -> list[tuple[Path, Path]]:
     labels = pair_masks(images, [path for path in files if path not in images], suffix=LABEL)
     bare = [path.name for path, label in zip(images, labels, strict=True) if label is None]
     if bare:
-        raise ValueError(f"{folder}: {shorten(bare)} has no {LABEL}.bmp beside it; unpack KolektorSDD again")
+        raise InputError(f"{folder}: {shorten(bare)} has no {LABEL}.bmp beside it; unpack KolektorSDD again")
     return [(path, label) for path, label in zip(images, labels, strict=True) if label is not None]
 
 
@@ -120,7 +121,7 @@ def read_isic(root: Path) -> Reading | None:
         return None
     if images is None or truth is None:
         wanted = "ISBI2016_ISIC_Part1_Test_" + ("Data" if images is None else "GroundTruth")
-        raise ValueError(
+        raise InputError(
             f"{inner}: holds {shorten(f.name for f in ours)} and no {wanted}; unpack it there too"
         )
     samples = masked_samples(images, truth, category="skin", defect="lesion", suffix="_segmentation")

@@ -10,6 +10,7 @@ from pathlib import Path
 from acl_runtime.data.layouts.published import name_by_categories
 from acl_runtime.data.layouts.reading import Reading
 from acl_runtime.data.samples import GOOD, Sample, find_folder, list_folders, list_images
+from acl_runtime.files.errors import InputError
 from acl_runtime.text.names import shorten
 
 VISA_COLUMNS = {"object", "split", "label", "image", "mask"}
@@ -35,7 +36,7 @@ def read_visa(root: Path) -> Reading | None:
         _check_visa_row(path, number, row)
     there = {name for name in {row["object"] for row in rows.values()} if (root / name).is_dir()}
     if not there:
-        raise ValueError(f"{root}: has VisA's table and none of its categories; unpack the images there too")
+        raise InputError(f"{root}: has VisA's table and none of its categories; unpack the images there too")
     tested = [row for row in rows.values() if row["split"] == "test" and row["object"] in there]
     samples = [_visa_sample(root, row) for row in tested]
     return Reading(samples, name_by_categories(samples, among=["VisA"]))
@@ -43,11 +44,11 @@ def read_visa(root: Path) -> Reading | None:
 
 def _refuse_visa_without_table(root: Path) -> None:
     if list_folders(root / "Data" / "Images"):
-        raise ValueError(
+        raise InputError(
             f"{root}: is one category of VisA; name the folder that holds it and split_csv/1cls.csv"
         )
     if any(list_folders(folder / "Data" / "Images") for folder in list_folders(root)):
-        raise ValueError(
+        raise InputError(
             f"{root}: has VisA's folders and no split_csv/1cls.csv, which says what is for testing; put there "
             f"the one that comes with VisA"
         )
@@ -57,7 +58,7 @@ def _check_visa_row(path: Path, number: int, row: Mapping[str, str]) -> None:
     """A word that is not known would make a good image a defective one, or leave it out in silence."""
     for column, words in VISA_WORDS.items():
         if row[column] not in words:
-            raise ValueError(
+            raise InputError(
                 f"{path}: row {number} has the {column} {row[column]!r}, not {' or '.join(words)}; "
                 f"take the file that comes with VisA"
             )
@@ -94,7 +95,7 @@ def read_head_ct(root: Path) -> Reading | None:
 
 def _refuse_head_ct_without_table(root: Path, images: Path) -> None:
     if images != root or root.resolve().name.lower() == "head_ct":
-        raise ValueError(
+        raise InputError(
             f"{images}: has no labels.csv with a column hemorrhage beside it or above; put HeadCT's there"
         )
 
@@ -105,9 +106,9 @@ def _head_ct_labels(table: Path) -> dict[int, int]:
     labels: dict[int, int] = {}
     for number, row in _read_table(table, HEAD_CT_COLUMNS, remedy).items():
         if not (row["id"].isdecimal() and row["hemorrhage"] in ("0", "1")):
-            raise ValueError(f"{table}: row {number} is no id with 0 or 1; {remedy}")
+            raise InputError(f"{table}: row {number} is no id with 0 or 1; {remedy}")
         if int(row["id"]) in labels:
-            raise ValueError(f"{table}: row {number} has the id {row['id']} a second time; {remedy}")
+            raise InputError(f"{table}: row {number} has the id {row['id']} a second time; {remedy}")
         labels[int(row["id"])] = int(row["hemorrhage"])
     return labels
 
@@ -127,9 +128,9 @@ def _is_head_ct_table(path: Path) -> bool:
 
 def _refuse_other_ids(images: Path, table: Path, listed: set[int], found: set[int]) -> None:
     if listed - found:
-        raise ValueError(f"{images}: lacks the image {_ids(listed - found)} of {table}; unpack it again")
+        raise InputError(f"{images}: lacks the image {_ids(listed - found)} of {table}; unpack it again")
     if found - listed:
-        raise ValueError(f"{table}: has no row for the image {_ids(found - listed)}; take the whole table")
+        raise InputError(f"{table}: has no row for the image {_ids(found - listed)}; take the whole table")
 
 
 def _ids(numbers: set[int]) -> str:
@@ -149,10 +150,10 @@ def _read_table(path: Path, columns: set[str], remedy: str) -> dict[int, dict[st
     rows = _read_cells(path, remedy)
     names = rows.pop(min(rows)) if rows else []
     if columns - set(names):
-        raise ValueError(f"{path}: has no column {shorten(columns - set(names))}; {remedy}")
+        raise InputError(f"{path}: has no column {shorten(columns - set(names))}; {remedy}")
     for number, cells in rows.items():
         if len(cells) != len(names):
-            raise ValueError(f"{path}: row {number} has {len(cells)} cells, not {len(names)}; {remedy}")
+            raise InputError(f"{path}: row {number} has {len(cells)} cells, not {len(names)}; {remedy}")
     return {number: dict(zip(names, cells, strict=True)) for number, cells in rows.items()}
 
 
@@ -164,7 +165,7 @@ def _read_cells(path: Path, remedy: str) -> dict[int, list[str]]:
         for row in reader:
             rows[reader.line_num] = [cell.strip() for cell in row]
     except csv.Error as error:
-        raise ValueError(f"{path}: row {reader.line_num} cannot be read ({error}); {remedy}") from error
+        raise InputError(f"{path}: row {reader.line_num} cannot be read ({error}); {remedy}") from error
     return {number: cells for number, cells in rows.items() if any(cells)}
 
 
@@ -173,4 +174,4 @@ def _read_text(path: Path, remedy: str) -> str:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         row = error.object.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path}: row {row} is not UTF-8; save the file as UTF-8, or {remedy}") from error
+        raise InputError(f"{path}: row {row} is not UTF-8; save the file as UTF-8, or {remedy}") from error
