@@ -1,0 +1,75 @@
+"""Hold a file or a folder alone, so that two processes never write the same thing; a killed holder lets go."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from acl_runtime.files.errors import InputError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+
+@contextmanager
+def locked_folder(folder: Path | str, remedy: str = "wait until it has ended") -> Iterator[None]:
+    """Hold a folder through the hidden file `.lock` in it, which stays there, empty.
+
+    Args:
+        folder: It must exist and be writable.
+        remedy: What to do while another process holds it.
+
+    Raises:
+        InputError: Another process holds it; the message says which, where the system tells.
+    """
+    with open(Path(folder) / ".lock", "ab") as file:
+        lock(file, folder, remedy)
+        yield
+
+
+def lock(file: IO[Any], path: Path | str, remedy: str = "wait until it has ended") -> None:
+    """Hold an open file until it is closed.
+
+    Args:
+        file: Open for writing; to keep what another process writes, open it to append.
+        path: What to call it in the message.
+        remedy: What to do while another process holds it.
+
+    Raises:
+        InputError: Another process holds it; the message says which, where the system tells.
+    """
+    try:
+        _lock(file.fileno())
+    except (BlockingIOError, PermissionError) as error:  # what POSIX and Windows say of a file that is held
+        raise InputError(f"{path}: is in use by {_holder(file.fileno())}; {remedy}") from error
+
+
+if sys.platform == "win32":  # not run: written after the documentation of msvcrt.locking
+
+    def _lock(descriptor: int) -> None:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+
+else:
+
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _holder(descriptor: int) -> str:
+    """The process that holds a file, as Linux tells: "process 123 (acl watch bundle incoming)"."""
+    inode = str(os.fstat(descriptor).st_ino)
+    try:
+        rows = [row.split() for row in Path("/proc/locks").read_text(encoding="ascii").splitlines()]
+        number = next(row[4] for row in rows if row[5].rpartition(":")[2] == inode and row[1] != "->")
+        command = Path(f"/proc/{number}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except (OSError, StopIteration, IndexError):  # another system, or it let go meanwhile
+        return "another process"
+    words = " ".join(" ".join([os.path.basename(command[0]), *command[1:]]).split())
+    return f"process {number} ({words[:80]})"
