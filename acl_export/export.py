@@ -157,12 +157,12 @@ def measure_parity(bundle: Bundle, arithmetic: Arithmetic) -> Parity:
     found = [golden.compare(session, batch=size, rounds=1) for size in sizes]
     is_rounded = arithmetic in LADDER and bundle.manifest.precision != "fp32"
     return Parity(
-        f"PyTorch {torch.__version__} float32, published steps",
-        max(each.image_logits for each in found),
-        max(each.anomaly_map for each in found),
-        FP16_TOLERANCE if is_rounded else FP32_TOLERANCE,
-        len(golden),
-        None,
+        reference=f"PyTorch {torch.__version__} float32, published steps",
+        image_logits=max(each.image_logits for each in found),
+        anomaly_map=max(each.anomaly_map for each in found),
+        tolerance=FP16_TOLERANCE if is_rounded else FP32_TOLERANCE,
+        frames=len(golden),
+        drift=None,
     )
 
 

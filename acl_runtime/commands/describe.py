@@ -56,7 +56,7 @@ def describe(bundle: Bundle) -> str:
         "map": map_words(manifest),
         "graph": f"head {manifest.head}, {manifest.precision}, opset {manifest.opset}",
         "anomalous from": rule_words(bundle_rule(calibration)),
-        "regions from": f"map {calibration.map_threshold:.4g}",
+        "regions from": f"map {calibration.regions_from:.4g}",
         "frames": tiling_words(calibration.tiling),
         "thresholds": "default, measured on nothing; run acl calibrate"
         if calibration.record is None
