@@ -130,7 +130,9 @@ def room(path: Path) -> str:
 
 def test_all_but_the_face_and_the_command_lie_in_rooms() -> None:
     assert {path.name for path in TOP.glob("*.py")} == {"__init__.py", "cli.py"}
-    assert {path.name for path in TOP.iterdir() if path.is_dir() and path.name != "__pycache__"} <= set(LEVELS)
+    assert {path.name for path in TOP.iterdir() if path.is_dir() and path.name != "__pycache__"} <= set(
+        LEVELS
+    )
 
 
 @pytest.mark.parametrize(
