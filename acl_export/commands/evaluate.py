@@ -68,7 +68,7 @@ def evaluate(
     """
     from functools import partial
 
-    from acl_runtime.calibration.mismatch import find_doubts
+    from acl_runtime.calibration.mismatch import find_mismatches
     from acl_runtime.detection.detector import Detector
     from acl_runtime.evaluation.run import EvalSettings, run_evaluation
     from acl_runtime.report.eval_files import EvalFiles, check_files, render, write_files
@@ -91,8 +91,8 @@ def evaluate(
         )
     )
     note_unless_fit(detector.bundle.manifest.backbone)
-    for doubt in find_doubts(detector):
-        note(doubt)
+    for mismatch in find_mismatches(detector):
+        note(mismatch)
     reference = None
     if against is Against.torch:
         from acl_export.torch_session import TorchSession

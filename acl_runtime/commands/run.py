@@ -68,7 +68,7 @@ def run(
     """
     from functools import partial
 
-    from acl_runtime.calibration.mismatch import find_doubts
+    from acl_runtime.calibration.mismatch import find_mismatches
     from acl_runtime.calibration.monitor import monitor_of
     from acl_runtime.detection.detector import Detector
     from acl_runtime.inspection.run import check_outputs, inspect_sources
@@ -98,8 +98,8 @@ def run(
         )
     )
     note_unless_fit(detector.bundle.manifest.backbone)
-    for doubt in find_doubts(detector):
-        note(doubt)
+    for mismatch in find_mismatches(detector):
+        note(mismatch)
     inspect = partial(
         inspect_sources,
         detector,
