@@ -13,6 +13,7 @@ from acl_runtime.bundle.manifest import FileRecord, Manifest, manifest_from_json
 from acl_runtime.files.arrays import read_array, read_arrays
 from acl_runtime.files.atomic import atomic_file, sha256
 from acl_runtime.files.errors import BundleError, UserError
+from acl_runtime.files.locks import locked_folder
 from acl_runtime.files.onnx_files import external_files
 
 MANIFEST = "manifest.json"
@@ -84,13 +85,16 @@ def write_manifest(folder: Path | str, manifest: Manifest) -> Manifest:
 def replace_manifest(bundle: Bundle, manifest: Manifest, *, added: Sequence[str] = ()) -> None:
     """Write a bundle's manifest anew, atomically, as its files are listed; what else lies there stays unlisted.
 
+    The bundle is held meanwhile; InputError if another process holds it.
+
     Args:
         bundle: As it was loaded and checked.
         manifest: What to write; its `files` are replaced.
         added: Names of files that were written into the folder since.
     """
-    files = bundle.manifest.files | {name: _record_file(bundle.path / name) for name in added}
-    _write(bundle.path, replace(manifest, files=files))
+    with locked_folder(bundle.path):
+        files = bundle.manifest.files | {name: _record_file(bundle.path / name) for name in added}
+        _write(bundle.path, replace(manifest, files=files))
 
 
 def calibration_file(bundle: Bundle, name: str) -> Path:

@@ -100,7 +100,7 @@ def test_a_damaged_archive_is_refused_in_a_sentence_whichever_byte_it_is(tmp_pat
     data = buffer.getvalue()
     refused = 0
     for at in range(len(data)):
-        for flip in (0x01, 0x80, 0xFF):
+        for flip in (0x01, 0xFF):
             (tmp_path / "a.npz").write_bytes(data[:at] + bytes([data[at] ^ flip]) + data[at + 1 :])
             try:
                 (array,) = read_arrays(tmp_path / "a.npz", ["a"], remedy="mend it")
