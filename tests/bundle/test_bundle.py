@@ -443,7 +443,7 @@ def test_golden_arrays_of_other_shapes_are_refused(
     bundle: Path, name: str, array: np.ndarray, message: str
 ) -> None:
     arrays = dict(np.load(bundle / "golden.npz")) | {name: array}
-    np.savez(bundle / "golden.npz", **arrays)  # type: ignore[arg-type]
+    np.savez(bundle / "golden.npz", **arrays)
     write_manifest(bundle, tiny_manifest())
     with pytest.raises(BundleError, match=message):
         load_golden(load_bundle(bundle))
