@@ -85,7 +85,10 @@ def export_bundle(
             from acl_export.quantize import quantize_linear_layers
 
             quantize_linear_layers(
-                bundle.cpu_graph_path, folder / bundle.manifest.int8, width=clip.architecture.vision_width
+                bundle.cpu_graph_path,
+                folder / bundle.manifest.int8,
+                width=clip.architecture.vision_width,
+                hidden=clip.architecture.vision_hidden,
             )
         manifest = prove_graphs(bundle, progress)
         if drift_data:
