@@ -121,7 +121,7 @@ def tiny_manifest(head: str = "map") -> Manifest:
     assert head in ("map", "embeddings")
     return Manifest(
         format="anomalyclip-bundle",
-        format_version=4,
+        format_version=5,
         head="map" if head == "map" else "embeddings",
         precision="fp32",
         opset=18,

@@ -1,11 +1,12 @@
 """The manifest of a bundle: every key of `manifest.json`, its type and its meaning.
 
-The classes below are the reference of the file format, version 4: a field is a key, a nested class is a JSON
+The classes below are the reference of the file format, version 5: a field is a key, a nested class is a JSON
 object, a tuple a list. No key is optional and no other key is allowed, except in the free-form objects
-(`prompts`, `tools`, `tolerance`, `metrics`), whose keys are up to the writer. Version 3 lacked `class_norm`, `windows`
-and `projections`, and `memory` in `calibration`; version 2 also `ladder`, `int8`,
-`drift` in `parity`, and `width` and `blocks` in `backbone`; version 1 also `quick_gelu` there, and `rule`, `tiling` and
-`record` in `calibration`. All are read as if they had the defaults, those of `backbone` as unknown.
+(`prompts`, `tools`, `tolerance`, `metrics`), whose keys are up to the writer. Version 4 lacked `heads`, `text_heads`
+and `basis` in `backbone`; version 3 also `class_norm`, `windows` and `projections`, and `memory` in `calibration`;
+version 2 also `ladder`, `int8`, `drift` in `parity`, and `width` and `blocks` in `backbone`; version 1 also
+`quick_gelu` there, and `rule`, `tiling` and `record` in `calibration`. All are read as if they had the defaults, those
+of `backbone` as unknown.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from acl_runtime.files.errors import BundleError
 from acl_runtime.files.strict_json import parse_document, read_strictly
 
 FORMAT: Literal["anomalyclip-bundle"] = "anomalyclip-bundle"
-FORMAT_VERSION: Literal[4] = 4
+FORMAT_VERSION: Literal[5] = 5
 Arithmetic = Literal["fp32", "fp16", "fp16-attention-fp32", "fp16-attention-split"]
 """How a graph computes; see `acl_export/mixed.py` for what each means. The types are in the graph itself."""
 
@@ -37,6 +38,9 @@ class Backbone:
     blocks: int | None  # of the vision tower; null as above
     inspection: bool  # false: a demonstration model, not fit to judge real products
     note: str  # what a user must know about it; may be empty
+    heads: int | None = None  # of each block of the vision tower; null: as above
+    text_heads: int | None = None  # of each block of the text tower; null: as above
+    basis: str | None = None  # what activation and heads are known from; null: as above
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,7 @@ class Manifest:
     """Everything the box needs to know about a bundle, beside the arrays."""
 
     format: Literal["anomalyclip-bundle"]
-    format_version: Literal[4]
+    format_version: Literal[5]
     head: Literal["map", "embeddings"]  # what the graph returns, see Graph.outputs
     precision: Arithmetic  # of the graph
     opset: int
@@ -233,7 +237,7 @@ def manifest_from_json(text: str | bytes) -> Manifest:
         remedy="name a bundle made by acl export",
     )
     version = document.get("format_version")
-    if type(version) is int and version in (1, 2, 3):
+    if type(version) is int and version in (1, 2, 3, 4):
         document = _with_later_keys(document, version)
     manifest: Manifest = read_strictly(Manifest, document, "manifest")
     _check_ranges(manifest)
@@ -252,10 +256,14 @@ def check_tiling(tiling: Tiling) -> None:
 
 
 def _with_later_keys(document: dict[str, Any], version: int) -> dict[str, Any]:
-    added: dict[str, dict[str, Any]] = {"calibration": {"memory": None}}
-    whole: dict[str, Any] = {"class_norm": False, "windows": [], "projections": None}
+    added: dict[str, dict[str, Any]] = {"backbone": {"heads": None, "text_heads": None, "basis": None}}
+    whole: dict[str, Any] = {}
+    if version <= 3:
+        added["calibration"] = {"memory": None}
+        whole |= {"class_norm": False, "windows": [], "projections": None}
     if version <= 2:
-        added |= {"parity": {"drift": None}, "backbone": {"width": None, "blocks": None}}
+        added["parity"] = {"drift": None}
+        added["backbone"] |= {"width": None, "blocks": None}
         whole |= {"ladder": [], "int8": None}
     if version == 1:
         added["backbone"]["quick_gelu"] = None

@@ -16,6 +16,7 @@ from graphs import SIDE, TEXT, tiny_manifest, write_tiny_bundle
 
 from acl_runtime.bundle.bundle import load_bundle, load_golden, load_text_embeddings, write_manifest
 from acl_runtime.bundle.manifest import Tiling, manifest_from_json, manifest_to_json
+from acl_runtime.bundle.words import network_words
 
 Document = dict[str, Any]
 
@@ -76,7 +77,8 @@ def test_the_keys_of_the_file_are_these(bundle: Path) -> None:
     )
     assert document["format"] == "anomalyclip-bundle"
     assert sorted(document["backbone"]) == [
-        *("blocks", "inspection", "name", "note", "quick_gelu", "weights", "weights_sha256", "width")
+        *("basis", "blocks", "heads", "inspection", "name", "note", "quick_gelu", "text_heads", "weights"),
+        *("weights_sha256", "width"),
     ]
     assert sorted(document["graph"]["inputs"][0]) == ["dtype", "name", "shape"]
     assert sorted(document["files"]["model.onnx"]) == ["bytes", "sha256"]
@@ -124,8 +126,8 @@ def test_a_manifest_that_is_none_is_refused(bundle: Path, text: str) -> None:
 
 
 def test_a_newer_format_is_refused(bundle: Path) -> None:
-    edit(bundle, lambda document: document.update(format_version=5, something_new=True))
-    assert_refused(bundle, "is of format version 5, newer than 4; upgrade anomalyclip-deploy")
+    edit(bundle, lambda document: document.update(format_version=6, something_new=True))
+    assert_refused(bundle, "is of format version 6, newer than 5; upgrade anomalyclip-deploy")
 
 
 def test_a_manifest_of_version_1_is_read_with_the_defaults_of_what_it_lacked(bundle: Path) -> None:
@@ -171,6 +173,16 @@ def test_a_manifest_of_version_3_is_read_as_that_of_the_papers_method_without_a_
     assert load_bundle(bundle).manifest == manifest
     edit(bundle, lambda document: document.pop("ladder"))
     assert_refused(bundle, "manifest lacks the key 'ladder'")
+
+
+def test_a_manifest_of_version_4_does_not_know_what_its_network_was_known_from(bundle: Path) -> None:
+    manifest = load_bundle(bundle).manifest
+    edit(bundle, lambda document: document.update(format_version=4))
+    edit(bundle, lambda document: [document["backbone"].pop(key) for key in ("heads", "text_heads", "basis")])
+    read = load_bundle(bundle).manifest
+    assert read == manifest
+    assert (read.backbone.heads, read.backbone.text_heads, read.backbone.basis) == (None, None, None)
+    assert network_words(read) == "QuickGELU"
 
 
 @pytest.mark.parametrize("sides", [[0], [3]])
@@ -246,7 +258,7 @@ def test_a_tiling_survives_its_json() -> None:
         ),
         (lambda d: d.update(colour="red"), "manifest has an unknown key 'colour'"),
         (lambda d: d.update(head="logits"), 'head must be one of "map", "embeddings", got "logits"'),
-        (lambda d: d.update(format_version=True), "format_version must be one of 4, got true"),
+        (lambda d: d.update(format_version=True), "format_version must be one of 5, got true"),
         (lambda d: d.update(grid="7"), 'grid must be an integer, got "7"'),
         (lambda d: d.update(grid=True), "grid must be an integer, got true"),
         (lambda d: d.update(temperature=float("nan")), "temperature must be a finite number, got NaN"),
