@@ -33,8 +33,8 @@ INT8_GRAPH = "model.int8.onnx"
 PROJECTIONS = "projections.npz"
 
 
-def describe_bundle(prompts: Prompts, clip: CLIP, config: ExportConfig) -> Manifest:
-    """The manifest, its parity still to be measured and its files to be hashed."""
+def describe_bundle(prompts: Prompts, clip: CLIP, config: ExportConfig, *, basis: str) -> Manifest:
+    """The manifest, its parity still to be measured and its files to be hashed; `basis` as in `Weights`."""
     vision, grid = clip.visual.config, clip.visual.grid
     steps = LADDER[1:] if config.precision is Precision.fp16 else ()
     tiny = prompts.config.backbone == "tiny"
@@ -66,9 +66,11 @@ def describe_bundle(prompts: Prompts, clip: CLIP, config: ExportConfig) -> Manif
             quick_gelu=clip.architecture.quick_gelu,
             width=clip.architecture.vision_width,
             blocks=clip.architecture.vision_layers,
-            heads=clip.architecture.vision_heads,
             inspection=not tiny,
             note=TINY_NOTE if tiny else "",
+            heads=clip.architecture.vision_heads,
+            text_heads=clip.architecture.text_heads,
+            basis=basis or None,
         ),
         prompts=facts,
         graph=_describe_graph(clip, config),

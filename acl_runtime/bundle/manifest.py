@@ -5,8 +5,8 @@ object, a tuple a list. No key is optional and no other key is allowed, except i
 (`prompts`, `tools`, `tolerance`, `metrics`), whose keys are up to the writer. One key is beside the classes:
 `checksum`, see `manifest_checksum`.
 
-Version 4 lacked `checksum`, `region_threshold` in `calibration` and `heads` in `backbone`; version 3 also `class_norm`,
-`windows` and `projections`, and `memory` in `calibration`; version 2 also `ladder`, `int8`,
+Version 4 lacked `checksum`, `region_threshold` in `calibration`, and `heads`, `text_heads` and `basis` in `backbone`;
+version 3 also `class_norm`, `windows` and `projections`, and `memory` in `calibration`; version 2 also `ladder`, `int8`,
 `drift` in `parity`, and `width` and `blocks` in `backbone`; version 1 also `quick_gelu` there, and `rule`, `tiling` and
 `record` in `calibration`. All are read as if they had the defaults, those of `backbone` as unknown.
 """
@@ -42,6 +42,8 @@ class Backbone:
     width: int | None  # of the vision tower's tokens; null as above
     blocks: int | None  # of the vision tower; null as above
     heads: int | None  # of each block's attention in the vision tower; null as above
+    text_heads: int | None  # of each block's attention in the text tower; null as above
+    basis: str | None  # what activation and heads are known from; null as above
     inspection: bool  # false: a demonstration model, not fit to judge real products
     note: str  # what a user must know about it; may be empty
 
@@ -299,7 +301,7 @@ def _without_checksum(document: dict[str, Any]) -> dict[str, Any]:
 def _with_later_keys(document: dict[str, Any], version: int) -> dict[str, Any]:
     added: dict[str, dict[str, Any]] = {
         "calibration": {"region_threshold": None},
-        "backbone": {"heads": None},
+        "backbone": {"heads": None, "text_heads": None, "basis": None},
         "parity": {},
     }
     whole: dict[str, Any] = {}
