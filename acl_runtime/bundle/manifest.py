@@ -6,9 +6,9 @@ object, a tuple a list. No key is optional and no other key is allowed, except i
 `checksum`, see `manifest_checksum`.
 
 Version 4 lacked `checksum`, `region_threshold` in `calibration`, and `heads`, `text_heads` and `basis` in `backbone`;
-version 3 also `class_norm`, `windows` and `projections`, and `memory` in `calibration`; version 2 also `ladder`, `int8`,
-`drift` in `parity`, and `width` and `blocks` in `backbone`; version 1 also `quick_gelu` there, and `rule`, `tiling` and
-`record` in `calibration`. All are read as if they had the defaults, those of `backbone` as unknown.
+version 3 also `class_norm`, `windows` and `projections`, and `memory` in `calibration`; version 2 also `ladder`,
+`int8`, `drift` in `parity`, and `width` and `blocks` in `backbone`; version 1 also `quick_gelu` there, and `rule`,
+`tiling` and `record` in `calibration`. All are read as if they had the defaults, those of `backbone` as unknown.
 """
 
 from __future__ import annotations
