@@ -125,7 +125,9 @@ def to_full_scale(pixels: np.ndarray, bits: int, path: Path | str) -> np.ndarray
 def is_at_the_top(pixels: np.ndarray, bits: int) -> bool:
     """Whether uint16 pixels use the whole range, as PNG wants them: `bits` at the top, the rest 0 or repeated."""
     below = pixels & ((1 << (16 - bits)) - 1)
-    return bool(int(pixels.max()) >> bits or not below.any() or np.array_equal(below, np.right_shift(pixels, bits)))
+    return bool(
+        int(pixels.max()) >> bits or not below.any() or np.array_equal(below, np.right_shift(pixels, bits))
+    )
 
 
 def refuse_planar_colour(image: ImageFile.ImageFile, path: Path | str) -> None:

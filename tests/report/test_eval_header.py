@@ -45,8 +45,10 @@ def test_the_facts_are_words(folder: Path) -> None:
     assert found == {
         "Backbone": manifest.backbone.name,
         "Weights": settings["weights"],
+        "Network": "QuickGELU",
         "Prompts": settings["prompts"],
         "Input": f"{manifest.image_size} × {manifest.image_size} pixels",
+        "Normalised": "mean 0, 0, 0, standard deviation 1, 1, 1, of red, green and blue in 0..1",
         "Frames": "each squashed whole",
         "Graph": f"head {manifest.head}, {manifest.precision}",
         "Computed by": "ONNX Runtime on CPU",
