@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
+
+_NOT_SHOWN = frozenset(["Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"])  # control, format, surrogate, private ...
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
@@ -26,3 +29,15 @@ def slug(text: str) -> str:
 def category_words(category: str) -> str:
     """A folder's name as prompts say it: "metal_nut" is "metal nut"."""
     return category.replace("_", " ")
+
+
+def printable(text: str) -> str:
+    """The text as one line that a terminal shows as it is: what is no picture of a character becomes an escape.
+
+    A file may be called `z\\rOK  0.001`, which would overwrite its own line, or hold escape sequences, marks that turn
+    the direction of reading, or bytes that are no text.
+    """
+    return "".join(
+        char.encode("unicode_escape").decode() if unicodedata.category(char) in _NOT_SHOWN else char
+        for char in text
+    )

@@ -8,17 +8,22 @@ import sys
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import typer
 import typer.core
 
-if TYPE_CHECKING:
-    from acl_runtime.bundle.manifest import Backbone
+from acl_runtime.text.names import printable
 
 LOG = logging.getLogger("acl")  # notes of all packages: info and warning alike are shown as "note: ..."
 _REMEMBERED = 1000  # notes that are not said again; a watch that runs for ever must not keep all of them
 
+_MEANT = {  # what other tools call these commands
+    **dict.fromkeys(("predict", "inspect", "infer", "detect"), "run"),
+    **dict.fromkeys(("test", "evaluate", "validate"), "eval"),
+    **dict.fromkeys(("learn", "fit"), "train"),
+    "benchmark": "bench",
+}
 _EXTRAS = {  # module -> extra that installs it
     **dict.fromkeys(("torch", "open_clip", "safetensors", "scipy"), "train"),
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
@@ -27,6 +32,11 @@ _EXTRAS = {  # module -> extra that installs it
 
 class Commands(typer.core.TyperGroup):
     """A group of commands that turns a library's error into one line on stderr; a bug keeps its traceback."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] in _MEANT:
+            ctx.fail(f"No such command '{args[0]}'. Did you mean '{_MEANT[args[0]]}'?")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -52,15 +62,26 @@ def fail(message: str, code: int) -> NoReturn:
 
 
 def echo(text: str, *, err: bool = False) -> None:
-    """Print; a character that the terminal cannot show, as file names may hold, is written as its code."""
-    encoding = (sys.stderr if err else sys.stdout).encoding or "utf-8"
-    typer.echo(text.encode(encoding, "backslashreplace").decode(encoding), err=err)
+    """Print lines; a character that the terminal cannot show, or that would steer it, is written as its code.
+
+    Where the stream was closed by whoever started the program, nobody reads, and nothing is printed.
+    """
+    stream = sys.stderr if err else sys.stdout
+    if stream is None:
+        return
+    lines = "\n".join(map(printable, text.split("\n")))
+    encoding = stream.encoding or "utf-8"
+    try:
+        typer.echo(lines.encode(encoding, "backslashreplace").decode(encoding), err=err)
+    except OSError as error:
+        error.filename = error.filename or f"standard {'error' if err else 'output'}"
+        raise
 
 
 def shows_blocks() -> bool:
     """Whether the terminal has Unicode's block characters."""
     try:
-        "▁█".encode(sys.stdout.encoding or "utf-8")
+        "▁█".encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
         return False
     return True
@@ -69,12 +90,6 @@ def shows_blocks() -> bool:
 def note(message: str, *, again: bool = False) -> None:
     """Say something on stderr that does not stop the work; once, unless it may be said again."""
     LOG.info("%s", message, extra={"again": again})
-
-
-def note_unless_fit(backbone: Backbone) -> None:
-    """Say on stderr that a demonstration model is one."""
-    if not backbone.inspection:
-        note(f"{backbone.name} is a demonstration, not for inspection")
 
 
 def _explain(error: Exception) -> str:

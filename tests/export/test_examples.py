@@ -1,4 +1,4 @@
-"""The examples give the detector's answer with the ONNX file alone, and the C++ resize is Pillow's."""
+"""The examples give the detector's answer with the ONNX file alone, and their resize is Pillow's."""
 
 from __future__ import annotations
 
@@ -54,18 +54,52 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_bundle(tmp_path_factory.mktemp("example") / "bundle")
 
 
-@pytest.fixture(scope="module")
-def resizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A program around resize.hpp: sizes and Pillow's version as arguments, pixels from stdin to stdout."""
+CSHARP_MAIN = """
+using System;
+public static class Run {
+    public static int Main(string[] arguments) {
+        int[] n = Array.ConvertAll(arguments, int.Parse);
+        byte[] pixels = new byte[n[0] * n[1] * n[2]];
+        using (var input = Console.OpenStandardInput())
+            for (int got = 0, more = 1; got < pixels.Length && more > 0; got += more)
+                more = input.Read(pixels, got, pixels.Length - got);
+        byte[] resized = PillowResize.Resize(pixels, n[0], n[1], n[2], n[3], n[4], n[5]);
+        using (var output = Console.OpenStandardOutput()) output.Write(resized, 0, resized.Length);
+        return 0;
+    }
+}
+"""
+
+
+@pytest.fixture(scope="module", params=["cpp", "csharp"])
+def resizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A program around an example's resize: sizes and Pillow's version as arguments, pixels from stdin to stdout."""
+    build = build_cpp if request.param == "cpp" else build_csharp
+    return build(tmp_path_factory.mktemp("resize"))
+
+
+def build_cpp(folder: Path) -> list[str]:
     compiler = shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         pytest.skip("no C++ compiler here; install g++ to test examples/cpp/resize.hpp")
-    folder = tmp_path_factory.mktemp("resize")
     source, program = folder / "resize.cpp", folder / "resize"
     source.write_text(RESIZE_MAIN, encoding="utf-8")
     flags = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{EXAMPLES / 'cpp'}"]
     subprocess.run([compiler, *flags, str(source), "-o", str(program)], check=True)
-    return program
+    return [str(program)]
+
+
+def build_csharp(folder: Path) -> list[str]:
+    compiler, machine = shutil.which("mcs"), shutil.which("mono")
+    if compiler is None or machine is None:
+        pytest.skip(
+            "no C# compiler here; install mono-mcs and mono-runtime to test examples/csharp/Resize.cs"
+        )
+    source, program = folder / "Run.cs", folder / "resize.exe"
+    source.write_text(CSHARP_MAIN, encoding="utf-8")
+    resize = EXAMPLES / "csharp" / "Resize.cs"
+    subprocess.run([compiler, "-warnaserror", f"-out:{program}", str(resize), str(source)], check=True)
+    return [machine, str(program)]
 
 
 def drawn_image(mode: str) -> Image.Image:
@@ -102,7 +136,7 @@ def test_the_python_example_fits_on_a_page_and_needs_nothing_of_ours() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_cpp_resize_is_pillows(resizer: Path, channels: int) -> None:
+def test_the_examples_resize_is_pillows(resizer: list[str], channels: int) -> None:
     random = np.random.default_rng(channels)
     largest = 0
     for height, width, new_height, new_width in SIZES:
@@ -111,7 +145,7 @@ def test_the_cpp_resize_is_pillows(resizer: Path, channels: int) -> None:
         for pixels in (noise, edges):
             numbers = (height, width, channels, new_height, new_width, PILLOW_VERSION)
             run = subprocess.run(
-                [str(resizer), *map(str, numbers)], input=pixels.tobytes(), capture_output=True, check=True
+                [*resizer, *map(str, numbers)], input=pixels.tobytes(), capture_output=True, check=True
             )
             actual = np.frombuffer(run.stdout, np.uint8).reshape(new_height, new_width, channels)
             picture = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
@@ -119,4 +153,4 @@ def test_the_cpp_resize_is_pillows(resizer: Path, channels: int) -> None:
             difference = np.abs(actual.astype(int) - expected.reshape(actual.shape))
             largest = max(largest, int(difference.max()))
     print(f"largest difference: {largest} grey levels")
-    assert largest <= ALLOWED_GREY_LEVELS, f"C++ and Pillow differ by {largest} grey levels"
+    assert largest <= ALLOWED_GREY_LEVELS, f"example and Pillow differ by {largest} grey levels"
