@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from acl_runtime.backends.session import Session
 from acl_runtime.bundle.bundle import Bundle, load_text_embeddings
 from acl_runtime.calibration.images import Progress, pixel_digest
 from acl_runtime.detection.detector import Detector
 from acl_runtime.files.errors import InputError
 from acl_runtime.images.frame import BadFrame
-from acl_runtime.scoring.heads import Session, defect_directions, read_embeddings
+from acl_runtime.scoring.heads import defect_directions, read_embeddings
 from acl_runtime.scoring.patch_memory import LEAST_IMAGES, Memory, remember
 from acl_runtime.sources.files import Source, iter_frames
 
@@ -43,6 +44,20 @@ class Recorder:
     bundle: Bundle
     embeddings: list[npt.NDArray[np.float32]] = field(default_factory=list)
     logits: list[npt.NDArray[np.float32]] = field(default_factory=list)
+
+    @property
+    def backend(self) -> str:
+        """Of the session."""
+        return self.session.backend
+
+    @property
+    def provider(self) -> str:
+        """Of the session."""
+        return self.session.provider
+
+    def close(self) -> None:
+        """Close the session."""
+        self.session.close()
 
     def __call__(self, images: np.ndarray) -> Mapping[str, np.ndarray]:
         """Run the session."""
