@@ -8,7 +8,7 @@ from acl_runtime.detection.detector import Detector
 from acl_runtime.scoring.rule import bundle_rule
 
 
-def find_doubts(detector: Detector) -> list[str]:
+def find_mismatches(detector: Detector) -> list[str]:
     """What speaks against the bundle's thresholds on these frames and this machine, in sentences; mostly none."""
     calibration = detector.bundle.manifest.calibration
     if detector.rule != bundle_rule(calibration):

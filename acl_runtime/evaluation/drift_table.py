@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from acl_runtime.evaluation.metrics import METRICS
-from acl_runtime.text.text_table import left, name_width, printable
+from acl_runtime.text.names import printable
+from acl_runtime.text.text_table import left, name_width
 
 VALUE = 10  # columns of "  +12.3456"
 LONGEST_NAME = 30

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from acl_runtime.bundle.words import prompts_words
-from acl_runtime.calibration.mismatch import find_doubts
+from acl_runtime.calibration.mismatch import find_mismatches
 from acl_runtime.data.datasets import Dataset, read_dataset
 from acl_runtime.detection.detector import Detector
 from acl_runtime.detection.verdict import Verdict
@@ -166,4 +166,7 @@ def _rows(evaluations: Sequence[DatasetEvaluation]) -> list[dict[str, object]]:
 def _notes(detector: Detector) -> list[str]:
     fit = detector.bundle.manifest.backbone
     demonstration = [] if fit.inspection else [f"The backbone {fit.name} is {fit.note}."]
-    return [*demonstration, *(f"{doubt[0].upper()}{doubt[1:]}." for doubt in find_doubts(detector))]
+    return [
+        *demonstration,
+        *(f"{mismatch[0].upper()}{mismatch[1:]}." for mismatch in find_mismatches(detector)),
+    ]

@@ -21,8 +21,9 @@ from acl_runtime.evaluation.rows import (
     dataset_notes,
     decisions,
 )
+from acl_runtime.text.names import printable
 from acl_runtime.text.percent import counted_share, percent, points
-from acl_runtime.text.text_table import left, name_width, printable
+from acl_runtime.text.text_table import left, name_width
 
 COMPARED = tuple(  # the metrics that the paper reports
     metric for metric in METRICS if metric in {"image_auroc", "image_ap", "pixel_auroc", "aupro"}

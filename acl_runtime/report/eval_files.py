@@ -6,7 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from acl_runtime.bundle.words import memory_words, prompts_words, tiling_words
+from acl_runtime.bundle.words import (
+    memory_words,
+    network_words,
+    normalisation_words,
+    prompts_words,
+    tiling_words,
+)
 from acl_runtime.detection.detector import Detector
 from acl_runtime.evaluation.run import EvalResult
 from acl_runtime.evaluation.tables import csv_table, json_text, markdown_table
@@ -105,8 +111,10 @@ def _facts(result: EvalResult, detector: Detector, mask_above: int) -> list[tupl
     facts = [
         ("Backbone", manifest.backbone.name),
         ("Weights", f"{manifest.backbone.weights}, sha256 {manifest.backbone.weights_sha256[:12]}"),
+        ("Network", network_words(manifest)),
         ("Prompts", prompts_words(manifest)),
         ("Input", f"{side} \u00d7 {side} pixels"),
+        ("Normalised", normalisation_words(manifest)),
         ("Frames", tiling_words(detector.tiling)),
         ("Graph", f"head {manifest.head}, {manifest.precision}"),
         ("Computed by", _computer(detector)),

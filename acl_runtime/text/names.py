@@ -6,9 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-_NOT_SHOWN = frozenset(
-    ["Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"]
-)  # control, format, surrogate, private ...
+_NOT_SHOWN = frozenset(["Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"])  # control, format, surrogate, private ...
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
