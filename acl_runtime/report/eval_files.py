@@ -127,7 +127,7 @@ def _facts(result: EvalResult, detector: Detector, mask_above: int) -> list[tupl
 
 def _computer(detector: Detector) -> str:
     """What computes and where, by the names that people know."""
-    backend = "ONNX Runtime" if detector.backend == "OnnxSession" else detector.backend
+    backend = "ONNX Runtime" if detector.backend == "onnxruntime" else detector.backend
     return " on ".join(filter(None, (backend, detector.provider.removesuffix("ExecutionProvider"))))
 
 
