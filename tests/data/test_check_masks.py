@@ -19,7 +19,7 @@ SIZE = (64, 48)  # width, height of every picture
 
 
 def parts(
-    root: Path, mask: Image.Image, *, count: int = 3, ending: str = "png", **options: object
+    root: Path, mask: Image.Image, *, count: int = 3, ending: str = "png", **options: Any
 ) -> Dataset:
     """Good and defective parts, each defective one with the mask."""
     for number in range(count):
