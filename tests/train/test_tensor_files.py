@@ -8,6 +8,7 @@ import pickle
 import struct
 import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def torchscript(module: nn.Module, path: Path) -> Path:
-    torch.jit.script(module).save(path)  # type: ignore[no-untyped-call]
+    torch.jit.script(module).save(path)
     return path
 
 
@@ -51,7 +52,7 @@ def test_an_archive_is_read_as_its_own_state_dict(tmp_path: Path) -> None:
     recipe.write_clip_jit("tiny", str(tmp_path / "openai.pt"))
     torchscript(Shared(), tmp_path / "shared.pt")
     for name in ("openai.pt", "shared.pt"):
-        expected = torch.jit.load(tmp_path / name).state_dict()  # type: ignore[no-untyped-call]
+        expected = torch.jit.load(tmp_path / name).state_dict()
         found = read_state(tmp_path / name)
         assert found.keys() == expected.keys()
         for key, tensor in expected.items():
@@ -105,7 +106,11 @@ class Holds(nn.Module):
 
 
 def test_an_archive_that_acts_when_it_is_made_is_refused_and_does_not_act(tmp_path: Path) -> None:
-    for number, module in enumerate((ActsInSetState, lambda path: Holds(ActsInSetState(path)))):
+    modules: tuple[Callable[[str], nn.Module], ...] = (
+        ActsInSetState,
+        lambda path: Holds(ActsInSetState(path)),
+    )
+    for number, module in enumerate(modules):
         written = tmp_path / f"written{number}"
         path = torchscript(module(str(written)), tmp_path / f"evil{number}.pt")
         with pytest.raises(
@@ -113,7 +118,7 @@ def test_an_archive_that_acts_when_it_is_made_is_refused_and_does_not_act(tmp_pa
         ):
             read_state(path)
         assert not written.exists()
-        torch.jit.load(path)  # type: ignore[no-untyped-call]  # which is what is never called
+        torch.jit.load(path)  # which is what is never called
         assert written.read_bytes() == struct.pack("<4f", 1, 1, 1, 1)
 
 
@@ -287,7 +292,7 @@ def test_a_view_must_lie_in_its_storage() -> None:
     def saved(offset: int, shape: Any, strides: Any) -> io.BytesIO:
         pickled.seek(0)
         pickled.truncate()
-        arguments = ("here", offset, shape, strides, False, OrderedDict())
+        arguments: tuple[Any, ...] = ("here", offset, shape, strides, False, OrderedDict())
         Saver(pickled, 2).dump(Calls(torch._utils._rebuild_tensor_v2, *arguments))
         pickled.seek(0)
         return pickled
