@@ -174,6 +174,8 @@ def tiny_manifest(head: str = "map") -> Manifest:
             width=64,
             blocks=2,
             heads=1,
+            text_heads=1,
+            basis="told",
             inspection=False,
             note="made in a test",
         ),

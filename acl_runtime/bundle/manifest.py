@@ -5,10 +5,10 @@ object, a tuple a list. No key is optional and no other key is allowed, except i
 (`prompts`, `tools`, `tolerance`, `metrics`), whose keys are up to the writer. One key is beside the classes:
 `checksum`, see `manifest_checksum`.
 
-Version 4 lacked `checksum`, `region_threshold` in `calibration` and `heads` in `backbone`; version 3 also `class_norm`,
-`windows` and `projections`, and `memory` in `calibration`; version 2 also `ladder`, `int8`,
-`drift` in `parity`, and `width` and `blocks` in `backbone`; version 1 also `quick_gelu` there, and `rule`, `tiling` and
-`record` in `calibration`. All are read as if they had the defaults, those of `backbone` as unknown.
+Version 4 lacked `checksum`, `region_threshold` in `calibration`, and `heads`, `text_heads` and `basis` in `backbone`;
+version 3 also `class_norm`, `windows` and `projections`, and `memory` in `calibration`; version 2 also `ladder`,
+`int8`, `drift` in `parity`, and `width` and `blocks` in `backbone`; version 1 also `quick_gelu` there, and `rule`,
+`tiling` and `record` in `calibration`. All are read as if they had the defaults, those of `backbone` as unknown.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ RANGES = {  # least and most of every number that decides; beyond them nothing s
     "width": (1, MOST_PIXELS),
     "blocks": (1, 1024),
     "heads": (1, 1024),
+    "text_heads": (1, 1024),
     "layers": (1, 1024),
     "score_threshold": (0, 1),
     "map_threshold": (0, 1),
@@ -73,6 +74,8 @@ class Backbone:
     width: int | None  # of the vision tower's tokens; null as above
     blocks: int | None  # of the vision tower; null as above
     heads: int | None  # of each block's attention in the vision tower; null as above
+    text_heads: int | None  # of each block's attention in the text tower; null as above
+    basis: str | None  # what activation and heads are known from; null as above
     inspection: bool  # false: a demonstration model, not fit to judge real products
     note: str  # what a user must know about it; may be empty
 
@@ -344,7 +347,7 @@ def _check_strings(value: Any, where: str) -> None:
 def _with_later_keys(document: dict[str, Any], version: int) -> dict[str, Any]:
     added: dict[str, dict[str, Any]] = {
         "calibration": {"region_threshold": None},
-        "backbone": {"heads": None},
+        "backbone": {"heads": None, "text_heads": None, "basis": None},
         "parity": {},
     }
     whole: dict[str, Any] = {}
@@ -408,7 +411,7 @@ def _numbers(manifest: Manifest) -> Iterator[tuple[str, float | None]]:
     calibration, backbone = manifest.calibration, manifest.backbone
     for key in ("opset", "image_size", "grid", "vv_from", "temperature", "blur_sigma", "max_batch"):
         yield key, getattr(manifest, key)
-    for key in ("width", "blocks", "heads"):
+    for key in ("width", "blocks", "heads", "text_heads"):
         yield f"backbone.{key}", getattr(backbone, key)
     for key in ("score_threshold", "map_threshold", "region_threshold"):
         yield f"calibration.{key}", getattr(calibration, key)

@@ -17,6 +17,7 @@ from graphs import edit_manifest as edit
 
 from acl_runtime.bundle.bundle import load_bundle, load_golden, load_text_embeddings, write_manifest
 from acl_runtime.bundle.manifest import FileRecord, Tiling, manifest_from_json, manifest_to_json
+from acl_runtime.bundle.words import network_words
 from acl_runtime.files.errors import BundleError, UserError
 
 Document = dict[str, Any]
@@ -32,7 +33,9 @@ OF_VERSION_4 = ("class_norm", "windows", "projections")
 
 def make_version_4(document: Document) -> None:
     document["format_version"] = 4
-    del document["calibration"]["region_threshold"], document["backbone"]["heads"]
+    del document["calibration"]["region_threshold"]
+    for key in ("heads", "text_heads", "basis"):
+        del document["backbone"][key]
 
 
 def assert_refused(bundle: Path, message: str, kind: type[Exception] = ValueError) -> None:
@@ -77,7 +80,8 @@ def test_the_keys_of_the_file_are_these(bundle: Path) -> None:
     )
     assert document["format"] == "anomalyclip-bundle"
     assert sorted(document["backbone"]) == [
-        *("blocks", "heads", "inspection", "name", "note", "quick_gelu", "weights", "weights_sha256", "width")
+        *("basis", "blocks", "heads", "inspection", "name", "note", "quick_gelu", "text_heads", "weights"),
+        *("weights_sha256", "width"),
     ]
     assert sorted(document["graph"]["inputs"][0]) == ["dtype", "name", "shape"]
     assert sorted(document["files"]["model.onnx"]) == ["bytes", "sha256"]
@@ -154,7 +158,9 @@ def test_a_manifest_of_version_1_is_read_with_the_defaults_of_what_it_lacked(bun
         lambda document: (document.pop("ladder"), document.pop("int8"), document["parity"].pop("drift")),
     )
     edit(bundle, lambda document: [document.pop(key) for key in OF_VERSION_4])
-    unknown = replace(manifest.backbone, quick_gelu=None, width=None, blocks=None, heads=None)
+    unknown = replace(
+        manifest.backbone, quick_gelu=None, width=None, blocks=None, heads=None, text_heads=None, basis=None
+    )
     read = load_bundle(bundle).manifest
     assert read == replace(manifest, backbone=unknown)
     assert manifest_from_json(manifest_to_json(read)) == read
@@ -171,7 +177,7 @@ def test_a_manifest_of_version_2_is_read_as_one_without_a_ladder(bundle: Path) -
         lambda document: (document.pop("ladder"), document.pop("int8"), document["parity"].pop("drift")),
     )
     edit(bundle, lambda document: [document.pop(key) for key in OF_VERSION_4])
-    unknown = replace(manifest.backbone, width=None, blocks=None, heads=None)
+    unknown = replace(manifest.backbone, width=None, blocks=None, heads=None, text_heads=None, basis=None)
     assert load_bundle(bundle).manifest == replace(manifest, backbone=unknown)
 
 
@@ -181,7 +187,7 @@ def test_a_manifest_of_version_3_is_read_as_that_of_the_papers_method_without_a_
     edit(bundle, lambda document: document.update(format_version=3))
     edit(bundle, lambda document: [document.pop(key) for key in OF_VERSION_4])
     edit(bundle, lambda document: document["calibration"].pop("memory"))
-    unknown = replace(manifest.backbone, heads=None)
+    unknown = replace(manifest.backbone, heads=None, text_heads=None, basis=None)
     assert load_bundle(bundle).manifest == replace(manifest, backbone=unknown)
     edit(bundle, lambda document: document.pop("ladder"))
     assert_refused(bundle, "manifest lacks the key 'ladder'")
@@ -192,7 +198,10 @@ def test_a_manifest_of_version_4_is_read_without_a_checksum(bundle: Path) -> Non
     edit(bundle, make_version_4)
     assert "checksum" not in json.loads((bundle / "manifest.json").read_text())
     read = load_bundle(bundle).manifest
-    assert read == replace(manifest, backbone=replace(manifest.backbone, heads=None))
+    assert read == replace(
+        manifest, backbone=replace(manifest.backbone, heads=None, text_heads=None, basis=None)
+    )
+    assert network_words(read) == "QuickGELU"
     assert read.calibration.regions_from == read.calibration.map_threshold
     assert manifest_from_json(manifest_to_json(read)) == read
 
