@@ -22,6 +22,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what 
 Golden = Callable[[str], dict[str, np.ndarray]]
 FIXTURES = Path(__file__).parent / "golden" / "fixtures"
 MINI = FIXTURES / "mini"
+SAMPLES = Path(__file__).parent / "samples"  # files of old formats
 LAYERS = (3, 6, 9, 12)
 VV_FROM = 3
 BUNDLE_SIZE = 98
