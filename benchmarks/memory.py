@@ -15,11 +15,12 @@ import torch
 import typer
 from torch import Tensor
 
+from acl_runtime.calibration.patch_memory_fit import fit_memory
 from acl_runtime.data.datasets import Sample
 from acl_runtime.data.samples import good_samples
 from acl_runtime.evaluation.metrics import auroc
 from acl_runtime.scoring.maps import patches_to_map, sigmoid
-from acl_runtime.scoring.patch_memory import Memory, nearest_distances, patch_evidence, remember, share_peaks
+from acl_runtime.scoring.patch_memory import Memory, nearest_distances, patch_evidence, share_peaks
 from acl_train.config import BLUR_SIGMA, TEMPERATURE, LearnConfig, Recipe
 from acl_train.losses import image_log_odds, patch_log_odds
 from acl_train.tiny.corpus import HELD_OUT_FAMILIES, draw_dataset
@@ -105,7 +106,7 @@ def see(tower: Tower, samples: Sequence[Sample], texts: Tensor, recipe: Recipe) 
 def make_memory(good: Seen, *, seed: int) -> Memory:
     """A memory of all of these images."""
     logits = good.patch_logits.reshape(*good.patch_logits.shape[:2], -1).swapaxes(1, 2)  # (K, G·G, L)
-    return remember(list(good.patch_embeddings.swapaxes(1, 2)), list(logits), seed=seed)
+    return fit_memory(list(good.patch_embeddings.swapaxes(1, 2)), list(logits), seed=seed)
 
 
 def answer(seen: Seen, memory: Memory | None, method: str, size: int) -> Answers:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from acl_runtime.calibration.remember import remember_images
+from acl_runtime.calibration.patch_memory_fit import fit_memory_to_images
 from acl_runtime.detection.detector import Detector
 from acl_runtime.images.decode import load_frame
 from acl_runtime.sources.files import list_sources
@@ -28,7 +28,7 @@ def main(
     machine = describe_machine()
     alone = Detector(bundle, provider="cpu").with_memory(None)
     sources = list_sources(good)
-    memory = remember_images(alone, sources, remembered, seed=0, progress=lambda *at: None).memory
+    memory = fit_memory_to_images(alone, sources, remembered, seed=0, progress=lambda *at: None).memory
     both = alone.with_memory(memory)
     frames = [load_frame(source.path) for source in sources]
     pairs = in_turn(

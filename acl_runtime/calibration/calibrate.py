@@ -18,6 +18,7 @@ from acl_runtime.bundle.bundle import Bundle, load_bundle, replace_manifest
 from acl_runtime.bundle.manifest import Calibration
 from acl_runtime.calibration.conformal import Demand, check_images
 from acl_runtime.calibration.images import Judged, Progress, check_apart, judge_images
+from acl_runtime.calibration.patch_memory_fit import FittedMemory, fit_memory_to_images, save_memory
 from acl_runtime.calibration.record import (
     FOLDER,
     FORMAT,
@@ -30,12 +31,10 @@ from acl_runtime.calibration.record import (
     read_record,
     write_record,
 )
-from acl_runtime.calibration.remember import Remembered, remember_images
 from acl_runtime.calibration.report import make_statement
 from acl_runtime.calibration.thresholds import Thresholds, find_thresholds
 from acl_runtime.detection.detector import Detector
 from acl_runtime.files.errors import InputError
-from acl_runtime.scoring.patch_memory import save_memory
 from acl_runtime.scoring.rule import Rule
 from acl_runtime.sources.files import Source
 
@@ -78,7 +77,9 @@ def calibrate_bundle(
     demand = Demand(max_overkill, confidence, hidden_defects)
     check_count(len(good) - memory, demand, remembered=memory)
     _check_inputs([*good, *defective], detector.bundle)
-    remembered = remember_images(detector, good, memory, seed=seed, progress=progress) if memory else None
+    remembered = (
+        fit_memory_to_images(detector, good, memory, seed=seed, progress=progress) if memory else None
+    )
     digests = {} if remembered is None else remembered.digests
     detector = detector.with_memory(None if remembered is None else remembered.memory)
     judged = judge_images(detector, good, "judging good parts", progress, remembered=digests)
@@ -119,7 +120,7 @@ def check_count(images: int, demand: Demand, *, remembered: int) -> None:
         raise InputError(f"beside the {remembered} to remember, {error}") from error
 
 
-def _keep(bundle: Bundle, record: str, remembered: Remembered) -> RememberedImages:
+def _keep(bundle: Bundle, record: str, remembered: FittedMemory) -> RememberedImages:
     """Write the memory beside the record that it belongs to."""
     file = PurePosixPath(record).with_suffix(".npz").as_posix()
     save_memory(bundle.path / file, remembered.memory)
@@ -217,6 +218,7 @@ def _to_calibration(record: CalibrationRecord, name: str) -> Calibration:
         rule=record.rule,
         score_threshold=record.score_threshold,
         map_threshold=record.map_threshold,
+        region_threshold=None,
         tiling=record.tiling,
         source=record.statement,
         record=name,

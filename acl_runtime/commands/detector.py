@@ -44,7 +44,7 @@ def open_detector(
         says_mismatches: Whether to say what speaks against the bundle's thresholds here; not where they are about to
             be replaced.
     """
-    from acl_runtime.calibration.mismatch import find_doubts
+    from acl_runtime.calibration.mismatch import find_mismatches
     from acl_runtime.detection.detector import Detector
 
     detector = context.with_resource(
@@ -59,7 +59,7 @@ def open_detector(
         )
     )
     note_unless_fit(detector.bundle.manifest.backbone)
-    for mismatch in find_doubts(detector) if says_mismatches else ():
+    for mismatch in find_mismatches(detector) if says_mismatches else ():
         note(mismatch)
     return detector
 

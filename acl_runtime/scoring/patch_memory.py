@@ -9,28 +9,21 @@ compared with the others. No defect is needed for that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
 from acl_runtime.bundle.bundle import Bundle, calibration_file
-from acl_runtime.files.atomic import atomic_file
-from acl_runtime.files.errors import BundleError, InputError
+from acl_runtime.files.errors import BundleError
 from acl_runtime.scoring.rule import log_odds
 
 Floats = npt.NDArray[np.float32]
 
-LEAST_IMAGES = 2  # each is compared with the others
-PATCHES = 1024  # of all images together: AUROC within 0.1 points of keeping all patches of four images
 USUAL = -3.0  # log-odds of a patch that is as good patches are in the middle: it stays dark
 STEEPNESS = 0.5  # log-odds for each spread, of text and of distance
 PEAK_LIMIT = 17.0  # log-odds beyond that of any float32 below 1
-LEAST_TEXT_SPREAD = 0.05  # log-odds; as of scores, see `calibration/thresholds.py`
-LEAST_DISTANCE_SPREAD = 1e-3  # 1 - cosine: what rounding to float16 moves, a few times over
 
 
 @dataclass(frozen=True)
@@ -48,38 +41,6 @@ class Memory:
     patch_embeddings: Floats  # (L, M, D), unit norm, each a number of float16
     text: Scale  # of the log-odds, averaged over the layers
     distance: Scale  # of `nearest_distances` to the patches of other images
-
-
-def remember(
-    patch_embeddings: Sequence[Floats], patch_logits: Sequence[Floats], *, patches: int = PATCHES, seed: int
-) -> Memory:
-    """Make a memory of good parts.
-
-    Args:
-        patch_embeddings: Of each image (P, L, D), unit norm; P is G·G, or that times its tiles.
-        patch_logits: Of each image (P, L), log-odds.
-        patches: Most to keep of all images together.
-        seed: Of the first patch that is kept of each image.
-    """
-    if len(patch_embeddings) < LEAST_IMAGES:
-        raise InputError(
-            f"memory must be of at least {LEAST_IMAGES} images, each is compared with the others, "
-            f"got {len(patch_embeddings)}"
-        )
-    rng, each = np.random.default_rng(seed), max(1, patches // len(patch_embeddings))
-    kept = [_thin(image, each, rng).astype(np.float16).astype(np.float32) for image in patch_embeddings]
-    distances = [
-        nearest_distances(
-            image.swapaxes(0, 1), np.concatenate([*kept[:row], *kept[row + 1 :]]).swapaxes(0, 1)
-        )
-        for row, image in enumerate(patch_embeddings)
-    ]
-    text = [logits.mean(axis=1) for logits in patch_logits]
-    return Memory(
-        np.ascontiguousarray(np.concatenate(kept).swapaxes(0, 1)),
-        _fit(text, LEAST_TEXT_SPREAD),
-        _fit(distances, LEAST_DISTANCE_SPREAD),
-    )
 
 
 def nearest_distances(patch_embeddings: np.ndarray, remembered: np.ndarray) -> Floats:
@@ -126,18 +87,6 @@ def share_peaks(image_logits: np.ndarray, anomaly_maps: np.ndarray) -> Floats:
     return np.asarray((image_logits + peaks) / 2, np.float32)
 
 
-def save_memory(path: Path, memory: Memory) -> None:
-    """Write a memory into a bundle, atomically; it is in force once the manifest names it."""
-    text, distance = (np.array([scale.location, scale.spread]) for scale in (memory.text, memory.distance))
-    with atomic_file(path) as temporary:
-        np.savez(
-            temporary,
-            patch_embeddings=memory.patch_embeddings.astype(np.float16),
-            text=text,
-            distance=distance,
-        )
-
-
 def load_memory(bundle: Bundle) -> Memory | None:
     """The memory that a bundle's thresholds were measured with; None where the text judges alone."""
     name = bundle.manifest.calibration.memory
@@ -170,25 +119,3 @@ def load_memory(bundle: Bundle) -> Memory | None:
 
 def _standardise(values: np.ndarray, scale: Scale) -> np.ndarray:
     return np.asarray((values - np.float32(scale.location)) / np.float32(scale.spread))
-
-
-def _fit(values: Sequence[Floats], least: float) -> Scale:
-    together = np.concatenate(values).astype(np.float64)
-    return Scale(float(together.mean()), max(float(together.std()), least))
-
-
-def _thin(image: Floats, count: int, rng: np.random.Generator) -> Floats:
-    """Patches that lie far from each other, (count, L, D) of (P, L, D): each next is the farthest from all before.
-
-    This greedy k-centre keeps rare patches of good parts, which a random choice would forget (PatchCore, arXiv
-    2106.08265).
-    """
-    if len(image) <= count:
-        return image
-    vectors = image.reshape(len(image), -1) / np.sqrt(np.float32(image.shape[1]))  # unit norm
-    chosen = [int(rng.integers(len(image)))]
-    nearest = vectors @ vectors[chosen[0]]
-    while len(chosen) < count:
-        chosen.append(int(nearest.argmin()))
-        np.maximum(nearest, vectors @ vectors[chosen[-1]], out=nearest)
-    return image[chosen]

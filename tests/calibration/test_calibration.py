@@ -17,7 +17,7 @@ from acl_runtime.bundle.manifest import Tiling, manifest_from_json
 from acl_runtime.calibration import calibrate
 from acl_runtime.calibration.calibrate import calibrate_bundle, restore_previous
 from acl_runtime.calibration.images import check_only_good
-from acl_runtime.calibration.mismatch import find_doubts
+from acl_runtime.calibration.mismatch import find_mismatches
 from acl_runtime.calibration.record import read_record
 from acl_runtime.detection.detector import Detector
 from acl_runtime.images.appearance import measure_appearance
@@ -65,7 +65,7 @@ def test_what_was_measured_is_written_and_decides_from_then_on(bundle: Path, ima
     looks = measure_appearance(load_frame(good(images)[0].path))
     assert (record.good.brightness[0], record.good.sharpness[0]) == (looks.brightness, looks.sharpness)
     assert (record.images, record.scale_images, sum(record.sets_scales)) == (GOOD, 8, 8)
-    assert (record.backend, record.provider) == ("OnnxSession", "CPUExecutionProvider")
+    assert (record.backend, record.provider) == ("onnxruntime", "CPUExecutionProvider")
 
 
 def test_escapes_are_counted_and_named(bundle: Path, images: Path) -> None:
@@ -225,12 +225,12 @@ def test_only_the_record_joins_the_files_of_the_bundle(bundle: Path, images: Pat
 
 def test_thresholds_measured_elsewhere_are_doubted(bundle: Path, images: Path) -> None:
     calibrate_bundle(Detector(bundle), good(images))
-    assert find_doubts(Detector(bundle)) == []
+    assert find_mismatches(Detector(bundle)) == []
     path = bundle / "calibrations" / "0001.json"
     path.write_text(path.read_text().replace('"CPUExecutionProvider"', '"CUDAExecutionProvider"'))
     write_manifest(bundle, manifest_from_json((bundle / "manifest.json").read_bytes()))
-    (doubt,) = find_doubts(Detector(bundle))
+    (doubt,) = find_mismatches(Detector(bundle))
     assert (
-        "measured with OnnxSession CUDAExecutionProvider, this is OnnxSession CPUExecutionProvider" in doubt
+        "measured with onnxruntime CUDAExecutionProvider, this is onnxruntime CPUExecutionProvider" in doubt
     )
-    assert find_doubts(Detector(bundle, threshold=0.5)) == []  # the user's own
+    assert find_mismatches(Detector(bundle, threshold=0.5)) == []  # the user's own

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from graphs import GRID, LAYERS, write_tiny_bundle
 from parts import draw_parts
+from sessions import Around
 
 from acl_runtime.bundle.bundle import load_bundle
 from acl_runtime.bundle.manifest import Tiling, manifest_from_json, manifest_to_json
 from acl_runtime.calibration import calibrate
 from acl_runtime.calibration.calibrate import calibrate_bundle, restore_previous
-from acl_runtime.calibration.mismatch import find_doubts
+from acl_runtime.calibration.mismatch import find_mismatches
+from acl_runtime.calibration.patch_memory_fit import Recorder, check_memory, fit_memory_to_images
 from acl_runtime.calibration.record import read_record, record_from_json
-from acl_runtime.calibration.remember import Recorder, check_memory, remember_images
 from acl_runtime.commands.describe import describe
 from acl_runtime.detection.detector import Detector
 from acl_runtime.evaluation.run import EvalSettings, run_evaluation
@@ -51,7 +52,9 @@ def test_what_is_remembered_sets_no_threshold_and_the_rest_is_judged_with_it(
     record = calibrate_bundle(
         Detector(bundle), good(images), memory=REMEMBERED, progress=lambda *at: seen.append(at)
     )
-    assert seen[:REMEMBERED] == [("remembering good parts", n, REMEMBERED) for n in range(1, REMEMBERED + 1)]
+    assert seen[:REMEMBERED] == [
+        ("fitting the patch memory", n, REMEMBERED) for n in range(1, REMEMBERED + 1)
+    ]
     assert record.memory is not None
     assert (record.images, record.copies, len(record.memory.sources)) == (GOOD - REMEMBERED, 0, REMEMBERED)
     given = {source.path for source in good(images)}
@@ -73,7 +76,7 @@ def test_what_is_remembered_sets_no_threshold_and_the_rest_is_judged_with_it(
     assert record.good.score != tuple(
         detector.with_memory(None)(load_frame(p)).score for p in record.good.source
     )
-    assert find_doubts(detector) == []
+    assert find_mismatches(detector) == []
 
 
 def test_the_memory_is_of_the_images_that_the_record_names(bundle: Path, images: Path) -> None:
@@ -119,7 +122,8 @@ def test_memory_and_thresholds_are_put_back_together(bundle: Path, images: Path)
 def test_a_record_of_version_1_is_read_as_one_without_a_memory(bundle: Path, images: Path) -> None:
     record = calibrate_bundle(Detector(bundle), good(images))
     text = (bundle / "calibrations" / "0001.json").read_text()
-    old = text.replace('"format_version": 2', '"format_version": 1').replace(' "memory": null,\n', "")
+    old = text.replace('"format_version": 3', '"format_version": 1').replace(' "memory": null,\n', "")
+    old = old.replace('  "region_threshold": null,\n', "")
     old = old.replace(',\n  "memory": null', "")
     assert "memory" not in old
     assert record_from_json(old) == record
@@ -232,7 +236,7 @@ def test_a_recorder_keeps_what_the_session_said_although_it_uses_its_arrays_agai
             buffers.setdefault(name, np.empty_like(array))[...] = array
         return buffers
 
-    recorder = Recorder(reusing, load_bundle(bundle))
+    recorder = Recorder(Around(session, reusing), load_bundle(bundle))
     for images in frames:
         recorder(images)
     embeddings, logits = recorder.take(rng)
@@ -244,8 +248,8 @@ def test_a_recorder_keeps_what_the_session_said_although_it_uses_its_arrays_agai
 def test_a_large_frame_is_looked_at_in_part(
     bundle: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("acl_runtime.calibration.remember.MOST_PATCHES", 10)
-    found = remember_images(Detector(bundle), good(images), 3, seed=0, progress=lambda *at: None)
+    monkeypatch.setattr("acl_runtime.calibration.patch_memory_fit.MOST_PATCHES", 10)
+    found = fit_memory_to_images(Detector(bundle), good(images), 3, seed=0, progress=lambda *at: None)
     assert found.memory.patch_embeddings.shape[1] == 30
 
 

@@ -12,19 +12,17 @@ from graphs import GRID, JOINT, LAYERS, SIDE, drawn_frame, write_tiny_bundle
 
 from acl_runtime.bundle.bundle import Bundle, load_bundle, replace_manifest
 from acl_runtime.calibration.conformal import Demand, allowed_rejections, scale_images
+from acl_runtime.calibration.patch_memory_fit import LEAST_DISTANCE_SPREAD, fit_memory, save_memory
 from acl_runtime.calibration.thresholds import draw_scale_images, find_rule
 from acl_runtime.detection.detector import Detector
 from acl_runtime.scoring.maps import patches_to_map, sigmoid
 from acl_runtime.scoring.patch_memory import (
-    LEAST_DISTANCE_SPREAD,
     Floats,
     Memory,
     Scale,
     load_memory,
     nearest_distances,
     patch_evidence,
-    remember,
-    save_memory,
     share_peaks,
 )
 from acl_runtime.scoring.rule import log_odds
@@ -48,7 +46,7 @@ def ones(*shape: int) -> Floats:
 def made(rng: np.random.Generator, images: int = 3, patches: int = 1024) -> tuple[list[Floats], Memory]:
     embeddings = [unit(rng, GRID * GRID, LAYERS, JOINT) for _ in range(images)]
     logits = [rng.normal(size=(GRID * GRID, LAYERS)).astype(np.float32) for _ in range(images)]
-    return embeddings, remember(embeddings, logits, patches=patches, seed=0)
+    return embeddings, fit_memory(embeddings, logits, patches=patches, seed=0)
 
 
 @pytest.fixture
@@ -84,7 +82,7 @@ def test_the_scales_are_those_of_each_image_beside_the_others() -> None:
     rng = np.random.default_rng(2)
     embeddings = [unit(rng, 6, LAYERS, JOINT) for _ in range(3)]
     logits = [rng.normal(3, 2, (6, LAYERS)).astype(np.float32) for _ in range(3)]
-    memory = remember(embeddings, logits, seed=0)
+    memory = fit_memory(embeddings, logits, seed=0)
     distances = []
     for row, image in enumerate(embeddings):
         others = as_halves(np.concatenate([other for at, other in enumerate(embeddings) if at != row]))
@@ -107,7 +105,7 @@ def test_a_rare_patch_of_a_good_part_is_kept() -> None:
     rare = np.tile(np.eye(JOINT, dtype=np.float32)[1], (LAYERS, 1))
     image = np.concatenate([common, rare[None]])
     logits = np.zeros((len(image), LAYERS), np.float32)
-    memory = remember([image, common], [logits, logits[1:]], patches=8, seed=0)
+    memory = fit_memory([image, common], [logits, logits[1:]], patches=8, seed=0)
     assert memory.patch_embeddings.shape == (LAYERS, 8, JOINT)
     assert nearest_distances(rare[:, None], memory.patch_embeddings).item() == pytest.approx(0, abs=1e-3)
 
@@ -115,7 +113,7 @@ def test_a_rare_patch_of_a_good_part_is_kept() -> None:
 def test_images_that_are_all_alike_leave_a_spread() -> None:
     image = unit(np.random.default_rng(4), GRID * GRID, LAYERS, JOINT)
     logits = np.zeros((GRID * GRID, LAYERS), np.float32)
-    memory = remember([image, image], [logits, logits], seed=0)
+    memory = fit_memory([image, image], [logits, logits], seed=0)
     assert memory.distance.spread == LEAST_DISTANCE_SPREAD
     assert memory.distance.location == pytest.approx(0, abs=LEAST_DISTANCE_SPREAD)
     assert memory.text.spread > 0
@@ -219,7 +217,7 @@ def overkill(*, leaks: bool) -> float:
         parts = unit(rng, images + 50, 4, 1, JOINT) * rng.lognormal(-1, 1, (images + 50, 1, 1, 1)) + centre
         parts = (parts / np.linalg.norm(parts, axis=-1, keepdims=True)).astype(np.float32)
         logits = rng.normal(size=(len(parts), 4, 1)).astype(np.float32)
-        memory = remember(list(parts[:remembered]), list(logits[:remembered]), seed=trial)
+        memory = fit_memory(list(parts[:remembered]), list(logits[:remembered]), seed=trial)
         evidence = patch_evidence(memory, parts.swapaxes(1, 2), logits.reshape(-1, 1, 2, 2))
         maps = sigmoid(evidence).astype(np.float32)
         scores = sigmoid(share_peaks(np.zeros(len(parts)), maps).astype(np.float64))
