@@ -15,6 +15,7 @@ from pathlib import Path, PurePath
 from types import FrameType
 
 from acl_runtime.detection.verdict import Result
+from acl_runtime.files.clutter import count_passed_over
 from acl_runtime.files.errors import BackendError, BundleError, InputError, UserError
 from acl_runtime.images.decode import IMAGES
 from acl_runtime.images.frame import BadFrame
@@ -23,7 +24,6 @@ from acl_runtime.sources.arrivals import Arrivals, WatchedFolder, is_whole, vers
 from acl_runtime.sources.files import Source
 from acl_runtime.sources.journal import Journal, open_journal
 from acl_runtime.sources.known import Version
-from acl_runtime.sources.passed import passed_over_words
 
 LOG = logging.getLogger("acl")
 Inspect = Callable[[Sequence[Source]], Iterable[Result]]
@@ -152,18 +152,18 @@ class _Waiting:
 
     def __init__(self, folder: Path, journal: Journal, pace: Pace) -> None:
         self._folder, self._pace = folder, pace
-        self._watched = WatchedFolder(str(folder), journal.known)
+        self._watched = WatchedFolder(str(folder), journal.known, own=journal.name)
         self.arrivals = Arrivals(journal.known, settle=pace.settle, patience=pace.patience)
         self._queue: deque[str] = deque()
         self._problems: dict[str, str] = {}
-        self._passed: set[str] = set()  # endings that were noted
+        self._passed_over: set[str] = set()  # endings that were noted
         self._seen = self._next_look = self._next_poll = time.monotonic()
 
     def due(self, most: int) -> list[str]:
         """The next files to judge, as paths below the folder."""
         now = time.monotonic()
         if now >= self._next_look:
-            self._look(now)
+            self._look()
         elif now >= self._next_poll:
             self._poll(now)
         return [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
@@ -176,16 +176,18 @@ class _Waiting:
         """Where a file is."""
         return os.path.join(self._folder, path)
 
-    def _look(self, now: float) -> None:
+    def _look(self) -> None:
         """See what is new in the folder."""
+        started = time.monotonic()
         look = self._watched.look(self.arrivals)
+        now = time.monotonic()  # no version is older
         self._tell(look.problems)
-        self._tell_passed(self._watched.passed)
+        self._tell_passed_over(self._watched.passed_over)
         for path in self.arrivals.observe(look.found, tuple(look.problems), now):
             _note(f"{self.full(path)}: was deleted before it was judged; leave files in place for longer")
         self._queue = deque(path for path in self.arrivals.due(now) if path in look.found)
-        self._seen, self._next_look = now, self._rest(now)
-        self._next_poll = time.monotonic() + self._pace.poll
+        self._seen, self._next_look = now, self._rest(started)
+        self._next_poll = now + self._pace.settle
 
     def _poll(self, now: float) -> None:
         """See whether the new files have settled; in a large folder a look takes long."""
@@ -207,13 +209,13 @@ class _Waiting:
             _note(f"{self.full(path)}: no longer a problem")
         self._problems = problems
 
-    def _tell_passed(self, passed: Counter[str]) -> None:
-        if passed.keys() - self._passed:
+    def _tell_passed_over(self, endings: Counter[str]) -> None:
+        if endings.keys() - self._passed_over:
+            counts = count_passed_over(f"part{ending}" for ending in endings.elements())
             _note(
-                f"{self._folder}: files that are no images are passed over ({passed_over_words(passed)}); save parts "
-                "as PNG or JPEG"
+                f"{self._folder}: files that are not read are passed over: {counts}; save pictures as PNG or JPEG"
             )
-            self._passed = set(passed)
+            self._passed_over = set(endings)
 
 
 class _Guarded:

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
-from pathlib import PurePosixPath
+from pathlib import PurePath, PurePosixPath
 
+from acl_runtime.files.clutter import count_passed_over, is_clutter
 from acl_runtime.images.decode import IMAGES
 from acl_runtime.sources.known import Known, Version, split
-from acl_runtime.sources.passed import NOTICED, ending, is_passed_over
 from acl_runtime.text.names import natural_key
 
 _TAIL = 1 << 16  # bytes at the end of a file in which its end mark is looked for
@@ -35,25 +35,26 @@ class Look:
 
 
 class WatchedFolder:
-    """The images below a folder. Hidden files, hidden folders, linked folders and bins are passed over.
+    """The images below a folder. Hidden files, what systems keep for themselves and linked folders are passed over.
 
     A look lists all names, which is cheap, and asks for the version of what is not known. Whether known files have
     changed is asked too, in so far as `_COMPARING_S` allows, so for all where they are fewer than some ten thousand,
     and else for a part of them at each look.
     """
 
-    def __init__(self, folder: str, known: Known) -> None:
+    def __init__(self, folder: str, known: Known, *, own: str = "") -> None:
         """Look at nothing yet.
 
         Args:
             folder: It may be read-only, or gone.
             known: The files that were judged; it is told which of them are gone.
+            own: How the names of files begin that the watch itself writes; empty for none.
         """
-        self.passed: Counter[str] = Counter()  # files so far that a user may have meant, by ending
-        self._folder, self._known = folder, known
+        self.passed_over: Counter[str] = Counter()  # files so far that are not read, by ending
+        self._folder, self._known, self._own = folder, known, own
         self._subfolders: dict[str, set[str]] = {}  # names of folders by folder
         self._others: dict[str, set[str]] = {}  # names that are neither images nor folders, by folder
-        self._comparing: Iterator[str] = iter(())
+        self._comparing: Iterator[str] = iter(())  # from the second look on: first what is new
 
     def look(self, waiting: Iterable[str] = ()) -> Look:
         """Look at all names.
@@ -103,7 +104,7 @@ class WatchedFolder:
         others = self._others.get(inside, set()) & unseen
         for name in unseen - folders - others:
             path, is_image = inside + name, name.lower().endswith(IMAGES)
-            if is_passed_over(name):
+            if is_clutter(name):
                 others.add(name)
             elif is_image and (version := self._version(path, look)) is not None:
                 look.found[path] = version
@@ -111,7 +112,9 @@ class WatchedFolder:
                 folders.add(name)
             elif mode and not is_image:
                 others.add(name)
-                self.passed.update({ending(name)} & NOTICED)
+                is_own = bool(self._own) and name.startswith(self._own)
+                if not is_own and count_passed_over([name]):
+                    self.passed_over[PurePath(name).suffix.lower()] += 1
         self._subfolders[inside], self._others[inside] = folders, others
 
     def _mode(self, path: str) -> int:

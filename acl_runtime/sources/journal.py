@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from acl_runtime.files.atomic import atomic_file
 from acl_runtime.files.errors import InputError
@@ -37,6 +37,7 @@ class Journal:
 
     Attributes:
         known: What was judged.
+        name: How the names of all its files begin.
     """
 
     def __init__(self, path: Path, *, rotate_bytes: int | None = None) -> None:
@@ -45,7 +46,7 @@ class Journal:
         self._kept_bytes = 0  # size of the lines that the memory's file knows
         self._unkept = 0  # number of the lines after them
         self._end = 0  # size of the lines when something was appended last
-        self.known = Known()
+        self.known, self.name = Known(), path.name
         try:
             self._recall()
         except BaseException:
@@ -81,7 +82,7 @@ class Journal:
         end = self._size()
         memory = {
             "lines_bytes": end,
-            "lines_sha256": _fingerprint(self._path, end),
+            "lines_sha256": _fingerprint(self._file, end),  # the file may have been moved away
             "gone": self.known.gone,
             "known": self.known.folders,
         }
@@ -198,7 +199,7 @@ def open_journal(path: Path, *, rotate_bytes: int | None = None) -> Iterator[Jou
 def _open_alone(path: Path) -> FileIO:
     if path.exists() and not path.is_file():  # a pipe would be waited for
         raise InputError(f"{path}: is not a regular file; name a file for the results")
-    file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by the journal
+    file = open(path, "a+b", buffering=0)  # noqa: SIM115 - closed by the journal
     try:
         lock(file, path, "stop it, or name another file")
     except BaseException:
@@ -227,15 +228,15 @@ def _read_memory(path: Path) -> tuple[int, str, Known]:
     return memory["lines_bytes"], memory["lines_sha256"], Known(memory["known"], memory["gone"])
 
 
-def _fingerprint(path: Path, end: int) -> str:
+def _fingerprint(file: BinaryIO | FileIO, end: int) -> str:
     """Digest of the bytes before a place in a file."""
-    with path.open("rb") as file:
-        file.seek(max(0, end - _FINGERPRINT))
-        return hashlib.sha256(file.read(min(end, _FINGERPRINT))).hexdigest()
+    file.seek(max(0, end - _FINGERPRINT))
+    return hashlib.sha256(file.read(min(end, _FINGERPRINT))).hexdigest()
 
 
 def _holds(path: Path, end: int, fingerprint: str) -> bool:
-    return path.stat().st_size >= end and _fingerprint(path, end) == fingerprint
+    with path.open("rb") as file:
+        return _fingerprint(file, end) == fingerprint
 
 
 def _next_name(path: Path) -> Path:

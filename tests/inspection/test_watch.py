@@ -481,7 +481,7 @@ def test_a_pipe_among_the_files_holds_nothing_up(
 def test_files_that_are_passed_over_are_noted_once_for_each_new_kind(
     folder: Path, watching: Callable[[], Watching]
 ) -> None:
-    for name in ("a.heic", "b.heic", "c.txt"):
+    for name in ("a.heic", "b.heic", "c.txt", "results.jsonl.000001"):
         put(folder / name)
     with watching() as running:
         running.wait_until(lambda: len(running.notes) == 1)
@@ -489,9 +489,9 @@ def test_files_that_are_passed_over_are_noted_once_for_each_new_kind(
         put(folder / "e.avi")
         running.wait_until(lambda: len(running.notes) == 2)
         time.sleep(0.2)
-    assert [note.split("passed over ")[1] for note in running.notes] == [
-        "(2 .heic); save parts as PNG or JPEG",
-        "(3 .heic, 1 .avi); save parts as PNG or JPEG",
+    assert [note.split("passed over: ")[1] for note in running.notes] == [
+        "2 .heic; save pictures as PNG or JPEG",
+        "3 .heic, 1 .avi; save pictures as PNG or JPEG",
     ]
 
 
@@ -516,7 +516,7 @@ def test_ten_thousand_files_are_judged_once(folder: Path, journal: Path, detecto
             yield frame if isinstance(frame, BadFrame) else Inspected(frame, verdict)
 
     with Watching(folder, journal, inspect, batch=50) as running:
-        running.wait_for(10_000, seconds=60)
+        running.wait_for(10_000, seconds=120)
     with Watching(folder, journal, inspect) as running:
         running.wait_for(0)
     assert sorted(judged(journal)) == sorted(f"{i}.png" for i in range(10_000))

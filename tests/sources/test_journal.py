@@ -29,6 +29,7 @@ from acl_runtime.sources import journal as module
 from acl_runtime.sources.journal import open_journal
 
 module._LINES_TO_READ = 4
+print("begins", flush=True)
 with open_journal(Path(sys.argv[1]), rotate_bytes=400) as journal:
     for i in range(int(sys.argv[2])):
         if journal.known.version(f"{i}.png") is None:
@@ -143,6 +144,15 @@ def test_lines_that_are_moved_away_or_deleted_begin_anew(path: Path, tmp_path: P
     assert known(path) == ["a.png", "b.png", "c.png"]  # after a stop, too
 
 
+def test_lines_that_are_moved_away_before_a_stop_are_known(path: Path, tmp_path: Path) -> None:
+    with open_journal(path) as journal:
+        journal.append([record("a.png")])
+        os.rename(path, tmp_path / "results.jsonl.1")
+        journal.keep()
+    assert known(path) == ["a.png"]
+    assert path.read_bytes() == b""
+
+
 def test_lines_that_are_truncated_go_on(path: Path) -> None:
     with open_journal(path) as journal:
         journal.append([record("a.png")])
@@ -179,8 +189,11 @@ def test_kill_9_at_twenty_points_loses_nothing_and_repeats_nothing(
             os.rename(path, tmp_path / f"results.jsonl-{time.monotonic_ns()}")
 
     for _ in range(20):
-        with subprocess.Popen([sys.executable, "-c", WRITER, path, str(count)]) as process:
-            time.sleep(chance.uniform(0.1, 0.5))
+        command = [sys.executable, "-c", WRITER, path, str(count)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(chance.uniform(0, 0.3))
             move()
             time.sleep(chance.uniform(0, 0.05))
             process.kill()
