@@ -7,7 +7,7 @@ import pickletools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 MOST_OPERATIONS = 1_000_000  # a thousand tensors take some thirty thousand
 MOST_DIMENSIONS = 16
@@ -103,9 +103,10 @@ class PickleReader:
             raise PickleError(f"is damaged, {type(error).__name__}") from error
 
     def _run(self, stream: BinaryIO) -> Any:
+        bounded = _Bounded(stream)
         with warnings.catch_warnings():  # of escapes in texts, which are none of the user's
             warnings.simplefilter("ignore", DeprecationWarning)
-            for count, (opcode, argument, _) in enumerate(pickletools.genops(_Bounded(stream))):
+            for count, (opcode, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], bounded))):
                 if count > MOST_OPERATIONS:
                     raise PickleError("has too many operations")
                 if opcode.name == "STOP":
