@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from acl_runtime.detection.verdict import Verdict
 from acl_runtime.evaluation.drift_table import drift_table
 from acl_runtime.evaluation.evaluate import DatasetEvaluation, evaluate_together
 from acl_runtime.evaluation.tables import terminal_table
+from acl_runtime.images.decode import ReadSettings
 from acl_runtime.text.names import category_words, shorten
 
 Progress = Callable[[str, int, int], None]
@@ -29,6 +30,7 @@ class EvalSettings:
 
     exact: bool = False
     mask_above: int = 0
+    reading: ReadSettings = field(default_factory=ReadSettings)
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def run_evaluation(
     """
     category = detector.bundle.manifest.prompts.get("category")
     # what is wrong with one comes before any work
-    datasets = [_note_names(read_dataset(root), category) for root in data]
+    datasets = [_note_names(read_dataset(root, settings.reading), category) for root in data]
     judges = [detector] if reference is None else [detector, reference]
     differences = Differences()
     found = [
