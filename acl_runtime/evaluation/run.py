@@ -145,6 +145,8 @@ def describe(
         "fast_resize": detector.fast_resize,
         "metrics": _metrics_words(settings, evaluations),
         "mask_above": settings.mask_above,
+        "bits": settings.reading.bits,
+        "orientation": "as its tag says" if settings.reading.exif else "as stored",
     }
 
 
