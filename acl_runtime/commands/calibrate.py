@@ -51,6 +51,9 @@ def calibrate(
     overlap: options.Overlap = None,
     min_defect: options.MinDefect = None,
     fast_resize: options.FastResize = False,
+    bits: options.Bits = None,
+    exif: options.Exif = False,
+    max_megapixels: options.MaxMegapixels = options.MAX_MEGAPIXELS,
     backend: options.Backend = Backend.auto,
     provider: options.Provider = "auto",
     previous: Annotated[
@@ -80,7 +83,9 @@ def calibrate(
     from acl_runtime.text.progress import progress_phases
 
     asked = (max_overkill, confidence, hidden_defects, memory, defective, tile, overlap, min_defect)
-    is_plain = asked == ("1%", "95%", 0, 0, None, options.TILE, None, None) and not fast_resize
+    is_plain = asked == ("1%", "95%", 0, 0, None, options.TILE, None, None) and not (
+        fast_resize or bits or exif
+    )
     if previous == bool(good) or (previous and not is_plain):
         raise typer.BadParameter("give images of good parts, or --previous alone")
     if previous:
@@ -90,7 +95,8 @@ def calibrate(
         return
     check_only_good(good or [])
     check_only_defective(defective or [])
-    sources, bad = list_sources(good or []), list_sources(defective or [])
+    reading = options.parse_reading(bits, exif, max_megapixels)
+    sources, bad = list_sources(good or [], reading), list_sources(defective or [], reading)
     detector = open_detector(
         context,
         bundle,
@@ -107,6 +113,11 @@ def calibrate(
         note(f"good parts are taken from {len(folders)} folders: {shorten(folders)}")
     if detector.tiling is not None:
         note(f"frames are {tiling_words(detector.tiling)}")
+    given = [name for name, is_given in ((f"--bits {bits}", bits), ("--exif", exif)) if is_given]
+    if given:
+        note(
+            f"the thresholds hold for frames that are read with {' '.join(given)}: give it to run, watch and eval too"
+        )
     with progress_phases() as progress:
         record = calibrate_bundle(
             detector,

@@ -11,6 +11,7 @@ from acl_runtime.backends.choose import Backend as BackendName
 
 if TYPE_CHECKING:
     from acl_runtime.bundle.manifest import Tiling
+    from acl_runtime.images.decode import ReadSettings
 
 
 class Tile(str, Enum):
@@ -64,6 +65,13 @@ def parse_tiling(tile: str, overlap: int | None, min_defect: int | None) -> Tili
     return tiling
 
 
+def parse_reading(bits: int | None, exif: bool, max_megapixels: float) -> ReadSettings:
+    """What `--bits`, `--exif` and `--max-megapixels` ask for."""
+    from acl_runtime.images.decode import ReadSettings
+
+    return ReadSettings(bits, exif, max_megapixels)
+
+
 def _check_tile(text: str) -> str:
     if text not in Tile.__members__ and not (text.isdecimal() and int(text) > 0):
         raise typer.BadParameter(f"must be a number of pixels, auto or off, got {text}")
@@ -106,4 +114,30 @@ FastResize = Annotated[
         "fast-resize.",
     ),
 ]
+Bits = Annotated[
+    int | None,
+    typer.Option(
+        min=8,
+        max=16,
+        help="Significant bits of pixels that are stored in 16, such as 12 of a 12-bit camera; as at the calibration. "
+        "What a file says itself goes first.",
+        show_default=False,
+    ),
+]
+Exif = Annotated[
+    bool,
+    typer.Option(
+        "--exif",
+        help="Turn images and videos as their orientation tag says, as viewers do; otherwise pixels are judged as they "
+        "are stored.",
+    ),
+]
+MaxMegapixels = Annotated[
+    float,
+    typer.Option(
+        min=0.001,
+        help="Largest image that is decoded, in millions of pixels; each takes up to 16 bytes of memory.",
+    ),
+]
 TILE = Tile.bundle.value  # the default
+MAX_MEGAPIXELS = 200.0  # the default, as of ReadSettings

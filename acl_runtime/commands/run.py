@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +17,7 @@ from acl_runtime.text.terminal import echo, note
 if TYPE_CHECKING:
     from acl_runtime.detection.verdict import Result
     from acl_runtime.outputs.text import Tally
+    from acl_runtime.sources.files import Source
 
 
 def run(
@@ -39,6 +40,9 @@ def run(
     overlap: options.Overlap = None,
     min_defect: options.MinDefect = None,
     fast_resize: options.FastResize = False,
+    bits: options.Bits = None,
+    exif: options.Exif = False,
+    max_megapixels: options.MaxMegapixels = options.MAX_MEGAPIXELS,
     backend: options.Backend = Backend.auto,
     provider: options.Provider = "auto",
     threshold: options.Threshold = None,
@@ -73,14 +77,15 @@ def run(
     from acl_runtime.inspection.run import check_outputs, inspect_sources
     from acl_runtime.inspection.watch import watch_folder
     from acl_runtime.outputs.text import json_line, record, text_line
-    from acl_runtime.sources.files import list_sources
+    from acl_runtime.sources.files import list_sources, read_as
 
     if bool(source) == (watch is not None):
         raise typer.BadParameter("give images, folders, videos or cameras, or --watch FOLDER alone")
     file = None if json == Path("-") else json
     if watch is not None and (file is None or fail_on_defect):
         raise typer.BadParameter("--watch needs --json FILE, and excludes --fail-on-defect")
-    sources = list_sources(source or [])
+    reading = options.parse_reading(bits, exif, max_megapixels)
+    sources = list_sources(source or [], reading)
     check_outputs(
         source or [str(watch)], sources, bundle, json=file, save_maps=save_maps, save_overlays=save_overlays
     )
@@ -108,8 +113,12 @@ def run(
         say_once=note,
     )
     if watch is not None and file is not None:
+
+        def judge(arrived: Sequence[Source]) -> Iterator[Result]:
+            return inspect(read_as(arrived, reading))
+
         _show(
-            watch_folder(watch, file, inspect, batch=batch, note=partial(note, again=True)),
+            watch_folder(watch, file, judge, batch=batch, note=partial(note, again=True)),
             text_line,
             total=None,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from acl_runtime.data.masks import check_mask_size, load_mask
 from acl_runtime.data.pointers import refuse_pointers
 from acl_runtime.data.samples import Sample, count_unread, list_folders, mask_files
 from acl_runtime.files.errors import InputError
-from acl_runtime.images.decode import IMAGES, load_frame
+from acl_runtime.images.decode import IMAGES, ReadSettings, load_frame
 from acl_runtime.text.names import shorten
 
 __all__ = ["Dataset", "Sample", "check_mask_size", "load_mask", "load_sample", "read_dataset", "require_both"]
@@ -50,20 +50,24 @@ class Dataset:
         return tuple(dict.fromkeys(sample.category for sample in self.samples))
 
 
-def read_dataset(root: Path) -> Dataset:
+def read_dataset(root: Path, read: ReadSettings | None = None) -> Dataset:
     """List the pictures of a data set; which layout it has is told from its folders.
+
+    Args:
+        root: Folder that holds it.
+        read: How its files become frames.
 
     Raises:
         FileNotFoundError: There is no such folder, or a listed file is missing.
         InputError: The layout is none of `LAYOUTS` or nearly one, there are no images, some defects lack a
             mask, or files are Git LFS pointers.
     """
-    root = Path(root)
+    root, read = Path(root), read or ReadSettings()
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: is not a folder; name the folder that holds the data set")
     named = root
     root, layout, reading = recognise(named)
-    samples = reading.samples
+    samples = [replace(sample, reading=read) for sample in reading.samples]
     if not samples:
         raise InputError(f"{root}: holds no images; put {_extensions()} files there")
     _check_files(root, samples)
@@ -82,7 +86,7 @@ def load_sample(sample: Sample) -> np.ndarray:
     Raises:
         ValueError: The file is not a picture, or is cut short.
     """
-    frame = load_frame(sample.path)
+    frame = load_frame(sample.path, sample.reading)
     return frame if sample.rows is None else frame[slice(*sample.rows)]
 
 

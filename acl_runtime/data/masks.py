@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image
+from PIL import Image
 
 from acl_runtime.data.samples import Sample, mask_files
 from acl_runtime.files.errors import InputError
-from acl_runtime.images.decode import load_frame, open_image
+from acl_runtime.images.decode import ReadSettings, load_frame, open_image
+from acl_runtime.images.pixels import frame_size, orientation_of
 
 Marked = npt.NDArray[np.bool_]
 
@@ -44,7 +45,9 @@ def read_marked(sample: Sample, *, above: int = 0) -> Marked:
     if sample.mask is None:
         raise InputError(f"{sample.path}: is defective and has no mask; learn from a data set with masks")
     check_mask_size(sample)
-    marked = np.logical_or.reduce([read_grey(file) > above for file in mask_files(sample.mask)])  # (H, W)
+    marked = np.logical_or.reduce(
+        [read_grey(file, exif=sample.reading.exif) > above for file in mask_files(sample.mask)]
+    )  # (H, W)
     return np.asarray(marked if sample.rows is None else marked[slice(*sample.rows)])
 
 
@@ -63,7 +66,7 @@ def check_above(above: int) -> None:
 def check_mask_size(sample: Sample) -> None:
     """Compare a mask's size with its image's, from the headers alone."""
     for file in [] if sample.mask is None else mask_files(sample.mask):
-        (width, height), of_mask = _stored_size(sample.path), _stored_size(file)
+        (width, height), of_mask = (_size(each, exif=sample.reading.exif) for each in (sample.path, file))
         if of_mask != (width, height):
             raise InputError(
                 f"{file}: is {of_mask[0]}x{of_mask[1]} and its image {sample.path} is {width}x{height}; use the mask "
@@ -74,17 +77,24 @@ def check_mask_size(sample: Sample) -> None:
 def orientation_of_file(path: Path) -> int:
     """Return the orientation tag of an image file, 1 to 8; 1 where there is none."""
     with open_image(path) as image:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+        return orientation_of(image)
 
 
-def read_grey(path: Path) -> npt.NDArray[np.uint8]:
+def read_grey(path: Path, *, exif: bool = False) -> npt.NDArray[np.uint8]:
     """Return a mask's grey levels, (H, W) uint8; what is transparent is black, and more bits are cut off at 255.
+
+    Args:
+        path: Of the mask.
+        exif: Whether it is turned as its own orientation tag says.
 
     Raises:
         FrameError: It is not an image, or is damaged.
     """
+    read = ReadSettings(bits=16, exif=exif)  # label maps in 16 bits are dark, and rightly so
     with open_image(path) as image:  # label maps may have 32 bits, which no frame may
-        pixels = np.nan_to_num(np.ceil(np.asarray(image))) if image.mode in ("I", "F") else load_frame(path)
+        pixels = (
+            np.nan_to_num(np.ceil(np.asarray(image))) if image.mode in ("I", "F") else load_frame(path, read)
+        )
     if pixels.dtype != np.uint8:
         pixels = np.clip(pixels, 0, 255).astype(np.uint8)
     if pixels.ndim == 2:
@@ -96,7 +106,7 @@ def read_grey(path: Path) -> npt.NDArray[np.uint8]:
     return np.asarray(color.convert("L"))
 
 
-def _stored_size(path: Path) -> tuple[int, int]:
-    """Width and height of the pixels as they are stored."""
+def _size(path: Path, *, exif: bool) -> tuple[int, int]:
+    """Width and height of the pixels as they are read."""
     with open_image(path) as image:
-        return image.size
+        return frame_size(image, exif=exif)

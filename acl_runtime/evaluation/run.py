@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from acl_runtime.detection.verdict import Verdict
 from acl_runtime.evaluation.change_table import change_table
 from acl_runtime.evaluation.evaluate import DatasetEvaluation, evaluate_together
 from acl_runtime.evaluation.tables import terminal_table
+from acl_runtime.images.decode import ReadSettings
 from acl_runtime.text.names import category_words, shorten
 
 Progress = Callable[[str, int, int], None]
@@ -32,6 +33,7 @@ class EvalSettings:
     exact: bool = False
     mask_above: int = 0
     allow_blank_masks: bool = False
+    reading: ReadSettings = field(default_factory=ReadSettings)
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def run_evaluation(
     """
     category = detector.bundle.manifest.prompts.get("category")
     # what is wrong with one comes before any work
-    datasets = [_note_names(read_dataset(root), category) for root in data]
+    datasets = [_note_names(read_dataset(root, settings.reading), category) for root in data]
     datasets = [_check_masks(dataset, detector, settings, progress) for dataset in datasets]
     detectors = [detector] if reference is None else [detector, reference]
     differences = Differences()
@@ -154,7 +156,6 @@ def describe(
         "heads": manifest.backbone.heads,
         "mean": list(preprocessing.mean),
         "std": list(preprocessing.std),
-        "orientation": "pixels as stored",
         "prompts": prompts_words(manifest),
         "image_size": manifest.image_size,
         "layers": ", ".join(map(str, manifest.layers)),
@@ -173,6 +174,8 @@ def describe(
         "metrics": _metrics_words(settings, evaluations),
         "mask_above": settings.mask_above,
         "allow_blank_masks": settings.allow_blank_masks,
+        "bits": settings.reading.bits,
+        "orientation": "as its tag says" if settings.reading.exif else "as stored",
     }
 
 

@@ -121,7 +121,7 @@ def _facts(result: EvalResult, detector: Detector, mask_above: int) -> list[tupl
         ("Prompts", prompts_words(manifest)),
         ("Input", f"{side} \u00d7 {side} pixels"),
         ("Normalised", normalisation_words(manifest)),
-        ("Pixels", "as stored: orientation tags are not applied, 16 bits count in full"),
+        ("Pixels", _pixels_words(result.settings)),
         ("Frames", tiling_words(detector.tiling)),
         ("Graph", f"head {manifest.head}, {manifest.precision}"),
         ("Computed by", _computer(detector)),
@@ -130,6 +130,13 @@ def _facts(result: EvalResult, detector: Detector, mask_above: int) -> list[tupl
     if manifest.calibration.memory is not None:
         facts.append(("Memory", memory_words(manifest)))
     return facts + ([("Masks", f"a defect is above grey level {mask_above}")] if mask_above else [])
+
+
+def _pixels_words(settings: dict[str, object]) -> str:
+    """How files became pixels."""
+    bits = settings["bits"]
+    depth = "16 bits count in full" if bits is None else f"{bits} of 16 bits where a file does not say"
+    return f"turned {settings['orientation']}, {depth}"
 
 
 def _computer(detector: Detector) -> str:

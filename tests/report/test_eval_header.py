@@ -49,7 +49,7 @@ def test_the_facts_are_words(folder: Path) -> None:
         "Prompts": settings["prompts"],
         "Input": f"{manifest.image_size} × {manifest.image_size} pixels",
         "Normalised": "mean 0, 0, 0, standard deviation 1, 1, 1, of red, green and blue in 0..1",
-        "Pixels": "as stored: orientation tags are not applied, 16 bits count in full",
+        "Pixels": "turned as stored, 16 bits count in full",
         "Frames": "each squashed whole",
         "Graph": f"head {manifest.head}, {manifest.precision}",
         "Computed by": "ONNX Runtime on CPU",
