@@ -7,9 +7,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from graphs import drawn_frame
+from graphs import DEFAULT_CALIBRATION, drawn_frame
 
-from acl_runtime.bundle.manifest import Calibration
 from acl_runtime.calibration.record import CalibrationRecord, Escapes, JudgedImages
 
 COLORS = {"good": (255, 0, 128), "defective": (0, 255, 128)}  # the tiny graph scores them low and high
@@ -39,7 +38,7 @@ def make_record(
     """A record of these images and thresholds; which are missed goes by the score alone."""
     return CalibrationRecord(
         format="anomalyclip-calibration",
-        format_version=2,
+        format_version=3,
         created="2025-01-01T00:00:00+00:00",
         statement="the promise.",
         rule="score" if peak is None else "score or peak",
@@ -66,7 +65,7 @@ def make_record(
         defective=defective,
         memory=None,
         previous=None,
-        previous_calibration=Calibration("score", 0.5, 0.5, None, "default", None, None),
+        previous_calibration=DEFAULT_CALIBRATION,
     )
 
 

@@ -218,6 +218,7 @@ def _to_calibration(record: CalibrationRecord, name: str) -> Calibration:
         rule=record.rule,
         score_threshold=record.score_threshold,
         map_threshold=record.map_threshold,
+        region_threshold=None,
         tiling=record.tiling,
         source=record.statement,
         record=name,

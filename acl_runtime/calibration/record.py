@@ -1,8 +1,9 @@
 """The evidence of a calibration: every key of `calibrations/<number>.json` in a bundle, and its meaning.
 
-The classes below are the reference of the file format, version 2, as those of `manifest.py` are of the manifest's:
-a field is a key, a nested class is a JSON object, a tuple a list. No key is optional, no other is allowed. Version 1
-lacked `memory`, here and in `previous_calibration`, and is read as if it were null; and `fast_resize`, read as false.
+The classes below are the reference of the file format, version 3, as those of `manifest.py` are of the manifest's:
+a field is a key, a nested class is a JSON object, a tuple a list. No key is optional, no other is allowed. Version 2
+lacked `region_threshold` in `previous_calibration`, read as null. Version 1 also lacked `memory`, here and there, read
+as null; and `fast_resize`, read as false.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from acl_runtime.files.strict_json import parse_document, read_strictly
 
 FOLDER = "calibrations"  # in the bundle; its files are listed in the manifest like all others
 FORMAT: Literal["anomalyclip-calibration"] = "anomalyclip-calibration"
-FORMAT_VERSION: Literal[2] = 2
+FORMAT_VERSION: Literal[3] = 3
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class CalibrationRecord:
     """What was asked, what is promised, and all that it rests on."""
 
     format: Literal["anomalyclip-calibration"]
-    format_version: Literal[2]
+    format_version: Literal[3]
     created: str  # ISO 8601 date
     statement: str  # the promise in plain words
     rule: Literal["score", "score or peak"]  # this and the next two as in the manifest's `calibration`
@@ -103,8 +104,8 @@ def record_from_json(text: str | bytes) -> CalibrationRecord:
     document = parse_document(
         text, kind="calibration", format_name=FORMAT, newest=FORMAT_VERSION, remedy="calibrate again"
     )
-    if type(version := document.get("format_version")) is int and version == 1:
-        document = _as_version_2(document)
+    if type(version := document.get("format_version")) is int and version in (1, 2):
+        document = _with_later_keys(document, version)
     record: CalibrationRecord = read_strictly(CalibrationRecord, document, "calibration")
     _check_lengths(record)
     return record
@@ -136,10 +137,11 @@ def write_record(folder: Path, name: str, record: CalibrationRecord) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _as_version_2(document: dict[str, Any]) -> dict[str, Any]:
+def _with_later_keys(document: dict[str, Any], version: int) -> dict[str, Any]:
     before = document.get("previous_calibration")
-    nested = {"previous_calibration": {"memory": None} | before} if isinstance(before, dict) else {}
-    added = {"memory": None, "fast_resize": False}
+    lacked = {"region_threshold": None} | ({"memory": None} if version == 1 else {})
+    nested = {"previous_calibration": lacked | before} if isinstance(before, dict) else {}
+    added = {"memory": None, "fast_resize": False} if version == 1 else {}
     return added | document | nested | {"format_version": FORMAT_VERSION}
 
 

@@ -10,6 +10,8 @@ from acl_runtime.bundle.words import (
     input_words,
     map_words,
     memory_words,
+    network_words,
+    normalisation_words,
     parity_words,
     prompts_words,
     tiling_words,
@@ -50,13 +52,15 @@ def describe(bundle: Bundle) -> str:
     facts = {
         "bundle": f"{bundle.path}, {megabytes:.1f} MB, every file as its manifest says",
         "backbone": f"{backbone.name}, weights {backbone.weights}",
+        "network": network_words(manifest),
         "fit to inspect": "yes" if backbone.inspection else f"no: {backbone.note}",
         "prompts": prompts_words(manifest),
         "input": input_words(manifest),
+        "normalised": normalisation_words(manifest),
         "map": map_words(manifest),
         "graph": f"head {manifest.head}, {manifest.precision}, opset {manifest.opset}",
         "anomalous from": rule_words(bundle_rule(calibration)),
-        "regions from": f"map {calibration.map_threshold:.4g}",
+        "regions from": f"map {calibration.regions_from:.4g}",
         "frames": tiling_words(calibration.tiling),
         "thresholds": "default, measured on nothing; run acl calibrate"
         if calibration.record is None

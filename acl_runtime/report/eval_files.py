@@ -7,13 +7,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from acl_runtime.bundle.manifest import Backbone, Preprocessing
-from acl_runtime.bundle.words import memory_words, prompts_words, tiling_words
+from acl_runtime.bundle.words import (
+    memory_words,
+    network_words,
+    normalisation_words,
+    prompts_words,
+    tiling_words,
+)
 from acl_runtime.detection.detector import Detector
-from acl_runtime.evaluation.run import EvalResult, activation_words
+from acl_runtime.evaluation.run import EvalResult, EvalSettings
 from acl_runtime.evaluation.tables import csv_table, json_text, markdown_table
 from acl_runtime.files.atomic import atomic_file
 from acl_runtime.files.errors import InputError
+from acl_runtime.images.decode import Reading as ReadSettings
 from acl_runtime.report.evaluation import INDEX, write_eval_report
 
 STDOUT = Path("-")
@@ -76,7 +82,7 @@ def write_files(
     result: EvalResult,
     detector: Detector,
     *,
-    mask_above: int = 0,
+    settings: EvalSettings | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Write everything but what goes to stdout.
@@ -85,9 +91,10 @@ def write_files(
         files: Where to write.
         result: What was found.
         detector: Judges the images again that the page shows.
-        mask_above: As for `load_mask`.
+        settings: How it was measured.
         progress: Called after each picture of the page with the number of those drawn, and of all.
     """
+    settings = settings or EvalSettings()
     for form, path in files.texts.items():
         if path != STDOUT:
             with atomic_file(path) as temporary:
@@ -98,25 +105,26 @@ def write_files(
             result.evaluations,
             detector,
             rule=detector.rule,
-            facts=_facts(result, detector, mask_above),
+            facts=_facts(result, detector, settings),
             notes=result.notes,
-            mask_above=mask_above,
+            mask_above=settings.mask_above,
+            settings=settings.read,
             progress=progress,
         )
 
 
-def _facts(result: EvalResult, detector: Detector, mask_above: int) -> list[tuple[str, str]]:
+def _facts(result: EvalResult, detector: Detector, settings: EvalSettings) -> list[tuple[str, str]]:
     """Return the settings for the page in words, as `acl info` has them; what is off is left out."""
     manifest = detector.bundle.manifest
     side = manifest.image_size
     facts = [
         ("Backbone", manifest.backbone.name),
         ("Weights", f"{manifest.backbone.weights}, sha256 {manifest.backbone.weights_sha256[:12]}"),
+        ("Network", network_words(manifest)),
         ("Prompts", prompts_words(manifest)),
-        ("Activation", _network_words(manifest.backbone)),
         ("Input", f"{side} \u00d7 {side} pixels"),
-        ("Normalisation", _normalisation_words(manifest.preprocessing)),
-        ("Pixels", "as stored: orientation tags are not applied, 16 bits count in full"),
+        ("Normalised", normalisation_words(manifest)),
+        ("Pixels", _pixels_words(settings.read)),
         ("Frames", tiling_words(detector.tiling)),
         ("Graph", f"head {manifest.head}, {manifest.precision}"),
         ("Computed by", _computer(detector)),
@@ -124,19 +132,16 @@ def _facts(result: EvalResult, detector: Detector, mask_above: int) -> list[tupl
     ]
     if manifest.calibration.memory is not None:
         facts.append(("Memory", memory_words(manifest)))
-    return facts + ([("Masks", f"a defect is above grey level {mask_above}")] if mask_above else [])
-
-
-def _network_words(backbone: Backbone) -> str:
-    heads = getattr(backbone, "heads", None)
-    return activation_words(backbone) + (f", {heads} heads" if heads else "")
-
-
-def _normalisation_words(preprocessing: Preprocessing) -> str:
-    mean, std = (
-        " ".join(f"{value:.4g}" for value in each) for each in (preprocessing.mean, preprocessing.std)
+    return facts + (
+        [("Masks", f"a defect is above grey level {settings.mask_above}")] if settings.mask_above else []
     )
-    return f"{preprocessing.color} mean {mean}, deviation {std}"
+
+
+def _pixels_words(read: ReadSettings) -> str:
+    turned = (
+        "turned as their orientation tags say" if read.exif else "as stored, orientation tags are not applied"
+    )
+    return f"{turned}; {read.bits or 16} bits of 16-bit files count"
 
 
 def _computer(detector: Detector) -> str:

@@ -53,7 +53,7 @@ def test_the_keys_of_the_record_are_these(record: CalibrationRecord) -> None:
     ("change", "message"),
     [
         (lambda d: d.update(format="zip"), "is no calibration"),
-        (lambda d: d.update(format_version=3, more=1), "newer than 2; upgrade anomalyclip-deploy"),
+        (lambda d: d.update(format_version=4, more=1), "newer than 3; upgrade anomalyclip-deploy"),
         (lambda d: d.pop("statement"), "calibration lacks the key 'statement'"),
         (lambda d: d.update(images=3), "good and sets_scales must be 3 long, as images says, got 40 and 40"),
         (lambda d: d["good"]["peak"].pop(), r"good\.peak must be as long as good\.source, got 39"),

@@ -16,12 +16,12 @@ from conftest import BUNDLE_SIZE, FIXTURES, LAYERS, assert_golden
 from acl_export import export as export_module
 from acl_export import graph as graph_module
 from acl_export.config import ExportConfig, Head
+from acl_export.describe import NOT_YET
 from acl_export.export import check_parity, export_bundle
 from acl_export.inputs import find_weights
 from acl_runtime import Detector
 from acl_runtime.backends.choose import open_session
 from acl_runtime.bundle.bundle import load_bundle, load_golden, load_text_embeddings
-from acl_runtime.bundle.manifest import Parity
 from acl_runtime.images.decode import load_frame
 from acl_train.prompts import Prompts
 from acl_train.weights import Weights
@@ -130,7 +130,7 @@ def test_a_graph_that_differs_from_torch_is_not_written(
 
 def test_nan_is_past_every_tolerance() -> None:
     with pytest.raises(RuntimeError, match="must be within"):
-        check_parity(Parity("torch", float("nan"), 0.0, {"image_logits": 1.0, "anomaly_map": 1.0}, 1, None))
+        check_parity(replace(NOT_YET, image_logits=float("nan"), tolerance={"image_logits": 1.0}))
 
 
 def test_weights_other_than_the_prompts_own_are_refused(
