@@ -22,6 +22,7 @@ from acl_runtime.backends.reduced import (
     open_reduced,
     subject,
 )
+from acl_runtime.backends.session import Session
 from acl_runtime.bench.contenders import Contender, enter
 from acl_runtime.bench.measure import measure
 from acl_runtime.bundle.bundle import Bundle
@@ -30,7 +31,6 @@ from acl_runtime.detection.detector import Detector
 from acl_runtime.evaluation.metric_change import measure_change
 from acl_runtime.files.atomic import atomic_file
 from acl_runtime.files.errors import InputError
-from acl_runtime.scoring.heads import Session
 
 LARGEST_DRIFT = 0.002  # of image and pixel AUROC, 0 to 1
 TIMED_FRAMES, TIMED_S = 8, 10.0

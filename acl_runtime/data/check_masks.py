@@ -73,7 +73,7 @@ def check_masks(
         notes.append(
             f"{_count(found.vanishing, defective)} mark so little that nothing is left of it at the network's "
             f"{image_size} × {image_size} pixels ({_names(dataset, found.vanishing)}): such defects are too small for "
-            "whole frames; cut them with --tile"
+            "whole frames (see --tile)"
         )
     if found.nearly_all:
         notes.append(

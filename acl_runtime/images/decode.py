@@ -92,6 +92,15 @@ class Reading:
             self._said.add(kind)
             LOG.info("%s", message)
 
+    def note_orientation(self, path: Path | str) -> None:
+        """Say how the first picture that has an orientation tag is turned, and so all of them."""
+        how = (
+            "turned as it says"
+            if self.exif
+            else "judged as their pixels are stored; --exif turns them as viewers do"
+        )
+        self.note("orientation", f"{path}: has an orientation tag; such pictures are {how}")
+
     def note_depth(self, path: Path | str, pixels: np.ndarray) -> None:
         """Say that the first picture of 16 bits is nearly black, as those of 10 or 12 bits are."""
         if self.bits is None and "depth" not in self._said:
@@ -122,7 +131,7 @@ def open_image(path: Path | str, *, max_megapixels: float = MAX_MEGAPIXELS) -> I
         warnings.simplefilter("ignore")  # about odd metadata and large pictures; damaged pixels raise
         try:
             with _open_format(file) as image:
-                _check_pixels(path, image, max_megapixels)
+                check_pixels(path, image.width, image.height, max_megapixels)
                 yield image
         except UserError:
             raise
@@ -220,15 +229,10 @@ def _note(path: Path | str, image: ImageFile.ImageFile, orientation: int, readin
 
 @contextmanager
 def _open_file(path: Path | str, max_megapixels: float) -> Iterator[IO[bytes]]:
-    """Open a regular file; a pipe would be waited for, for ever, and a device may never end."""
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"{path}: no such file; check the name")
-    found = os.stat(path)
-    if not stat.S_ISREG(found.st_mode):
-        raise FrameError(f"{path}: is no regular file; name an image file")
-    if not found.st_size:
+    size = check_regular(path)
+    if not size:
         raise FrameError(f"{path}: is empty; save the image again")
-    if found.st_size > 8e6 * max_megapixels + (64 << 20):  # 16-bit RGBA without compression, and metadata
+    if size > 8e6 * max_megapixels + (64 << 20):  # 16-bit RGBA without compression, and metadata
         raise FrameError(f"{path}: is larger than any picture of {max_megapixels:g} megapixels; {_REMEDY}")
     with open(path, "rb") as file:
         yield file
@@ -244,11 +248,22 @@ def _open_format(file: IO[bytes]) -> ImageFile.ImageFile:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _check_pixels(path: Path | str, image: Image.Image, max_megapixels: float) -> None:
-    megapixels = image.width * image.height / 1e6
+def check_regular(path: Path | str) -> int:
+    """The size in bytes of a regular file; a pipe would be waited for, for ever, and a device may never end."""
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"{path}: no such file; check the name")
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise FrameError(f"{path}: is no regular file; copy it to one")
+    return found.st_size
+
+
+def check_pixels(path: Path | str, width: int, height: int, max_megapixels: float) -> None:
+    """Raise FrameError for a picture that is too large to decode."""
+    megapixels = width * height / 1e6
     if megapixels > max_megapixels:
         raise FrameError(
-            f"{path}: has {image.width}×{image.height} pixels, {megapixels:.0f} megapixels where at most "
+            f"{path}: has {width}×{height} pixels, {megapixels:.0f} megapixels where at most "
             f"{max_megapixels:g} are decoded; {_REMEDY}"
         )
 

@@ -104,7 +104,7 @@ def widen(upper: np.ndarray, data: bytes, path: Path | str) -> np.ndarray:
         (H, W, 3|4) uint16.
     """
     wide = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if wide is None or wide.dtype != np.uint16 or not np.array_equal((wide >> 8).astype(np.uint8), upper):
+    if wide is None or wide.dtype != np.uint16 or not np.array_equal(np.right_shift(wide, 8), upper):
         raise FrameError(
             f"{path}: the lower bits of its 16-bit colours cannot be read; save it as grey, or as 8 bits"
         )
@@ -126,7 +126,9 @@ def is_at_the_top(pixels: np.ndarray, bits: int) -> bool:
     """Whether uint16 pixels use the whole range, as PNG wants them: `bits` at the top, the rest 0 or repeated."""
     below = pixels & ((1 << (16 - bits)) - 1)
     return bool(
-        int(pixels.max()) >> bits or not below.any() or np.array_equal(below, np.right_shift(pixels, bits))
+        int(pixels.max()) >> bits
+        or not below.any()
+        or np.array_equal(below, np.asarray(pixels, np.uint16) >> bits)
     )
 
 

@@ -146,7 +146,7 @@ def _pixels_words(read: ReadSettings) -> str:
 
 def _computer(detector: Detector) -> str:
     """Name what computes and where, as people know it."""
-    backend = "ONNX Runtime" if detector.backend == "OnnxSession" else detector.backend
+    backend = "ONNX Runtime" if detector.backend == "onnxruntime" else detector.backend
     return " on ".join(filter(None, (backend, detector.provider.removesuffix("ExecutionProvider"))))
 
 

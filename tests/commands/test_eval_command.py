@@ -80,7 +80,7 @@ def test_evaluations_that_differ_have_settings_that_differ(
     assert plain == settings_of(bundle, data)
     assert plain["rule"] == "score"
     assert (plain["score_threshold"], plain["peak_threshold"]) == (0.5, None)
-    assert (plain["backend"], plain["provider"]) == ("OnnxSession", "CPUExecutionProvider")
+    assert (plain["backend"], plain["provider"]) == ("onnxruntime", "CPUExecutionProvider")
     assert plain["metrics"] == "streaming, pixel AUROC equal to exact"
     tiled = ("--tile", 64, "--overlap")
     every = [

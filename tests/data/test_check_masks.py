@@ -19,9 +19,7 @@ from acl_runtime.files.errors import InputError
 SIZE = (64, 48)  # width, height of every picture
 
 
-def parts(
-    root: Path, mask: Image.Image, *, count: int = 3, ending: str = "png", **options: Any
-) -> Dataset:
+def parts(root: Path, mask: Image.Image, *, count: int = 3, ending: str = "png", **options: Any) -> Dataset:
     """Good and defective parts, each defective one with the mask."""
     for number in range(count):
         for folder in ("good", "bad", "masks"):
@@ -97,7 +95,7 @@ def test_defects_that_vanish_at_the_networks_size_are_counted_and_point_to_tiles
     assert note.startswith(
         "3 of 3 masks of defective parts mark so little that nothing is left of it at the network's 7"
     )
-    assert note.endswith("cut them with --tile")
+    assert note.endswith("(see --tile)")
     assert check_masks(dataset, image_size=64) == dataset
     assert check_masks(dataset, image_size=7, is_tiled=True) == dataset
 

@@ -45,8 +45,8 @@ def test_the_facts_are_words(folder: Path) -> None:
     assert found == {
         "Backbone": manifest.backbone.name,
         "Weights": settings["weights"],
-        "Prompts": settings["prompts"],
         "Network": "QuickGELU, 1 heads, 1 in the text tower (told)",
+        "Prompts": settings["prompts"],
         "Input": f"{manifest.image_size} × {manifest.image_size} pixels",
         "Normalised": "mean 0, 0, 0, standard deviation 1, 1, 1, of red, green and blue in 0..1",
         "Pixels": "as stored, orientation tags are not applied; 16 bits of 16-bit files count",
