@@ -72,6 +72,10 @@ def train(
     fp32_cache: Annotated[
         bool, typer.Option("--fp32-cache", help="Twice the disk; equals learning without a cache.")
     ] = False,
+    allow_blank_masks: Annotated[
+        bool,
+        typer.Option("--allow-blank-masks", help="Accept masks of defective parts that mark nothing."),
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the last finished epoch.")] = False,
 ) -> None:
     """Learn prompts, or what a method learns instead, on images of good and defective products.
@@ -128,6 +132,7 @@ def train(
                 device=choose_device(device.value),
                 half_cache=not fp32_cache,
                 resume=resume,
+                allow_blank_masks=allow_blank_masks,
                 progress=progress,
                 say=note,
             )

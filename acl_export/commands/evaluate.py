@@ -147,7 +147,7 @@ def evaluate(
         echo(render(form, result).removesuffix("\n"))
     with progress_phases() as progress:
         write_files(
-            files, result, detector, mask_above=mask_above, progress=partial(progress, "drawing the page")
+            files, result, detector, settings=settings, progress=partial(progress, "drawing the page")
         )
     if result.bad:
         raise typer.Exit(1)

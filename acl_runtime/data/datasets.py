@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -50,24 +50,23 @@ class Dataset:
         return tuple(dict.fromkeys(sample.category for sample in self.samples))
 
 
-def read_dataset(root: Path, read: ReadSettings | None = None) -> Dataset:
+def read_dataset(root: Path) -> Dataset:
     """List the pictures of a data set; which layout it has is told from its folders.
 
     Args:
         root: Folder that holds it.
-        read: How its files become frames.
 
     Raises:
         FileNotFoundError: There is no such folder, or a listed file is missing.
         InputError: The layout is none of `LAYOUTS` or nearly one, there are no images, some defects lack a
             mask, or files are Git LFS pointers.
     """
-    root, read = Path(root), read or ReadSettings()
+    root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: is not a folder; name the folder that holds the data set")
     named = root
     root, layout, reading = recognise(named)
-    samples = [replace(sample, reading=read) for sample in reading.samples]
+    samples = reading.samples
     if not samples:
         raise InputError(f"{root}: holds no images; put {_extensions()} files there")
     _check_files(root, samples)
@@ -77,16 +76,21 @@ def read_dataset(root: Path, read: ReadSettings | None = None) -> Dataset:
     return Dataset(name, root, tuple(samples), has_masks, layout, reading.published, notes)
 
 
-def load_sample(sample: Sample) -> np.ndarray:
-    """The picture of a sample, which may be some rows of a file.
+def load_sample(sample: Sample, settings: ReadSettings | None = None) -> np.ndarray:
+    """Read the picture of a sample, which may be some rows of a file.
+
+    Args:
+        sample: The picture.
+        settings: How to read it, and what was noted about files before.
 
     Returns:
-        (H, W, 3) BGR, (H, W, 4) BGRA or (H, W) grey, uint8; (H, W) uint16 for 16-bit grey.
+        (H, W, 3) BGR, (H, W, 4) BGRA or (H, W) grey, uint8; uint16 where `load_frame` gives that.
 
     Raises:
-        ValueError: The file is not a picture, or is cut short.
+        FileNotFoundError: No such file.
+        FrameError: The file is not a picture, or is damaged.
     """
-    frame = load_frame(sample.path, sample.reading)
+    frame = load_frame(sample.path, settings)
     return frame if sample.rows is None else frame[slice(*sample.rows)]
 
 

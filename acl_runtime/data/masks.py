@@ -16,7 +16,9 @@ from acl_runtime.images.pixels import frame_size, orientation_of
 Marked = npt.NDArray[np.bool_]
 
 
-def load_mask(sample: Sample, *, height: int, width: int, above: int = 0) -> Marked:
+def load_mask(
+    sample: Sample, *, height: int, width: int, above: int = 0, settings: ReadSettings | None = None
+) -> Marked:
     """Return the ground truth at another size; at the network's, to the pixel as the published code makes it.
 
     Args:
@@ -25,6 +27,7 @@ def load_mask(sample: Sample, *, height: int, width: int, above: int = 0) -> Mar
         width: Width of the result, in pixels.
         above: Grey level, 0 to 254, above which a pixel of the mask is a defect. Masks hold 0/1, class indices
             or 0/255, so 0 is right; those kept as JPEG hold noise too, and 127 leaves the clear pixels.
+        settings: How pictures are read: whether they are turned, and how many pixels they may have.
 
     Returns:
         (height, width) bool, True on the defect; all False for a good part.
@@ -36,18 +39,17 @@ def load_mask(sample: Sample, *, height: int, width: int, above: int = 0) -> Mar
     if sample.label == 0:
         check_above(above)
         return np.zeros((height, width), np.bool_)
-    return shrink(read_marked(sample, above=above), height=height, width=width)
+    return shrink(read_marked(sample, above=above, settings=settings), height=height, width=width)
 
 
-def read_marked(sample: Sample, *, above: int = 0) -> Marked:
+def read_marked(sample: Sample, *, above: int = 0, settings: ReadSettings | None = None) -> Marked:
     """Return the ground truth of a defective part at its picture's own size, (H, W) bool; see `load_mask`."""
     check_above(above)
     if sample.mask is None:
         raise InputError(f"{sample.path}: is defective and has no mask; learn from a data set with masks")
-    check_mask_size(sample)
-    marked = np.logical_or.reduce(
-        [read_grey(file, exif=sample.reading.exif) > above for file in mask_files(sample.mask)]
-    )  # (H, W)
+    check_mask_size(sample, settings)
+    marks = [read_grey(file, settings) > above for file in mask_files(sample.mask)]  # (H, W) each
+    marked = np.logical_or.reduce(marks)
     return np.asarray(marked if sample.rows is None else marked[slice(*sample.rows)])
 
 
@@ -63,10 +65,11 @@ def check_above(above: int) -> None:
         raise InputError(f"above must be a grey level from 0 to 254, got {above}")
 
 
-def check_mask_size(sample: Sample) -> None:
+def check_mask_size(sample: Sample, settings: ReadSettings | None = None) -> None:
     """Compare a mask's size with its image's, from the headers alone."""
+    settings = settings or ReadSettings()
     for file in [] if sample.mask is None else mask_files(sample.mask):
-        (width, height), of_mask = (_size(each, exif=sample.reading.exif) for each in (sample.path, file))
+        (width, height), of_mask = (_size(path, settings) for path in (sample.path, file))
         if of_mask != (width, height):
             raise InputError(
                 f"{file}: is {of_mask[0]}x{of_mask[1]} and its image {sample.path} is {width}x{height}; use the mask "
@@ -80,7 +83,14 @@ def orientation_of_file(path: Path) -> int:
         return orientation_of(image)
 
 
-def read_grey(path: Path, *, exif: bool = False) -> npt.NDArray[np.uint8]:
+class _ForMasks(ReadSettings):
+    """All bits of a mask count, and what is unusual about one is told by `check_masks`."""
+
+    def note(self, kind: str, message: str) -> None:
+        """Say nothing."""
+
+
+def read_grey(path: Path, settings: ReadSettings | None = None) -> npt.NDArray[np.uint8]:
     """Return a mask's grey levels, (H, W) uint8; what is transparent is black, and more bits are cut off at 255.
 
     Args:
@@ -90,11 +100,15 @@ def read_grey(path: Path, *, exif: bool = False) -> npt.NDArray[np.uint8]:
     Raises:
         FrameError: It is not an image, or is damaged.
     """
-    read = ReadSettings(bits=16, exif=exif)  # label maps in 16 bits are dark, and rightly so
-    with open_image(path) as image:  # label maps may have 32 bits, which no frame may
-        pixels = (
-            np.nan_to_num(np.ceil(np.asarray(image))) if image.mode in ("I", "F") else load_frame(path, read)
-        )
+    given = settings or ReadSettings()
+    settings = _ForMasks(bits=16, exif=given.exif, max_megapixels=given.max_megapixels)
+    with open_image(path, max_megapixels=settings.max_megapixels) as image:
+        if (
+            image.mode in ("I", "F") and image.format == "TIFF"
+        ):  # label maps may have 32 bits, which no frame may
+            pixels = np.nan_to_num(np.ceil(np.asarray(image)))
+        else:
+            pixels = load_frame(path, settings)
     if pixels.dtype != np.uint8:
         pixels = np.clip(pixels, 0, 255).astype(np.uint8)
     if pixels.ndim == 2:
@@ -106,7 +120,7 @@ def read_grey(path: Path, *, exif: bool = False) -> npt.NDArray[np.uint8]:
     return np.asarray(color.convert("L"))
 
 
-def _size(path: Path, *, exif: bool) -> tuple[int, int]:
-    """Width and height of the pixels as they are read."""
-    with open_image(path) as image:
-        return frame_size(image, exif=exif)
+def _size(path: Path, settings: ReadSettings) -> tuple[int, int]:
+    """Width and height of the frame that a file becomes."""
+    with open_image(path, max_megapixels=settings.max_megapixels) as image:
+        return frame_size(image, exif=settings.exif)

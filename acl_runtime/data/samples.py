@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from acl_runtime.files.clutter import count_passed_over, is_clutter
 from acl_runtime.files.errors import InputError
-from acl_runtime.images.decode import IMAGES, ReadSettings
+from acl_runtime.images.decode import IMAGES
 from acl_runtime.text.names import natural_key, shorten
 
 GOOD = "good"  # the `defect` of a good part, whatever its folder is called
@@ -30,7 +30,6 @@ class Sample:
     rows: tuple[int, int] | None = (
         None  # the picture is these rows of the file (start, stop), and of its mask
     )
-    reading: ReadSettings = field(default_factory=ReadSettings)  # how the file becomes a frame
 
 
 def list_folders(folder: Path) -> list[Path]:

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from acl_runtime.bundle.manifest import Backbone
-from acl_runtime.bundle.words import prompts_words
+from acl_runtime.bundle.words import network_words, prompts_words
 from acl_runtime.calibration.mismatch import find_mismatches
 from acl_runtime.data.check_masks import check_masks
 from acl_runtime.data.datasets import Dataset, read_dataset
@@ -33,7 +32,7 @@ class EvalSettings:
     exact: bool = False
     mask_above: int = 0
     allow_blank_masks: bool = False
-    reading: ReadSettings = field(default_factory=ReadSettings)
+    read: ReadSettings = field(default_factory=ReadSettings)
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def run_evaluation(
     """
     category = detector.bundle.manifest.prompts.get("category")
     # what is wrong with one comes before any work
-    datasets = [_note_names(read_dataset(root, settings.reading), category) for root in data]
+    datasets = [_note_names(read_dataset(root), category) for root in data]
     datasets = [_check_masks(dataset, detector, settings, progress) for dataset in datasets]
     detectors = [detector] if reference is None else [detector, reference]
     differences = Differences()
@@ -103,6 +102,7 @@ def run_evaluation(
             detectors,
             exact=settings.exact,
             mask_above=settings.mask_above,
+            settings=settings.read,
             progress=partial(progress, f"judging {dataset.name}"),
             compare=differences,
         )
@@ -130,6 +130,7 @@ def _check_masks(dataset: Dataset, detector: Detector, settings: EvalSettings, p
         above=settings.mask_above,
         allow_blank=settings.allow_blank_masks,
         is_tiled=detector.tiling is not None,
+        settings=settings.read,
         progress=partial(progress, f"reading the masks of {dataset.name}"),
     )
 
@@ -152,10 +153,11 @@ def describe(
     return {
         "backbone": manifest.backbone.name,
         "weights": f"{manifest.backbone.weights}, sha256 {manifest.backbone.weights_sha256[:12]}",
-        "activation": activation_words(manifest.backbone),
-        "heads": manifest.backbone.heads,
+        "network": network_words(manifest),
         "mean": list(preprocessing.mean),
         "std": list(preprocessing.std),
+        "orientation": "applied" if settings.read.exif else "pixels as stored",
+        "bits": settings.read.bits,
         "prompts": prompts_words(manifest),
         "image_size": manifest.image_size,
         "layers": ", ".join(map(str, manifest.layers)),
@@ -174,14 +176,7 @@ def describe(
         "metrics": _metrics_words(settings, evaluations),
         "mask_above": settings.mask_above,
         "allow_blank_masks": settings.allow_blank_masks,
-        "bits": settings.reading.bits,
-        "orientation": "as its tag says" if settings.reading.exif else "as stored",
     }
-
-
-def activation_words(backbone: Backbone) -> str:
-    """Name the activation inside the backbone's blocks."""
-    return {True: "QuickGELU", False: "GELU", None: "not known"}[backbone.quick_gelu]
 
 
 def _metrics_words(settings: EvalSettings, evaluations: Sequence[DatasetEvaluation]) -> str:

@@ -95,7 +95,7 @@ def test_defects_that_vanish_at_the_networks_size_are_counted_and_point_to_tiles
     assert note.startswith(
         "3 of 3 masks of defective parts mark so little that nothing is left of it at the network's 7"
     )
-    assert note.endswith("cut them with --tile")
+    assert note.endswith("(see --tile)")
     assert check_masks(dataset, image_size=64) == dataset
     assert check_masks(dataset, image_size=7, is_tiled=True) == dataset
 
