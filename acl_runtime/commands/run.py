@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,20 +17,15 @@ from acl_runtime.text.terminal import echo, note
 if TYPE_CHECKING:
     from acl_runtime.detection.verdict import Result
     from acl_runtime.outputs.text import Tally
-    from acl_runtime.sources.files import Source
 
 
 def run(
     context: typer.Context,
     bundle: Annotated[Path, typer.Argument(help="Exported bundle.", show_default=False)],
     source: Annotated[
-        list[str] | None, typer.Argument(help="Images, folders, videos, camera numbers.", show_default=False)
-    ] = None,
+        list[str], typer.Argument(help="Images, folders, videos, camera numbers.", show_default=False)
+    ],
     *,
-    watch: Annotated[
-        Path | None,
-        typer.Option(help="Judge every image that arrives in this folder, for ever; needs --json FILE."),
-    ] = None,
     json: Annotated[
         Path | None, typer.Option(help="Write one JSON object per frame to this file; - for stdout.")
     ] = None,
@@ -66,29 +61,17 @@ def run(
     searched with all folders below them. A file that cannot be read is reported
     and does not stop the run; the exit code is then 1. The JSON file is written
     anew by each run.
-
-    With --watch it is appended to instead, and remembers what was judged: start
-    the same command again after a stop, a crash or a power cut, and no file is
-    lost or judged twice. SIGTERM ends it with exit code 0.
     """
     from functools import partial
 
     from acl_runtime.calibration.monitor import monitor_of
     from acl_runtime.inspection.run import check_outputs, inspect_sources
-    from acl_runtime.inspection.watch import watch_folder
     from acl_runtime.outputs.text import json_line, record, text_line
-    from acl_runtime.sources.files import list_sources, read_as
+    from acl_runtime.sources.files import list_sources
 
-    if bool(source) == (watch is not None):
-        raise typer.BadParameter("give images, folders, videos or cameras, or --watch FOLDER alone")
     file = None if json == Path("-") else json
-    if watch is not None and (file is None or fail_on_defect):
-        raise typer.BadParameter("--watch needs --json FILE, and excludes --fail-on-defect")
-    reading = options.parse_reading(bits, exif, max_megapixels)
-    sources = list_sources(source or [], reading)
-    check_outputs(
-        source or [str(watch)], sources, bundle, json=file, save_maps=save_maps, save_overlays=save_overlays
-    )
+    sources = list_sources(source, options.parse_reading(bits, exif, max_megapixels))
+    check_outputs(source, sources, bundle, json=file, save_maps=save_maps, save_overlays=save_overlays)
     detector = open_detector(
         context,
         bundle,
@@ -100,9 +83,9 @@ def run(
         provider=provider,
         threshold=threshold,
     )
-    inspect = partial(
-        inspect_sources,
+    results = inspect_sources(
         detector,
+        sources,
         batch=batch,
         max_latency_ms=max_latency_ms,
         drop_oldest=drop is options.Drop.oldest,
@@ -112,21 +95,10 @@ def run(
         say=partial(note, again=True),
         say_once=note,
     )
-    if watch is not None and file is not None:
-
-        def judge(arrived: Sequence[Source]) -> Iterator[Result]:
-            return inspect(read_as(arrived, reading))
-
-        _show(
-            watch_folder(watch, file, judge, batch=batch, note=partial(note, again=True)),
-            text_line,
-            total=None,
-        )
-        return
     total = None if any(item.is_video for item in sources) else len(sources)
     to_stdout = json is not None and file is None
     show = json_line if to_stdout else text_line
-    tally = _show(record(inspect(sources), file), show, total=total, close_on_stderr=to_stdout)
+    tally = _show(record(results, file), show, total=total, close_on_stderr=to_stdout)
     raise typer.Exit(tally.exit_code(fail_on_defect=fail_on_defect))
 
 

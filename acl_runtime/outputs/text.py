@@ -9,6 +9,7 @@ from pathlib import Path
 
 from acl_runtime.detection.verdict import Result
 from acl_runtime.files.errors import InputError
+from acl_runtime.files.locks import lock
 from acl_runtime.images.frame import BadFrame
 
 
@@ -88,14 +89,17 @@ def record(results: Iterable[Result], path: Path | None) -> Iterator[Result]:
         path: File, or None to write nothing.
 
     Raises:
-        ValueError: The file is the journal of a watched folder.
+        InputError: The file is the journal of a watched folder, or another process writes it.
     """
     if path is None:
         yield from results
         return
     _check_no_journal(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", buffering=1) as file:  # every line goes to the system at once
+    with path.open("a", encoding="utf-8", buffering=1) as file:  # every line goes to the system at once
+        if path.is_file():  # not a pipe
+            lock(file, path, "wait until it has ended, or name another file")
+            file.truncate(0)
         for result in results:
             print(json_line(result), file=file)
             yield result
