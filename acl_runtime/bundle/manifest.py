@@ -87,7 +87,8 @@ class Calibration:
 
     rule: Literal["score", "score or peak"]  # what makes a frame anomalous, see below
     score_threshold: float  # either rule: a score of at least this
-    map_threshold: float  # "score or peak": also a map with a value of at least this; either: begins a region
+    map_threshold: float  # "score or peak": also a map with a value of at least this
+    region_threshold: float | None  # map value from which regions are drawn; null: from map_threshold
     tiling: (
         Tiling | None
     )  # how frames are cut; null: each is squashed whole. The thresholds hold for this only
@@ -233,7 +234,7 @@ def manifest_from_json(text: str | bytes) -> Manifest:
         remedy="name a bundle made by acl export",
     )
     version = document.get("format_version")
-    if type(version) is int and version in (1, 2, 3):
+    if type(version) is int and version in (1, 2, 3, 4):
         document = _with_later_keys(document, version)
     manifest: Manifest = read_strictly(Manifest, document, "manifest")
     _check_ranges(manifest)
@@ -252,7 +253,7 @@ def check_tiling(tiling: Tiling) -> None:
 
 
 def _with_later_keys(document: dict[str, Any], version: int) -> dict[str, Any]:
-    added: dict[str, dict[str, Any]] = {"calibration": {"memory": None}}
+    added: dict[str, dict[str, Any]] = {"calibration": {"memory": None, "region_threshold": None}}
     whole: dict[str, Any] = {"class_norm": False, "windows": [], "projections": None}
     if version <= 2:
         added |= {"parity": {"drift": None}, "backbone": {"width": None, "blocks": None}}
