@@ -10,7 +10,8 @@ import typer
 
 from acl_runtime.backends.choose import Backend as BackendName
 from acl_runtime.commands import options as box
-from acl_runtime.text.terminal import echo, note, note_unless_fit
+from acl_runtime.commands.detector import open_detector
+from acl_runtime.text.terminal import echo
 
 
 class Against(str, Enum):
@@ -68,8 +69,6 @@ def evaluate(
     """
     from functools import partial
 
-    from acl_runtime.calibration.mismatch import find_mismatches
-    from acl_runtime.detection.detector import Detector
     from acl_runtime.evaluation.run import EvalSettings, run_evaluation
     from acl_runtime.report.eval_files import EvalFiles, check_files, render, write_files
     from acl_runtime.text.progress import progress_phases
@@ -78,27 +77,24 @@ def evaluate(
     if len(files.printed) > 1:
         raise typer.BadParameter(f"only one form can go to stdout, got {' and '.join(files.printed)}")
     check_files(files, bundle)
-    tiling = box.parse_tiling(tile, overlap, min_defect)
-    detector = context.with_resource(
-        Detector(
-            bundle,
-            backend=backend.value,
-            provider=provider,
-            tell=note,
-            threshold=threshold,
-            tiling=tiling,
-            fast_resize=fast_resize,
-        )
+    detector = open_detector(
+        context,
+        bundle,
+        tile=tile,
+        overlap=overlap,
+        min_defect=min_defect,
+        fast_resize=fast_resize,
+        backend=backend,
+        provider=provider,
+        threshold=threshold,
     )
-    note_unless_fit(detector.bundle.manifest.backbone)
-    for mismatch in find_mismatches(detector):
-        note(mismatch)
     reference = None
     if against is Against.torch:
         from acl_export.torch_session import TorchSession
+        from acl_runtime.detection.detector import Detector
 
         session = TorchSession.of_bundle(detector.bundle, weights)
-        reference = Detector(detector.bundle, session=session, threshold=threshold, tiling=tiling)
+        reference = Detector(detector.bundle, session=session, threshold=threshold, tiling=detector.tiling)
     with progress_phases() as progress:
         settings = EvalSettings(exact, mask_above)
         result = run_evaluation(detector, data, settings, reference=reference, progress=progress)

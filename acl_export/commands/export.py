@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from acl_export.config import ExportConfig, Head, Precision
-from acl_runtime.text.terminal import echo, note_unless_fit
+from acl_runtime.commands.detector import note_unless_fit
+from acl_runtime.text.terminal import echo
 from acl_train import options
 from acl_train.methods import WRITTEN
 

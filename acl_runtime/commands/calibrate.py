@@ -9,7 +9,8 @@ import typer
 
 from acl_runtime.backends.choose import Backend
 from acl_runtime.commands import options
-from acl_runtime.text.terminal import echo, note, note_unless_fit, shows_blocks
+from acl_runtime.commands.detector import open_detector
+from acl_runtime.text.terminal import echo, note, shows_blocks
 
 
 def calibrate(
@@ -73,7 +74,6 @@ def calibrate(
     from acl_runtime.calibration.calibrate import calibrate_bundle, restore_previous
     from acl_runtime.calibration.images import check_only_defective, check_only_good
     from acl_runtime.calibration.report import histogram_lines, report_lines
-    from acl_runtime.detection.detector import Detector
     from acl_runtime.scoring.rule import bundle_rule, rule_words
     from acl_runtime.sources.files import list_sources
     from acl_runtime.text.names import shorten
@@ -90,19 +90,18 @@ def calibrate(
         return
     check_only_good(good or [])
     check_only_defective(defective or [])
-    tiling = options.parse_tiling(tile, overlap, min_defect)
     sources, bad = list_sources(good or []), list_sources(defective or [])
-    detector = context.with_resource(
-        Detector(
-            bundle,
-            backend=backend.value,
-            provider=provider,
-            tell=note,
-            tiling=tiling,
-            fast_resize=fast_resize,
-        )
+    detector = open_detector(
+        context,
+        bundle,
+        tile=tile,
+        overlap=overlap,
+        min_defect=min_defect,
+        fast_resize=fast_resize,
+        backend=backend,
+        provider=provider,
+        says_mismatches=False,
     )
-    note_unless_fit(detector.bundle.manifest.backbone)
     folders = list(dict.fromkeys(str(Path(each.path).parent) for each in sources))
     if len(folders) > 1:
         note(f"good parts are taken from {len(folders)} folders: {shorten(folders)}")

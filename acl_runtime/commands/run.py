@@ -10,8 +10,9 @@ import typer
 
 from acl_runtime.backends.choose import Backend
 from acl_runtime.commands import options
+from acl_runtime.commands.detector import open_detector
 from acl_runtime.detection.pipeline import MAX_LATENCY_MS
-from acl_runtime.text.terminal import echo, note, note_unless_fit
+from acl_runtime.text.terminal import echo, note
 
 if TYPE_CHECKING:
     from acl_runtime.detection.verdict import Result
@@ -68,9 +69,7 @@ def run(
     """
     from functools import partial
 
-    from acl_runtime.calibration.mismatch import find_mismatches
     from acl_runtime.calibration.monitor import monitor_of
-    from acl_runtime.detection.detector import Detector
     from acl_runtime.inspection.run import check_outputs, inspect_sources
     from acl_runtime.inspection.watch import watch_folder
     from acl_runtime.outputs.text import json_line, record, text_line
@@ -85,21 +84,17 @@ def run(
     check_outputs(
         source or [str(watch)], sources, bundle, json=file, save_maps=save_maps, save_overlays=save_overlays
     )
-    tiling = options.parse_tiling(tile, overlap, min_defect)
-    detector = context.with_resource(
-        Detector(
-            bundle,
-            backend=backend.value,
-            provider=provider,
-            tell=note,
-            threshold=threshold,
-            tiling=tiling,
-            fast_resize=fast_resize,
-        )
+    detector = open_detector(
+        context,
+        bundle,
+        tile=tile,
+        overlap=overlap,
+        min_defect=min_defect,
+        fast_resize=fast_resize,
+        backend=backend,
+        provider=provider,
+        threshold=threshold,
     )
-    note_unless_fit(detector.bundle.manifest.backbone)
-    for mismatch in find_mismatches(detector):
-        note(mismatch)
     inspect = partial(
         inspect_sources,
         detector,

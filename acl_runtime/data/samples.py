@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acl_runtime.files.errors import InputError
+from acl_runtime.images.decode import IMAGES
 from acl_runtime.text.names import natural_key, shorten
 
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})  # compared in lower case
+EXTENSIONS = frozenset(IMAGES)  # compared in lower case
 GOOD = "good"  # the `defect` of a good part, whatever its folder is called
 GOOD_FOLDERS = frozenset({"good", "normal", "ok"})  # compared in lower case
 MASK = "_mask"  # what the name of a mask ends with, in most data sets

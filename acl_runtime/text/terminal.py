@@ -8,15 +8,12 @@ import sys
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import typer
 import typer.core
 
 from acl_runtime.text.names import printable
-
-if TYPE_CHECKING:
-    from acl_runtime.bundle.manifest import Backbone
 
 LOG = logging.getLogger("acl")  # notes of all packages: info and warning alike are shown as "note: ..."
 _REMEMBERED = 1000  # notes that are not said again; a watch that runs for ever must not keep all of them
@@ -93,12 +90,6 @@ def shows_blocks() -> bool:
 def note(message: str, *, again: bool = False) -> None:
     """Say something on stderr that does not stop the work; once, unless it may be said again."""
     LOG.info("%s", message, extra={"again": again})
-
-
-def note_unless_fit(backbone: Backbone) -> None:
-    """Say on stderr that a demonstration model is one."""
-    if not backbone.inspection:
-        note(f"{backbone.name} is a demonstration, not for inspection")
 
 
 def _explain(error: Exception) -> str:

@@ -98,7 +98,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 def test_a_known_layout_without_images_says_which_files_it_reads(tmp_path: Path) -> None:
     (tmp_path / "test" / "good").mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"holds no images; put bmp, jpeg, jpg, png"):
+    with pytest.raises(ValueError, match=r"holds no images; put bmp, gif, j2k, jfif"):
         read_dataset(tmp_path)
 
 

@@ -1,0 +1,70 @@
+"""Open the detector that a command's options ask for, and say what the user should know about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from acl_runtime.backends.choose import Backend
+from acl_runtime.commands import options
+from acl_runtime.text.terminal import note
+
+if TYPE_CHECKING:
+    import typer
+
+    from acl_runtime.bundle.manifest import Backbone
+    from acl_runtime.detection.detector import Detector
+
+
+def open_detector(
+    context: typer.Context,
+    bundle: Path,
+    *,
+    tile: str,
+    overlap: int | None,
+    min_defect: int | None,
+    fast_resize: bool,
+    backend: Backend,
+    provider: str,
+    threshold: float | None = None,
+    says_mismatches: bool = True,
+) -> Detector:
+    """Open a detector that is closed when the command ends.
+
+    Args:
+        context: Of the command.
+        bundle: Path of the bundle.
+        tile: As `options.TileSize`, and so on for each option.
+        overlap: Pixels that neighbouring tiles share.
+        min_defect: Smallest defect of interest, in frame pixels.
+        fast_resize: Whether frames are resized nearly as by Pillow, but faster.
+        backend: What runs the graph.
+        provider: Where ONNX Runtime computes.
+        threshold: Smallest score of a defect, instead of the bundle's thresholds.
+        says_mismatches: Whether to say what speaks against the bundle's thresholds here; not where they are about to
+            be replaced.
+    """
+    from acl_runtime.calibration.mismatch import find_mismatches
+    from acl_runtime.detection.detector import Detector
+
+    detector = context.with_resource(
+        Detector(
+            bundle,
+            backend=backend.value,
+            provider=provider,
+            tell=note,
+            threshold=threshold,
+            tiling=options.parse_tiling(tile, overlap, min_defect),
+            fast_resize=fast_resize,
+        )
+    )
+    note_unless_fit(detector.bundle.manifest.backbone)
+    for mismatch in find_mismatches(detector) if says_mismatches else ():
+        note(mismatch)
+    return detector
+
+
+def note_unless_fit(backbone: Backbone) -> None:
+    """Say that a demonstration model is one."""
+    if not backbone.inspection:
+        note(f"{backbone.name} is a demonstration, not for inspection")
