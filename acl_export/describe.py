@@ -78,6 +78,7 @@ def describe_bundle(prompts: Prompts, clip: CLIP, config: ExportConfig) -> Manif
             rule="score",
             score_threshold=0.5,
             map_threshold=0.5,
+            region_threshold=None,
             tiling=None,
             source="default",
             record=None,

@@ -150,7 +150,16 @@ def tiny_manifest(head: str = "map") -> Manifest:
         preprocessing=Preprocessing(
             "RGB", "BHWC", "uint8", "bicubic antialiased (Pillow)", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
         ),
-        calibration=Calibration("score", 0.5, 0.5, None, "default", None, None),
+        calibration=Calibration(
+            rule="score",
+            score_threshold=0.5,
+            map_threshold=0.5,
+            region_threshold=None,
+            tiling=None,
+            source="default",
+            record=None,
+            memory=None,
+        ),
         parity=Parity("numpy", 0.0, 0.0, {"image_logits": 1e-3, "anomaly_map": 1e-4}, 2, None),
         files={},
         tools={"onnx": "test"},

@@ -98,6 +98,11 @@ class Calibration:
     )  # file of the bundle with the evidence, see `calibration/record.py`; null for the default
     memory: str | None  # file of the bundle with patches of good parts, see `memory.py`; null: the text alone
 
+    @property
+    def regions_from(self) -> float:
+        """Map value from which a region is drawn, in [0, 1]."""
+        return self.map_threshold if self.region_threshold is None else self.region_threshold
+
 
 @dataclass(frozen=True)
 class Drift:

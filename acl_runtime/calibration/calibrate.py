@@ -83,7 +83,9 @@ def calibrate_bundle(
     check_count(len(good) - memory, demand, remembered=memory)
     _check_inputs([*good, *defective], detector.bundle)
     with locked_folder(detector.bundle.path):
-        fitted = fit_memory_to_images(detector, good, memory, seed=seed, progress=progress) if memory else None
+        fitted = (
+            fit_memory_to_images(detector, good, memory, seed=seed, progress=progress) if memory else None
+        )
         detector = detector.with_memory(None if fitted is None else fitted.memory)
         digests = {} if fitted is None else fitted.digests
         judged = judge_images(detector, good, "judging good parts", progress, excluded=digests)
@@ -118,7 +120,9 @@ def restore_previous(path: Path | str) -> Calibration:
         bundle = load_bundle(path)
         record = read_record(bundle)
         if record is None:
-            raise InputError(f"{path}: has its default thresholds, nothing was before them; calibrate it first")
+            raise InputError(
+                f"{path}: has its default thresholds, nothing was before them; calibrate it first"
+            )
         replace_manifest(bundle, replace(bundle.manifest, calibration=record.previous_calibration))
     return record.previous_calibration
 

@@ -21,6 +21,7 @@ from acl_runtime.calibration.conformal import (
 )
 from acl_runtime.calibration.pictures import Picture, find_near_copies
 from acl_runtime.calibration.record import CalibrationRecord, Finding, JudgedImages
+from acl_runtime.calibration.report import threshold_words
 from acl_runtime.calibration.thresholds import (
     PEAK_LIMIT,
     Thresholds,
@@ -116,7 +117,8 @@ def _distinct_promise(distinct: int, demand: Demand) -> str:
 def _levels(scores: Values, peaks: Values) -> Values:
     """Return how high images lie, by the larger of score and peak, each on the scale of all of them: (N,)."""
     values = [
-        np.clip([log_odds(value) for value in each.tolist()], -PEAK_LIMIT, PEAK_LIMIT) for each in (scores, peaks)
+        np.clip([log_odds(value) for value in each.tolist()], -PEAK_LIMIT, PEAK_LIMIT)
+        for each in (scores, peaks)
     ]
     score, peak = fit_scales(*values)
     levels: Values = np.maximum(score.standardise(values[0]), peak.standardise(values[1]))
@@ -151,7 +153,11 @@ def _group_finding(
     images = tuple(good.source[row] for row in rows)
     count, others = len(images), len(good.source) - len(images)
     what = "lies" if count == 1 else "lie"
-    seen = f"far above the other {others}" if kind == "gap" else f"in a group of their own above the other {others}"
+    seen = (
+        f"far above the other {others}"
+        if kind == "gap"
+        else f"in a group of their own above the other {others}"
+    )
     text = (
         f"{count} of {count + others} good images {what} {seen}: {_named(good, rows[:SHOWN])}"
         f"{' ...' if count > SHOWN else ''}; defective parts among good ones look like this, and let others pass: "
@@ -174,7 +180,8 @@ def _highest_finding(
 
 def _named(good: JudgedImages, rows: Sequence[int] | npt.NDArray[np.intp]) -> str:
     return ", ".join(
-        f"{good.source[row]} (score {probability(good.score[row])}, peak {probability(good.peak[row])})" for row in rows
+        f"{good.source[row]} (score {probability(good.score[row])}, peak {probability(good.peak[row])})"
+        for row in rows
     )
 
 
@@ -228,7 +235,7 @@ def _idle_findings(good: JudgedImages, rule: Rule) -> Iterator[Finding]:
     ):
         if threshold is not None and log_odds(threshold) - log_odds(max(values)) > IDLE:
             text = (
-                f"the {name} will practically never decide: its threshold is {probability(threshold)}, and the highest "
-                f"good part has {probability(max(values))}; more good images bring the two together"
+                f"the {name} will practically never decide: its threshold is {threshold_words(threshold)}, and the "
+                f"highest good part has {probability(max(values))}; more good images bring the two together"
             )
             yield Finding(kind="idle threshold", text=text, images=())

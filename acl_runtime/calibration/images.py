@@ -16,7 +16,7 @@ from acl_runtime.calibration.pictures import Picture, look_at
 from acl_runtime.calibration.record import JudgedImages
 from acl_runtime.data.samples import is_good, list_folders
 from acl_runtime.detection.detector import Detector
-from acl_runtime.files.errors import FrameError, InputError
+from acl_runtime.files.errors import BackendError, FrameError, InputError
 from acl_runtime.images.appearance import measure_appearance
 from acl_runtime.images.decode import IMAGES
 from acl_runtime.images.frame import BadFrame
@@ -81,7 +81,7 @@ def judge_images(
             if digest not in excluded:
                 try:
                     rows[digest] = _judge(detector, item.source, item.frame)
-                except FrameError as error:
+                except (FrameError, BackendError) as error:
                     problems[item.source] = str(error)
         progress(what, done, len(sources))
     if problems:

@@ -1,4 +1,4 @@
-"""What the pictures themselves say about a set of good images: black ones, white ones, and one part taken many times."""
+"""What good images show, as far as a calibration must know: black, white, or one part taken many times."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ import numpy.typing as npt
 from acl_runtime.images.preprocess import to_uint8
 
 SIDE = 32  # pixels of a thumbnail: sensor noise averages out, a part in another place does not
-NEAR = 0.05  # distance of near copies; of 296 photographs of different solar cells, the nearest two have 0.057
-LEAST_CONTRAST = 1.0  # grey levels; pictures with less show nothing but noise, and are near copies of each other
+NEAR = (
+    0.05  # distance of near copies; of 296 photographs of different solar cells, the nearest two have 0.057
+)
+LEAST_CONTRAST = (
+    16.0  # grey levels: paler pictures are near copies if they differ by less than 0.8 levels (rms)
+)
 BLACK, WHITE = 5, 250  # grey levels of 255 that count as black, at most, and as white, at least
 BLACK_SHARE, WHITE_SHARE = 0.99, 0.95  # of the pixels
 MOST_PIXELS = 1 << 20  # that are looked at for black and white
@@ -23,7 +27,9 @@ MOST_PIXELS = 1 << 20  # that are looked at for black and white
 class Picture:
     """What is kept of a frame to compare it with others."""
 
-    thumbnail: npt.NDArray[np.float32]  # (SIDE * SIDE,) grey, mean 0 and length 1, or less where contrast is low
+    thumbnail: npt.NDArray[
+        np.float32
+    ]  # (SIDE * SIDE,) grey, mean 0 and length 1, or less where contrast is low
     is_black: bool
     is_white: bool
 
@@ -35,7 +41,11 @@ def look_at(frame: np.ndarray) -> Picture:
         frame: (H, W, 3) BGR, (H, W, 4) BGRA or (H, W) grey, uint8 or uint16.
     """
     pixels = to_uint8(frame)
-    grey = pixels if pixels.ndim == 2 else cv2.cvtColor(np.ascontiguousarray(pixels[..., :3]), cv2.COLOR_BGR2GRAY)
+    grey = (
+        pixels
+        if pixels.ndim == 2
+        else cv2.cvtColor(np.ascontiguousarray(pixels[..., :3]), cv2.COLOR_BGR2GRAY)
+    )
     step = 1 + int((grey.size / MOST_PIXELS) ** 0.5)
     sample = grey[::step, ::step]
     small = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()

@@ -69,7 +69,9 @@ class MemoryImages:
 class Finding:
     """Something about the good images or the thresholds that the user must know; see `findings.py`."""
 
-    kind: Literal["dark", "saturated", "near copies", "highest", "gap", "two groups", "before", "idle threshold"]
+    kind: Literal[
+        "dark", "saturated", "near copies", "highest", "gap", "two groups", "before", "idle threshold"
+    ]
     text: str  # one or two sentences, with figures
     images: tuple[str, ...]  # all that it is about
 

@@ -67,12 +67,18 @@ def make_statement(
     return " ".join(sentences)
 
 
+def threshold_words(value: float) -> str:
+    """Write a probability so that one close to 1 is not called 1: 0.9977, or 1 - 2e-09."""
+    words = probability(value)
+    return f"1 - {1 - value:.0e}" if value < 1 and float(words) == 1 else words
+
+
 def report_lines(record: CalibrationRecord) -> list[str]:
     """Say what a user wants to know after a calibration, the promise first, a line each."""
-    peak = f" or map peak {probability(record.map_threshold)}" if record.rule == "score or peak" else ""
+    peak = f" or map peak {threshold_words(record.map_threshold)}" if record.rule == "score or peak" else ""
     lines = [
         record.statement,
-        f"anomalous from score {probability(record.score_threshold)}{peak}; "
+        f"anomalous from score {threshold_words(record.score_threshold)}{peak}; "
         f"{record.rejected} of these {record.images} good images are rejected",
     ]
     if record.escapes is not None:
@@ -103,7 +109,7 @@ def histogram_lines(record: CalibrationRecord, *, width: int = 72, ascii_only: b
         if record.defective is not None:
             groups["defective"] = _values(getattr(record.defective, name))
         edges = _edges([*groups.values(), _values([threshold])], columns)
-        lines += ["", f"{name}, ^ marks {probability(threshold)}"]
+        lines += ["", f"{name}, ^ marks {threshold_words(threshold)}"]
         lines += [f"{group:>{LABEL - 1}} {_bars(values, edges, blocks)}" for group, values in groups.items()]
         lines += [" " * LABEL + line for line in (_mark(threshold, edges), _axis(edges))]
     return lines[1:]

@@ -170,7 +170,9 @@ def fit_scales(scores: Values, peaks: Values) -> tuple[Scale, Scale]:
     geometric mean, to the spread that both have in common, and none counts for less than one log-odds.
     """
     locations = float(np.median(scores)), float(np.median(peaks))
-    own = [_spread_above(values, location) for values, location in zip((scores, peaks), locations, strict=True)]
+    own = [
+        _spread_above(values, location) for values, location in zip((scores, peaks), locations, strict=True)
+    ]
     common = math.sqrt(own[0] * own[1])
     score, peak = (
         Scale(location, spread**OWN_WEIGHT * common ** (1 - OWN_WEIGHT))

@@ -65,7 +65,17 @@ def test_the_threshold_is_the_bundles_unless_told(tmp_path: Path) -> None:
     folder = write_tiny_bundle(tmp_path / "bundle")
     score = Detector(folder)(FRAMES[0]).score
     manifest = replace(
-        load_bundle(folder).manifest, calibration=Calibration("score", 1.0, 0.0, None, "test", None, None)
+        load_bundle(folder).manifest,
+        calibration=Calibration(
+            rule="score",
+            score_threshold=1.0,
+            map_threshold=0.0,
+            region_threshold=None,
+            tiling=None,
+            source="test",
+            record=None,
+            memory=None,
+        ),
     )
     write_manifest(folder, manifest)
     calibrated = Detector(folder)(FRAMES[0])
