@@ -30,14 +30,17 @@ class Drop(str, Enum):
 
 
 def parse_share(text: str) -> float:
-    """`0.5%` or `0.005` as 0.005; typer.BadParameter unless it lies between 0 and 1."""
+    """Read `0.5%` or `0.005` as 0.005; typer.BadParameter unless it lies between 0 and 1."""
     number = text.strip().removesuffix("%")
     try:
         share = float(number) / (100 if text.strip().endswith("%") else 1)
     except ValueError as error:
         raise typer.BadParameter(f"must be a share such as 0.5% or 0.005, got {text}") from error
     if not 0 < share < 1:
-        raise typer.BadParameter(f"must lie between 0% and 100%, such as 1% or 0.01, got {100 * share:g}%")
+        meant = f"; did you mean {number}%?" if number == text.strip() and 1 <= share < 100 else ""
+        raise typer.BadParameter(
+            f"must lie between 0% and 100%, such as 1% or 0.01, got {100 * share:g}%{meant}"
+        )
     return share
 
 
