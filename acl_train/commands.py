@@ -92,7 +92,7 @@ def train(
     from acl_train.device import choose_device
     from acl_train.train import TrainFiles
     from acl_train.train import train as learn
-    from acl_train.weights import load_weights
+    from acl_train.weights import load_weights, note_assumption
 
     config = with_options(
         method.value,
@@ -140,6 +140,7 @@ def train(
         how = "go on with --resume" if files.checkpoints.exists() else "the same command goes on"
         echo(f"note: what is finished is kept; {how}", err=True)
         raise
+    note_assumption(loaded)
     echo(f"{output}: prompts learned; losses in {files.log}, an epoch each in {files.checkpoints}")
 
 
@@ -161,7 +162,7 @@ def convert(
     """
     from acl_train.convert import convert_checkpoint
     from acl_train.prompts import check_output, save_prompts
-    from acl_train.weights import load_weights
+    from acl_train.weights import load_weights, note_assumption
 
     loaded = load_weights(backbone, weights, quick_gelu=quick_gelu)
     vision = make_vision_config(
@@ -174,6 +175,7 @@ def convert(
     )
     check_output(output)
     save_prompts(output, convert_checkpoint(checkpoint, loaded, vision))
+    note_assumption(loaded)
     note_blind_edge(vision.image_size, loaded.architecture.patch_size)
     echo(f"{output}: prompts for {loaded.backbone} at {vision.image_size} px, layers {list(vision.layers)}")
 
