@@ -185,6 +185,8 @@ def _judge(
     evaluation = evaluate_dataset(
         dataset, judge, progress=lambda *at: progress("judging unseen products", *at)
     )
+    for bad in evaluation.bad:  # of the user's own images
+        raise InputError(bad.problem)
     order = [index for category in evaluation.categories for index in category.indices]
     by_index = dict(zip(order, verdicts, strict=True))
     return evaluation, [by_index[index] for index in range(len(order))]

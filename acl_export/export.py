@@ -22,7 +22,7 @@ from acl_runtime.backends.parity import GoldenImages
 from acl_runtime.bundle.bundle import GOLDEN, MANIFEST, TEXT_EMBEDDINGS, Bundle, write_manifest
 from acl_runtime.bundle.manifest import Arithmetic, Manifest, Parity
 from acl_runtime.detection.detector import Detector
-from acl_runtime.evaluation.metric_drift import measure_drift
+from acl_runtime.evaluation.metric_change import measure_change
 from acl_runtime.files.atomic import atomic_folder
 from acl_runtime.files.errors import BackendError
 from acl_runtime.images.preprocess import to_input
@@ -94,7 +94,7 @@ def export_bundle(
             )
         manifest = prove_graphs(bundle, progress)
         if drift_data:
-            drift = measure_drift(
+            drift = measure_change(
                 Detector(bundle, provider="cpu"),
                 Detector(bundle, session=torch_session),
                 drift_data,

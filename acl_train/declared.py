@@ -16,10 +16,11 @@ READ_OFF = {  # what the tensors' shapes tell
 HEADS = {"vision": {"head_width"}, "text": {"heads"}}
 IDLE = {"output_tokens", "patch_dropout"}  # of training, or of what else is returned
 MODEL = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"}
-PUBLISHED = {  # of weights; squashing is the method's own way, whichever of the two its CLIP was trained with
+PUBLISHED: dict[str, tuple[list[Any], str]] = {  # of weights: what is taken, and the words for what is not
     "mean": ([MEAN], "its images are normalised with"),
     "std": ([STD], "its images are normalised with a standard deviation of"),
     "interpolation": (["bicubic"], "its images are resized by"),
+    # squashing is the method's own way, whichever of the two its CLIP was trained with
     "resize_mode": (["shortest", "squash"], "its images are resized to"),
 }
 
@@ -125,7 +126,7 @@ def _heads(backbone: str) -> tuple[int, int]:
 
 
 def _tower(config: Mapping[str, Any], side: str) -> dict[str, Any]:
-    return _defaults(side) | config[f"{side}_cfg"]
+    return {**_defaults(side), **config[f"{side}_cfg"]}
 
 
 def _defaults(side: str) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from acl_runtime.images.preprocess import preprocess
 from acl_train.clip import CLIP, normalize_images
 
 ENCODE_BATCH = 8
-FORMAT = "anomalyclip-features"
+FORMAT: Literal["anomalyclip-features"] = "anomalyclip-features"
 RECORD = "features.json"
 LOG = logging.getLogger("acl")
 Progress = Callable[[int, int], None]  # (done, total)

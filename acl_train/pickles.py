@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickletools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -78,14 +79,19 @@ class PickleReader:
         """
         self._stack, self._marks, self._memo = [], [], {}
         try:
+            return self._run(stream)
+        except (IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
+            raise PickleError(f"is damaged, {type(error).__name__}") from error
+
+    def _run(self, stream: BinaryIO) -> Any:
+        with warnings.catch_warnings():  # of escapes in texts, which are none of the user's
+            warnings.simplefilter("ignore", DeprecationWarning)
             for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
                 if count > MOST_OPERATIONS:
                     raise PickleError("has too many operations")
                 if opcode.name == "STOP":
                     return self._stack.pop()
                 self._step(opcode.name, argument)
-        except (IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
-            raise PickleError(f"is damaged, {type(error).__name__}") from error
         raise PickleError("is cut short")
 
     def _step(self, name: str, argument: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import struct
 import zipfile
@@ -64,7 +65,9 @@ def read_state(path: Path, *, inside: str | None = None) -> dict[str, Tensor]:
             f"{path}: not a plain file of tensors (its pickle asks to run code, or is damaged: it {error}); "
             "refused; save a state dict anew with torch.save(model.state_dict(), FILE)"
         ) from error
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, struct.error) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, struct.error, ValueError, OSError) as error:
+        if isinstance(error, InputError) or (isinstance(error, OSError) and error.errno != errno.EINVAL):
+            raise  # zipfile seeks to where a damaged directory says, which may be before the file
         raise InputError(f"{path}: damaged or not a file of tensors ({_first_line(error)})") from error
 
 

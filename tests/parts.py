@@ -56,7 +56,7 @@ def make_record(
         rejected=sum(score >= threshold for score in good.score),
         escapes=None if defective is None else _count_escapes(defective, threshold),
         seed=0,
-        backend="OnnxSession",
+        backend="onnxruntime",
         provider="CPUExecutionProvider",
         precision="fp32",
         tools={"python": "3"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from acl_runtime.backends.session import backend_in_record
 from acl_runtime.calibration.record import read_record
 from acl_runtime.detection.detector import Detector
 from acl_runtime.scoring.rule import bundle_rule
@@ -20,9 +21,10 @@ def find_mismatches(detector: Detector) -> list[str]:
     if detector.fast_resize != record.fast_resize:
         then, now = ("with", "without") if record.fast_resize else ("without", "with")
         return [f"the thresholds were measured {then} --fast-resize: calibrate {now} it, or run {then} it"]
-    if (record.backend, record.provider) != (detector.backend, detector.provider):
+    backend = backend_in_record(record.backend, record.provider)
+    if (backend, record.provider) != (detector.backend, detector.provider):
         return [
-            f"the thresholds were measured with {record.backend} {record.provider}, this is {detector.backend} "
+            f"the thresholds were measured with {backend} {record.provider}, this is {detector.backend} "
             f"{detector.provider}: scores differ in their last digits; calibrate here"
         ]
     return []

@@ -82,7 +82,9 @@ class CalibrationRecord:
     rejected: int  # of `images`: what the rule now rejects
     escapes: Escapes | None  # null: no defective images were given
     seed: int  # of the draw of the images that set the scales
-    backend: str  # what computed, such as "OnnxSession"
+    backend: (
+        str  # what computed, by the name of `Session.backend`; a class in older ones, see `backend_in_record`
+    )
     provider: str  # where, such as "CPUExecutionProvider"; empty where the backend knows only one
     precision: str  # of the graph
     tools: dict[str, str]  # versions

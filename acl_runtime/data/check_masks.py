@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from acl_runtime.data.datasets import Dataset, Sample
 from acl_runtime.data.masks import orientation_of_file, read_marked, shrink
 from acl_runtime.data.samples import mask_files
-from acl_runtime.files.errors import InputError
+from acl_runtime.files.errors import FrameError, InputError
 from acl_runtime.text.names import shorten
 
 MOST = 0.5  # share of a picture's pixels: a defect is usually less
@@ -86,6 +86,10 @@ def check_masks(
 
 
 def _look_at(sample: Sample, found: _Found, *, image_size: int, above: int) -> None:
+    try:
+        orientation = orientation_of_file(sample.path)
+    except (FrameError, OSError):
+        return  # a bad frame, which is told where it is judged
     marked = read_marked(sample, above=above)
     if not marked.any():
         found.blank.append(sample)
@@ -94,7 +98,7 @@ def _look_at(sample: Sample, found: _Found, *, image_size: int, above: int) -> N
     if marked.mean() > MOST:
         found.nearly_all.append(sample)
     assert sample.mask is not None  # or it could not have been read
-    if any(orientation_of_file(file) != 1 for file in (sample.path, *mask_files(sample.mask))):
+    if any(tag != 1 for tag in (orientation, *map(orientation_of_file, mask_files(sample.mask)))):
         found.turned.append(sample)
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -96,7 +97,16 @@ def _seeds(rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
     modes.append(Image.fromarray(rng.integers(0, 65536, (24, 32), dtype=np.uint16)))
     exif = Image.Exif()
     exif[0x0112] = 6
-    options: dict[str, list[dict[str, object]]] = {
+    packings: tuple[object, ...] = (
+        "tiff_lzw",
+        "tiff_adobe_deflate",
+        "packbits",
+        "jpeg",
+        "lzma",
+        "zstd",
+        "group4",
+    )
+    options: dict[str, list[dict[str, Any]]] = {
         "PNG": [{}, {"optimize": True}],
         "JPEG": [{}, {"progressive": True}, {"exif": exif}],
         "BMP": [{}],
@@ -104,23 +114,15 @@ def _seeds(rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
         "WEBP": [{}, {"lossless": True}, {"exif": exif}],
         "PPM": [{}],
         "JPEG2000": [{}, {"irreversible": True}],
-        "TIFF": [
-            {},
-            {"exif": exif},
-            {"save_all": True, "append_images": [rgb]},
-            *(
-                {"compression": name}
-                for name in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "lzma", "zstd")
-            ),
-            {"compression": "group4"},
-        ],
+        "TIFF": [{}, {"exif": exif}, {"save_all": True, "append_images": [rgb]}],
     }
+    options["TIFF"] += [{"compression": packing} for packing in packings]
     for kind, variants in options.items():
         for image in modes:
             for variant in variants:
                 buffer = io.BytesIO()
                 try:
-                    image.save(buffer, kind, **variant)  # type: ignore[arg-type]
+                    image.save(buffer, kind, **variant)
                 except (OSError, ValueError, KeyError, RuntimeError):  # not every format has every mode
                     continue
                 yield kind, buffer.getvalue()

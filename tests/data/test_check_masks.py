@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +19,7 @@ from acl_runtime.files.errors import InputError
 SIZE = (64, 48)  # width, height of every picture
 
 
-def parts(
-    root: Path, mask: Image.Image, *, count: int = 3, ending: str = "png", **options: object
-) -> Dataset:
+def parts(root: Path, mask: Image.Image, *, count: int = 3, ending: str = "png", **options: Any) -> Dataset:
     """Good and defective parts, each defective one with the mask."""
     for number in range(count):
         for folder in ("good", "bad", "masks"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -44,13 +45,13 @@ def noise() -> Image.Image:
 
 
 def test_a_whole_tiff_is_read_and_one_that_lacks_strips_is_not(tmp_path: Path) -> None:
-    size = {"width": 16, "height": 20, "rows_per_strip": 5}
-    whole = load_frame(write(tmp_path / "a.tif", make_tiff(STRIPS, **size)))
+    tiff = partial(make_tiff, width=16, height=20, rows_per_strip=5)
+    whole = load_frame(write(tmp_path / "a.tif", tiff(STRIPS)))
     assert whole.tobytes() == b"".join(ROWS)
     with pytest.raises(FrameError, match="strips are missing"):
-        load_frame(write(tmp_path / "a.tif", make_tiff(STRIPS[:2], **size)))
+        load_frame(write(tmp_path / "a.tif", tiff(STRIPS[:2])))
     with pytest.raises(FrameError, match="strips are too short"):
-        load_frame(write(tmp_path / "a.tif", make_tiff([*STRIPS[:2], STRIPS[2][:40], STRIPS[3]], **size)))
+        load_frame(write(tmp_path / "a.tif", tiff([*STRIPS[:2], STRIPS[2][:40], STRIPS[3]])))
 
 
 @pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt"])

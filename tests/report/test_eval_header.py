@@ -45,8 +45,11 @@ def test_the_facts_are_words(folder: Path) -> None:
     assert found == {
         "Backbone": manifest.backbone.name,
         "Weights": settings["weights"],
+        "Network": "QuickGELU",
         "Prompts": settings["prompts"],
         "Input": f"{manifest.image_size} × {manifest.image_size} pixels",
+        "Normalised": "mean 0, 0, 0, standard deviation 1, 1, 1, of red, green and blue in 0..1",
+        "Pixels": "as stored: orientation tags are not applied, 16 bits count in full",
         "Frames": "each squashed whole",
         "Graph": f"head {manifest.head}, {manifest.precision}",
         "Computed by": "ONNX Runtime on CPU",
@@ -54,6 +57,9 @@ def test_the_facts_are_words(folder: Path) -> None:
     }
     assert not [text for text in (*found, *found.values()) if "_" in text]
     assert {"image_size", "mask_above", "score_threshold"} <= settings.keys()
+    assert settings["activation"] == "QuickGELU"
+    assert (settings["mean"], settings["std"]) == ([0, 0, 0], [1, 1, 1])
+    assert settings["orientation"] == "pixels as stored"
 
 
 def test_a_memory_is_told(folder: Path, tmp_path: Path) -> None:
@@ -68,7 +74,10 @@ def test_a_memory_is_told(folder: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_not_usual_is_told(folder: Path) -> None:
-    found, settings = facts(folder, "--tile", "64", "--overlap", "8", "--mask-above", "9")
+    reading = ("--bits", "12", "--exif")
+    found, settings = facts(folder, "--tile", "64", "--overlap", "8", "--mask-above", "9", *reading)
+    assert found["Pixels"] == "turned as orientation tags say, 12 bits of 16 count"
+    assert (settings["bits"], settings["orientation"]) == (12, "pixels turned as tagged")
     assert found["Frames"] == "cut into tiles of 64 pixels that share 8 pixels"
     assert found["Masks"] == "a defect is above grey level 9"
     assert settings["mask_above"] == 9

@@ -12,7 +12,6 @@ from PIL import Image
 
 from acl_runtime.files.errors import InputError
 from acl_runtime.images.frame import BadFrame, Frame
-from acl_runtime.sources import folders
 from acl_runtime.sources.files import iter_frames, list_sources
 
 
@@ -69,7 +68,7 @@ def test_a_folder_that_cannot_be_listed_is_a_bad_entry_and_stops_nothing(
             raise PermissionError(13, "Permission denied", path)
         return scandir(path)
 
-    monkeypatch.setattr(folders.os, "scandir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     good, bad = iter_frames(list_sources([tmp_path]))
     assert isinstance(good, Frame)
     assert isinstance(bad, BadFrame)
