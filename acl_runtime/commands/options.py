@@ -139,7 +139,7 @@ MaxMegapixels = Annotated[
     float,
     typer.Option(
         min=0.001,
-        help="Largest image that is decoded, in millions of pixels; each takes up to 16 bytes of memory.",
+        help="Largest image that is decoded, in millions of pixels; each takes up to 18 bytes of memory.",
     ),
 ]
 TILE = Tile.bundle.value  # the default

@@ -214,12 +214,7 @@ def _scale(
 def _note(path: Path | str, image: ImageFile.ImageFile, orientation: int, reading: ReadSettings) -> None:
     """Say what the frame does not show."""
     if orientation != 1:
-        how = (
-            "turned as it says"
-            if reading.exif
-            else "judged as their pixels are stored, unlike in viewers (--exif)"
-        )
-        reading.note("orientation", f"{path}: has an orientation tag; pictures are {how}")
+        reading.note_orientation(path)
     if image.format != "MPO" and getattr(image, "is_animated", False):  # MPO: a photograph and its previews
         reading.note(
             "pages",

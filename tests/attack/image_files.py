@@ -97,6 +97,15 @@ def _seeds(rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
     modes.append(Image.fromarray(rng.integers(0, 65536, (24, 32), dtype=np.uint16)))
     exif = Image.Exif()
     exif[0x0112] = 6
+    packings: tuple[object, ...] = (
+        "tiff_lzw",
+        "tiff_adobe_deflate",
+        "packbits",
+        "jpeg",
+        "lzma",
+        "zstd",
+        "group4",
+    )
     options: dict[str, list[dict[str, Any]]] = {
         "PNG": [{}, {"optimize": True}],
         "JPEG": [{}, {"progressive": True}, {"exif": exif}],
@@ -105,17 +114,9 @@ def _seeds(rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
         "WEBP": [{}, {"lossless": True}, {"exif": exif}],
         "PPM": [{}],
         "JPEG2000": [{}, {"irreversible": True}],
-        "TIFF": [
-            {},
-            {"exif": exif},
-            {"save_all": True, "append_images": [rgb]},
-            *(
-                {"compression": name}
-                for name in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "lzma", "zstd")
-            ),
-            {"compression": "group4"},
-        ],
+        "TIFF": [{}, {"exif": exif}, {"save_all": True, "append_images": [rgb]}],
     }
+    options["TIFF"] += [{"compression": packing} for packing in packings]
     for kind, variants in options.items():
         for image in modes:
             for variant in variants:
