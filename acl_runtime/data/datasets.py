@@ -22,7 +22,7 @@ __all__ = ["Dataset", "Sample", "check_mask_size", "load_mask", "load_sample", "
 JPEG = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Dataset:
     """The labelled pictures of a folder.
 
@@ -73,7 +73,15 @@ def read_dataset(root: Path) -> Dataset:
     has_masks = _check_masks(root, samples)
     notes = (*_beside(named, root), *_unread(root, samples), *_notes(reading, has_masks=has_masks))
     name = reading.published or root.resolve().name
-    return Dataset(name, root, tuple(samples), has_masks, layout, reading.published, notes)
+    return Dataset(
+        name=name,
+        root=root,
+        samples=tuple(samples),
+        has_masks=has_masks,
+        layout=layout,
+        published=reading.published,
+        notes=notes,
+    )
 
 
 def load_sample(sample: Sample, settings: ReadSettings | None = None) -> np.ndarray:

@@ -22,7 +22,7 @@ WHITE, BLACK = (255, 255, 255), (0, 0, 0)  # a white line with a black edge show
 Picture = npt.NDArray[np.uint8]  # (h, w, 3) BGR
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Card:
     """One inspected frame."""
 
