@@ -27,14 +27,14 @@ from acl_train.config import MEAN, STD
 from acl_train.methods import METHODS
 from acl_train.prompts import Prompts, to_bytes
 
-NOT_YET = Parity("", 0.0, 0.0, {}, 0, None)
+NOT_YET = Parity(reference="", image_logits=0.0, anomaly_map=0.0, tolerance={}, frames=0, drift=None)
 TINY_NOTE = "a small CLIP trained on drawn products, for demonstrations and tests; not for inspection"
 INT8_GRAPH = "model.int8.onnx"
 PROJECTIONS = "projections.npz"
 
 
-def describe_bundle(prompts: Prompts, clip: CLIP, config: ExportConfig) -> Manifest:
-    """The manifest, its parity still to be measured and its files to be hashed."""
+def describe_bundle(prompts: Prompts, clip: CLIP, config: ExportConfig, *, basis: str) -> Manifest:
+    """The manifest, its parity still to be measured and its files to be hashed; `basis` as in `Weights`."""
     vision, grid = clip.visual.config, clip.visual.grid
     steps = LADDER[1:] if config.precision is Precision.fp16 else ()
     tiny = prompts.config.backbone == "tiny"
@@ -68,6 +68,9 @@ def describe_bundle(prompts: Prompts, clip: CLIP, config: ExportConfig) -> Manif
             blocks=clip.architecture.vision_layers,
             inspection=not tiny,
             note=TINY_NOTE if tiny else "",
+            heads=clip.architecture.vision_heads,
+            text_heads=clip.architecture.text_heads,
+            basis=basis or None,
         ),
         prompts=facts,
         graph=_describe_graph(clip, config),
@@ -93,9 +96,15 @@ def describe_bundle(prompts: Prompts, clip: CLIP, config: ExportConfig) -> Manif
 
 
 def _describe_preprocessing(config: ExportConfig) -> Preprocessing:
-    if config.frame_size is None:
-        return Preprocessing("RGB", "BHWC", "uint8", "bicubic antialiased (Pillow)", MEAN, STD)
-    return Preprocessing("BGR", "BHWC", "uint8", "in the graph", MEAN, STD)
+    in_graph = config.frame_size is not None
+    return Preprocessing(
+        color="BGR" if in_graph else "RGB",
+        layout="BHWC",
+        dtype="uint8",
+        resize="in the graph" if in_graph else "bicubic antialiased (Pillow)",
+        mean=MEAN,
+        std=STD,
+    )
 
 
 def _describe_graph(clip: CLIP, config: ExportConfig) -> Graph:

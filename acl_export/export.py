@@ -13,7 +13,7 @@ from acl_export.config import FP16_TOLERANCE, FP32_TOLERANCE, ExportConfig, Prec
 from acl_export.describe import describe_bundle
 from acl_export.golden import golden_frames, save_golden, save_projections
 from acl_export.graph import make_graph, write_onnx
-from acl_export.inputs import check_category, check_layers, check_weights
+from acl_export.inputs import check_category, check_layers, check_sizes, check_weights
 from acl_export.mixed import LADDER
 from acl_export.torch_session import TorchSession
 from acl_export.weights_file import WeightsFile
@@ -22,14 +22,14 @@ from acl_runtime.backends.parity import GoldenImages
 from acl_runtime.bundle.bundle import GOLDEN, MANIFEST, TEXT_EMBEDDINGS, Bundle, write_manifest
 from acl_runtime.bundle.manifest import Arithmetic, Manifest, Parity
 from acl_runtime.detection.detector import Detector
-from acl_runtime.evaluation.metric_drift import measure_drift
+from acl_runtime.evaluation.metric_change import measure_change
 from acl_runtime.files.atomic import atomic_folder
 from acl_runtime.files.errors import BackendError
 from acl_runtime.images.preprocess import to_input
 from acl_train.clip import CLIP
 from acl_train.config import OBJECT
 from acl_train.patches import LayerProjections
-from acl_train.prompts import Prompts, load_prompts
+from acl_train.prompts import Prompts, check_architecture, load_prompts
 from acl_train.text import prompts_vectors
 from acl_train.weights import Weights, build_clip
 
@@ -66,11 +66,13 @@ def export_bundle(
     check_weights(prompts, weights)
     check_category(prompts, config.category)
     check_layers(prompts)
+    check_architecture(prompts, weights.architecture)
+    check_sizes(prompts, weights.architecture, config)
     clip = build_clip(weights, prompts.config.vision)
     if clip.visual.config.learned_projection:
         clip.visual.patch_projection = LayerProjections(**prompts.tensors)
     vectors = prompts_vectors(clip, prompts, config.category or OBJECT)
-    manifest = describe_bundle(prompts, clip, config)
+    manifest = describe_bundle(prompts, clip, config, basis=weights.basis)
     torch_session = TorchSession(clip, vectors, manifest)
     images = to_input(golden_frames(frames, config.frame_size), manifest)
     reference = torch_session.judge(images)
@@ -85,11 +87,14 @@ def export_bundle(
             from acl_export.quantize import quantize_linear_layers
 
             quantize_linear_layers(
-                bundle.cpu_graph_path, folder / bundle.manifest.int8, width=clip.architecture.vision_width
+                bundle.cpu_graph_path,
+                folder / bundle.manifest.int8,
+                width=clip.architecture.vision_width,
+                hidden=clip.architecture.vision_hidden,
             )
         manifest = prove_graphs(bundle, progress)
         if drift_data:
-            drift = measure_drift(
+            drift = measure_change(
                 Detector(bundle, provider="cpu"),
                 Detector(bundle, session=torch_session),
                 drift_data,
@@ -155,14 +160,15 @@ def measure_parity(bundle: Bundle, arithmetic: Arithmetic) -> Parity:
     session = OnnxSession(bundle.path / bundle.manifest.graph_file(arithmetic), "CPUExecutionProvider")
     sizes = {1, min(bundle.manifest.max_batch, len(golden))}
     found = [golden.compare(session, batch=size, rounds=1) for size in sizes]
+    activation = "QuickGELU" if bundle.manifest.backbone.quick_gelu else "GELU"
     is_rounded = arithmetic in LADDER and bundle.manifest.precision != "fp32"
     return Parity(
-        f"PyTorch {torch.__version__} float32, published steps",
-        max(each.image_logits for each in found),
-        max(each.anomaly_map for each in found),
-        FP16_TOLERANCE if is_rounded else FP32_TOLERANCE,
-        len(golden),
-        None,
+        reference=f"PyTorch {torch.__version__} float32, {activation}, published steps",
+        image_logits=max(each.image_logits for each in found),
+        anomaly_map=max(each.anomaly_map for each in found),
+        tolerance=FP16_TOLERANCE if is_rounded else FP32_TOLERANCE,
+        frames=len(golden),
+        drift=None,
     )
 
 

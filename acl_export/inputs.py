@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
+from acl_export.config import ExportConfig
 from acl_runtime.files.errors import InputError
+from acl_train.clip import Architecture
+from acl_train.config import blind_words, check_image_size
 from acl_train.methods import make_vision_config
-from acl_train.prompts import Prompts, PromptsConfig, load_prompts, written_prompts
+from acl_train.prompts import PUBLISHED, Prompts, PromptsConfig, load_prompts, written_prompts
 from acl_train.weights import Weights, load_weights
+
+LOG = logging.getLogger("acl")
 
 Chosen = tuple[str | None, str | None, bool | None]
 """Backbone, weights and whether QuickGELU, where the user names them; see `load_weights`."""
@@ -79,6 +85,27 @@ def check_category(prompts: Prompts, category: str | None) -> None:
     if category and "vectors" in prompts.tensors:
         raise InputError(
             f"decoupled vectors have no place for a product's name, got {category}; leave it out"
+        )
+
+
+def check_sizes(prompts: Prompts, architecture: Architecture, config: ExportConfig) -> None:
+    """Raise InputError if a part of the image would not be looked at, or the blur is wider than the image.
+
+    Prompts of a published checkpoint may have such an image size, because its figures belong to it; that is noted.
+    """
+    vision = prompts.config.vision
+    vision.check(architecture.vision_layers)
+    rest = vision.image_size % architecture.patch_size
+    if rest and prompts.config.recipe == PUBLISHED:
+        LOG.info(
+            "image size %d is no multiple of the patch (%d): %s",
+            *(vision.image_size, architecture.patch_size, blind_words(rest)),
+        )
+    else:
+        check_image_size(vision.image_size, architecture.patch_size)
+    if not 0 <= config.blur_sigma <= vision.image_size:
+        raise InputError(
+            f"blur must lie in 0..{vision.image_size} pixels (the image), got {config.blur_sigma:g}"
         )
 
 

@@ -21,10 +21,17 @@ class TorchSession:
 
     Call it with what the bundle's graph takes; it returns the outputs of both heads, whatever the bundle's, so that a
     detector with a memory of good parts remembers here too.
+
+    Attributes:
+        backend: "torch".
+        provider: The device, such as "CPU".
     """
+
+    backend = "torch"
 
     def __init__(self, clip: CLIP, vectors: Tensor, manifest: Manifest) -> None:
         """Use a network in float32 with prompts, (H, 2, D), as the manifest describes them."""
+        self.provider = str(clip.text_projection.device).upper()
         self._clip, self._vectors, self._manifest = clip, vectors, manifest
 
     @classmethod
@@ -47,6 +54,9 @@ class TorchSession:
         reference = self.judge(images)
         names = ("image_logits", "anomaly_maps", "image_embeddings", "patch_embeddings")
         return {name: getattr(reference, name) for name in names}
+
+    def close(self) -> None:
+        """Do nothing: the network is whoever gave it."""
 
     def judge(self, images: np.ndarray) -> Reference:
         """The same with all that the published steps give on the way."""

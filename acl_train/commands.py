@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from acl_runtime.text.terminal import echo
+from acl_runtime.text.terminal import echo, note
 from acl_train import options
-from acl_train.config import LearnConfig, Recipe
+from acl_train.config import LearnConfig, Recipe, blind_words
 from acl_train.methods import LEARNED, VECTORS_RATE, defaults_words, make_vision_config, with_options
 
 LEARN, METHOD = LearnConfig(), options.LearnedMethod("anomalyclip")  # the defaults
@@ -129,7 +129,7 @@ def train(
                 half_cache=not fp32_cache,
                 resume=resume,
                 progress=progress,
-                say=lambda message: echo(f"note: {message}", err=True),
+                say=note,
             )
     except KeyboardInterrupt:
         how = "go on with --resume" if files.checkpoints.exists() else "the same command goes on"
@@ -155,7 +155,7 @@ def convert(
     ViT-L-14-336 openai, 518 and the last layer.
     """
     from acl_train.convert import convert_checkpoint
-    from acl_train.prompts import save_prompts
+    from acl_train.prompts import check_output, save_prompts
     from acl_train.weights import load_weights
 
     loaded = load_weights(backbone, weights, quick_gelu=quick_gelu)
@@ -167,5 +167,13 @@ def convert(
         layers=options.parse_numbers(layers),
         vv_from=vv_from,
     )
+    check_output(output)
     save_prompts(output, convert_checkpoint(checkpoint, loaded, vision))
+    note_blind_edge(vision.image_size, loaded.architecture.patch_size)
     echo(f"{output}: prompts for {loaded.backbone} at {vision.image_size} px, layers {list(vision.layers)}")
+
+
+def note_blind_edge(image_size: int, patch_size: int) -> None:
+    """Say that a part of each image is never looked at, where a published checkpoint has such a size."""
+    if rest := image_size % patch_size:
+        note(f"image size {image_size} is no multiple of the patch ({patch_size}): {blind_words(rest)}")

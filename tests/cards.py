@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from acl_runtime.report.inspection import Card
+from acl_runtime.report.pictures import Card
 
 
 def draw_card(title: str = "nut", *, score: float = 0.9, label: int | None = 1, marked: bool = True) -> Card:

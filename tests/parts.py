@@ -7,9 +7,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from graphs import drawn_frame
+from graphs import DEFAULT_CALIBRATION, drawn_frame
 
-from acl_runtime.bundle.manifest import Calibration
 from acl_runtime.calibration.record import CalibrationRecord, Escapes, JudgedImages
 
 COLORS = {"good": (255, 0, 128), "defective": (0, 255, 128)}  # the tiny graph scores them low and high
@@ -65,7 +64,7 @@ def make_record(
         escapes=None if defective is None else _count_escapes(defective, threshold),
         findings=(),
         seed=0,
-        backend="OnnxSession",
+        backend="onnxruntime",
         provider="CPUExecutionProvider",
         precision="fp32",
         tools={"python": "3"},
@@ -74,16 +73,7 @@ def make_record(
         defective=defective,
         memory=None,
         previous=None,
-        previous_calibration=Calibration(
-            rule="score",
-            score_threshold=0.5,
-            map_threshold=0.5,
-            region_threshold=None,
-            tiling=None,
-            source="default",
-            record=None,
-            memory=None,
-        ),
+        previous_calibration=DEFAULT_CALIBRATION,
     )
 
 

@@ -1,17 +1,22 @@
 """The manifest of a bundle: every key of `manifest.json`, its type and its meaning.
 
-The classes below are the reference of the file format, version 4: a field is a key, a nested class is a JSON
+The classes below are the reference of the file format, version 5: a field is a key, a nested class is a JSON
 object, a tuple a list. No key is optional and no other key is allowed, except in the free-form objects
-(`prompts`, `tools`, `tolerance`, `metrics`), whose keys are up to the writer. Version 3 lacked `class_norm`, `windows`
-and `projections`, and `memory` in `calibration`; version 2 also `ladder`, `int8`,
-`drift` in `parity`, and `width` and `blocks` in `backbone`; version 1 also `quick_gelu` there, and `rule`, `tiling` and
-`record` in `calibration`. All are read as if they had the defaults, those of `backbone` as unknown.
+(`prompts`, `tools`, `tolerance`, `metrics`), whose keys are up to the writer. One key is beside the classes:
+`checksum`, see `manifest_checksum`.
+
+Version 4 lacked `checksum`, `region_threshold` in `calibration`, and `heads`, `text_heads` and `basis` in `backbone`;
+version 3 also `class_norm`, `windows` and `projections`, and `memory` in `calibration`; version 2 also `ladder`,
+`int8`, `drift` in `parity`, and `width` and `blocks` in `backbone`; version 1 also `quick_gelu` there, and `rule`,
+`tiling` and `record` in `calibration`. All are read as if they had the defaults, those of `backbone` as unknown.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -19,12 +24,13 @@ from acl_runtime.files.errors import BundleError
 from acl_runtime.files.strict_json import parse_document, read_strictly
 
 FORMAT: Literal["anomalyclip-bundle"] = "anomalyclip-bundle"
-FORMAT_VERSION: Literal[4] = 4
+FORMAT_VERSION: Literal[5] = 5
+CHECKSUM = "checksum"  # key of the file
 Arithmetic = Literal["fp32", "fp16", "fp16-attention-fp32", "fp16-attention-split"]
 """How a graph computes; see `acl_export/mixed.py` for what each means. The types are in the graph itself."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Backbone:
     """The CLIP model inside the graph."""
 
@@ -35,6 +41,9 @@ class Backbone:
     # null: not known, because the bundle was made when the manifest did not say
     width: int | None  # of the vision tower's tokens; null as above
     blocks: int | None  # of the vision tower; null as above
+    heads: int | None  # of each block's attention in the vision tower; null as above
+    text_heads: int | None  # of each block's attention in the text tower; null as above
+    basis: str | None  # what activation and heads are known from; null as above
     inspection: bool  # false: a demonstration model, not fit to judge real products
     note: str  # what a user must know about it; may be empty
 
@@ -57,7 +66,7 @@ class Graph:
     outputs: tuple[Tensor, ...]  # "map": image_logits, anomaly_maps; "embeddings": image_, patch_embeddings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Preprocessing:
     """How a picture becomes the graph's input; mean and std are applied inside the graph."""
 
@@ -81,7 +90,7 @@ class Tiling:
     min_defect: int | None  # size of the smallest defect of interest, for "auto"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Calibration:
     """Where a defect begins, as probabilities in [0, 1]."""
 
@@ -113,7 +122,7 @@ class Drift:
     metrics: dict[str, float]  # graph minus torch, in [-1, 1]; the mean over categories, by metric
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Parity:
     """The export's proof: worst absolute differences between the graph and the torch model."""
 
@@ -144,12 +153,12 @@ class FileRecord:
     bytes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """Everything the box needs to know about a bundle, beside the arrays."""
 
     format: Literal["anomalyclip-bundle"]
-    format_version: Literal[4]
+    format_version: Literal[5]
     head: Literal["map", "embeddings"]  # what the graph returns, see Graph.outputs
     precision: Arithmetic  # of the graph
     opset: int
@@ -226,11 +235,27 @@ class Manifest:
 
 def manifest_to_json(manifest: Manifest) -> str:
     """The text of `manifest.json`."""
-    return json.dumps(asdict(manifest), indent=2, allow_nan=False) + "\n"
+    document = asdict(manifest)
+    sealed = document | {CHECKSUM: manifest_checksum(document)}
+    return json.dumps(sealed, indent=2, allow_nan=False) + "\n"
+
+
+def manifest_checksum(document: Mapping[str, Any]) -> str:
+    """The sha256 of what a manifest says, 64 lower-case hexadecimal digits; white space and the order of keys are free.
+
+    It finds damage and edits by hand, such as a threshold that no calibration stands behind. It is no signature: who
+    means to deceive computes it anew. Versions 1 to 4 had none.
+
+    Args:
+        document: The JSON object; its `checksum`, if there is one, is left out.
+    """
+    content = {key: value for key, value in document.items() if key != CHECKSUM}
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
 
 def manifest_from_json(text: str | bytes) -> Manifest:
-    """Read and check the text of `manifest.json`; ValueError says which key is wrong."""
+    """Read and check the text of `manifest.json`; BundleError says which key is wrong."""
     document = parse_document(
         text,
         kind="manifest",
@@ -239,8 +264,10 @@ def manifest_from_json(text: str | bytes) -> Manifest:
         remedy="name a bundle made by acl export",
     )
     version = document.get("format_version")
-    if type(version) is int and version in (1, 2, 3, 4):
+    if type(version) is int and version in range(1, FORMAT_VERSION):
         document = _with_later_keys(document, version)
+    else:
+        document = _without_checksum(document)
     manifest: Manifest = read_strictly(Manifest, document, "manifest")
     _check_ranges(manifest)
     return manifest
@@ -257,11 +284,33 @@ def check_tiling(tiling: Tiling) -> None:
         raise BundleError(f"min_defect must be at least 1 pixel, got {tiling.min_defect}")
 
 
+def _without_checksum(document: dict[str, Any]) -> dict[str, Any]:
+    if CHECKSUM not in document:
+        raise BundleError(f"manifest lacks the key {CHECKSUM!r}; copy the whole bundle again")
+    try:
+        found = manifest_checksum(document)
+    except RecursionError as error:
+        raise BundleError("is nested too deeply; copy the whole bundle again") from error
+    if document[CHECKSUM] != found:
+        raise BundleError(
+            "was altered (its checksum differs); copy the whole bundle again, and change thresholds by acl calibrate"
+        )
+    return {key: value for key, value in document.items() if key != CHECKSUM}
+
+
 def _with_later_keys(document: dict[str, Any], version: int) -> dict[str, Any]:
-    added: dict[str, dict[str, Any]] = {"calibration": {"memory": None, "region_threshold": None}}
-    whole: dict[str, Any] = {"class_norm": False, "windows": [], "projections": None}
+    added: dict[str, dict[str, Any]] = {
+        "calibration": {"region_threshold": None},
+        "backbone": {"heads": None, "text_heads": None, "basis": None},
+        "parity": {},
+    }
+    whole: dict[str, Any] = {}
+    if version <= 3:
+        added["calibration"] |= {"memory": None}
+        whole |= {"class_norm": False, "windows": [], "projections": None}
     if version <= 2:
-        added |= {"parity": {"drift": None}, "backbone": {"width": None, "blocks": None}}
+        added["parity"] |= {"drift": None}
+        added["backbone"] |= {"width": None, "blocks": None}
         whole |= {"ladder": [], "int8": None}
     if version == 1:
         added["backbone"]["quick_gelu"] = None
@@ -283,8 +332,9 @@ def _check_ranges(manifest: Manifest) -> None:
         raise BundleError(f"windows must lie in 1..{manifest.grid} (the grid), got {list(manifest.windows)}")
     if not manifest.layers:
         raise BundleError("layers must name at least one block, got []")
-    for key in ("score_threshold", "map_threshold"):
-        if not 0 <= (value := getattr(manifest.calibration, key)) <= 1:
+    for key in ("score_threshold", "map_threshold", "region_threshold"):
+        value = getattr(manifest.calibration, key)
+        if value is not None and not 0 <= value <= 1:
             raise BundleError(f"calibration.{key} must lie in 0..1, got {value}")
     if manifest.calibration.tiling is not None:
         check_tiling(manifest.calibration.tiling)

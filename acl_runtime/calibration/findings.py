@@ -32,7 +32,7 @@ from acl_runtime.calibration.thresholds import (
 from acl_runtime.files.errors import InputError
 from acl_runtime.scoring.rule import Rule, log_odds, rule_words
 from acl_runtime.text.names import shorten
-from acl_runtime.text.text_table import probability
+from acl_runtime.text.percent import probability
 
 SHOWN = 5  # names in a sentence
 HIGHEST = 5  # good images to look at

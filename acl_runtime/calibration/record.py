@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from acl_runtime.backends.session import backend_in_record
 from acl_runtime.bundle.bundle import MANIFEST, Bundle, calibration_file
 from acl_runtime.bundle.manifest import Calibration, Tiling
 from acl_runtime.files.atomic import atomic_file
@@ -23,11 +24,6 @@ from acl_runtime.files.strict_json import parse_document, read_strictly
 FOLDER = "calibrations"  # in the bundle; its files are listed in the manifest like all others
 FORMAT: Literal["anomalyclip-calibration"] = "anomalyclip-calibration"
 FORMAT_VERSION: Literal[3] = 3
-_OLD_BACKENDS = {  # as versions 1 and 2 name them
-    "OnnxSession": "onnxruntime",
-    "OpenVinoSession": "openvino",
-    "TrtSession": "tensorrt",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +97,7 @@ class CalibrationRecord:
     escapes: Escapes | None  # null: no defective images were given
     findings: tuple[Finding, ...]  # what the user must look at
     seed: int  # of the draw of the scale images
-    backend: str  # what computed, such as "onnxruntime"
+    backend: str  # what computed, see `Session.backend`, such as "onnxruntime"
     provider: str  # where, such as "CPUExecutionProvider"; empty where the backend knows only one
     precision: str  # of the graph
     tools: dict[str, str]  # versions
@@ -191,11 +187,12 @@ def write_record(folder: Path, name: str, record: CalibrationRecord) -> None:
 def _with_later_keys(document: dict[str, Any], version: int) -> dict[str, Any]:
     before = document.get("previous_calibration")
     lacked = {"region_threshold": None} | ({"memory": None} if version == 1 else {})
-    nested = {"previous_calibration": lacked | before} if isinstance(before, dict) else {}
-    added = {"region_threshold": None, "findings": [], "fast_resize": False}
+    nested: dict[str, Any] = {"previous_calibration": lacked | before} if isinstance(before, dict) else {}
+    added: dict[str, Any] = {"region_threshold": None, "findings": [], "fast_resize": False}
     added |= {"memory": None} if version == 1 else {}
-    if (backend := document.get("backend")) in _OLD_BACKENDS:
-        nested["backend"] = _OLD_BACKENDS[backend]
+    backend, provider = document.get("backend"), document.get("provider")
+    if isinstance(backend, str) and isinstance(provider, str):
+        nested["backend"] = backend_in_record(backend, provider)
     return added | document | nested | {"format_version": FORMAT_VERSION}
 
 

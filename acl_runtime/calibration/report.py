@@ -11,7 +11,7 @@ from acl_runtime.calibration.conformal import Demand, needed_images
 from acl_runtime.calibration.record import CalibrationRecord
 from acl_runtime.scoring.rule import log_odds
 from acl_runtime.text.names import shorten
-from acl_runtime.text.text_table import probability
+from acl_runtime.text.percent import probability
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = " .:-=+*#@"

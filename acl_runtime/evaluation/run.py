@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from acl_runtime.bundle.manifest import Backbone
 from acl_runtime.bundle.words import prompts_words
 from acl_runtime.calibration.mismatch import find_mismatches
+from acl_runtime.data.check_masks import check_masks
 from acl_runtime.data.datasets import Dataset, read_dataset
 from acl_runtime.detection.detector import Detector
 from acl_runtime.detection.verdict import Verdict
-from acl_runtime.evaluation.drift_table import drift_table
+from acl_runtime.evaluation.change_table import change_table
 from acl_runtime.evaluation.evaluate import DatasetEvaluation, evaluate_together
 from acl_runtime.evaluation.tables import terminal_table
 from acl_runtime.text.names import category_words, shorten
@@ -25,10 +27,11 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class EvalSettings:
-    """How to measure; see `evaluate_dataset`."""
+    """How to measure; see `evaluate_dataset` and `check_masks`."""
 
     exact: bool = False
     mask_above: int = 0
+    allow_blank_masks: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,11 @@ class EvalResult:
     settings: dict[str, object]
     notes: Sequence[str]
     text: str
+
+    @property
+    def bad(self) -> int:
+        """How many images could not be judged."""
+        return sum(len(evaluation.bad) for evaluation in self.evaluations)
 
 
 class Differences:
@@ -75,18 +83,22 @@ def run_evaluation(
         detector: The bundle's.
         data: Folders of data sets.
         settings: How to measure.
-        reference: What to evaluate too, with the same tiling, to tell the drift of each metric.
-        progress: Called with what is done, how many images and of how many.
+        reference: What to evaluate too, with the same tiling, to tell how far each metric is from its.
+        progress: Called with what is done, the number of images done, and of all.
+
+    Raises:
+        InputError: A data set cannot be read, masks of defective parts mark nothing, or no image can be judged.
     """
     category = detector.bundle.manifest.prompts.get("category")
     # what is wrong with one comes before any work
     datasets = [_note_names(read_dataset(root), category) for root in data]
-    judges = [detector] if reference is None else [detector, reference]
+    datasets = [_check_masks(dataset, detector, settings, progress) for dataset in datasets]
+    detectors = [detector] if reference is None else [detector, reference]
     differences = Differences()
     found = [
         evaluate_together(
             dataset,
-            judges,
+            detectors,
             exact=settings.exact,
             mask_above=settings.mask_above,
             progress=partial(progress, f"judging {dataset.name}"),
@@ -99,7 +111,7 @@ def run_evaluation(
     if reference is not None:
         theirs = [evaluations[-1] for evaluations in found]
         texts.append(
-            drift_table(
+            change_table(
                 _rows(ours),
                 _rows(theirs),
                 score_difference=differences.score,
@@ -109,8 +121,19 @@ def run_evaluation(
     return EvalResult(ours, describe(detector, settings, ours), _notes(detector), "\n\n".join(texts))
 
 
+def _check_masks(dataset: Dataset, detector: Detector, settings: EvalSettings, progress: Progress) -> Dataset:
+    return check_masks(
+        dataset,
+        image_size=detector.bundle.manifest.image_size,
+        above=settings.mask_above,
+        allow_blank=settings.allow_blank_masks,
+        is_tiled=detector.tiling is not None,
+        progress=partial(progress, f"reading the masks of {dataset.name}"),
+    )
+
+
 def _note_names(dataset: Dataset, category: str | None) -> Dataset:
-    """The data set, with a note where the bundle's prompts name another product than some of its categories are."""
+    """Note where the bundle's prompts name another product than some of the data set's categories are."""
     others = {sample.category for sample in dataset.samples if category_words(sample.category) != category}
     if category is None or not others:
         return dataset
@@ -121,11 +144,17 @@ def _note_names(dataset: Dataset, category: str | None) -> Dataset:
 def describe(
     detector: Detector, settings: EvalSettings, evaluations: Sequence[DatasetEvaluation]
 ) -> dict[str, object]:
-    """How an evaluation's figures came about: what another one must have in common to be the same."""
+    """Return how an evaluation's figures came about: what another one must have in common to be the same."""
     manifest, tiling, rule = detector.bundle.manifest, detector.tiling, detector.rule
+    preprocessing = manifest.preprocessing
     return {
         "backbone": manifest.backbone.name,
         "weights": f"{manifest.backbone.weights}, sha256 {manifest.backbone.weights_sha256[:12]}",
+        "activation": activation_words(manifest.backbone),
+        "heads": manifest.backbone.heads,
+        "mean": list(preprocessing.mean),
+        "std": list(preprocessing.std),
+        "orientation": "pixels as stored",
         "prompts": prompts_words(manifest),
         "image_size": manifest.image_size,
         "layers": ", ".join(map(str, manifest.layers)),
@@ -143,7 +172,13 @@ def describe(
         "fast_resize": detector.fast_resize,
         "metrics": _metrics_words(settings, evaluations),
         "mask_above": settings.mask_above,
+        "allow_blank_masks": settings.allow_blank_masks,
     }
+
+
+def activation_words(backbone: Backbone) -> str:
+    """Name the activation inside the backbone's blocks."""
+    return {True: "QuickGELU", False: "GELU", None: "not known"}[backbone.quick_gelu]
 
 
 def _metrics_words(settings: EvalSettings, evaluations: Sequence[DatasetEvaluation]) -> str:

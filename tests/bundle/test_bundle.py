@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from graphs import SIDE, TEXT, tiny_manifest, write_tiny_bundle
+from graphs import SIDE, TEXT, sealed, tiny_manifest, write_tiny_bundle
+from graphs import edit_manifest as edit
 
 from acl_runtime.bundle.bundle import load_bundle, load_golden, load_text_embeddings, write_manifest
-from acl_runtime.bundle.manifest import Tiling, manifest_from_json, manifest_to_json
+from acl_runtime.bundle.manifest import FileRecord, Tiling, manifest_from_json, manifest_to_json
+from acl_runtime.bundle.words import network_words
+from acl_runtime.files.errors import UserError
 
 Document = dict[str, Any]
 
@@ -28,10 +31,11 @@ def bundle(tmp_path: Path) -> Path:
 OF_VERSION_4 = ("class_norm", "windows", "projections")
 
 
-def edit(bundle: Path, change: Callable[[Document], object]) -> None:
-    document = json.loads((bundle / "manifest.json").read_text())
-    change(document)
-    (bundle / "manifest.json").write_text(json.dumps(document))
+def make_version_4(document: Document) -> None:
+    document["format_version"] = 4
+    del document["calibration"]["region_threshold"]
+    for key in ("heads", "text_heads", "basis"):
+        del document["backbone"][key]
 
 
 def assert_refused(bundle: Path, message: str, kind: type[Exception] = ValueError) -> None:
@@ -71,17 +75,27 @@ def test_the_keys_of_the_file_are_these(bundle: Path) -> None:
                 "projections",
             ),
             *("vv_from", "attention", "temperature", "blur_sigma", "max_batch", "backbone", "prompts"),
-            *("graph", "preprocessing", "calibration", "parity", "files", "tools", "created"),
+            *("graph", "preprocessing", "calibration", "parity", "files", "tools", "created", "checksum"),
         ]
     )
     assert document["format"] == "anomalyclip-bundle"
     assert sorted(document["backbone"]) == [
-        *("blocks", "inspection", "name", "note", "quick_gelu", "weights", "weights_sha256", "width")
+        *("basis", "blocks", "heads", "inspection", "name", "note", "quick_gelu", "text_heads", "weights"),
+        *("weights_sha256", "width"),
     ]
     assert sorted(document["graph"]["inputs"][0]) == ["dtype", "name", "shape"]
     assert sorted(document["files"]["model.onnx"]) == ["bytes", "sha256"]
     assert sorted(document["calibration"]) == sorted(
-        ["rule", "score_threshold", "map_threshold", "tiling", "source", "record", "memory"]
+        [
+            "rule",
+            "score_threshold",
+            "map_threshold",
+            "region_threshold",
+            "tiling",
+            "source",
+            "record",
+            "memory",
+        ]
     )
 
 
@@ -124,12 +138,13 @@ def test_a_manifest_that_is_none_is_refused(bundle: Path, text: str) -> None:
 
 
 def test_a_newer_format_is_refused(bundle: Path) -> None:
-    edit(bundle, lambda document: document.update(format_version=5, something_new=True))
-    assert_refused(bundle, "is of format version 5, newer than 4; upgrade anomalyclip-deploy")
+    edit(bundle, lambda document: document.update(format_version=6, something_new=True))
+    assert_refused(bundle, "is of format version 6, newer than 5; upgrade anomalyclip-deploy")
 
 
 def test_a_manifest_of_version_1_is_read_with_the_defaults_of_what_it_lacked(bundle: Path) -> None:
     manifest = load_bundle(bundle).manifest
+    edit(bundle, make_version_4)
     edit(bundle, lambda document: document.update(format_version=1))
     edit(
         bundle, lambda document: [document["backbone"].pop(key) for key in ("quick_gelu", "width", "blocks")]
@@ -143,7 +158,9 @@ def test_a_manifest_of_version_1_is_read_with_the_defaults_of_what_it_lacked(bun
         lambda document: (document.pop("ladder"), document.pop("int8"), document["parity"].pop("drift")),
     )
     edit(bundle, lambda document: [document.pop(key) for key in OF_VERSION_4])
-    unknown = replace(manifest.backbone, quick_gelu=None, width=None, blocks=None)
+    unknown = replace(
+        manifest.backbone, quick_gelu=None, width=None, blocks=None, heads=None, text_heads=None, basis=None
+    )
     read = load_bundle(bundle).manifest
     assert read == replace(manifest, backbone=unknown)
     assert manifest_from_json(manifest_to_json(read)) == read
@@ -151,6 +168,7 @@ def test_a_manifest_of_version_1_is_read_with_the_defaults_of_what_it_lacked(bun
 
 def test_a_manifest_of_version_2_is_read_as_one_without_a_ladder(bundle: Path) -> None:
     manifest = load_bundle(bundle).manifest
+    edit(bundle, make_version_4)
     edit(bundle, lambda document: document.update(format_version=2))
     edit(bundle, lambda document: document["calibration"].pop("memory"))
     edit(bundle, lambda document: [document["backbone"].pop(key) for key in ("width", "blocks")])
@@ -159,18 +177,65 @@ def test_a_manifest_of_version_2_is_read_as_one_without_a_ladder(bundle: Path) -
         lambda document: (document.pop("ladder"), document.pop("int8"), document["parity"].pop("drift")),
     )
     edit(bundle, lambda document: [document.pop(key) for key in OF_VERSION_4])
-    unknown = replace(manifest.backbone, width=None, blocks=None)
+    unknown = replace(manifest.backbone, width=None, blocks=None, heads=None, text_heads=None, basis=None)
     assert load_bundle(bundle).manifest == replace(manifest, backbone=unknown)
 
 
 def test_a_manifest_of_version_3_is_read_as_that_of_the_papers_method_without_a_memory(bundle: Path) -> None:
     manifest = load_bundle(bundle).manifest
+    edit(bundle, make_version_4)
     edit(bundle, lambda document: document.update(format_version=3))
     edit(bundle, lambda document: [document.pop(key) for key in OF_VERSION_4])
     edit(bundle, lambda document: document["calibration"].pop("memory"))
-    assert load_bundle(bundle).manifest == manifest
+    unknown = replace(manifest.backbone, heads=None, text_heads=None, basis=None)
+    assert load_bundle(bundle).manifest == replace(manifest, backbone=unknown)
     edit(bundle, lambda document: document.pop("ladder"))
     assert_refused(bundle, "manifest lacks the key 'ladder'")
+
+
+def test_a_manifest_of_version_4_is_read_without_a_checksum(bundle: Path) -> None:
+    manifest = load_bundle(bundle).manifest
+    edit(bundle, make_version_4)
+    assert "checksum" not in json.loads((bundle / "manifest.json").read_text())
+    read = load_bundle(bundle).manifest
+    assert read == replace(
+        manifest, backbone=replace(manifest.backbone, heads=None, text_heads=None, basis=None)
+    )
+    assert network_words(read) == "QuickGELU"
+    assert read.calibration.regions_from == read.calibration.map_threshold
+    assert manifest_from_json(manifest_to_json(read)) == read
+
+
+def test_a_threshold_changed_by_hand_is_refused(bundle: Path) -> None:
+    path = bundle / "manifest.json"
+    text = path.read_text()
+    assert text.count('"score_threshold": 0.5') == 1
+    path.write_text(text.replace('"score_threshold": 0.5', '"score_threshold": 0.9'))
+    assert_refused(
+        bundle, r"manifest\.json: was altered \(its checksum differs\); copy the whole bundle again"
+    )
+    path.write_text(json.dumps(json.loads(text), indent=None, sort_keys=True))  # the same content
+    assert load_bundle(bundle).manifest.calibration.score_threshold == 0.5
+    document = json.loads(text)
+    del document["checksum"]
+    path.write_text(json.dumps(document))
+    assert_refused(bundle, "manifest lacks the key 'checksum'")
+
+
+def test_no_single_bit_of_a_manifest_can_flip_unnoticed() -> None:
+    manifest = replace(tiny_manifest(), files={"model.onnx": FileRecord("0" * 64, 1)})
+    text = json.dumps(json.loads(manifest_to_json(manifest)), separators=(",", ":")).encode()
+    refused = 0
+    for bit in range(8 * len(text)):
+        flipped = bytearray(text)
+        flipped[bit // 8] ^= 1 << bit % 8
+        try:
+            read = manifest_from_json(bytes(flipped))
+        except UserError:
+            refused += 1
+        else:
+            assert read == manifest  # such as 0.5e-3 for 0.5E-3
+    assert refused > 0.99 * 8 * len(text)
 
 
 @pytest.mark.parametrize("sides", [[0], [3]])
@@ -246,7 +311,7 @@ def test_a_tiling_survives_its_json() -> None:
         ),
         (lambda d: d.update(colour="red"), "manifest has an unknown key 'colour'"),
         (lambda d: d.update(head="logits"), 'head must be one of "map", "embeddings", got "logits"'),
-        (lambda d: d.update(format_version=True), "format_version must be one of 4, got true"),
+        (lambda d: d.update(format_version=True), "format_version must be one of 5, got true"),
         (lambda d: d.update(grid="7"), 'grid must be an integer, got "7"'),
         (lambda d: d.update(grid=True), "grid must be an integer, got true"),
         (lambda d: d.update(temperature=float("nan")), "temperature must be a finite number, got NaN"),
@@ -307,7 +372,7 @@ def test_a_manifest_that_would_be_refused_is_not_written(bundle: Path) -> None:
     broken = json.loads(before)
     broken["image_size"] = 0
     with pytest.raises(ValueError, match="image_size must be positive, got 0"):
-        manifest_from_json(json.dumps(broken))
+        manifest_from_json(json.dumps(sealed(broken)))
     assert (bundle / "manifest.json").read_bytes() == before
 
 

@@ -72,7 +72,7 @@ def test_what_was_measured_is_written_and_decides_from_then_on(bundle: Path, ima
     looks = measure_appearance(load_frame(good(images)[0].path))
     assert (record.good.brightness[0], record.good.sharpness[0]) == (looks.brightness, looks.sharpness)
     assert (record.images, record.scale_images, sum(record.sets_scales)) == (GOOD, 8, 8)
-    assert (record.backend, record.provider) == ("OnnxSession", "CPUExecutionProvider")
+    assert (record.backend, record.provider) == ("onnxruntime", "CPUExecutionProvider")
 
 
 def test_escapes_are_counted_and_named(bundle: Path, images: Path) -> None:
@@ -310,6 +310,6 @@ def test_thresholds_measured_elsewhere_are_doubted(bundle: Path, images: Path) -
     write_manifest(bundle, manifest_from_json((bundle / "manifest.json").read_bytes()))
     (doubt,) = find_mismatches(Detector(bundle))
     assert (
-        "measured with OnnxSession CUDAExecutionProvider, this is OnnxSession CPUExecutionProvider" in doubt
+        "measured with onnxruntime CUDAExecutionProvider, this is onnxruntime CPUExecutionProvider" in doubt
     )
     assert find_mismatches(Detector(bundle, threshold=0.5)) == []  # the user's own

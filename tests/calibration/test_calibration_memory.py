@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from graphs import GRID, LAYERS, write_tiny_bundle
 from parts import draw_parts
+from sessions import Around
 
 from acl_runtime.bundle.bundle import load_bundle
 from acl_runtime.bundle.manifest import Tiling, manifest_from_json, manifest_to_json
@@ -226,7 +227,7 @@ def test_a_recorder_keeps_what_the_session_said_although_it_uses_its_arrays_agai
             buffers.setdefault(name, np.empty_like(array))[...] = array
         return buffers
 
-    recorder = Recorder(reusing, load_bundle(bundle))
+    recorder = Recorder(Around(session, reusing), load_bundle(bundle))
     for images in frames:
         recorder(images)
     embeddings, logits = recorder.take(rng)

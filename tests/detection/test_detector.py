@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from graphs import SIDE, drawn_frame, reference, write_tiny_bundle
+from graphs import DEFAULT_CALIBRATION, SIDE, drawn_frame, reference, write_tiny_bundle
 
 from acl_runtime import Detector, Verdict
 from acl_runtime.bundle.bundle import load_bundle, write_manifest
-from acl_runtime.bundle.manifest import Calibration
 from acl_runtime.images.preprocess import preprocess
 from acl_runtime.scoring.heads import defect_directions, read_map_head
 from acl_runtime.scoring.maps import sigmoid
@@ -66,16 +65,7 @@ def test_the_threshold_is_the_bundles_unless_told(tmp_path: Path) -> None:
     score = Detector(folder)(FRAMES[0]).score
     manifest = replace(
         load_bundle(folder).manifest,
-        calibration=Calibration(
-            rule="score",
-            score_threshold=1.0,
-            map_threshold=0.0,
-            region_threshold=None,
-            tiling=None,
-            source="test",
-            record=None,
-            memory=None,
-        ),
+        calibration=replace(DEFAULT_CALIBRATION, score_threshold=1.0, map_threshold=0.0),
     )
     write_manifest(folder, manifest)
     calibrated = Detector(folder)(FRAMES[0])

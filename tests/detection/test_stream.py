@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 from graphs import drawn_frame, write_tiny_bundle
+from sessions import Around
 
 from acl_runtime import Detector
+from acl_runtime.backends.session import Session
 from acl_runtime.bundle.manifest import Tiling
 from acl_runtime.detection.stream import Stream
 from acl_runtime.images.frame import BadFrame, Frame
 from acl_runtime.inspection.run import inspect_sources
-from acl_runtime.scoring.heads import Session
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def slowed(session: Session) -> Session:
         time.sleep(0.02)
         return session(images)
 
-    return slow
+    return Around(session, slow)
 
 
 def frames_of_all_kinds() -> list[np.ndarray]:
@@ -78,7 +79,7 @@ def test_what_the_session_raises_is_raised_in_its_place(detector: Detector) -> N
             raise RuntimeError("the GPU fell off the bus")
         return session(images)
 
-    detector.session = failing
+    detector.session = Around(session, failing)
     judged: list[Any] = []
     with pytest.raises(RuntimeError, match="fell off the bus"):
         judged.extend(detector.stream([drawn_frame(0)] * 10))

@@ -10,8 +10,8 @@ import pytest
 from cards import draw_card
 
 from acl_runtime.images.overlay import colorize
-from acl_runtime.report.inspection import Card, contact_sheet
-from acl_runtime.report.pictures import draw_panels
+from acl_runtime.report.contact_sheet import contact_sheet
+from acl_runtime.report.pictures import Card, draw_panels
 
 
 def test_maps_have_one_absolute_scale() -> None:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from acl_runtime.data.layouts.published import name_by_categories
-from acl_runtime.data.layouts.reading import Reading
+from acl_runtime.data.layouts.reading import Reading, inside
+from acl_runtime.data.pointers import refuse_pointers
 from acl_runtime.data.samples import GOOD, Sample, find_folder, list_folders, list_images
 from acl_runtime.files.errors import InputError
 from acl_runtime.text.names import shorten
@@ -66,9 +67,9 @@ def _check_visa_row(path: Path, number: int, row: Mapping[str, str]) -> None:
 
 def _visa_sample(root: Path, row: Mapping[str, str]) -> Sample:
     if row["label"] == "normal":
-        return Sample(root / row["image"], None, 0, row["object"], GOOD)
-    mask = root / row["mask"] if row["mask"] else None
-    return Sample(root / row["image"], mask, 1, row["object"], row["label"])
+        return Sample(inside(root, row["image"]), None, 0, row["object"], GOOD)
+    mask = inside(root, row["mask"]) if row["mask"] else None
+    return Sample(inside(root, row["image"]), mask, 1, row["object"], row["label"])
 
 
 def read_head_ct(root: Path) -> Reading | None:
@@ -170,6 +171,7 @@ def _read_cells(path: Path, remedy: str) -> dict[int, list[str]]:
 
 
 def _read_text(path: Path, remedy: str) -> str:
+    refuse_pointers(path.parent, [path])
     try:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
