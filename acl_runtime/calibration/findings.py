@@ -36,6 +36,7 @@ from acl_runtime.text.percent import probability
 
 SHOWN = 5  # names in a sentence
 HIGHEST = 5  # good images to look at
+LEAST_NAMED = 3  # a group of so many is looked at in their place
 APART = 1.0  # a gap is as wide as all that lies between the median and it
 MOST_APART = 1 / 4  # of the images lie above a gap
 SEPARATION = 5.0  # distance of two groups' means over the spread inside them; 3 to 4 for one group
@@ -98,7 +99,8 @@ def find_score_findings(
     if apart is not None:
         kind, count = apart
         findings.append(_group_finding(kind, good, order[:count], found, demand))
-    findings.append(_highest_finding(good, order, found, demand, with_move=apart is None))
+    if apart is None or apart[1] < LEAST_NAMED:
+        findings.append(_highest_finding(good, order, found, demand, with_move=apart is None))
     if previous is not None:
         findings.append(_previous_finding(good, *previous))
     findings += _idle_findings(good, found.rule)
@@ -160,8 +162,8 @@ def _group_finding(
     )
     text = (
         f"{count} of {count + others} good images {what} {seen}: {_named(good, rows[:SHOWN])}"
-        f"{' ...' if count > SHOWN else ''}; defective parts among good ones look like this, and let others pass: "
-        f"{_move(good, rows, found, demand)}"
+        f"{' ...' if count > SHOWN else ''}; defective parts among good ones look like this, and let others pass; "
+        f"look at them; {_move(good, rows, found, demand)}"
     )
     return Finding(kind="gap" if kind == "gap" else "two groups", text=text, images=images)
 

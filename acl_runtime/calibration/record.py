@@ -97,7 +97,7 @@ class CalibrationRecord:
     escapes: Escapes | None  # null: no defective images were given
     findings: tuple[Finding, ...]  # what the user must look at
     seed: int  # of the draw of the scale images
-    backend: str  # what computed, such as "onnxruntime"
+    backend: str  # what computed, see `Session.backend`, such as "onnxruntime"
     provider: str  # where, such as "CPUExecutionProvider"; empty where the backend knows only one
     precision: str  # of the graph
     tools: dict[str, str]  # versions

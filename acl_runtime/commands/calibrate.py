@@ -89,8 +89,9 @@ def calibrate(
     threshold. The good images most like a defect are named: look at them. The
     evidence is kept in the bundle; acl restore takes a calibration back.
 
-    With --memory K, K of the good images are drawn at random for the patch memory,
-    and set no threshold. Each calibration has a memory of its own, or none.
+    With --memory K, K of the good images are drawn at random for the patch
+    memory, and set no threshold. Each calibration has a memory of its own, or
+    none.
     """
     from acl_runtime.bundle.words import tiling_words
     from acl_runtime.calibration.calibrate import calibrate_bundle
