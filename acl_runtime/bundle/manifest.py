@@ -42,6 +42,7 @@ RANGES = {  # least and most of every number that decides; beyond them nothing s
     "width": (1, MOST_PIXELS),
     "blocks": (1, 1024),
     "heads": (1, 1024),
+    "text_heads": (1, 1024),
     "layers": (1, 1024),
     "score_threshold": (0, 1),
     "map_threshold": (0, 1),
@@ -410,7 +411,7 @@ def _numbers(manifest: Manifest) -> Iterator[tuple[str, float | None]]:
     calibration, backbone = manifest.calibration, manifest.backbone
     for key in ("opset", "image_size", "grid", "vv_from", "temperature", "blur_sigma", "max_batch"):
         yield key, getattr(manifest, key)
-    for key in ("width", "blocks", "heads"):
+    for key in ("width", "blocks", "heads", "text_heads"):
         yield f"backbone.{key}", getattr(backbone, key)
     for key in ("score_threshold", "map_threshold", "region_threshold"):
         yield f"calibration.{key}", getattr(calibration, key)

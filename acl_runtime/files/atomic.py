@@ -116,15 +116,17 @@ def sync_folder(folder: Path) -> None:
 
 
 def _sync_file(path: Path) -> None:
-    with open(path, "rb+") as file:
+    with open(
+        path, "rb+" if sys.platform == "win32" else "rb"
+    ) as file:  # Windows syncs only what it may write
         os.fsync(file.fileno())
 
 
 def _sync_tree(folder: Path) -> None:
     for inner in sorted(folder.rglob("*")):
-        if inner.is_dir():
+        if inner.is_dir() and not inner.is_symlink():
             sync_folder(inner)
-        elif inner.is_file():
+        elif inner.is_file() and not inner.is_symlink():
             _sync_file(inner)
     sync_folder(folder)
 
