@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from acl_runtime.backends.telemetry import switch_off
+
 if TYPE_CHECKING:
     from acl_runtime.detection.detector import Detector
     from acl_runtime.detection.verdict import Verdict
 
 __all__ = ["Detector", "Verdict"]
+
+switch_off()  # before anything can import a backend
 
 
 def __getattr__(name: str) -> object:

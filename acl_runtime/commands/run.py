@@ -35,6 +35,9 @@ def run(
     overlap: options.Overlap = None,
     min_defect: options.MinDefect = None,
     fast_resize: options.FastResize = False,
+    bits: options.Bits = None,
+    exif: options.Exif = False,
+    max_megapixels: options.MaxMegapixels = options.MAX_MEGAPIXELS,
     backend: options.Backend = Backend.auto,
     provider: options.Provider = "auto",
     threshold: options.Threshold = None,
@@ -67,7 +70,7 @@ def run(
     from acl_runtime.sources.files import list_sources
 
     file = None if json == Path("-") else json
-    sources = list_sources(source)
+    sources = list_sources(source, options.parse_reading(bits, exif, max_megapixels))
     check_outputs(source, sources, bundle, json=file, save_maps=save_maps, save_overlays=save_overlays)
     detector = open_detector(
         context,

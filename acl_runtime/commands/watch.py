@@ -47,6 +47,9 @@ def watch(
     overlap: options.Overlap = None,
     min_defect: options.MinDefect = None,
     fast_resize: options.FastResize = False,
+    bits: options.Bits = None,
+    exif: options.Exif = False,
+    max_megapixels: options.MaxMegapixels = options.MAX_MEGAPIXELS,
     backend: options.Backend = Backend.auto,
     provider: options.Provider = "auto",
     threshold: options.Threshold = None,
@@ -72,10 +75,12 @@ def watch(
     from acl_runtime.inspection.run import check_outputs, inspect_sources
     from acl_runtime.inspection.watch import check_places, watch_folder
     from acl_runtime.outputs.text import Tally, text_line
+    from acl_runtime.sources.files import read_as
     from acl_runtime.text.progress import progress
 
     if json == Path("-"):
         raise typer.BadParameter("--json needs a file, which remembers what was judged")
+    reading = options.parse_reading(bits, exif, max_megapixels)
     check_outputs([folder], [], bundle, json=json, save_maps=save_maps, save_overlays=save_overlays)
     check_places(folder, json, save_overlays)
     detector = open_detector(
@@ -106,7 +111,7 @@ def watch(
     def timed(sources: Sequence[Source]) -> Iterator[Result]:
         nonlocal busy_s
         started = time.perf_counter()
-        yield from inspect(sources)
+        yield from inspect(read_as(sources, reading))
         busy_s += time.perf_counter() - started
 
     tally = Tally()

@@ -290,6 +290,6 @@ class Detector:
         )
 
     def _find_regions(self, anomaly_map: np.ndarray, frame: np.ndarray) -> tuple[Region, ...]:
-        threshold = self.bundle.manifest.calibration.map_threshold
+        threshold = self.bundle.manifest.calibration.regions_from
         height, width = frame.shape[:2]
         return find_regions(anomaly_map, threshold=threshold, frame_width=width, frame_height=height)

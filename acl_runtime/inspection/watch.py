@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 from types import FrameType
 
 from acl_runtime.detection.verdict import Result
-from acl_runtime.files.clutter import count_passed_over
+from acl_runtime.files.clutter import count_words
 from acl_runtime.files.errors import BackendError, BundleError, InputError, UserError
 from acl_runtime.images.decode import IMAGES
 from acl_runtime.images.frame import BadFrame
@@ -211,9 +211,9 @@ class _Waiting:
 
     def _tell_passed_over(self, endings: Counter[str]) -> None:
         if endings.keys() - self._passed_over:
-            counts = count_passed_over(f"part{ending}" for ending in endings.elements())
             _note(
-                f"{self._folder}: files that are not read are passed over: {counts}; save pictures as PNG or JPEG"
+                f"{self._folder}: files that are not read are passed over: {count_words(endings)}; save pictures as "
+                "PNG or JPEG"
             )
             self._passed_over = set(endings)
 

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
-from pathlib import PurePath, PurePosixPath
+from pathlib import PurePosixPath
 
-from acl_runtime.files.clutter import count_passed_over, is_clutter
+from acl_runtime.files.clutter import is_clutter, unread_ending
 from acl_runtime.images.decode import IMAGES
 from acl_runtime.sources.known import Known, Version, split
 from acl_runtime.text.names import natural_key
@@ -113,8 +113,7 @@ class WatchedFolder:
             elif mode and not is_image:
                 others.add(name)
                 is_own = bool(self._own) and name.startswith(self._own)
-                if not is_own and count_passed_over([name]):
-                    self.passed_over[PurePath(name).suffix.lower()] += 1
+                self.passed_over.update(filter(None, [] if is_own else [unread_ending(name)]))
         self._subfolders[inside], self._others[inside] = folders, others
 
     def _mode(self, path: str) -> int:

@@ -54,11 +54,11 @@ def settings_of(*arguments: object) -> dict[str, object]:
 def test_doubts_about_the_thresholds_are_told_and_stand_on_the_page(
     bundle: Path, calibrated: Path, data: Path, tmp_path: Path
 ) -> None:
-    measured_on_nothing = "the thresholds are the default, measured on nothing"
+    default = "the threshold is the default, an arbitrary 0.5"
     cut_otherwise = "the thresholds were measured on frames cut otherwise"
     for number, (options, doubt) in enumerate(
         [
-            ((bundle, data), measured_on_nothing),
+            ((bundle, data), default),
             ((calibrated, data, "--tile", "off"), cut_otherwise),
             ((calibrated, data), None),
             ((bundle, data, "--threshold", 0.6, "--tile", 64), None),
@@ -68,7 +68,7 @@ def test_doubts_about_the_thresholds_are_told_and_stand_on_the_page(
         done = acl("eval", *options, "--report", report)
         page = (report / "index.html").read_text()
         assert done.exit_code == 0
-        for each in (measured_on_nothing, cut_otherwise):
+        for each in (default, cut_otherwise):
             assert (f"note: {each}" in done.stderr) == (each == doubt)
             assert (each[1:] in page) == (each == doubt)
 

@@ -171,8 +171,8 @@ def test_what_was_saved_is_loaded(tmp_path: Path, memory: Memory) -> None:
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (lambda path: path.write_bytes(b"no archive"), "is not a memory of good parts"),
-        (lambda path: np.savez(path, text=np.zeros(2)), "is not a memory of good parts"),
+        (lambda path: path.write_bytes(b"no archive"), "is not an archive of arrays"),
+        (lambda path: np.savez(path, text=np.zeros(2)), "is not an archive of arrays"),
         (
             lambda path: save_memory(path, Memory(ones(1, 4, JOINT), Scale(0, 1), Scale(0, 1))),
             r"must be \(2, ",

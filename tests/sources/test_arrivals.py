@@ -41,7 +41,7 @@ def unreadable(folder: Path) -> Iterator[None]:
         return listdir(path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(arrivals_module.os, "listdir", refuse)
+        patch.setattr(os, "listdir", refuse)
         yield
 
 

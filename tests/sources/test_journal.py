@@ -189,7 +189,7 @@ def test_kill_9_at_twenty_points_loses_nothing_and_repeats_nothing(
             os.rename(path, tmp_path / f"results.jsonl-{time.monotonic_ns()}")
 
     for _ in range(20):
-        command = [sys.executable, "-c", WRITER, path, str(count)]
+        command = [sys.executable, "-c", WRITER, str(path), str(count)]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             process.stdout.readline()
