@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 from tiffs import make_tiff
 
 from acl_runtime.files.errors import FrameError, InputError
@@ -193,6 +193,10 @@ def test_signed_pixels_and_planes_of_colour_are_refused_by_a_true_sentence(tmp_p
         load_frame(write(tmp_path / "b.tif", planes))
 
 
+@pytest.mark.skipif(
+    (TiffImagePlugin.II, 1, (1,), 1, (8, 8), (1,)) not in TiffImagePlugin.OPEN_INFO,
+    reason="this Pillow refuses it, as one of an unknown kind",
+)
 def test_grey_with_premultiplied_alpha_is_read(tmp_path: Path) -> None:
     pixels = np.stack([np.full((30, 40), 60), np.full((30, 40), 120)], 2).astype(np.uint8)
     data = make_tiff(
