@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -44,7 +44,10 @@ def run(
     threshold: options.Threshold = None,
     batch: Annotated[int, typer.Option(min=1, help="Frames to look at together.")] = 1,
     max_latency_ms: Annotated[
-        float, typer.Option(min=0, help="Longest that a frame waits for others to be looked at with.")
+        float,
+        typer.Option(
+            min=0, max=3_600_000, help="Maximum time in ms that a frame waits for its batch to fill."
+        ),
     ] = MAX_LATENCY_MS,
     drop: Annotated[
         options.Drop,
@@ -56,23 +59,25 @@ def run(
 ) -> None:
     """Look at every frame and say OK or NG.
 
-    A line holds the verdict, the score, the peak of the map, how far it is from
-    the other verdict (in log-odds, of score or peak, whichever decides), and the
-    file. Folders are
-    searched with all folders below them. A file that cannot be read is reported
-    and does not stop the run; the exit code is then 1. The JSON file is written
-    anew by each run.
+    A line holds the verdict, the score, the peak of the map, the margin (distance
+    from the other verdict, in log-odds), and the file. Folders are searched with
+    all folders below them. What cannot be read, judged or saved is reported and
+    does not stop the run; the exit code is then 1. The JSON file is written anew
+    by each run.
 
     With --watch it is appended to instead, and remembers what was judged: start
     the same command again after a stop, a crash or a power cut, and no file is
     lost or judged twice. SIGTERM ends it with exit code 0.
     """
+    from contextlib import closing
     from functools import partial
 
     from acl_runtime.calibration.monitor import monitor_of
-    from acl_runtime.inspection.run import check_outputs, inspect_sources
+    from acl_runtime.inspection.run import Output, inspect
     from acl_runtime.inspection.watch import watch_folder
-    from acl_runtime.outputs.text import json_line, record, text_line
+    from acl_runtime.outputs.json_lines import JsonLines, json_line
+    from acl_runtime.outputs.pictures import Maps, Overlays, check_outputs
+    from acl_runtime.outputs.text import HEADER, text_line
     from acl_runtime.sources.files import list_sources
 
     if bool(source) == (watch is not None):
@@ -95,29 +100,37 @@ def run(
         provider=provider,
         threshold=threshold,
     )
-    inspect = partial(
-        inspect_sources,
-        detector,
-        batch=batch,
-        max_latency_ms=max_latency_ms,
-        drop_oldest=drop is options.Drop.oldest,
-        save_maps=save_maps,
-        save_overlays=save_overlays,
-        drift=monitor_of(detector),
-        say=partial(note, again=True),
-        say_once=note,
-    )
+    detector.check_batch(batch)
+    outputs: list[Output] = []
+    if save_maps is not None:
+        outputs.append(Maps(save_maps))
+    if save_overlays is not None:
+        outputs.append(Overlays(save_overlays))
+    if file is not None and watch is None:
+        outputs.append(JsonLines(file))
+    for output in outputs:
+        context.with_resource(closing(output))
+    settings: Any = {
+        "drift": monitor_of(detector),
+        "batch": batch,
+        "max_latency_ms": max_latency_ms,
+        "drop_oldest": drop is options.Drop.oldest,
+    }
     if watch is not None and file is not None:
+        look = partial(inspect, detector=detector, outputs=outputs, **settings)
+        echo(HEADER)
         _show(
-            watch_folder(watch, file, inspect, batch=batch, note=partial(note, again=True)),
+            watch_folder(watch, file, look, batch=batch, note=partial(note, again=True)),
             text_line,
             total=None,
         )
         return
     total = None if any(item.is_video for item in sources) else len(sources)
     to_stdout = json is not None and file is None
-    show = json_line if to_stdout else text_line
-    tally = _show(record(inspect(sources), file), show, total=total, close_on_stderr=to_stdout)
+    if not to_stdout:
+        echo(HEADER)
+    results = inspect(sources, detector, outputs, **settings)
+    tally = _show(results, json_line if to_stdout else text_line, total=total, close_on_stderr=to_stdout)
     raise typer.Exit(tally.exit_code(fail_on_defect=fail_on_defect))
 
 
@@ -137,7 +150,7 @@ def _show(
     tally, started = Tally(), time.perf_counter()
     with progress("inspecting", total=total) as advance:
         for result in results:
-            tally.add(result)
+            tally(result)
             echo(line(result))
             advance()
     echo(tally.text(time.perf_counter() - started), err=close_on_stderr)

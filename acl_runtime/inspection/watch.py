@@ -17,7 +17,7 @@ from acl_runtime.detection.verdict import Result
 from acl_runtime.files.errors import InputError
 from acl_runtime.images.decode import IMAGES
 from acl_runtime.images.frame import BadFrame
-from acl_runtime.outputs.text import json_line
+from acl_runtime.outputs.json_lines import json_line
 from acl_runtime.sources.arrivals import Arrivals, is_whole, scan, version_of
 from acl_runtime.sources.files import Source
 from acl_runtime.sources.journal import Journal, Version, open_journal
@@ -73,7 +73,7 @@ def watch(
         folder: Looked at again and again, since the system reports no arrivals from other machines.
         journal: Gets a line per file: what `json_line` gives, with the path below the folder as `source`,
             `size` and `mtime_ns`.
-        inspect: Gives one result per source, in order, its files saved; see `inspect_sources`.
+        inspect: Gives one result per source, in order, its files saved; see `inspect`.
         pace: How often to look and how long to wait.
         batch: Files to hand to `inspect` together, at most.
         note: Called with a sentence on what a person should know.

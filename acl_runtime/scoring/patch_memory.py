@@ -9,6 +9,9 @@ compared with the others. No defect is needed for that.
 
 from __future__ import annotations
 
+import struct
+import tokenize
+import zlib
 from dataclasses import dataclass
 from zipfile import BadZipFile
 
@@ -24,6 +27,11 @@ Floats = npt.NDArray[np.float32]
 USUAL = -3.0  # log-odds of a patch that is as good patches are in the middle: it stays dark
 STEEPNESS = 0.5  # log-odds for each spread, of text and of distance
 PEAK_LIMIT = 17.0  # log-odds beyond that of any float32 below 1
+UNIT_NORM = 0.01  # from 1, for vectors that were rounded to float16
+_NO_ARRAYS = (  # what numpy raises on files that are no archive of arrays
+    *(ValueError, TypeError, KeyError, EOFError, MemoryError, NotImplementedError, BadZipFile),
+    *(zlib.error, struct.error, tokenize.TokenError),
+)
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ def load_memory(bundle: Bundle) -> Memory | None:
     try:
         with np.load(path, allow_pickle=False) as archive:
             patches, text, distance = (archive[key] for key in ("patch_embeddings", "text", "distance"))
-    except (ValueError, EOFError, KeyError, BadZipFile) as error:
+    except _NO_ARRAYS as error:
         raise BundleError(f"{path}: is not a memory of good parts ({error}); calibrate again") from error
     _, layers, _, joint = {each.name: each.shape for each in bundle.manifest.graph.outputs}[
         "patch_embeddings"
@@ -112,9 +120,20 @@ def load_memory(bundle: Bundle) -> Memory | None:
             f"{path}: patch_embeddings must be ({layers}, patches, {joint}) float16, got {got}; calibrate again"
         )
     for scale in (text, distance):
-        if scale.shape != (2,) or not np.isfinite(scale).all() or scale[1] <= 0:
+        if scale.shape != (2,) or scale.dtype.kind != "f" or not _is_scale(*scale.tolist()):
             raise BundleError(f"{path}: scales must be a location and a spread, got {scale}; calibrate again")
+    norms = np.linalg.norm(patches.astype(np.float32), axis=-1)
+    if not (np.abs(norms - 1) < UNIT_NORM).all():  # false for nan too
+        raise BundleError(
+            f"{path}: patch_embeddings must have unit norm, got {norms.min():.3g} to {norms.max():.3g}; calibrate again"
+        )
     return Memory(patches.astype(np.float32), Scale(*text.tolist()), Scale(*distance.tolist()))
+
+
+def _is_scale(location: float, spread: float) -> bool:
+    """Whether it can standardise a float32: neither number is infinite there, and the spread is not zero."""
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(np.float32([location, spread])).all() and np.float32(spread) > 0)
 
 
 def _standardise(values: np.ndarray, scale: Scale) -> np.ndarray:
