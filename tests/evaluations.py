@@ -26,9 +26,17 @@ def judge_by(rule: Rule) -> Callable[[np.ndarray], Verdict]:
     def judge(frame: np.ndarray) -> Verdict:
         anomaly_map = (frame / 255).astype(np.float32)
         value = float(anomaly_map.max())
-        found, margin = rule.is_anomalous(value, value), rule.margin(value, value)
-        limits = (rule.score_threshold, rule.peak_threshold)
-        return Verdict(value, value, found, margin, *limits, anomaly_map, (), {})
+        return Verdict(
+            score=value,
+            peak=value,
+            is_anomalous=rule.is_anomalous(value, value),
+            margin=rule.margin(value, value),
+            threshold=rule.score_threshold,
+            peak_threshold=rule.peak_threshold,
+            regions=(),
+            anomaly_map=anomaly_map,
+            latency_ms={},
+        )
 
     return judge
 

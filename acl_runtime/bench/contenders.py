@@ -13,6 +13,7 @@ from acl_runtime.backends.parity import GoldenImages
 from acl_runtime.backends.session import Session
 from acl_runtime.bundle.bundle import Bundle
 from acl_runtime.detection.detector import Detector
+from acl_runtime.detection.stages import STAGES
 from acl_runtime.files.errors import InputError
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def enter(
 def stages_of(detector: Detector, frames: Sequence[np.ndarray]) -> dict[str, float]:
     """Judge frames together; milliseconds of each stage."""
     verdicts = detector.detect(frames)
-    return {stage: len(frames) * ms for stage, ms in verdicts[0].latency_ms.items()}
+    return {stage: sum(verdict.latency_ms[stage] for verdict in verdicts) for stage in STAGES}
 
 
 def _onnxruntime(bundle: Bundle, tell: Callable[[str], None]) -> tuple[Session, str]:

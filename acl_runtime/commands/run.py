@@ -12,7 +12,7 @@ from acl_runtime.backends.choose import Backend
 from acl_runtime.commands import options
 from acl_runtime.commands.detector import open_detector
 from acl_runtime.detection.pipeline import MAX_LATENCY_MS
-from acl_runtime.text.terminal import echo, note
+from acl_runtime.text.terminal import echo
 
 if TYPE_CHECKING:
     from acl_runtime.detection.verdict import Result
@@ -43,7 +43,10 @@ def run(
     threshold: options.Threshold = None,
     batch: Annotated[int, typer.Option(min=1, help="Frames to look at together.")] = 1,
     max_latency_ms: Annotated[
-        float, typer.Option(min=0, help="Longest that a frame waits for others to be looked at with.")
+        float,
+        typer.Option(
+            min=0, max=3_600_000, help="Maximum time in ms that a frame waits for its batch to fill."
+        ),
     ] = MAX_LATENCY_MS,
     drop: Annotated[
         options.Drop,
@@ -55,18 +58,19 @@ def run(
 ) -> None:
     """Look at every frame and say OK or NG.
 
-    A line holds the verdict, the score, the peak of the map, how far it is from
-    the other verdict (in log-odds, of score or peak, whichever decides), and the
-    file. Folders are
-    searched with all folders below them. A file that cannot be read is reported
-    and does not stop the run; the exit code is then 1. The JSON file is written
-    anew by each run.
+    A line holds the verdict, the score, the peak of the map, the margin (distance
+    from the other verdict, in log-odds), and the file. Folders are searched with
+    all folders below them. What cannot be read, judged or saved is reported and
+    does not stop the run; the exit code is then 1. The JSON file is written anew
+    by each run.
     """
-    from functools import partial
+    from contextlib import closing
 
     from acl_runtime.calibration.monitor import monitor_of
-    from acl_runtime.inspection.run import check_outputs, inspect_sources
-    from acl_runtime.outputs.text import json_line, record, text_line
+    from acl_runtime.inspection.run import Output, inspect
+    from acl_runtime.outputs.json_lines import JsonLines, json_line
+    from acl_runtime.outputs.pictures import check_outputs, open_pictures
+    from acl_runtime.outputs.text import HEADER, text_line
     from acl_runtime.sources.files import list_sources
 
     file = None if json == Path("-") else json
@@ -83,22 +87,26 @@ def run(
         provider=provider,
         threshold=threshold,
     )
-    results = inspect_sources(
-        detector,
+    detector.check_batch(batch)
+    outputs: list[Output] = [*open_pictures(save_maps, save_overlays)]
+    if file is not None:
+        outputs.append(JsonLines(file))
+    for output in outputs:
+        context.with_resource(closing(output))
+    total = None if any(item.is_video for item in sources) else len(sources)
+    to_stdout = json is not None and file is None
+    if not to_stdout:
+        echo(HEADER)
+    results = inspect(
         sources,
+        detector,
+        outputs,
+        drift=monitor_of(detector),
         batch=batch,
         max_latency_ms=max_latency_ms,
         drop_oldest=drop is options.Drop.oldest,
-        save_maps=save_maps,
-        save_overlays=save_overlays,
-        drift=monitor_of(detector),
-        say=partial(note, again=True),
-        say_once=note,
     )
-    total = None if any(item.is_video for item in sources) else len(sources)
-    to_stdout = json is not None and file is None
-    show = json_line if to_stdout else text_line
-    tally = _show(record(results, file), show, total=total, close_on_stderr=to_stdout)
+    tally = _show(results, json_line if to_stdout else text_line, total=total, close_on_stderr=to_stdout)
     raise typer.Exit(tally.exit_code(fail_on_defect=fail_on_defect))
 
 
@@ -118,7 +126,7 @@ def _show(
     tally, started = Tally(), time.perf_counter()
     with progress("inspecting", total=total) as advance:
         for result in results:
-            tally.add(result)
+            tally(result)
             echo(line(result))
             advance()
     echo(tally.text(time.perf_counter() - started), err=close_on_stderr)

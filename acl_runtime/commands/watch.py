@@ -11,7 +11,7 @@ import typer
 from acl_runtime.backends.choose import Backend
 from acl_runtime.commands import options
 from acl_runtime.commands.detector import open_detector
-from acl_runtime.text.terminal import echo, note
+from acl_runtime.text.terminal import echo
 
 if TYPE_CHECKING:
     from acl_runtime.detection.verdict import Result
@@ -72,9 +72,10 @@ def watch(
     from functools import partial
 
     from acl_runtime.calibration.monitor import monitor_of
-    from acl_runtime.inspection.run import check_outputs, inspect_sources
+    from acl_runtime.inspection.run import inspect
     from acl_runtime.inspection.watch import check_places, watch_folder
-    from acl_runtime.outputs.text import Tally, text_line
+    from acl_runtime.outputs.pictures import check_outputs, open_pictures
+    from acl_runtime.outputs.text import HEADER, Tally, text_line
     from acl_runtime.sources.files import read_as
     from acl_runtime.text.progress import progress
 
@@ -95,30 +96,28 @@ def watch(
         threshold=threshold,
     )
     detector.check_batch(batch)
-    inspect = partial(
-        inspect_sources,
-        detector,
+    judge = partial(
+        inspect,
+        detector=detector,
+        outputs=open_pictures(save_maps, save_overlays),
+        drift=monitor_of(detector),
         batch=batch,
         max_latency_ms=None,
-        save_maps=save_maps,
-        save_overlays=save_overlays,
-        drift=monitor_of(detector),
-        say=partial(note, again=True),
-        say_once=note,
     )
     busy_s = 0.0  # a watch mostly waits
 
     def timed(sources: Sequence[Source]) -> Iterator[Result]:
         nonlocal busy_s
         started = time.perf_counter()
-        yield from inspect(read_as(sources, reading))
+        yield from judge(read_as(sources, reading))
         busy_s += time.perf_counter() - started
 
     tally = Tally()
+    echo(HEADER)
     rotate_bytes = None if rotate_mb is None else rotate_mb * 1_000_000
     with progress("inspecting", total=None) as advance:
         for result in watch_folder(folder, json, timed, batch=batch, rotate_bytes=rotate_bytes):
-            tally.add(result)
+            tally(result)
             echo(text_line(result))
             advance()
     echo(tally.text(max(busy_s, 1e-9)))

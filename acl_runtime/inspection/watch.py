@@ -19,7 +19,7 @@ from acl_runtime.files.clutter import count_words
 from acl_runtime.files.errors import BackendError, BundleError, InputError, UserError
 from acl_runtime.images.decode import IMAGES
 from acl_runtime.images.frame import BadFrame
-from acl_runtime.outputs.text import json_line
+from acl_runtime.outputs.json_lines import json_line
 from acl_runtime.sources.arrivals import Arrivals, WatchedFolder, is_whole, version_of
 from acl_runtime.sources.files import Source
 from acl_runtime.sources.journal import Journal, open_journal
@@ -80,7 +80,7 @@ def watch(
         folder: Looked at again and again, since the system reports no arrivals from other machines.
         journal: Gets a line per frame: what `json_line` gives, with the `path` below the folder, `size` and
             `mtime_ns` of its file.
-        inspect: Gives the results of sources, by the source's path, their pictures saved; see `inspect_sources`.
+        inspect: Gives the results of sources, by the source's path, their pictures saved; see `inspection.run.inspect`.
         pace: How often to look and how long to wait.
         batch: Files to hand to `inspect` together, at most.
         stopped: Asked between batches and during pauses whether to end.
