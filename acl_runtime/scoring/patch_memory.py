@@ -120,7 +120,7 @@ def load_memory(bundle: Bundle) -> Memory | None:
             f"{path}: patch_embeddings must be ({layers}, patches, {joint}) float16, got {got}; calibrate again"
         )
     for scale in (text, distance):
-        if scale.shape != (2,) or scale.dtype.kind != "f" or not _is_scale(*scale.tolist()):
+        if scale.shape != (2,) or scale.dtype.kind not in "fiu" or not _is_scale(*scale.tolist()):
             raise BundleError(f"{path}: scales must be a location and a spread, got {scale}; calibrate again")
     norms = np.linalg.norm(patches.astype(np.float32), axis=-1)
     if not (np.abs(norms - 1) < UNIT_NORM).all():  # false for nan too

@@ -47,7 +47,12 @@ def test_a_bad_frame_says_where_it_is_from_once() -> None:
     frame = framed(np.zeros((4, 5), np.uint8))
     problems = [
         bad_frame(frame, error).problem
-        for error in (MemoryError(), cv2.error("(-215) two\nlines"), FrameError("is odd"), FrameError("a.png: is odd"))
+        for error in (
+            MemoryError(),
+            cv2.error("(-215) two\nlines"),
+            FrameError("is odd"),
+            FrameError("a.png: is odd"),
+        )
     ]
     assert problems == [
         "a.png: takes more memory than there is (5×4 pixels); give smaller frames",

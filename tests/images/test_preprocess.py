@@ -75,7 +75,9 @@ def test_a_view_into_a_larger_picture_is_fine() -> None:
     )
 
 
-@pytest.mark.parametrize("shape", [(1 << 18, 2), (2, 1 << 18, 3), (1, 1 << 19), (3, 1 << 18), (1 << 19, 1, 3)])
+@pytest.mark.parametrize(
+    "shape", [(1 << 18, 2), (2, 1 << 18, 3), (1, 1 << 19), (3, 1 << 18), (1 << 19, 1, 3)]
+)
 def test_large_frames_thinner_than_the_strips_are_squashed_like_any_other(shape: tuple[int, ...]) -> None:
     frame = np.full(shape, 77, np.uint8)
     np.testing.assert_array_equal(preprocess([frame], image_size=28), np.full((1, 28, 28, 3), 77))

@@ -29,8 +29,10 @@ from acl_runtime.cli import app
 from acl_runtime.detection.detector import Detector
 from acl_runtime.detection.verdict import Inspected, Result
 from acl_runtime.images.frame import BadFrame
-from acl_runtime.inspection.run import inspect_sources
+from acl_runtime.inspection.run import inspect
 from acl_runtime.inspection.watch import Pace, check_journal, watch
+from acl_runtime.outputs.pictures import Maps
+from acl_runtime.outputs.text import HEADER
 from acl_runtime.sources import journal as journal_module
 from acl_runtime.sources.arrivals import Arrivals, is_whole, scan
 from acl_runtime.sources.files import Source, iter_frames
@@ -44,15 +46,15 @@ from functools import partial
 from pathlib import Path
 from acl_runtime.detection.detector import Detector
 from acl_runtime.sources.journal import open_journal
-from acl_runtime.inspection.run import inspect_sources
+from acl_runtime.inspection.run import inspect
 from acl_runtime.inspection.watch import Pace, stop_signals, watch
 
 bundle, folder, journal = map(Path, sys.argv[1:])
-inspect = partial(inspect_sources, Detector(bundle), batch=2)
+look = partial(inspect, detector=Detector(bundle), batch=2)
 with open_journal(journal) as lines, stop_signals() as stopped:
     print("ready", flush=True)
     pace = Pace(poll=0.02, settle=0.1, patience=0.6)
-    for result in watch(folder, lines, inspect, pace=pace, batch=2, note=print, stopped=stopped):
+    for result in watch(folder, lines, look, pace=pace, batch=2, note=print, stopped=stopped):
         print("judged", flush=True)
 print("stopped", flush=True)
 """
@@ -151,7 +153,7 @@ class Watching:
 
 @pytest.fixture
 def watching(folder: Path, journal: Path, detector: Detector) -> Callable[[], Watching]:
-    return lambda: Watching(folder, journal, partial(inspect_sources, detector))
+    return lambda: Watching(folder, journal, partial(inspect, detector=detector))
 
 
 def test_what_is_there_and_what_arrives_is_judged_with_the_ordinary_verdict(
@@ -349,28 +351,28 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(
 ) -> None:
     calls: list[Source] = []
 
-    def inspect(group: Sequence[Source]) -> Iterable[Result]:
-        results = list(inspect_sources(detector, group))
+    def look(group: Sequence[Source]) -> Iterable[Result]:
+        results = list(inspect(group, detector))
         calls.extend(group)
         if group and len(calls) == 1:
             put(folder / "a.png", encoded(seed=5))
         return results
 
     put(folder / "a.png")
-    with Watching(folder, journal, inspect) as running:
+    with Watching(folder, journal, look) as running:
         running.wait_for(1)
     assert len(calls) == 2
     assert lines(journal)[0]["score"] == pytest.approx(detector(drawn_frame(5)).score, abs=1e-6)
 
 
 def test_what_is_deleted_too_early_is_said(folder: Path, journal: Path, detector: Detector) -> None:
-    def inspect(group: Sequence[Source]) -> Iterable[Result]:
+    def look(group: Sequence[Source]) -> Iterable[Result]:
         for source in group:
             os.unlink(source.path)
-        return inspect_sources(detector, group)
+        return inspect(group, detector)
 
     put(folder / "a.png")
-    with Watching(folder, journal, inspect) as running:
+    with Watching(folder, journal, look) as running:
         running.wait_until(lambda: bool(running.notes))
     assert "a.png: was deleted before it was judged" in running.notes[0]
     assert lines(journal) == []
@@ -529,7 +531,7 @@ def test_saved_pictures_are_told_apart_by_suffix(folder: Path, journal: Path, de
     maps = journal.parent / "maps"
     put(folder / "deep" / "a.png")
     put(folder / "deep" / "a.jpg", encoded(".jpg"))  # which may arrive in a year
-    with Watching(folder, journal, partial(inspect_sources, detector, save_maps=maps)) as running:
+    with Watching(folder, journal, partial(inspect, detector=detector, outputs=[Maps(maps)])) as running:
         running.wait_for(2)
     assert sorted(path.name for path in (maps / "deep").iterdir()) == ["a.jpg.npy", "a.png.npy"]
 
@@ -541,13 +543,13 @@ def test_ten_thousand_files_are_judged_once(folder: Path, journal: Path, detecto
         (folder / f"{i}.png").write_bytes(small.getvalue())
     verdict = detector(drawn_frame())
 
-    def inspect(group: Iterable[Source]) -> Iterator[Result]:  # the files are real, the verdict is not
+    def look(group: Iterable[Source]) -> Iterator[Result]:  # the files are real, the verdict is not
         for frame in iter_frames(group):
             yield frame if isinstance(frame, BadFrame) else Inspected(frame, verdict)
 
-    with Watching(folder, journal, inspect, batch=50) as running:
+    with Watching(folder, journal, look, batch=50) as running:
         running.wait_for(10_000, seconds=60)
-    with Watching(folder, journal, inspect) as running:
+    with Watching(folder, journal, look) as running:
         running.wait_for(0)
     assert sorted(sources(journal)) == sorted(f"{i}.png" for i in range(10_000))
 
@@ -598,6 +600,7 @@ def test_the_command_watches_until_it_is_told_to_stop(bundle: Path, folder: Path
         put(folder / name)
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
+            assert process.stdout.readline() == f"{HEADER}\n"
             assert process.stdout.readline().endswith(f"{folder / name}\n")
             process.terminate()
             assert process.stdout.read().startswith("1 frame: ")

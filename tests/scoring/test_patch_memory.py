@@ -203,7 +203,13 @@ def test_what_was_saved_is_loaded(tmp_path: Path, memory: Memory) -> None:
                 lambda path, scale=scale: save_memory(path, Memory(unit_patches(), Scale(0, 1), scale)),
                 "a spread, got",
             )
-            for scale in (Scale(0, 1e300), Scale(1e300, 1), Scale(0, 1e-50), Scale(np.nan, 1), Scale(0, np.inf))
+            for scale in (
+                Scale(0, 1e300),
+                Scale(1e300, 1),
+                Scale(0, 1e-50),
+                Scale(np.nan, 1),
+                Scale(0, np.inf),
+            )
         ),
         *(
             (
