@@ -226,9 +226,16 @@ def test_a_source_that_cannot_be_closed_tells_the_consumer() -> None:
 
 @pytest.mark.parametrize("max_wait_s", [float("inf"), 1e300])
 def test_a_stage_that_dies_while_it_waits_tells_the_consumer(max_wait_s: float) -> None:
-    before = threads()
+    before, answered = threads(), threading.Event()
+
+    def camera() -> Iterator[int]:
+        yield 0
+        answered.wait(0.2)
+        yield 1
+
     with pytest.raises(OverflowError):
-        list(Pipeline(range(9), whole, [taking(0)], group=2, max_wait_s=max_wait_s))
+        list(Pipeline(camera(), whole, [taking(0)], group=2, max_wait_s=max_wait_s))
+    answered.set()
     assert until(lambda: threads() == before)
 
 

@@ -25,7 +25,8 @@ from acl_runtime.detection.detector import Detector
 from acl_runtime.detection.verdict import Inspected, Result
 from acl_runtime.files.errors import BackendError, FrameError
 from acl_runtime.images.frame import BadFrame
-from acl_runtime.inspection.run import inspect_sources
+from acl_runtime.inspection.run import inspect
+from acl_runtime.outputs.pictures import Maps
 from acl_runtime.sources import known as known_module
 from acl_runtime.sources.files import Source, iter_frames
 from acl_runtime.sources.journal import open_journal
@@ -38,15 +39,15 @@ from functools import partial
 from pathlib import Path
 from acl_runtime.detection.detector import Detector
 from acl_runtime.sources.journal import open_journal
-from acl_runtime.inspection.run import inspect_sources
+from acl_runtime.inspection.run import inspect
 from acl_runtime.inspection.watch import Pace, stop_signals, watch
 
 bundle, folder, journal = map(Path, sys.argv[1:])
-inspect = partial(inspect_sources, Detector(bundle), batch=2)
+look = partial(inspect, detector=Detector(bundle), batch=2)
 with open_journal(journal) as lines, stop_signals() as stopped:
     print("ready", flush=True)
     pace = Pace(poll=0.02, settle=0.1, patience=0.6)
-    for result in watch(folder, lines, inspect, pace=pace, batch=2, stopped=stopped):
+    for result in watch(folder, lines, look, pace=pace, batch=2, stopped=stopped):
         print("judged", flush=True)
 print("stopped", flush=True)
 """
@@ -75,7 +76,7 @@ def journal(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def watching(folder: Path, journal: Path, detector: Detector) -> Callable[[], Watching]:
-    return lambda: Watching(folder, journal, partial(inspect_sources, detector))
+    return lambda: Watching(folder, journal, partial(inspect, detector=detector))
 
 
 def test_what_is_there_and_what_arrives_is_judged_with_the_ordinary_verdict(
@@ -262,28 +263,28 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(
 ) -> None:
     calls: list[Source] = []
 
-    def inspect(group: Sequence[Source]) -> Iterable[Result]:
-        results = list(inspect_sources(detector, group))
+    def look(group: Sequence[Source]) -> Iterable[Result]:
+        results = list(inspect(group, detector))
         calls.extend(group)
         if group and len(calls) == 1:
             put(folder / "a.png", encoded(seed=5))
         return results
 
     put(folder / "a.png")
-    with Watching(folder, journal, inspect) as running:
+    with Watching(folder, journal, look) as running:
         running.wait_for(1)
     assert len(calls) == 2
     assert lines(journal)[0]["score"] == pytest.approx(detector(drawn_frame(5)).score, abs=1e-6)
 
 
 def test_what_is_deleted_too_early_is_said(folder: Path, journal: Path, detector: Detector) -> None:
-    def inspect(group: Sequence[Source]) -> Iterable[Result]:
+    def look(group: Sequence[Source]) -> Iterable[Result]:
         for source in group:
             os.unlink(source.path)
-        return inspect_sources(detector, group)
+        return inspect(group, detector)
 
     put(folder / "a.png")
-    with Watching(folder, journal, inspect) as running:
+    with Watching(folder, journal, look) as running:
         running.wait_until(lambda: bool(running.notes))
     assert "a.png: was deleted before it was judged" in running.notes[0]
     assert lines(journal) == []
@@ -372,7 +373,7 @@ class Odd:
         for source in group:
             if source.name.name in self.names:
                 raise self._error
-            yield from inspect_sources(self._detector, [source])
+            yield from inspect([source], self._detector)
 
 
 @pytest.mark.parametrize(
@@ -432,7 +433,7 @@ def test_what_is_no_files_fault_ends_the_watch_and_costs_no_file(
     ):
         running.wait_until(lambda: False)
     assert lines(journal) == []
-    with Watching(folder, journal, partial(inspect_sources, detector)) as running:
+    with Watching(folder, journal, partial(inspect, detector=detector)) as running:
         running.wait_for(2)
     assert judged(journal) == ["1.png", "2.png"]
 
@@ -440,13 +441,13 @@ def test_what_is_no_files_fault_ends_the_watch_and_costs_no_file(
 def test_results_belong_to_their_file_in_whatever_order_they_come(
     folder: Path, journal: Path, detector: Detector
 ) -> None:
-    def inspect(group: Sequence[Source]) -> list[Result]:
-        results = list(inspect_sources(detector, group))[::-1]
+    def look(group: Sequence[Source]) -> list[Result]:
+        results = list(inspect(group, detector))[::-1]
         return results[:1] if len(results) > 2 else results  # one that comes without the others is no answer
 
     for i in range(5):
         put(folder / f"{i}.png", encoded(seed=i))
-    with Watching(folder, journal, inspect, batch=3) as running:
+    with Watching(folder, journal, look, batch=3) as running:
         running.wait_for(5)
     for line in lines(journal):
         frame = drawn_frame(int(line["path"][0]))
@@ -457,13 +458,13 @@ def test_results_belong_to_their_file_in_whatever_order_they_come(
 def test_a_file_of_several_frames_has_a_line_for_each(
     folder: Path, journal: Path, detector: Detector
 ) -> None:
-    def inspect(group: Sequence[Source]) -> Iterator[Result]:
+    def look(group: Sequence[Source]) -> Iterator[Result]:
         for source in group:
-            yield from inspect_sources(detector, [source, source])
+            yield from inspect([source, source], detector)
 
     put(folder / "a.png")
     put(folder / "b.png")
-    with Watching(folder, journal, inspect, batch=2) as running:
+    with Watching(folder, journal, look, batch=2) as running:
         running.wait_for(4)
     assert judged(journal) == ["a.png", "a.png", "b.png", "b.png"]
 
@@ -499,7 +500,7 @@ def test_saved_pictures_are_told_apart_by_suffix(folder: Path, journal: Path, de
     maps = journal.parent / "maps"
     put(folder / "deep" / "a.png")
     put(folder / "deep" / "a.jpg", encoded(".jpg"))  # which may arrive in a year
-    with Watching(folder, journal, partial(inspect_sources, detector, save_maps=maps)) as running:
+    with Watching(folder, journal, partial(inspect, detector=detector, outputs=[Maps(maps)])) as running:
         running.wait_for(2)
     assert sorted(path.name for path in (maps / "deep").iterdir()) == ["a.jpg.npy", "a.png.npy"]
 
@@ -511,13 +512,13 @@ def test_ten_thousand_files_are_judged_once(folder: Path, journal: Path, detecto
         (folder / f"{i}.png").write_bytes(small.getvalue())
     verdict = detector(drawn_frame())
 
-    def inspect(group: Iterable[Source]) -> Iterator[Result]:  # the files are real, the verdict is not
+    def look(group: Iterable[Source]) -> Iterator[Result]:  # the files are real, the verdict is not
         for frame in iter_frames(group):
             yield frame if isinstance(frame, BadFrame) else Inspected(frame, verdict)
 
-    with Watching(folder, journal, inspect, batch=50) as running:
+    with Watching(folder, journal, look, batch=50) as running:
         running.wait_for(10_000, seconds=120)
-    with Watching(folder, journal, inspect) as running:
+    with Watching(folder, journal, look) as running:
         running.wait_for(0)
     assert sorted(judged(journal)) == sorted(f"{i}.png" for i in range(10_000))
 
