@@ -53,7 +53,11 @@ def why_not() -> str:
 
 
 def run_alone(
-    commands: Sequence[Sequence[str]], *, folder: Path, env: Mapping[str, str] | None = None, wait_s: float = 0
+    commands: Sequence[Sequence[str]],
+    *,
+    folder: Path,
+    env: Mapping[str, str] | None = None,
+    wait_s: float = 0,
 ) -> Alone:
     """Run commands one after the other with nothing but this machine to talk to, and an empty HOME.
 
@@ -97,7 +101,12 @@ def main(path: Path, answer: Path) -> None:
     codes, output = [], ""
     for command in request["commands"]:
         done = subprocess.run(
-            command, env=request["env"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+            command,
+            env=request["env"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
         )
         codes.append(done.returncode)
         output += done.stdout

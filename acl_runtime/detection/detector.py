@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from acl_runtime.backends.choose import open_session, warn
+from acl_runtime.backends.choose import open_session
 from acl_runtime.backends.session import Session
 from acl_runtime.bundle.bundle import Bundle, load_bundle, load_text_embeddings
 from acl_runtime.bundle.manifest import Tiling
@@ -84,7 +84,7 @@ class Detector:
         backend: str = "auto",
         provider: str = "auto",
         session: Session | None = None,
-        tell: Callable[[str], None] = warn,
+        time_limit_s: float | None = None,
         threshold: float | None = None,
         tiling: Tiling | Literal["bundle"] | None = "bundle",
         fast_resize: bool = False,
@@ -97,7 +97,8 @@ class Detector:
             provider: Where ONNX Runtime computes; see `OnnxSession`.
             session: What to compute with instead, whatever the backend; it may give the outputs of either
                 head.
-            tell: Called with what the user should know about the backend, a sentence each.
+            time_limit_s: Longest that a call of the network may take, see `open_session`; for a service that must not
+                hang.
             threshold: Smallest score that makes a frame anomalous, and then the only rule; None for the
                 bundle's own rule.
             tiling: How large frames are cut; None to squash each whole, "bundle" for what the bundle's
@@ -123,7 +124,9 @@ class Detector:
             load_text_embeddings(self.bundle), temperature=manifest.temperature
         )
         self._memory = load_memory(self.bundle)
-        self.session = session or open_session(self.bundle, backend=backend, provider=provider, tell=tell)
+        self.session = session or open_session(
+            self.bundle, backend=backend, provider=provider, time_limit_s=time_limit_s
+        )
 
     def with_memory(self, memory: Memory | None) -> Detector:
         """The same detector, on the same session, with another memory of good parts, or by the text alone."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from acl_runtime.backends.choose import BACKENDS
 from acl_runtime.bundle.words import (
     memory_words,
     network_words,
@@ -134,7 +135,8 @@ def _facts(result: EvalResult, detector: Detector, mask_above: int) -> list[tupl
 
 def _computer(detector: Detector) -> str:
     """What computes and where, by the names that people know."""
-    backend = "ONNX Runtime" if detector.backend == "onnxruntime" else detector.backend
+    entry = BACKENDS.get(detector.backend)
+    backend = detector.backend if entry is None else entry.label
     return " on ".join(filter(None, (backend, detector.provider.removesuffix("ExecutionProvider"))))
 
 

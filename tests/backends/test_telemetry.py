@@ -77,7 +77,11 @@ def test_what_the_user_decided_stands() -> None:
     for own, expected in (("0", "0"), (None, "1")):
         env = {} if own is None else {"ORT_DISABLE_TELEMETRY": own}
         done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**_environment(), **env}
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**_environment(), **env},
         )
         assert done.stdout.strip() == expected
 
