@@ -33,7 +33,9 @@ def drift_words(parity: Parity) -> str:
 
 def engine_words(bundle: Bundle) -> str:
     """The bundle's engines and whether they are proven; a certificate holds on one machine, see `acl doctor`."""
-    words = [f"{engine.path.name} ({proof_words(engine)})" for engine in list_engines(bundle)]
+    engines = list_engines(bundle)
+    words = [f"{engine.path.name} ({proof_words(engine)})" for engine in engines.whole]
+    words += [f"broken: {problem}" for problem in engines.broken]
     return ", ".join(words) or "none; acl build"
 
 
