@@ -80,8 +80,8 @@ def label(picture: npt.NDArray[np.uint8], text: str, *, is_anomalous: bool) -> n
         is_anomalous: Whether the strip is red; else it is green.
 
     Returns:
-        (strip + H, W, 3) uint8 BGR; of a picture narrower than the text (strip + H, text, 3), black beside it, unless it
-        is a long strip itself, where the text is cut.
+        (strip + H, W, 3) uint8 BGR; of a picture narrower than the text (strip + H, text, 3), black beside it, except
+        that a long strip keeps its width, and the text is cut.
     """
     height, width = picture.shape[:2]
     scale = max(0.4, min(width, 8 * height) / 900)
