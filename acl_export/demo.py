@@ -1,4 +1,4 @@
-"""What `acl demo` does: the whole road on drawn products, from learning to a report one can look at."""
+"""What `acl demo` does: the whole road on drawn products, from learning to a page one can look at."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from acl_runtime.detection.detector import Detector
 from acl_runtime.detection.verdict import Verdict
 from acl_runtime.evaluation.evaluate import DatasetEvaluation, evaluate_dataset
 from acl_runtime.files.errors import InputError
+from acl_runtime.report.evaluation import INDEX
 from acl_runtime.sources.files import list_sources
 from acl_train.config import LearnConfig, Recipe
 from acl_train.methods import make_vision_config
@@ -114,8 +115,15 @@ def run_demo(
     contenders = [enter_reference(detector.bundle, clip), *entered]
     reference, ours = measure(contenders, frames, seconds=config.timing_s, progress=progress)
     outcome = count_outcome(dataset, verdicts)
-    result = DemoResult(output / "report.html", manifest, evaluation.rows, reference, ours, outcome)
-    write_pages(result, dataset, verdicts, drawn=data is None)
+    result = DemoResult(
+        report=output / "report" / INDEX,
+        manifest=manifest,
+        rows=evaluation.rows,
+        reference=reference,
+        ours=ours,
+        outcome=outcome,
+    )
+    write_pages(result, evaluation, verdicts, detector, drawn=data is None)
     return result
 
 
@@ -177,6 +185,8 @@ def _judge(
     evaluation = evaluate_dataset(
         dataset, judge, progress=lambda *at: progress("judging unseen products", *at)
     )
+    for bad in evaluation.bad:  # of the user's own images
+        raise InputError(bad.problem)
     order = [index for category in evaluation.categories for index in category.indices]
     by_index = dict(zip(order, verdicts, strict=True))
     return evaluation, [by_index[index] for index in range(len(order))]

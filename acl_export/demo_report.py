@@ -1,4 +1,4 @@
-"""The demo's page and picture: which frames are shown, and what is said about them."""
+"""The demo's evaluation page and its contact sheet: which frames are shown, and what is said about them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from acl_runtime.bench.measure import Laps
 from acl_runtime.bundle.manifest import Manifest
 from acl_runtime.data.datasets import Dataset, load_sample
 from acl_runtime.data.samples import Sample
+from acl_runtime.detection.detector import Detector
 from acl_runtime.detection.verdict import Verdict
+from acl_runtime.evaluation.evaluate import DatasetEvaluation
 from acl_runtime.files.atomic import atomic_file
-from acl_runtime.report.inspection import Card, contact_sheet, write_report
-from acl_runtime.report.pictures import make_card
+from acl_runtime.report.contact_sheet import contact_sheet
+from acl_runtime.report.evaluation import write_eval_report
+from acl_runtime.report.pictures import Card, make_card
 from acl_runtime.scoring.rule import bundle_rule, rule_words
 
-CARDS = 24  # most pictures on the page
-SHEET_CARDS = 4  # most defective parts in the picture
+CANDIDATES = 24  # frames that the contact sheet chooses from
+SHEET_CARDS = 4  # most defective parts on the contact sheet
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DemoResult:
     """What the demo found.
 
@@ -54,34 +57,45 @@ class DemoResult:
         return self.reference.is_noisy or self.ours.is_noisy
 
 
-def write_pages(result: DemoResult, dataset: Dataset, verdicts: Sequence[Verdict], *, drawn: bool) -> None:
-    """Write `report.html` and, beside it, `contact_sheet.png`.
+def write_pages(
+    result: DemoResult,
+    evaluation: DatasetEvaluation,
+    verdicts: Sequence[Verdict],
+    detector: Detector,
+    *,
+    drawn: bool,
+) -> None:
+    """Write the evaluation's page and, in the folder above it, `contact_sheet.png`.
 
     Args:
         result: What was found.
-        dataset: The images that were judged.
-        verdicts: Theirs, in order.
+        evaluation: The images that were judged.
+        verdicts: Theirs, in the order of the data set.
+        detector: That judged them.
         drawn: Whether the images are drawn ones, not the user's own.
     """
-    map_threshold = result.manifest.calibration.map_threshold
+    write_eval_report(
+        result.report.parent,
+        [evaluation],
+        detector,
+        rule=detector.rule,
+        facts=_facts(result),
+        notes=[_about(drawn), *_notes(result)],
+    )
+    sheet = contact_sheet(_sheet_cards(evaluation.dataset, verdicts, detector))
+    with atomic_file(result.report.parents[1] / "contact_sheet.png") as temporary:
+        cv2.imwrite(str(temporary), sheet)
+
+
+def _sheet_cards(dataset: Dataset, verdicts: Sequence[Verdict], detector: Detector) -> list[Card]:
+    """A few defective parts, and a good one."""
+    map_threshold = detector.bundle.manifest.calibration.map_threshold
     cards = [
         _card(dataset.samples[index], verdicts[index], map_threshold)
-        for index in choose_samples(dataset, CARDS)
+        for index in choose_samples(dataset, CANDIDATES)
     ]
-    write_report(
-        result.report,
-        title="AnomalyCLIP on products it has never seen",
-        lead=_lead(drawn),
-        facts=_facts(result),
-        cards=cards,
-        rows=result.rows,
-        timing={"PyTorch reference": result.reference.medians_ms, "exported bundle": result.ours.medians_ms},
-        notes=_notes(result),
-    )
-    shown = [card for card in cards if card.label][::2][:SHEET_CARDS]
-    sheet = contact_sheet([*shown, *[card for card in cards if not card.label][:1]])
-    with atomic_file(result.report.with_name("contact_sheet.png")) as temporary:
-        cv2.imwrite(str(temporary), sheet)
+    defective = [card for card in cards if card.label][::2][:SHEET_CARDS]
+    return [*defective, *[card for card in cards if not card.label][:1]]
 
 
 def choose_samples(dataset: Dataset, limit: int) -> list[int]:
@@ -106,11 +120,11 @@ def _card(sample: Sample, verdict: Verdict, map_threshold: float) -> Card:
     return make_card(sample, load_sample(sample), verdict, title=title, map_threshold=map_threshold)
 
 
-def _lead(drawn: bool) -> str:
+def _about(drawn: bool) -> str:
     shown = "drawn products of kinds" if drawn else "your own images, of products"
     return (
-        "Two prompts, “normal object” and “damaged object”, were learned on drawn products. Below, the exported "
-        f"bundle looks at {shown} that were not in that learning. Maps are probabilities on one absolute scale."
+        "Two prompts, “normal object” and “damaged object”, were learned on drawn products. Here the exported "
+        f"bundle looks at {shown} that were not in that learning."
     )
 
 
@@ -132,7 +146,7 @@ def _notes(result: DemoResult) -> list[str]:
         "The embedded backbone is a small CLIP that was trained on drawings. It shows the road, not the quality "
         "of the method: its scores say nothing about CLIP ViT-L, and it is not for inspection.",
         f"A part is NG from {rule_words(bundle_rule(result.manifest.calibration))}. {_origin(result.manifest)}",
-        "The frames were chosen by order, one good and two defective ones of each product, not by looks.",
+        "The frames of contact_sheet.png were chosen by order, not by looks.",
         f"The export was compared with {parity.reference}, on {parity.frames} frames: log-odds within "
         f"{parity.image_logits:.1e}, maps within {parity.anomaly_map:.1e}.",
         f"Times are medians of {len(result.ours.stages_ms)} frames, one at a time, both pipelines in turn in one "
@@ -144,7 +158,7 @@ def _notes(result: DemoResult) -> list[str]:
 def _origin(manifest: Manifest) -> str:
     """Where the thresholds are from."""
     if manifest.calibration.record is None:
-        return "These are the default thresholds, measured on nothing; acl calibrate sets them."
+        return "This is the default threshold, an arbitrary 0.5; acl calibrate sets others."
     promise = manifest.calibration.source
     return f"The thresholds were set on further good parts of all these products together. {promise}"
 
@@ -175,7 +189,7 @@ def summary(result: DemoResult) -> list[str]:
         f"speed against the published steps in PyTorch: {result.ratio:.1f} times on this CPU, one frame at a time"
         + ("; the machine was busy, so measure again" if result.is_noisy else ""),
         f"look at {result.report}",
-        f"next: acl calibrate {result.report.parent / 'bundle'} YOUR_GOOD_PARTS, then acl run on the others",
+        f"next: acl calibrate {result.report.parents[1] / 'bundle'} YOUR_GOOD_PARTS, then acl run on the others",
     ]
 
 

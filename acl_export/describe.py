@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 from acl_export.config import ExportConfig, Precision
 from acl_export.graph import OPSET, OUTPUTS, input_name
+from acl_export.inputs import Inputs
 from acl_export.mixed import LADDER
 from acl_runtime.bundle.manifest import (
     FORMAT,
@@ -25,16 +26,17 @@ from acl_runtime.bundle.manifest import (
 from acl_train.clip import CLIP
 from acl_train.config import MEAN, STD
 from acl_train.methods import METHODS
-from acl_train.prompts import Prompts, to_bytes
+from acl_train.prompts import to_bytes
 
-NOT_YET = Parity("", 0.0, 0.0, {}, 0, None)
+NOT_YET = Parity(reference="", image_logits=0.0, anomaly_map=0.0, tolerance={}, frames=0, drift=None)
 TINY_NOTE = "a small CLIP trained on drawn products, for demonstrations and tests; not for inspection"
 INT8_GRAPH = "model.int8.onnx"
 PROJECTIONS = "projections.npz"
 
 
-def describe_bundle(prompts: Prompts, clip: CLIP, config: ExportConfig) -> Manifest:
+def describe_bundle(inputs: Inputs, config: ExportConfig) -> Manifest:
     """The manifest, its parity still to be measured and its files to be hashed."""
+    prompts, clip = inputs.prompts, inputs.clip
     vision, grid = clip.visual.config, clip.visual.grid
     steps = LADDER[1:] if config.precision is Precision.fp16 else ()
     tiny = prompts.config.backbone == "tiny"
@@ -68,6 +70,9 @@ def describe_bundle(prompts: Prompts, clip: CLIP, config: ExportConfig) -> Manif
             blocks=clip.architecture.vision_layers,
             inspection=not tiny,
             note=TINY_NOTE if tiny else "",
+            heads=clip.architecture.vision_heads,
+            text_heads=clip.architecture.text_heads,
+            basis=inputs.basis or None,
         ),
         prompts=facts,
         graph=_describe_graph(clip, config),
@@ -78,6 +83,7 @@ def describe_bundle(prompts: Prompts, clip: CLIP, config: ExportConfig) -> Manif
             rule="score",
             score_threshold=0.5,
             map_threshold=0.5,
+            region_threshold=None,
             tiling=None,
             source="default",
             record=None,
@@ -92,9 +98,15 @@ def describe_bundle(prompts: Prompts, clip: CLIP, config: ExportConfig) -> Manif
 
 
 def _describe_preprocessing(config: ExportConfig) -> Preprocessing:
-    if config.frame_size is None:
-        return Preprocessing("RGB", "BHWC", "uint8", "bicubic antialiased (Pillow)", MEAN, STD)
-    return Preprocessing("BGR", "BHWC", "uint8", "in the graph", MEAN, STD)
+    in_graph = config.frame_size is not None
+    return Preprocessing(
+        color="BGR" if in_graph else "RGB",
+        layout="BHWC",
+        dtype="uint8",
+        resize="in the graph" if in_graph else "bicubic antialiased (Pillow)",
+        mean=MEAN,
+        std=STD,
+    )
 
 
 def _describe_graph(clip: CLIP, config: ExportConfig) -> Graph:

@@ -14,13 +14,14 @@ from acl_runtime.backends.onnx_session import fold_constants
 JOINT = "visual.proj"  # the projection to CLIP's joint space, which the cosines are too fine for
 
 
-def quantize_linear_layers(graph: Path, output: Path, *, width: int) -> int:
+def quantize_linear_layers(graph: Path, output: Path, *, width: int, hidden: int | None = None) -> int:
     """Write a graph whose linear layers multiply in int8, by ONNX Runtime's quantiser.
 
     Args:
         graph: In float32.
         output: ONNX file to write, its weights inside.
         width: W of the vision tower.
+        hidden: Units between the layers of its MLPs; None for four times the width.
 
     Returns:
         How many products are in int8 now; those of the second path count too.
@@ -32,7 +33,7 @@ def quantize_linear_layers(graph: Path, output: Path, *, width: int) -> int:
         folded = Path(scratch) / "folded.onnx"
         fold_constants(graph, folded)  # weights that are cast or turned become constants
         model = onnx.load(folded, load_external_data=False)
-        linear = _linear_layers(model, width)
+        linear = _linear_layers(model, width, hidden or 4 * width)
         level, logger = logging.root.level, logging.getLogger()
         logger.setLevel(logging.ERROR)  # it recommends a preprocessing that is done
         try:
@@ -52,9 +53,9 @@ def quantize_linear_layers(graph: Path, output: Path, *, width: int) -> int:
     return made
 
 
-def _linear_layers(model: onnx.ModelProto, width: int) -> list[str]:
+def _linear_layers(model: onnx.ModelProto, width: int, hidden: int) -> list[str]:
     """Names of the products of tokens with weights of the blocks."""
-    shapes = {(width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)}
+    shapes = {(width, 3 * width), (width, width), (width, hidden), (hidden, width)}
     weights = {
         tensor.name
         for tensor in model.graph.initializer

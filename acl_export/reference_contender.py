@@ -16,7 +16,7 @@ from acl_runtime.bench.contenders import REFERENCE, Contender
 from acl_runtime.bundle.bundle import Bundle, load_text_embeddings
 from acl_runtime.bundle.manifest import Drift
 from acl_runtime.detection.detector import Detector
-from acl_runtime.evaluation.metric_drift import measure_drift
+from acl_runtime.evaluation.metric_change import measure_change
 from acl_train.clip import CLIP
 from acl_train.reference import run_reference
 
@@ -56,7 +56,7 @@ def drift_from(bundle: Bundle, clip: CLIP, data: Sequence[Path]) -> Callable[[De
         data: Folders of data sets, as `acl eval` reads them.
     """
     session = TorchSession(clip, torch.from_numpy(load_text_embeddings(bundle)), bundle.manifest)
-    return partial(measure_drift, reference=Detector(bundle, session=session), data=data)
+    return partial(measure_change, reference=Detector(bundle, session=session), data=data)
 
 
 def keep_freed_memory() -> bool:

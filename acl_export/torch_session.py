@@ -8,6 +8,7 @@ from torch import Tensor
 
 from acl_runtime.bundle.bundle import Bundle, load_text_embeddings
 from acl_runtime.bundle.manifest import Manifest
+from acl_runtime.files.arrays import read_arrays
 from acl_runtime.files.errors import InputError
 from acl_train.clip import CLIP
 from acl_train.config import VisionConfig
@@ -21,10 +22,17 @@ class TorchSession:
 
     Call it with what the bundle's graph takes; it returns the outputs of both heads, whatever the bundle's, so that a
     detector with a memory of good parts remembers here too.
+
+    Attributes:
+        backend: "torch".
+        provider: The device, such as "CPU".
     """
+
+    backend = "torch"
 
     def __init__(self, clip: CLIP, vectors: Tensor, manifest: Manifest) -> None:
         """Use a network in float32 with prompts, (H, 2, D), as the manifest describes them."""
+        self.provider = str(clip.text_projection.device).upper()
         self._clip, self._vectors, self._manifest = clip, vectors, manifest
 
     @classmethod
@@ -47,6 +55,9 @@ class TorchSession:
         reference = self.judge(images)
         names = ("image_logits", "anomaly_maps", "image_embeddings", "patch_embeddings")
         return {name: getattr(reference, name) for name in names}
+
+    def close(self) -> None:
+        """Do nothing: the network is whoever gave it."""
 
     def judge(self, images: np.ndarray) -> Reference:
         """The same with all that the published steps give on the way."""
@@ -88,6 +99,7 @@ def load_clip(bundle: Bundle, weights: str | None = None) -> CLIP:
 def fill_projections(clip: CLIP, bundle: Bundle) -> None:
     """Put a bundle's learned projection, if it has one, into a network read out for it."""
     if bundle.manifest.projections is not None:
-        with np.load(bundle.path / bundle.manifest.projections, allow_pickle=False) as stored:
-            weight, bias = (torch.from_numpy(stored[name]) for name in ("weight", "bias"))
+        path = bundle.path / bundle.manifest.projections
+        stored = read_arrays(path, ("weight", "bias"), remedy="export the bundle again")
+        weight, bias = map(torch.from_numpy, stored)
         clip.visual.patch_projection = LayerProjections(weight, bias)

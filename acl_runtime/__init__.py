@@ -5,7 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from acl_runtime.backends.telemetry import switch_off
+
 if TYPE_CHECKING:
+    from acl_runtime.backends.session import Session
     from acl_runtime.bundle.bundle import Bundle, load_bundle
     from acl_runtime.bundle.manifest import Tiling
     from acl_runtime.calibration.calibrate import calibrate_bundle
@@ -15,7 +18,6 @@ if TYPE_CHECKING:
     from acl_runtime.images.frame import BadFrame, Frame
     from acl_runtime.images.overlay import scale_map
     from acl_runtime.outputs.pictures import draw_overlay
-    from acl_runtime.scoring.heads import Session
     from acl_runtime.scoring.regions import Region
     from acl_runtime.scoring.rule import Rule
     from acl_runtime.sources.files import list_sources
@@ -44,7 +46,7 @@ _MODULES = {
     "Frame": "images.frame",
     "Region": "scoring.regions",
     "Rule": "scoring.rule",
-    "Session": "scoring.heads",
+    "Session": "backends.session",
     "Stream": "detection.stream",
     "Tiling": "bundle.manifest",
     "Verdict": "detection.verdict",
@@ -54,6 +56,8 @@ _MODULES = {
     "load_bundle": "bundle.bundle",
     "scale_map": "images.overlay",
 }
+
+switch_off()  # before anything can import a backend
 
 
 def __getattr__(name: str) -> object:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from acl_runtime.files.errors import InputError
 from acl_train.config import MEAN, STD, VisionConfig
 from acl_train.patches import window_tokens
 from acl_train.transformer import ALL, Transformer
@@ -22,7 +23,7 @@ CLASS_TOKEN = slice(1)  # rows of the tokens
 
 @dataclass(frozen=True)
 class Architecture:
-    """Sizes of the two towers, as read off a checkpoint."""
+    """Sizes of the two towers, as read off a checkpoint, and what no shape tells: heads and activation."""
 
     embed_dim: int  # D
     vision_width: int
@@ -36,6 +37,8 @@ class Architecture:
     text_layers: int
     text_heads: int
     quick_gelu: bool  # x·sigmoid(1.702x), OpenAI's weights; otherwise the exact GELU
+    vision_hidden: int | None = None  # units between the MLP's layers; None: four times the width
+    text_hidden: int | None = None
 
 
 def normalize_images(images: Tensor) -> Tensor:
@@ -53,9 +56,11 @@ class VisionTower(nn.Module):
         self.config = config
         self.grid = config.image_size // architecture.patch_size  # conv1 drops the remainder
         if self.grid < 1:
-            raise ValueError(
+            raise InputError(
                 f"image size must be at least one patch ({architecture.patch_size}), got {config.image_size}"
             )
+        if any(side > self.grid for side in config.windows):
+            raise InputError(f"windows must lie in 1..{self.grid} (the grid), got {list(config.windows)}")
         width = architecture.vision_width
         self.conv1 = nn.Conv2d(3, width, architecture.patch_size, architecture.patch_size, bias=False)
         self.class_embedding = nn.Parameter(torch.empty(width))
@@ -66,6 +71,7 @@ class VisionTower(nn.Module):
             architecture.vision_layers,
             architecture.vision_heads,
             quick_gelu=architecture.quick_gelu,
+            hidden=architecture.vision_hidden,
         )
         self.ln_post = nn.LayerNorm(width)
         self.proj = nn.Parameter(torch.empty(width, architecture.embed_dim))
@@ -150,7 +156,11 @@ class CLIP(nn.Module):
         self.architecture = architecture
         self.visual = VisionTower(architecture, config)
         self.transformer = Transformer(
-            width, architecture.text_layers, architecture.text_heads, quick_gelu=architecture.quick_gelu
+            width,
+            architecture.text_layers,
+            architecture.text_heads,
+            quick_gelu=architecture.quick_gelu,
+            hidden=architecture.text_hidden,
         )
         self.token_embedding = nn.Embedding(architecture.vocab_size, width)
         self.positional_embedding = nn.Parameter(torch.empty(architecture.context_length, width))

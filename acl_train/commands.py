@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from acl_runtime.text.terminal import echo
+from acl_runtime.text.terminal import echo, note
 from acl_train import options
-from acl_train.config import LearnConfig, Recipe
+from acl_train.config import LearnConfig, Recipe, blind_words
 from acl_train.methods import LEARNED, VECTORS_RATE, defaults_words, make_vision_config, with_options
 
 LEARN, METHOD = LearnConfig(), options.LearnedMethod("anomalyclip")  # the defaults
@@ -72,6 +72,10 @@ def train(
     fp32_cache: Annotated[
         bool, typer.Option("--fp32-cache", help="Twice the disk; equals learning without a cache.")
     ] = False,
+    allow_blank_masks: Annotated[
+        bool,
+        typer.Option("--allow-blank-masks", help="Accept masks of defective parts that mark nothing."),
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the last finished epoch.")] = False,
 ) -> None:
     """Learn prompts, or what a method learns instead, on images of good and defective products.
@@ -88,7 +92,7 @@ def train(
     from acl_train.device import choose_device
     from acl_train.train import TrainFiles
     from acl_train.train import train as learn
-    from acl_train.weights import load_weights
+    from acl_train.weights import load_weights, note_assumption
 
     config = with_options(
         method.value,
@@ -128,13 +132,15 @@ def train(
                 device=choose_device(device.value),
                 half_cache=not fp32_cache,
                 resume=resume,
+                allow_blank_masks=allow_blank_masks,
                 progress=progress,
-                say=lambda message: echo(f"note: {message}", err=True),
+                say=note,
             )
     except KeyboardInterrupt:
         how = "go on with --resume" if files.checkpoints.exists() else "the same command goes on"
         echo(f"note: what is finished is kept; {how}", err=True)
         raise
+    note_assumption(loaded)
     echo(f"{output}: prompts learned; losses in {files.log}, an epoch each in {files.checkpoints}")
 
 
@@ -155,8 +161,8 @@ def convert(
     ViT-L-14-336 openai, 518 and the last layer.
     """
     from acl_train.convert import convert_checkpoint
-    from acl_train.prompts import save_prompts
-    from acl_train.weights import load_weights
+    from acl_train.prompts import check_output, save_prompts
+    from acl_train.weights import load_weights, note_assumption
 
     loaded = load_weights(backbone, weights, quick_gelu=quick_gelu)
     vision = make_vision_config(
@@ -167,5 +173,14 @@ def convert(
         layers=options.parse_numbers(layers),
         vv_from=vv_from,
     )
+    check_output(output)
     save_prompts(output, convert_checkpoint(checkpoint, loaded, vision))
+    note_assumption(loaded)
+    note_blind_edge(vision.image_size, loaded.architecture.patch_size)
     echo(f"{output}: prompts for {loaded.backbone} at {vision.image_size} px, layers {list(vision.layers)}")
+
+
+def note_blind_edge(image_size: int, patch_size: int) -> None:
+    """Say that a part of each image is never looked at, where a published checkpoint has such a size."""
+    if rest := image_size % patch_size:
+        note(f"image size {image_size} is no multiple of the patch ({patch_size}): {blind_words(rest)}")

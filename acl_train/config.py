@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
+from acl_runtime.files.errors import InputError
+
 TEMPERATURE = 0.07  # a constant in the published code; CLIP's own logit_scale is loaded and never used
 BLUR_SIGMA = 4.0  # pixels of the S×S map, whatever S is
 IMAGE_SIZE = 518
 TINY_IMAGE_SIZE = 168
+MOST_IMAGE_SIZE = 4096  # 85,000 patches of 14 pixels; a typing mistake would fill the memory
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP's training images, RGB in [0, 1]
 STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -74,23 +77,55 @@ class VisionConfig:
         return tuple(self.attention.split("+"))
 
     def check(self, depth: int) -> None:
-        """Raise ValueError unless the settings fit a tower of `depth` blocks."""
-        if self.image_size < 1:
-            raise ValueError(f"image size must be positive, got {self.image_size}")
+        """Raise InputError unless the settings fit a tower of `depth` blocks."""
+        self.check_values()
+        if self.layers[-1] > depth:
+            raise InputError(f"layers must lie in 1..{depth} (the tower's blocks), got {list(self.layers)}")
+
+    def check_values(self) -> None:
+        """Raise InputError unless the settings fit some tower."""
+        if not 1 <= self.image_size <= MOST_IMAGE_SIZE:
+            raise InputError(f"image size must lie in 1..{MOST_IMAGE_SIZE} pixels, got {self.image_size}")
         if not self.layers or list(self.layers) != sorted(set(self.layers)):
-            raise ValueError(f"layers must be ascending and distinct, got {list(self.layers)}")
-        if self.layers[0] < 1 or self.layers[-1] > depth:
-            raise ValueError(f"layers must lie in 1..{depth} (the tower's blocks), got {list(self.layers)}")
+            raise InputError(f"layers must be ascending and distinct, got {list(self.layers)}")
+        if self.layers[0] < 1:
+            raise InputError(f"layers must be 1 or more, got {list(self.layers)}")
         if self.vv_from < 1:
-            raise ValueError(f"vv_from must be 1 or more, got {self.vv_from}")
+            raise InputError(f"vv_from must be 1 or more, got {self.vv_from}")
+        if any(side < 1 for side in self.windows):
+            raise InputError(f"windows must be 1 patch or more, got {list(self.windows)}")
         check_attention(self.attention)
 
 
+def check_image_size(image_size: int, patch_size: int) -> None:
+    """Raise InputError unless the whole image is seen: the network drops what is left over beside whole patches."""
+    if rest := image_size % patch_size:
+        lower = image_size - rest
+        sizes = " or ".join(str(size) for size in (lower, lower + patch_size) if size)
+        raise InputError(
+            f"image size must be a multiple of the patch ({patch_size}), got {image_size}: {blind_words(rest)}; "
+            f"pass --image-size {sizes}"
+        )
+
+
+def blind_words(rest: int) -> str:
+    """What an image size that leaves `rest` pixels beside whole patches means."""
+    return f"the last {rest} pixel{'s' * (rest > 1)} on the right and below would never be looked at"
+
+
+def check_words(words: tuple[str, ...]) -> None:
+    """Raise InputError unless braces stand only where the product's name goes."""
+    if any(set("{}") & set(text.replace("{}", "")) for text in words):
+        raise InputError(
+            f"words of a prompt must have no braces but {{}} for the product, got {' and '.join(words)}"
+        )
+
+
 def check_attention(attention: str) -> None:
-    """Raise ValueError unless it is one of `ATTENTIONS`, or several distinct ones with + between them."""
+    """Raise InputError unless it is one of `ATTENTIONS`, or several distinct ones with + between them."""
     parts = attention.split("+")
     if not set(parts) <= set(ATTENTIONS) or len(set(parts)) < len(parts):
-        raise ValueError(
+        raise InputError(
             f"attention must be one of {', '.join(ATTENTIONS)}, or several such as vv+kk, got {attention}"
         )
 

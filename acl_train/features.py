@@ -1,25 +1,40 @@
-"""The frozen vision tower's outputs, computed once per data set and kept on disk."""
+"""The frozen vision tower's outputs, computed once per data set and kept on disk.
+
+A cache is a folder: a file for each output, and `features.json` with how many images they hold and the digest of their
+bytes, by which they are checked before they are read. While it is filled the files are called `*.partial`. One process
+fills it, under a lock that goes with the process; others wait for it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from acl_runtime.data.datasets import Sample, load_sample
-from acl_runtime.files.atomic import sha256
+from acl_runtime.files.atomic import atomic_file, sha256
+from acl_runtime.files.errors import InputError
+from acl_runtime.files.strict_json import read_document
 from acl_runtime.images.preprocess import preprocess
 from acl_train.clip import CLIP, normalize_images
 
 ENCODE_BATCH = 8
+FORMAT: Literal["anomalyclip-features"] = "anomalyclip-features"
+RECORD = "features.json"
+LOG = logging.getLogger("acl")
 Progress = Callable[[int, int], None]  # (done, total)
 
 
@@ -79,7 +94,8 @@ def cached_features(
 
     The folder's name is a digest of the weights, the read-out, the precision and the pictures (their files'
     bytes, and which rows of them), so a change of any makes a new one. A call that was interrupted goes on
-    where it stopped.
+    where it stopped. What is not as its record says, or has none, is computed again, with a note. Several processes may
+    call at once: one computes, the others wait.
 
     Args:
         clip: The frozen network, on the device that shall compute.
@@ -95,14 +111,143 @@ def cached_features(
     dtype = np.dtype(np.float16 if half else np.float32)
     folder = cache / _key(clip, samples, weights_sha256, dtype)
     folder.mkdir(parents=True, exist_ok=True)
-    shapes = _record_shapes(clip)
-    files = {name: folder / f"{name}.{dtype.name}" for name in shapes}
-    if not all(file.exists() for file in files.values()):
-        _encode_to_disk(clip, samples, files, shapes, dtype, progress)
-    progress(len(samples), len(samples))
-    return Features(
-        **{name: np.memmap(files[name], dtype, "r", shape=(len(samples), *shapes[name])) for name in shapes}
-    )
+    files = CacheFiles(folder, _record_shapes(clip), dtype, len(samples))
+    with _locked(folder):
+        if not files.are_complete():
+            _encode_to_disk(clip, samples, files, progress)
+        progress(len(samples), len(samples))
+        return Features(**files.open())
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the cache for this process; the system lets go of it when the process ends, however it ends."""
+    lock = FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        LOG.info("%s: another process fills this feature cache; waiting for it", folder)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@dataclass(frozen=True)
+class Record:
+    """The content of `features.json`: what of the files is done.
+
+    Attributes:
+        format: `anomalyclip-features`.
+        format_version: 1.
+        images: How many are encoded.
+        sha256: Digest of the bytes of so many records, by the name of an output.
+    """
+
+    format: Literal["anomalyclip-features"]
+    format_version: Literal[1]
+    images: int
+    sha256: dict[str, str]
+
+
+@dataclass(frozen=True)
+class CacheFiles:
+    """The files of one cache.
+
+    Attributes:
+        folder: Where they are.
+        shapes: Of one image's record, by the name of an output.
+        dtype: Of all of them.
+        images: How many there are to be.
+    """
+
+    folder: Path
+    shapes: Mapping[str, tuple[int, ...]]
+    dtype: np.dtype
+    images: int
+
+    def file(self, name: str) -> Path:
+        """The finished file of an output."""
+        return self.folder / f"{name}.{self.dtype.name}"
+
+    def partial(self, name: str) -> Path:
+        """The same while it is filled."""
+        return self.folder / f"{name}.{self.dtype.name}.partial"
+
+    def size(self, name: str) -> int:
+        """Bytes of one record."""
+        return math.prod(self.shapes[name]) * self.dtype.itemsize
+
+    def open(self) -> dict[str, np.ndarray]:
+        """The finished outputs, (N, ...), left on disk."""
+        return {
+            name: np.memmap(self.file(name), self.dtype, "r", shape=(self.images, *shape))
+            for name, shape in self.shapes.items()
+        }
+
+    def are_complete(self) -> bool:
+        """Whether all outputs are there, as large as they must be and with the bytes that were written."""
+        if not all(self.file(name).exists() for name in self.shapes):
+            return False
+        record = self.read_record()
+        for name in self.shapes:
+            wanted, found = self.images * self.size(name), self.file(name).stat().st_size
+            if found != wanted:
+                self._tell(f"{self.file(name).name} has {found:,} bytes, not {wanted:,}")
+                return False
+            if record is None or record.images != self.images:
+                self._tell("it has no record of its bytes")
+                return False
+            if sha256(self.file(name)) != record.sha256.get(name):
+                self._tell(f"{self.file(name).name} is not what was written")
+                return False
+        return True
+
+    def done(self) -> tuple[int, dict[str, Any]]:
+        """How many images of partial files can be trusted, and the digests so far, to go on with."""
+        record = self.read_record()
+        if record is None or not 0 <= record.images < self.images:
+            return 0, {name: hashlib.sha256() for name in self.shapes}
+        digests = {name: _digest(self.partial(name), record.images * self.size(name)) for name in self.shapes}
+        if any(
+            digest is None or digest.hexdigest() != record.sha256.get(name)
+            for name, digest in digests.items()
+        ):
+            self._tell("what was encoded before is not as it was written")
+            return 0, {name: hashlib.sha256() for name in self.shapes}
+        return record.images, digests
+
+    def read_record(self) -> Record | None:
+        """None if there is none of this format."""
+        path = self.folder / RECORD
+        try:
+            return read_document(  # type: ignore[no-any-return]
+                path, Record, kind="record of features", format_name=FORMAT, newest=1, remedy="delete it"
+            )
+        except (FileNotFoundError, InputError):
+            return None
+
+    def write_record(self, images: int, digests: Mapping[str, Any]) -> None:
+        """Say that so many images are encoded."""
+        record = Record(FORMAT, 1, images, {name: digest.hexdigest() for name, digest in digests.items()})
+        with atomic_file(self.folder / RECORD, durable=False) as temporary:
+            temporary.write_text(json.dumps(asdict(record)))
+
+    def _tell(self, problem: str) -> None:
+        LOG.warning("%s: the feature cache is damaged (%s); it is computed again", self.folder, problem)
+
+
+def _digest(path: Path, count: int) -> Any:
+    """The running digest of a file's first `count` bytes; None if it has fewer."""
+    digest, left = hashlib.sha256(), count
+    if not path.exists():
+        return digest if count == 0 else None
+    with open(path, "rb") as file:
+        while left and (block := file.read(min(left, 1 << 20))):
+            digest.update(block)
+            left -= len(block)
+    return None if left else digest
 
 
 def _record_shapes(clip: CLIP) -> dict[str, tuple[int, ...]]:
@@ -131,34 +276,32 @@ def _identity(sample: Sample) -> str:
     return sha256(sample.path) + rows
 
 
-def _encode_to_disk(
-    clip: CLIP,
-    samples: Sequence[Sample],
-    files: dict[str, Path],
-    shapes: dict[str, tuple[int, ...]],
-    dtype: np.dtype,
-    progress: Progress,
-) -> None:
+def _encode_to_disk(clip: CLIP, samples: Sequence[Sample], files: CacheFiles, progress: Progress) -> None:
     """Append records to `*.partial` files (plain writes: a full disk is an OSError, not a crash)."""
-    sizes = {name: int(np.prod(shape)) * dtype.itemsize for name, shape in shapes.items()}
-    partial = {name: file.with_suffix(file.suffix + ".partial") for name, file in files.items()}
-    done = min(_records(partial[name], size) for name, size in sizes.items())
-    _check_room(partial["patch_embeddings"].parent, (len(samples) - done) * sum(sizes.values()))
-    for name, size in sizes.items():
-        partial[name].touch()
-        os.truncate(partial[name], done * size)  # a record that was cut short
+    done, digests = files.done()
+    _check_room(files.folder, (len(samples) - done) * sum(map(files.size, files.shapes)))
+    for name in files.shapes:
+        files.partial(name).touch()
+        os.truncate(files.partial(name), done * files.size(name))  # what came after the last record of them
     for start in range(done, len(samples), ENCODE_BATCH):
         progress(start, len(samples))
-        images = load_images(samples[start : start + ENCODE_BATCH], image_size=clip.visual.config.image_size)
-        for name, embeddings in zip(shapes, encode_images(clip, images), strict=True):
-            with open(partial[name], "ab") as file:
-                file.write(embeddings.cpu().numpy().astype(dtype).tobytes())
-    for name, file_path in files.items():
-        os.replace(partial[name], file_path)
+        batch = samples[start : start + ENCODE_BATCH]
+        images = load_images(batch, image_size=clip.visual.config.image_size)
+        for name, embeddings in zip(files.shapes, encode_images(clip, images), strict=True):
+            data = embeddings.cpu().numpy().astype(files.dtype).tobytes()
+            _append(files.partial(name), data)
+            digests[name].update(data)
+        files.write_record(start + len(batch), digests)
+    for name in files.shapes:
+        os.replace(files.partial(name), files.file(name))
 
 
-def _records(path: Path, size: int) -> int:
-    return path.stat().st_size // size if path.exists() else 0
+def _append(path: Path, data: bytes) -> None:
+    try:
+        with open(path, "ab") as file:
+            file.write(data)
+    except OSError as error:  # a full disk does not say which file it is about
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _check_room(folder: Path, needed: int) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from acl_runtime.files.errors import InputError
 from acl_runtime.scoring.maps import map_operator
 from acl_train.clip import CLIP
 from acl_train.config import OBJECT, LearnConfig
@@ -134,7 +135,12 @@ def learner_tensors(learner: Learner) -> dict[str, Tensor]:
 
 
 def restore_learner(clip: CLIP, tensors: Mapping[str, Tensor], epoch: int, config: LearnConfig) -> Learner:
-    """Continue after `epoch` finished epochs from the tensors of a checkpoint."""
+    """Continue after `epoch` finished epochs from the tensors of a checkpoint.
+
+    Raises:
+        InputError: If the tensors are not those of a learner with this configuration, or of its optimiser.
+    """
+    _check_same_tensors(tensors, learner_shapes(new_learner(clip, config)), config)
     moments = {name: tensor for name, tensor in tensors.items() if "." in name}
     learner = make_learner(clip, {name: tensors[name] for name in tensors.keys() - moments.keys()}, config)
     state: dict[int, dict[str, Tensor]] = {}
@@ -154,18 +160,64 @@ def learn_epoch(
     """One pass over the examples; yields the losses of each step.
 
     The order depends on the seed and the epoch's number only, so a resumed run sees the same one.
+
+    Raises:
+        InputError: If a loss is not finite, before anything is learned from it, or what was learned gives no numbers.
     """
     generator = torch.Generator().manual_seed(config.seed * 1000 + learner.epoch)
     order = torch.randperm(len(examples.labels), generator=generator)
     learner.optimizer.param_groups[0]["lr"] = learning_rate(config, learner.epoch)
-    for indices in order.split(config.batch_size):
+    for step, indices in enumerate(order.split(config.batch_size), start=1):
         losses = step_losses(clip, learner, examples, indices, config)
         total = total_loss(losses, config)
+        if not total.isfinite():
+            raise _diverged(f"the loss is {total.item()} in step {step} of epoch {learner.epoch + 1}", config)
         learner.optimizer.zero_grad()
         total.backward()
         learner.optimizer.step()
         yield {"loss": total.item()} | {name: loss.sum().item() for name, loss in losses.items()}
+    _check_learned(learner, config)
     learner.epoch += 1
+
+
+def _check_learned(learner: Learner, config: LearnConfig) -> None:
+    """Raise InputError unless what was learned gives vectors of numbers: the last step is followed by no loss."""
+    with torch.no_grad():
+        results = [*learner.tensors.values(), learner.head.vectors(learner.tensors, [OBJECT])]
+    if not all(bool(result.isfinite().all()) for result in results):
+        raise _diverged(f"what was learned in epoch {learner.epoch + 1} gives NaN or infinity", config)
+
+
+def _diverged(what: str, config: LearnConfig) -> InputError:
+    return InputError(
+        f"{what}, so the learning was stopped and nothing of that epoch is kept; lower --lr, which is "
+        f"{config.learning_rate:g}"
+    )
+
+
+def learner_shapes(learner: Learner) -> dict[str, tuple[int, ...]]:
+    """Shapes of what is learned, by name."""
+    return {name: tuple(tensor.shape) for name, tensor in learner.tensors.items()}
+
+
+MOMENTS = {"adam": {"step", "exp_avg", "exp_avg_sq"}, "sgd": {"momentum_buffer"}}
+
+
+def _check_same_tensors(
+    tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], config: LearnConfig
+) -> None:
+    expected = dict(shapes)
+    for name, shape in shapes.items():
+        for moment in MOMENTS[config.optimizer]:
+            expected[f"optimizer.{name}.{moment}"] = () if moment == "step" else shape
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if odd := sorted(
+        name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+    ):
+        raise InputError(
+            f"{odd[0]} must have the shape {expected.get(odd[0], 'of nothing')}, got "
+            f"{found.get(odd[0], 'nothing')}; the checkpoint is of another run or damaged, go on from an earlier one"
+        )
 
 
 def learning_rate(config: LearnConfig, epoch: int) -> float:

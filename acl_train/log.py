@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from acl_runtime.files.atomic import atomic_file
+from acl_runtime.files.errors import InputError
 
 
 class LossLog:
@@ -16,7 +17,7 @@ class LossLog:
 
     def __init__(self, path: Path, *, keep_epochs: int = 0) -> None:
         """Open `path`, keeping the lines of the first `keep_epochs` epochs of an earlier run."""
-        kept = [line for line in _lines(path) if json.loads(line)["epoch"] <= keep_epochs]
+        kept = [line for line, epoch in _lines(path) if epoch <= keep_epochs]
         with atomic_file(path) as temporary:
             temporary.write_text("".join(f"{line}\n" for line in kept))
         self._file = path.open("a", buffering=1)  # a line is on disk when it is written
@@ -42,9 +43,25 @@ class LossLog:
             self._board.close()
 
 
-def _lines(path: Path) -> list[str]:
-    """The whole lines of a log; a last line that was cut short by a crash is dropped."""
-    return path.read_text().split("\n")[:-1] if path.exists() else []
+def check_log(path: Path) -> None:
+    """Raise InputError if `path` is a file that is no loss log, which must not be lost to one."""
+    _lines(path)
+
+
+def _lines(path: Path) -> list[tuple[str, int]]:
+    """The whole lines of a log and their epochs; a last line that was cut short by a crash is dropped."""
+    if not path.exists():
+        return []
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        epochs = [json.loads(line)["epoch"] for line in lines]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(
+            f"{path}: is there already and is no loss log; name another output, or remove it"
+        ) from error
+    if (path.stat().st_size and not lines) or not all(isinstance(epoch, int) for epoch in epochs):
+        raise InputError(f"{path}: is there already and is no loss log; name another output, or remove it")
+    return list(zip(lines, epochs, strict=True))
 
 
 def _tensorboard(folder: Path, keep_epochs: int) -> Any:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
+from acl_runtime.files.errors import InputError
 from acl_train.config import (
     IMAGE_SIZE,
     TEMPERATURE,
@@ -19,6 +20,7 @@ from acl_train.config import (
     LearnConfig,
     Recipe,
     VisionConfig,
+    check_words,
     default_vv_from,
 )
 from acl_train.sentences import Sentences, clip_ensemble, clip_pair, vand_ensemble, winclip_ensemble
@@ -153,17 +155,17 @@ def make_vision_config(
         attention: Of the second path, see `VisionConfig`.
 
     Raises:
-        ValueError: If they do not fit.
+        InputError: If they do not fit.
     """
     chosen = METHODS[method]
     if chosen.windows and (layers or vv_from):
-        raise ValueError(f"{method} looks at windows, so neither layers nor a second path can be chosen")
+        raise InputError(f"{method} looks at windows, so neither layers nor a second path can be chosen")
     if recipe is None:
         recipe = Recipe.released if chosen.learn is None else chosen.learn.recipe
     if vv_from is None:
         vv_from = default_vv_from(depth) if chosen.second_path else 0
     if attention != "vv" and not 0 < vv_from <= depth:
-        raise ValueError(
+        raise InputError(
             f"attention {attention} needs a second path, and there is none; choose --vv-from 1 or more"
         )
     config = VisionConfig(
@@ -188,23 +190,24 @@ def with_options(method: str, *, word: str | None = None, **options: Any) -> Lea
         options: Of `LearnConfig`; None for the method's own.
 
     Raises:
-        ValueError: An option does not go with the method.
+        InputError: An option does not go with the method.
     """
     learn = METHODS[method].learn
     assert learn is not None
     given = {name: value for name, value in options.items() if value is not None}
     if word is not None:
         given["words"] = learn.words[0], f"{word} {{}}."
+        check_words(given["words"])
     if learn.learns != "prompts" and (idle := _of_prompts(given)):
-        raise ValueError(f"{method} learns no prompts, so {idle} cannot be chosen")
+        raise InputError(f"{method} learns no prompts, so {idle} cannot be chosen")
     if given.get("learns") == "vectors":
         given = {"learning_rate": VECTORS_RATE} | given
     config = replace(learn, **given)
     given.pop("learns", None)
     if config.learns == "vectors" and (idle := _of_prompts(given)):
-        raise ValueError(f"decoupled vectors have no text, so {idle} cannot be chosen")
+        raise InputError(f"decoupled vectors have no text, so {idle} cannot be chosen")
     if config.learns == "vectors" and METHODS[method].names_category:
-        raise ValueError(f"decoupled vectors cannot name the product; {method} does")
+        raise InputError(f"decoupled vectors cannot name the product; {method} does")
     return config
 
 

@@ -92,7 +92,11 @@ class HeadVectors(str, Enum):
 
 
 Backbone = Annotated[
-    str | None, typer.Option(help="open_clip name such as ViT-L-14-336, or tiny.", show_default=False)
+    str | None,
+    typer.Option(
+        help="open_clip name such as ViT-L-14-336, or tiny; of a file it tells heads and activation.",
+        show_default=False,
+    ),
 ]
 Weights = Annotated[
     str | None,
@@ -103,11 +107,16 @@ Weights = Annotated[
 QuickGelu = Annotated[
     bool | None,
     typer.Option(
-        "--quick-gelu/--gelu", help="Activation of the weights; as the tag says, QuickGELU for files."
+        "--quick-gelu/--gelu",
+        help="Activation of the weights; as open_clip declares it for the tag or the file's --backbone, "
+        "QuickGELU for other files.",
     ),
 ]
 ImageSize = Annotated[
-    int | None, typer.Option(min=1, help="Side of the network input; 518, tiny 168.", show_default=False)
+    int | None,
+    typer.Option(
+        min=1, help="Side of the network input, a multiple of the patch; 518, tiny 168.", show_default=False
+    ),
 ]
 Layers = Annotated[
     str | None,

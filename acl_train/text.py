@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from acl_runtime.files.errors import InputError
 from acl_train.clip import CLIP
 from acl_train.config import OBJECT
 from acl_train.methods import METHODS, Method
@@ -99,13 +101,25 @@ def embed_texts(clip: CLIP, texts: Sequence[str]) -> Tensor:
 
 
 def tokenize(clip: CLIP, texts: Sequence[str]) -> Tensor:
-    """CLIP's byte-pair tokens, (N, context length) int64, zero-padded."""
-    return _tokenizer(clip.architecture.context_length)(list(texts))
+    """CLIP's byte-pair tokens, (N, context length) int64, zero-padded.
+
+    Raises:
+        InputError: A text is longer than the text tower takes; open_clip would cut it without a word.
+    """
+    tokenizer, most = _tokenizer(clip.architecture.context_length), clip.architecture.context_length - 2
+    for text in texts:
+        if (found := len(tokenizer.encode(text))) > most:
+            raise InputError(
+                f"a prompt must have at most {most} tokens, got {found}; shorten the product's name, --word or "
+                f"--ctx-tokens (it begins {text[:40]!r})"
+            )
+    tokens: Tensor = tokenizer(list(texts))
+    return tokens
 
 
 @lru_cache
-def _tokenizer(context_length: int) -> Callable[[list[str]], Tensor]:
+def _tokenizer(context_length: int) -> Any:
     """Reads its vocabulary in 80 ms, which every learning step would otherwise pay."""
     from open_clip.tokenizer import SimpleTokenizer  # takes seconds to import
 
-    return SimpleTokenizer(context_length=context_length)  # type: ignore[no-any-return]
+    return SimpleTokenizer(context_length=context_length)

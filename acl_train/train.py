@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from acl_runtime.data.check_masks import check_masks
 from acl_runtime.data.datasets import Dataset, Sample, load_mask, read_dataset, require_both
+from acl_runtime.files.errors import InputError
 from acl_runtime.text.names import category_words
 from acl_train.clip import CLIP
-from acl_train.config import LearnConfig, VisionConfig
+from acl_train.config import LearnConfig, VisionConfig, check_image_size
 from acl_train.features import cached_features
 from acl_train.learn import (
     Examples,
@@ -26,10 +30,11 @@ from acl_train.learn import (
     pack_mask,
     restore_learner,
 )
-from acl_train.log import LossLog
+from acl_train.log import LossLog, check_log
 from acl_train.prompts import (
     Prompts,
     PromptsConfig,
+    check_output,
     load_prompts_tensors,
     make_prompts_config,
     save_prompts,
@@ -65,6 +70,17 @@ class TrainFiles:
         """The file written after `epoch` epochs; itself a prompts file that `acl export` takes."""
         return self.checkpoints / f"epoch_{epoch:03d}.safetensors"
 
+    def finished(self) -> list[Path]:
+        """The checkpoints that are there, by their epochs; files of other names are somebody else's."""
+        found = (path for path in self.checkpoints.glob("epoch_*.safetensors") if epoch_of(path))
+        return sorted(found, key=epoch_of)
+
+
+def epoch_of(checkpoint: Path) -> int:
+    """The number in a checkpoint's name; 0 if it is no checkpoint's."""
+    found = re.fullmatch(r"epoch_([0-9]{3,9})", checkpoint.stem)
+    return 0 if found is None else int(found[1])
+
 
 def train(
     data: Sequence[Path],
@@ -76,6 +92,7 @@ def train(
     device: str = "cpu",
     half_cache: bool = True,
     resume: bool = False,
+    allow_blank_masks: bool = False,
     progress: Progress = lambda what, done, total: None,
     say: Callable[[str], None] = lambda message: None,
 ) -> Prompts:
@@ -90,16 +107,31 @@ def train(
         device: A torch device.
         half_cache: Keep the tower's outputs in fp16; fp32 equals learning without a cache.
         resume: Go on after the last finished epoch, to the same result as an uninterrupted run.
+        allow_blank_masks: Accept masks of defective parts that mark nothing.
         progress: Called with what is done, how many and of how many.
         say: Called with notices for the user.
 
     Raises:
         FileExistsError: If checkpoints of an earlier run are there and `resume` is False.
-        ValueError: If the data, or a checkpoint to resume, do not fit.
+        InputError: If the data, or a checkpoint to resume, do not fit; an output would replace something else; or the
+            loss is not finite.
     """
-    samples, has_masks = read_samples(data, say)
+    check_output(files.output)
+    check_log(files.log)
+    vision.check(weights.architecture.vision_layers)
+    check_image_size(vision.image_size, weights.architecture.patch_size)
+    datasets = [
+        check_masks(
+            read_dataset(root),
+            image_size=vision.image_size,
+            allow_blank=allow_blank_masks,
+            progress=partial(progress, "reading masks"),
+        )
+        for root in data
+    ]
+    samples, has_masks = merge_samples(datasets, say)
     if not has_masks and "image" not in config.losses:
-        raise ValueError(
+        raise InputError(
             f"{data[0]}: has no masks, and nothing else was to be learned from; add image to --losses, or masks"
         )
     facts = _facts(samples, config, has_masks)
@@ -127,19 +159,18 @@ def train(
     return prompts
 
 
-def read_samples(data: Sequence[Path], say: Callable[[str], None]) -> tuple[list[Sample], bool]:
-    """The samples of all data sets, and whether they have masks.
+def merge_samples(datasets: Sequence[Dataset], say: Callable[[str], None]) -> tuple[list[Sample], bool]:
+    """Return the samples of all data sets, and whether they have masks.
 
     Raises:
-        ValueError: If a data set lacks good or defective parts, or some have masks and some have none.
+        InputError: If a data set lacks good or defective parts, or some have masks and some have none.
     """
-    datasets = [read_dataset(root) for root in data]
     for dataset in datasets:
         require_both(dataset)
         for note in dataset.notes:
             say(f"{dataset.name}: {note}")
     if len({dataset.has_masks for dataset in datasets}) > 1:
-        raise ValueError(
+        raise InputError(
             f"{_names(datasets, has_masks=False)}: has no masks while {_names(datasets, has_masks=True)} has; "
             "learn from data with masks, or from data without, not from both"
         )
@@ -189,7 +220,7 @@ def _name(sample: Sample) -> str:
 def _start(
     clip: CLIP, files: TrainFiles, prompts_config: PromptsConfig, config: LearnConfig, resume: bool
 ) -> Learner:
-    checkpoints = sorted(files.checkpoints.glob("epoch_*.safetensors"))
+    checkpoints = files.finished()
     if not resume:
         if checkpoints:
             raise FileExistsError(
@@ -201,14 +232,17 @@ def _start(
         raise FileNotFoundError(f"{files.checkpoints}: no checkpoint to resume; run without --resume")
     tensors, earlier = load_prompts_tensors(checkpoints[-1])
     _check_same_run(checkpoints[-1], earlier, prompts_config)
-    return restore_learner(clip, tensors, int(checkpoints[-1].stem.removeprefix("epoch_")), config)
+    try:
+        return restore_learner(clip, tensors, epoch_of(checkpoints[-1]), config)
+    except InputError as error:
+        raise InputError(f"{checkpoints[-1]}: {error}") from error
 
 
 def _check_same_run(path: Path, earlier: PromptsConfig, now: PromptsConfig) -> None:
     then, wanted = _flat(earlier), _flat(now)
     for name, value in wanted.items():
         if name != "epochs" and then.get(name) != value:  # more epochs are a reason to resume
-            raise ValueError(
+            raise InputError(
                 f"{path}: was learned with {name} {then.get(name)}, not {value}; resume with the same settings"
             )
 

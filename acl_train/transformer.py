@@ -48,16 +48,18 @@ class MultiHeadAttention(nn.Module):
 class ResidualAttentionBlock(nn.Module):
     """A pre-norm transformer block."""
 
-    def __init__(self, width: int, heads: int, *, quick_gelu: bool) -> None:
+    def __init__(self, width: int, heads: int, *, quick_gelu: bool, hidden: int | None = None) -> None:
+        """Take `hidden` units between the MLP's layers; None for four times the width."""
         super().__init__()
+        hidden = hidden or 4 * width
         self.ln_1 = nn.LayerNorm(width)
         self.attn = MultiHeadAttention(width, heads)
         self.ln_2 = nn.LayerNorm(width)
         self.mlp = nn.Sequential(
             OrderedDict(
-                c_fc=nn.Linear(width, 4 * width),
+                c_fc=nn.Linear(width, hidden),
                 gelu=QuickGELU() if quick_gelu else nn.GELU(),
-                c_proj=nn.Linear(4 * width, width),
+                c_proj=nn.Linear(hidden, width),
             )
         )
 
@@ -87,10 +89,12 @@ class ResidualAttentionBlock(nn.Module):
 class Transformer(nn.Module):
     """A stack of blocks; the towers walk it themselves, block by block."""
 
-    def __init__(self, width: int, layers: int, heads: int, *, quick_gelu: bool) -> None:
+    def __init__(
+        self, width: int, layers: int, heads: int, *, quick_gelu: bool, hidden: int | None = None
+    ) -> None:
         super().__init__()
         self.resblocks = nn.ModuleList(
-            ResidualAttentionBlock(width, heads, quick_gelu=quick_gelu) for _ in range(layers)
+            ResidualAttentionBlock(width, heads, quick_gelu=quick_gelu, hidden=hidden) for _ in range(layers)
         )
 
     def __iter__(self) -> Iterator[ResidualAttentionBlock]:

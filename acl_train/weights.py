@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from acl_runtime.files.errors import InputError
 from acl_train.clip import CLIP, Architecture
 from acl_train.config import VisionConfig
+from acl_train.declared import Declared, declared_by_name, declared_by_tag, sizes_declared
 from acl_train.tensor_files import read_state
 
 TINY_PATH = Path(__file__).parent / "tiny" / "weights.safetensors"
-NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask")  # in OpenAI's archives
+OPENAI_MARKS = {"input_resolution", "context_length", "vocab_size"}  # in OpenAI's archives, and in no other's
+NOT_WEIGHTS = (*OPENAI_MARKS, "attn_mask")
 BLOCK = "transformer.resblocks.{}.ln_1.weight"
+HIDDEN = "transformer.resblocks.0.mlp.c_fc.weight"
+HEAD_WIDTH = 64  # of all of OpenAI's models, and of all known ones whose vision tower is no wider than theirs
+MOST_WIDTH = {"vision": 1024, "text": 1280}
+VOCABULARY = 49408
+
+ASSUMED = "heads of 64 and QuickGELU, as in OpenAI's models"  # of files without a known name
+
+LOG = logging.getLogger("acl")
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,7 @@ class Weights:
         backbone: Its name for people: an open_clip name, `tiny`, or the sizes read off a file.
         source: What to pass to find it again: an open_clip tag or a file's name.
         sha256: Of the float32 values, so that fp16, fp32 and archived copies of the same weights agree.
+        basis: What heads and activation are known from; empty if that was not recorded.
     """
 
     state: dict[str, Tensor]
@@ -38,6 +51,7 @@ class Weights:
     backbone: str
     source: str
     sha256: str
+    basis: str = ""
 
 
 def load_weights(
@@ -46,36 +60,48 @@ def load_weights(
     """Read CLIP weights.
 
     Args:
-        backbone: An open_clip name such as `ViT-L-14-336`, or `tiny`; with a file it is only a name.
+        backbone: An open_clip name such as `ViT-L-14-336`, or `tiny`; with a file it may be any name, and one that
+            open_clip knows tells the heads and the activation, which no file does.
         weights: An open_clip tag such as `openai`, or a file: OpenAI's JIT archive, `.pt` or `.safetensors`.
-        quick_gelu: The activation the weights were trained with; None means as the tag says, and QuickGELU
-            for files.
+        quick_gelu: The activation the weights were trained with; None means as open_clip declares it for the tag, or
+            for the name of a file's backbone, and QuickGELU for other files.
 
     Raises:
         FileNotFoundError: If `weights` looks like a file and there is none.
-        ValueError: If the file is no CLIP checkpoint with OpenAI's names, or the tag is not known.
+        InputError: If the file is no CLIP checkpoint with OpenAI's names, the tag is not known or belongs to another
+            network, or a value is NaN or infinite.
         RuntimeError: If open_clip cannot download the weights.
     """
     if backbone == "tiny" and weights is None:
         return _from_file(TINY_PATH, "tiny", quick_gelu=True)
     if weights is not None and Path(weights).is_file():
-        return _from_file(Path(weights), backbone, quick_gelu=quick_gelu is not False)
+        return _from_file(Path(weights), backbone, quick_gelu=quick_gelu)
     if weights is not None and (Path(weights).suffix or "/" in weights):
         raise FileNotFoundError(f"{weights}: no such file; --weights takes a file or an open_clip tag")
     if backbone == "tiny":
-        raise ValueError(f"backbone tiny brings its own weights, got {weights}; leave --weights out")
+        raise InputError(f"backbone tiny brings its own weights, got {weights}; leave --weights out")
     if backbone is None or weights is None:
-        raise ValueError(
+        raise InputError(
             "weights are not chosen; pass --backbone tiny, or --backbone NAME --weights TAG, or --weights FILE"
         )
     return _from_open_clip(backbone, weights, quick_gelu=quick_gelu)
+
+
+def note_assumption(weights: Weights) -> None:
+    """Say that heads and activation are a guess, once the work is done; `acl info` says it of every bundle."""
+    if weights.basis == ASSUMED:
+        LOG.info(
+            "%s: QuickGELU is assumed, as OpenAI's weights have it; pass --gelu for LAION's and most others, or "
+            "--backbone with the model's name in open_clip",
+            weights.source,
+        )
 
 
 def build_clip(weights: Weights, config: VisionConfig) -> CLIP:
     """The frozen network for one image size; the weights' tensors are shared, not copied.
 
     Raises:
-        ValueError: If a tensor is missing, surplus or of the wrong shape, or the settings do not fit.
+        InputError: If a tensor is missing, surplus or of the wrong shape, or the settings do not fit.
     """
     with torch.device("meta"):
         clip = CLIP(weights.architecture, config)
@@ -86,43 +112,74 @@ def build_clip(weights: Weights, config: VisionConfig) -> CLIP:
     return clip.eval().requires_grad_(False)
 
 
-def read_architecture(state: dict[str, Tensor], *, quick_gelu: bool) -> Architecture:
-    """The towers' sizes from the tensors' shapes; heads are 64 wide, as in all of OpenAI's models.
+def read_architecture(
+    state: dict[str, Tensor], *, quick_gelu: bool, heads: tuple[int, int] | None = None
+) -> Architecture:
+    """The towers' sizes from the tensors' shapes.
+
+    Args:
+        state: Tensors under OpenAI's names.
+        quick_gelu: The activation, which no shape tells.
+        heads: Of the vision and the text tower, which no shape tells either; None for heads that are 64 wide, as in
+            all known models of OpenAI's widths.
 
     Raises:
-        ValueError: If a tensor that tells a size is missing; the message names it.
+        InputError: If a tensor that tells a size is missing or tells none, or the widths are such as have other heads;
+            the message names it.
     """
-    needed = [
-        "visual.conv1.weight",
-        "visual.positional_embedding",
-        "positional_embedding",
-        "text_projection",
-        "token_embedding.weight",
-        "visual." + BLOCK.format(0),
-        BLOCK.format(0),
-    ]
-    missing = [name for name in needed if name not in state]
+    dimensions = {
+        "visual.conv1.weight": 4,
+        "visual.positional_embedding": 2,
+        "positional_embedding": 2,
+        "text_projection": 2,
+        "token_embedding.weight": 2,
+        "visual." + BLOCK.format(0): 1,
+        BLOCK.format(0): 1,
+        "visual." + HIDDEN: 2,
+        HIDDEN: 2,
+    }
+    missing = [name for name in dimensions if name not in state]
     if missing:
-        raise ValueError(
+        raise InputError(
             f"weights must have OpenAI's CLIP tensor names, but {', '.join(missing[:3])} is missing; "
             f"the file's first names are {', '.join(sorted(state)[:3])}"
         )
+    for name, count in dimensions.items():
+        if state[name].ndim != count or 0 in state[name].shape:
+            raise InputError(f"{name} must have {count} dimensions, got the shape {tuple(state[name].shape)}")
     vision_width, _, patch_size, _ = state["visual.conv1.weight"].shape
     context_length, text_width = state["positional_embedding"].shape
+    patches = len(state["visual.positional_embedding"]) - 1
+    if patches < 1 or math.isqrt(patches) ** 2 != patches:
+        raise InputError(
+            f"visual.positional_embedding must have 1 + a square number of rows, got {patches + 1}"
+        )
+    heads = heads or (_usual_heads("vision", vision_width), _usual_heads("text", text_width))
     return Architecture(
         embed_dim=state["text_projection"].shape[1],
         vision_width=vision_width,
         vision_layers=_count_blocks(state, "visual." + BLOCK),
-        vision_heads=vision_width // 64,
+        vision_heads=heads[0],
         patch_size=patch_size,
-        vision_grid=round((len(state["visual.positional_embedding"]) - 1) ** 0.5),
+        vision_grid=math.isqrt(patches),
         context_length=context_length,
         vocab_size=len(state["token_embedding.weight"]),
         text_width=text_width,
         text_layers=_count_blocks(state, BLOCK),
-        text_heads=text_width // 64,
+        text_heads=heads[1],
         quick_gelu=quick_gelu,
+        vision_hidden=len(state["visual." + HIDDEN]),
+        text_hidden=len(state[HIDDEN]),
     )
+
+
+def _usual_heads(side: str, width: int) -> int:
+    if width % HEAD_WIDTH or width > MOST_WIDTH[side]:
+        raise InputError(
+            f"heads of a {side} tower of width {width} cannot be told from the file; pass --backbone with the model's "
+            "name in open_clip, such as ViT-H-14, ViT-g-14 or ViT-bigG-14"
+        )
+    return width // HEAD_WIDTH
 
 
 def _count_blocks(state: dict[str, Tensor], pattern: str) -> int:
@@ -132,71 +189,176 @@ def _count_blocks(state: dict[str, Tensor], pattern: str) -> int:
     return count
 
 
-def _from_file(path: Path, backbone: str | None, *, quick_gelu: bool) -> Weights:
-    state = _sanitize(read_state(path))
+def _from_file(path: Path, backbone: str | None, *, quick_gelu: bool | None) -> Weights:
+    raw = read_state(path)
+    declared = None if backbone is None or path == TINY_PATH else declared_by_name(backbone)
+    basis, default = _assumption(path, raw, backbone, declared, is_chosen=quick_gelu is not None)
     try:
-        architecture = read_architecture(state, quick_gelu=quick_gelu)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        state = _sanitize(raw)
+        architecture = read_architecture(
+            state,
+            quick_gelu=_choose(basis, default, quick_gelu),
+            heads=None if declared is None else (declared.vision_heads, declared.text_heads),
+        )
+        if backbone is not None and declared is not None:
+            _check_backbone(backbone, architecture)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     name = (
         backbone or f"ViT {architecture.vision_width}x{architecture.vision_layers}/{architecture.patch_size}"
     )
-    return Weights(state, architecture, name, path.name, _digest(state))
+    basis += "" if quick_gelu in (None, default) else "; activation as chosen"
+    return Weights(state, architecture, name, path.name, _digest(state), basis)
+
+
+def _assumption(
+    path: Path,
+    state: dict[str, Tensor],
+    backbone: str | None,
+    declared: Declared | None,
+    *,
+    is_chosen: bool,
+) -> tuple[str, bool]:
+    """What a file's heads and activation are known from, and whether that says QuickGELU; a guess is told."""
+    if path == TINY_PATH:
+        return "the package's own model", True
+    if state.keys() >= OPENAI_MARKS:
+        return "OpenAI's archive", True
+    if declared is None:
+        return ASSUMED, True
+    if declared.others and not is_chosen:
+        words = ("GELU", "QuickGELU")
+        LOG.info(
+            "%s: %s is assumed for %s; pass %s if these are the weights %s",
+            *(path, words[declared.quick_gelu], backbone),
+            *(("--quick-gelu", "--gelu")[declared.quick_gelu], ", ".join(declared.others)),
+        )
+    return declared.basis, declared.quick_gelu
+
+
+def _choose(basis: str, default: bool, chosen: bool | None) -> bool:
+    """The activation; one that was chosen against what is known is told."""
+    if chosen is None:
+        return default
+    if chosen != default and basis != ASSUMED:
+        LOG.info(
+            "the weights run with %s, though %s says %s",
+            *(("GELU", "QuickGELU")[chosen], basis, ("GELU", "QuickGELU")[default]),
+        )
+    return chosen
+
+
+def _check_backbone(backbone: str, architecture: Architecture) -> None:
+    for name, size in sizes_declared(backbone).items():
+        if (found := getattr(architecture, name)) != size:
+            raise InputError(
+                f"{name} of {backbone} must be {size}, got {found}; name the backbone that the weights are of"
+            )
 
 
 def _from_open_clip(backbone: str, tag: str, *, quick_gelu: bool | None) -> Weights:
-    import open_clip
+    declared = declared_by_tag(backbone, tag)
+    raw = read_state(_download(backbone, tag))
+    state = _sanitize(raw)
+    return _with_declared(state, declared, backbone, tag, quick_gelu)
 
-    known = open_clip.list_pretrained_tags_by_model(backbone)
-    if tag not in known:
-        if not known:
-            raise ValueError(f"backbone must be tiny or a name in open_clip.list_models(), got {backbone}")
-        raise ValueError(f"weights must be one of {', '.join(known)} for {backbone}, or a file, got {tag}")
+
+def _download(backbone: str, tag: str) -> Path:
+    """The file of a tag in open_clip's cache, fetched if it is not there."""
+    from open_clip import factory
+
+    LOG.info("open_clip gives the weights %s of %s, from the internet unless it has them", tag, backbone)
     logging.disable(logging.ERROR)  # twenty lines about retries, which the error below says in one
     try:
-        model = open_clip.create_model(backbone, pretrained=tag, precision="fp32")
-    except RuntimeError as error:
+        return Path(factory.download_pretrained(factory.get_pretrained_cfg(backbone, tag)))
+    except (OSError, RuntimeError) as error:
         raise RuntimeError(
-            f"open_clip could not load {backbone} {tag} ({str(error).rstrip('.')}); fetch the file where there "
+            f"open_clip could not load {backbone} {tag} ({_first_line(error)}); fetch the file where there "
             "is a network and pass it with --weights FILE"
         ) from error
     finally:
         logging.disable(logging.NOTSET)
-    return weights_of_open_clip(model, backbone, tag, quick_gelu=quick_gelu)
 
 
 def weights_of_open_clip(model: Any, backbone: str, tag: str, *, quick_gelu: bool | None = None) -> Weights:
-    """Take the weights of an open_clip model, whose configuration knows heads and activation.
+    """Take the weights of an open_clip model.
+
+    Heads and activation of published weights are those that open_clip declares for them; the activation of the module
+    may be another, because open_clip builds plain GELU for weights that were trained with QuickGELU unless the model's
+    name says so. Of other weights they are the module's.
 
     Raises:
-        ValueError: If the model's tensors do not have OpenAI's names (SigLIP, CoCa, timm towers).
+        InputError: If the model's tensors do not have OpenAI's names (SigLIP, CoCa, timm towers).
     """
+    import open_clip
+
     state = _sanitize(model.state_dict())
-    architecture = read_architecture(state, quick_gelu=True)
+    if tag in open_clip.list_pretrained_tags_by_model(backbone):
+        return _with_declared(state, declared_by_tag(backbone, tag), backbone, tag, quick_gelu)
     vision, text = model.visual.transformer.resblocks[0], model.transformer.resblocks[0]
-    trained_quick = type(vision.mlp.gelu).__name__ == "QuickGELU"
-    architecture = replace(
-        architecture,
-        vision_heads=vision.attn.num_heads,
-        text_heads=text.attn.num_heads,
-        quick_gelu=trained_quick if quick_gelu is None else quick_gelu,
+    built = Declared(
+        vision.attn.num_heads,
+        text.attn.num_heads,
+        type(vision.mlp.gelu).__name__ == "QuickGELU",
+        f"the module {backbone}",
     )
-    return Weights(state, architecture, backbone, tag, _digest(state))
+    return _with_declared(state, built, backbone, tag, quick_gelu)
+
+
+def _with_declared(
+    state: dict[str, Tensor], declared: Declared, backbone: str, tag: str, quick_gelu: bool | None
+) -> Weights:
+    architecture = read_architecture(
+        state,
+        quick_gelu=_choose(declared.basis, declared.quick_gelu, quick_gelu),
+        heads=(declared.vision_heads, declared.text_heads),
+    )
+    basis = declared.basis
+    basis += "" if quick_gelu in (None, declared.quick_gelu) else "; activation as chosen"
+    return Weights(state, architecture, backbone, tag, _digest(state), basis)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def _sanitize(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """float32 tensors without the archive's integers; the tiny backbone's token table is unfolded."""
     kept = {
-        name: tensor.detach().float().contiguous()
+        name: _to_float(name, tensor)
         for name, tensor in state.items()
         if isinstance(tensor, Tensor) and name not in NOT_WEIGHTS and not name.endswith(".ids")
     }
     rows = kept.pop("token_embedding.rows", None)
     if rows is not None:  # only the rows that occur in its captions are stored; the others are zero
-        table = torch.zeros(49408, rows.shape[1])
-        table[state["token_embedding.ids"].long()] = rows
-        kept["token_embedding.weight"] = table
+        kept["token_embedding.weight"] = _unfold(rows, state.get("token_embedding.ids"))
+    if "logit_scale" in kept and kept["logit_scale"].numel() == 1:  # some of open_clip's have one dimension
+        kept["logit_scale"] = kept["logit_scale"].reshape(())
     return kept
+
+
+def _to_float(name: str, tensor: Tensor) -> Tensor:
+    if not tensor.is_floating_point():
+        raise InputError(
+            f"{name} must be floating-point numbers, got {tensor.dtype}; take weights that are not quantised"
+        )
+    values = tensor.detach().float().contiguous()
+    if not values.isfinite().all():
+        raise InputError(f"{name} holds NaN or infinity; the weights are damaged, fetch them again")
+    return values
+
+
+def _unfold(rows: Tensor, ids: Tensor | None) -> Tensor:
+    if ids is None or ids.is_floating_point() or ids.shape != rows.shape[:1] or rows.ndim != 2:
+        raise InputError(
+            "token_embedding.rows must be a table with token_embedding.ids, a number for each row"
+        )
+    ids = ids.long()
+    if len(ids) and not ((ids >= 0) & (ids < VOCABULARY)).all():
+        raise InputError(f"token_embedding.ids must lie in 0..{VOCABULARY - 1}")
+    table = torch.zeros(VOCABULARY, rows.shape[1])
+    table[ids] = rows
+    return table
 
 
 def _resize_positions(positions: Tensor, grid: int) -> Tensor:
@@ -214,14 +376,14 @@ def _check_fit(state: dict[str, Tensor], expected: dict[str, torch.Size]) -> Non
     surplus = [name for name in state if name not in expected]
     wrong = [name for name in expected if name in state and state[name].shape != expected[name]]
     if missing or surplus:
-        raise ValueError(
+        raise InputError(
             f"weights do not fit CLIP's ViT: {len(missing)} tensors are missing (first: "
             f"{', '.join(missing[:3]) or 'none'}), {len(surplus)} are unknown (first: "
             f"{', '.join(surplus[:3]) or 'none'})"
         )
     if wrong:
         first = wrong[0]
-        raise ValueError(f"{first} must be {tuple(expected[first])}, got {tuple(state[first].shape)}")
+        raise InputError(f"{first} must be {tuple(expected[first])}, got {tuple(state[first].shape)}")
 
 
 def _digest(state: dict[str, Tensor]) -> str:

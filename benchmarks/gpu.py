@@ -30,7 +30,7 @@ from acl_runtime.backends.tensorrt.session import TrtSession
 from acl_runtime.bundle.bundle import Bundle, load_text_embeddings
 from acl_runtime.detection.detector import Detector
 from acl_runtime.doctor.machine import read_machine
-from acl_runtime.evaluation.metric_drift import measure_drift
+from acl_runtime.evaluation.metric_change import measure_change
 from acl_train.clip import CLIP
 from acl_train.reference import run_reference
 from benchmarks.bundles import SHAPES, export, write_weights
@@ -154,7 +154,7 @@ def drift(bench: Bench) -> Iterator[Row]:
     for precision, bundle in bench.bundles.items():
         text = torch.from_numpy(load_text_embeddings(bundle))
         torch_session = TorchSession(bench.clip, text, bundle.manifest)
-        found = measure_drift(
+        found = measure_change(
             Detector(bundle, session=OnnxSession.of_bundle(bundle, provider)),
             Detector(bundle, session=torch_session),
             bench.data,

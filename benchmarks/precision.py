@@ -35,6 +35,8 @@ from benchmarks.tables import markdown_table, write_json
 class RoundingSession:
     """A graph of the bundle as a PyTorch module, with true fp16 rounding."""
 
+    backend, provider = "torch", "CPU"
+
     def __init__(self, bundle: Bundle, clip: CLIP, arithmetic: Arithmetic) -> None:
         manifest = bundle.manifest
         self._head = Head(manifest.head)
@@ -51,6 +53,9 @@ class RoundingSession:
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         outputs = self._graph(torch.from_numpy(images))
         return {name: tensor.numpy() for name, tensor in zip(OUTPUTS[self._head], outputs, strict=True)}
+
+    def close(self) -> None:
+        """Hold nothing that could be given back."""
 
 
 @dataclass

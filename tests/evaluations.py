@@ -66,8 +66,20 @@ def draw_dataset(
             if label and has_masks:
                 cv2.imwrite(str(mask), np.where(frame > 5, 255, 0).astype(np.uint8))
             truth = mask if label and has_masks else None
-            samples.append(Sample(path, truth, label, category, "hole" if label else "good"))
-    return Dataset(name, root, tuple(samples), has_masks, "drawn", published, notes)
+            samples.append(
+                Sample(
+                    path=path, mask=truth, label=label, category=category, defect="hole" if label else "good"
+                )
+            )
+    return Dataset(
+        name=name,
+        root=root,
+        samples=tuple(samples),
+        has_masks=has_masks,
+        layout="drawn",
+        published=published,
+        notes=notes,
+    )
 
 
 def judge_dataset(dataset: Dataset, rule: Rule = HALF) -> DatasetEvaluation:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,6 +23,7 @@ from acl_runtime.bundle.manifest import (
     Preprocessing,
     Step,
     Tensor,
+    manifest_checksum,
 )
 from acl_runtime.scoring.maps import map_operator, patches_to_map
 
@@ -33,6 +37,16 @@ WEIGHTS[:, 3] = -0.5 * WEIGHTS[:, :3].sum(axis=1)  # mid-grey is the origin: pat
 TEXT = RANDOM.normal(size=(2, JOINT))
 TEXT = (TEXT / np.linalg.norm(TEXT, axis=1, keepdims=True)).astype(np.float32)
 DIRECTION = ((TEXT[1].astype(np.float64) - TEXT[0]) / TEMPERATURE).astype(np.float32)
+DEFAULT_CALIBRATION = Calibration(
+    rule="score",
+    score_threshold=0.5,
+    map_threshold=0.5,
+    region_threshold=None,
+    tiling=None,
+    source="default",
+    record=None,
+    memory=None,
+)
 FLOAT, INT64, UINT8 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.UINT8
 
 
@@ -116,12 +130,28 @@ def write_tiny_bundle(
     return folder
 
 
+def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the JSON of a bundle's manifest and make its checksum anew, as one who means to deceive would."""
+    path = folder / "manifest.json"
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(sealed(document)))
+
+
+def sealed(document: dict[str, Any]) -> dict[str, Any]:
+    """A manifest's JSON with its checksum, where its version has one."""
+    version = document.get("format_version")
+    if type(version) is int and version < 5:
+        return {key: value for key, value in document.items() if key != "checksum"}
+    return document | {"checksum": manifest_checksum(document)}
+
+
 def tiny_manifest(head: str = "map") -> Manifest:
     """The manifest of the tiny bundle, still without file hashes."""
     assert head in ("map", "embeddings")
     return Manifest(
         format="anomalyclip-bundle",
-        format_version=4,
+        format_version=5,
         head="map" if head == "map" else "embeddings",
         precision="fp32",
         opset=18,
@@ -137,7 +167,17 @@ def tiny_manifest(head: str = "map") -> Manifest:
         blur_sigma=SIGMA,
         max_batch=3,
         backbone=Backbone(
-            "patch means", "drawn", "0" * 64, True, 64, 2, inspection=False, note="made in a test"
+            name="patch means",
+            weights="drawn",
+            weights_sha256="0" * 64,
+            quick_gelu=True,
+            width=64,
+            blocks=2,
+            heads=1,
+            text_heads=1,
+            basis="told",
+            inspection=False,
+            note="made in a test",
         ),
         prompts={"recipe": "released", "sha256": "0" * 64},
         graph=Graph(
@@ -148,10 +188,22 @@ def tiny_manifest(head: str = "map") -> Manifest:
         ladder=(),
         int8=None,
         preprocessing=Preprocessing(
-            "RGB", "BHWC", "uint8", "bicubic antialiased (Pillow)", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+            color="RGB",
+            layout="BHWC",
+            dtype="uint8",
+            resize="bicubic antialiased (Pillow)",
+            mean=(0.0, 0.0, 0.0),
+            std=(1.0, 1.0, 1.0),
         ),
-        calibration=Calibration("score", 0.5, 0.5, None, "default", None, None),
-        parity=Parity("numpy", 0.0, 0.0, {"image_logits": 1e-3, "anomaly_map": 1e-4}, 2, None),
+        calibration=DEFAULT_CALIBRATION,
+        parity=Parity(
+            reference="numpy",
+            image_logits=0.0,
+            anomaly_map=0.0,
+            tolerance={"image_logits": 1e-3, "anomaly_map": 1e-4},
+            frames=2,
+            drift=None,
+        ),
         files={},
         tools={"onnx": "test"},
         created="2025-01-01",

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from graphs import drawn_frame
+from graphs import DEFAULT_CALIBRATION, drawn_frame
 
-from acl_runtime.bundle.manifest import Calibration
 from acl_runtime.calibration.record import CalibrationRecord, Escapes, JudgedImages
 
 COLORS = {"good": (255, 0, 128), "defective": (0, 255, 128)}  # the tiny graph scores them low and high
@@ -30,7 +29,13 @@ def draw_parts(root: Path, *, good: int, defective: int) -> Path:
 def judged(scores: Sequence[float], peaks: Sequence[float], name: str = "part") -> JudgedImages:
     """Images with these values that all look the same."""
     sources = tuple(f"{name}{number}.png" for number in range(len(scores)))
-    return JudgedImages(sources, tuple(scores), tuple(peaks), (0.5,) * len(scores), (0.1,) * len(scores))
+    return JudgedImages(
+        source=sources,
+        score=tuple(scores),
+        peak=tuple(peaks),
+        brightness=(0.5,) * len(scores),
+        sharpness=(0.1,) * len(scores),
+    )
 
 
 def make_record(
@@ -39,12 +44,13 @@ def make_record(
     """A record of these images and thresholds; which are missed goes by the score alone."""
     return CalibrationRecord(
         format="anomalyclip-calibration",
-        format_version=2,
+        format_version=3,
         created="2025-01-01T00:00:00+00:00",
         statement="the promise.",
         rule="score" if peak is None else "score or peak",
         score_threshold=threshold,
         map_threshold=1.0 if peak is None else peak,
+        region_threshold=None,
         tiling=None,
         fast_resize=False,
         max_overkill=0.01,
@@ -56,8 +62,9 @@ def make_record(
         copies=0,
         rejected=sum(score >= threshold for score in good.score),
         escapes=None if defective is None else _count_escapes(defective, threshold),
+        findings=(),
         seed=0,
-        backend="OnnxSession",
+        backend="onnxruntime",
         provider="CPUExecutionProvider",
         precision="fp32",
         tools={"python": "3"},
@@ -66,11 +73,11 @@ def make_record(
         defective=defective,
         memory=None,
         previous=None,
-        previous_calibration=Calibration("score", 0.5, 0.5, None, "default", None, None),
+        previous_calibration=DEFAULT_CALIBRATION,
     )
 
 
 def _count_escapes(defective: JudgedImages, threshold: float) -> Escapes:
     scored = zip(defective.source, defective.score, strict=True)
     missed = tuple(source for source, score in scored if score < threshold)
-    return Escapes(len(defective.source), len(missed), missed)
+    return Escapes(images=len(defective.source), missed=len(missed), sources=missed)

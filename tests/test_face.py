@@ -12,7 +12,18 @@ import acl_runtime
 
 def test_exported_names() -> None:
     assert acl_runtime.__all__ == [
-        *("BadFrame", "Bundle", "Detector", "Frame", "Region", "Rule", "Session", "Stream", "Tiling", "Verdict"),
+        *(
+            "BadFrame",
+            "Bundle",
+            "Detector",
+            "Frame",
+            "Region",
+            "Rule",
+            "Session",
+            "Stream",
+            "Tiling",
+            "Verdict",
+        ),
         *("calibrate_bundle", "draw_overlay", "list_sources", "load_bundle", "scale_map"),
     ]
     assert acl_runtime.__all__ == sorted(acl_runtime.__all__)
@@ -30,6 +41,8 @@ def test_what_is_not_exported_is_no_attribute() -> None:
 
 @pytest.mark.parametrize("name", acl_runtime.__all__)
 def test_no_name_needs_what_only_the_command_line_does(name: str) -> None:
-    code = f"from acl_runtime import {name}; import sys; print({{'rich', 'typer', 'torch'}} & set(sys.modules))"
+    code = (
+        f"from acl_runtime import {name}; import sys; print({{'rich', 'typer', 'torch'}} & set(sys.modules))"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"

@@ -20,52 +20,95 @@ class Against(str, Enum):
     torch = "torch"
 
 
+FILES, EXPERT = "Files", "Expert options"  # panels of the help
+
+
 def evaluate(
     context: typer.Context,
     bundle: Annotated[Path, typer.Argument(help="Exported bundle.", show_default=False)],
     data: Annotated[list[Path], typer.Argument(help="Folders of labelled images.", show_default=False)],
     *,
-    json: Annotated[
-        Path | None, typer.Option(help="File for the figures, values 0 to 1; - for stdout.")
-    ] = None,
-    csv: Annotated[Path | None, typer.Option(help="File for the table, values 0 to 1; - for stdout.")] = None,
-    markdown: Annotated[
-        Path | None, typer.Option(help="File for the table, in percent; - for stdout.")
-    ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Folder for a page with charts and pictures, index.html.")
-    ] = None,
-    against: Annotated[
-        Against | None,
+        Path | None,
         typer.Option(
-            help="Also judge with the torch model, on frames resized by Pillow, and print how far the metrics are from "
-            "its."
+            help="Folder for an HTML page with figures, charts and pictures, index.html.",
+            rich_help_panel=FILES,
         ),
     ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="With --against: file or tag of the weights, if not where they were.")
+    json: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON file for the figures, values from 0 to 1; - for stdout.", rich_help_panel=FILES
+        ),
     ] = None,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Count exactly; keeps the maps of a category in memory.")
-    ] = False,
-    mask_above: Annotated[
-        int, typer.Option(min=0, max=254, help="Grey level above which a mask's pixel is a defect.")
-    ] = 0,
+    csv: Annotated[
+        Path | None,
+        typer.Option(help="CSV file for the table, values from 0 to 1; - for stdout.", rich_help_panel=FILES),
+    ] = None,
+    markdown: Annotated[
+        Path | None,
+        typer.Option(help="Markdown file for the table, in percent; - for stdout.", rich_help_panel=FILES),
+    ] = None,
     tile: box.TileSize = box.TILE,
     overlap: box.Overlap = None,
     min_defect: box.MinDefect = None,
     fast_resize: box.FastResize = False,
+    bits: box.Bits = None,
+    exif: box.Exif = False,
+    max_megapixels: box.MaxMegapixels = box.MAX_MEGAPIXELS,
     backend: box.Backend = BackendName.auto,
     provider: box.Provider = "auto",
     threshold: box.Threshold = None,
+    mask_above: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=254,
+            help="Grey level of a mask above which a pixel is defective; 127 for masks kept as JPEG.",
+            rich_help_panel=EXPERT,
+        ),
+    ] = 0,
+    allow_blank_masks: Annotated[
+        bool,
+        typer.Option(
+            "--allow-blank-masks",
+            help="Accept masks of defective parts that mark nothing, instead of refusing the data set.",
+            rich_help_panel=EXPERT,
+        ),
+    ] = False,
+    exact: Annotated[
+        bool,
+        typer.Option(
+            "--exact",
+            help="Count pixels exactly; needs memory for all maps of a category.",
+            rich_help_panel=EXPERT,
+        ),
+    ] = False,
+    against: Annotated[
+        Against | None,
+        typer.Option(
+            help="Also judge with the PyTorch model, on frames resized by Pillow, and print each metric's difference.",
+            rich_help_panel=EXPERT,
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="With --against: file or tag of the weights, if they are no longer where the export found them.",
+            rich_help_panel=EXPERT,
+        ),
+    ] = None,
 ) -> None:
     """Measure a bundle on labelled images, beside the paper's numbers.
 
     DATA is a data set of the paper as downloaded (MVTec AD, VisA, MPDD, BTAD,
     KolektorSDD, DAGM, DTD-Synthetic, ISIC, the polyp sets, TN3K, HeadCT,
-    BrainMRI, Br35H, COVID-19), has a meta.json of the published code, or is a
-    folder with good and bad (and perhaps masks) inside. Without masks there are
-    image metrics only.
+    BrainMRI, Br35H, COVID-19), MVTec LOCO, has a meta.json of the published
+    code, or is a folder with good and bad (and perhaps masks) inside. Without
+    masks there are image metrics only.
+
+    An image that cannot be read or judged is named, is in no figure, and makes
+    the exit code 1.
     """
     from functools import partial
 
@@ -76,7 +119,7 @@ def evaluate(
     files = EvalFiles(json, csv, markdown, report)
     if len(files.printed) > 1:
         raise typer.BadParameter(f"only one form can go to stdout, got {' and '.join(files.printed)}")
-    check_files(files, bundle)
+    check_files(files, bundle, data)
     detector = open_detector(
         context,
         bundle,
@@ -96,12 +139,15 @@ def evaluate(
         session = TorchSession.of_bundle(detector.bundle, weights)
         reference = Detector(detector.bundle, session=session, threshold=threshold, tiling=detector.tiling)
     with progress_phases() as progress:
-        settings = EvalSettings(exact, mask_above)
+        reading = box.parse_reading(bits, exif, max_megapixels)
+        settings = EvalSettings(exact, mask_above, allow_blank_masks, reading)
         result = run_evaluation(detector, data, settings, reference=reference, progress=progress)
     echo(result.text, err=bool(files.printed))  # before anything can go wrong with the files
     for form in files.printed:
         echo(render(form, result).removesuffix("\n"))
     with progress_phases() as progress:
         write_files(
-            files, result, detector, mask_above=mask_above, progress=partial(progress, "drawing the page")
+            files, result, detector, settings=settings, progress=partial(progress, "drawing the page")
         )
+    if result.bad:
+        raise typer.Exit(1)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from acl_runtime.files.errors import InputError
 
 if TYPE_CHECKING:
+    from acl_runtime.backends.session import Session
     from acl_runtime.bundle.bundle import Bundle
-    from acl_runtime.scoring.heads import Session
 
 
 class Backend(str, Enum):

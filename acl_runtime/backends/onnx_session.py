@@ -50,6 +50,7 @@ class OnnxSession:
     Call it with (B, S, S, 3) uint8 RGB; it returns the graph's outputs by name, see `bundle.py`.
 
     Attributes:
+        backend: "onnxruntime", or "onnxruntime-int8".
         provider: Where it computes, such as CPUExecutionProvider.
     """
 
@@ -60,6 +61,7 @@ class OnnxSession:
         *,
         threads: int = 0,
         options: Mapping[str, str] | None = None,
+        backend: str = "onnxruntime",
     ) -> None:
         """Load a graph.
 
@@ -69,34 +71,36 @@ class OnnxSession:
                 "auto" for CUDA where this ONNX Runtime has it, else the CPU.
             threads: CPU threads to compute with; 0 for one per core.
             options: More options of the provider, by ONNX Runtime's names.
+            backend: What the session calls itself.
 
         Raises:
             ValueError: There is no such provider.
             RuntimeError: It does not start, leaves work to the CPU, or cannot load the file.
         """
-        self.provider = find_provider(provider)
+        self.backend, self.provider = backend, find_provider(provider)
         providers = [(self.provider, {**_OPTIONS.get(self.provider, {}), **(options or {})})]
         if self.provider == TENSORRT:
             providers.append((CUDA, _OPTIONS[CUDA]))  # for what TensorRT does not take
         if self.provider in _OPTIONS and hasattr(ort, "preload_dlls"):
             ort.preload_dlls()  # CUDA's libraries as pip installs them
         try:
-            self._session = ort.InferenceSession(str(path), _session_options(threads), providers=providers)
+            session = ort.InferenceSession(str(path), _session_options(threads), providers=providers)
         except _ERRORS as error:
             raise BackendError(f"{path}: ONNX Runtime cannot load it: {_first_line(error)}") from error
-        self._session.disable_fallback()
-        active = self._session.get_providers()[0]
+        session.disable_fallback()
+        active = session.get_providers()[0]
         if active != self.provider:  # a provider whose libraries fail to load is dropped in silence
             raise BackendError(
                 f"ONNX Runtime could not start {self.provider} and fell back to {active}; "
                 f"install its libraries or choose --provider {active}"
             )
         if self.provider in _OPTIONS:
-            check_placement(self._session)
-        self._input = self._session.get_inputs()[0].name
-        self._outputs = [output.name for output in self._session.get_outputs()]
+            check_placement(session)
+        self._session: ort.InferenceSession | None = session
+        self._input = session.get_inputs()[0].name
+        self._outputs = [output.name for output in session.get_outputs()]
         # On the CPU a plain run already reads the caller's array and returns its own: binding would only copy more.
-        self._device = DeviceBuffers(self._session, "cuda") if self.provider in _OPTIONS else None
+        self._device = DeviceBuffers(session, "cuda") if self.provider in _OPTIONS else None
 
     @classmethod
     def of_bundle(cls, bundle: Bundle, provider: str = "auto", *, threads: int = 0) -> OnnxSession:
@@ -115,13 +119,20 @@ class OnnxSession:
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Run the graph on `images`, (B, S, S, 3) uint8 RGB."""
+        session, device = self._session, self._device
+        if session is None:
+            raise BackendError("the session was closed; open another")
         try:
-            if self._device is not None:
-                return self._device.run(images)
-            arrays = self._session.run(self._outputs, {self._input: images})
+            if device is not None:
+                return device.run(images)
+            arrays = session.run(self._outputs, {self._input: images})
         except (*_ERRORS, RuntimeError) as error:
             raise BackendError(f"ONNX Runtime failed on {images.shape}: {_first_line(error)}") from error
         return dict(zip(self._outputs, arrays, strict=True))
+
+    def close(self) -> None:
+        """Free the graph's memory; calls that still run end first, a second time does nothing."""
+        self._session = self._device = None
 
 
 class DeviceBuffers:

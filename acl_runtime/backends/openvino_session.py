@@ -30,6 +30,7 @@ class OpenVinoSession:
     Call it with (B, S, S, 3) uint8 RGB; it returns the graph's outputs by name, see `bundle.py`.
 
     Attributes:
+        backend: "openvino", "openvino-bf16" or "openvino-int8".
         provider: Where it computes and in what, such as "CPU f32".
     """
 
@@ -45,6 +46,7 @@ class OpenVinoSession:
         Raises:
             RuntimeError: It cannot be loaded, or this CPU does not compute in that precision.
         """
+        self.backend = "openvino" if precision == "f32" else f"openvino-{precision}"
         self.provider = f"CPU {precision}"
         core = openvino.Core()
         core.set_property({"ENABLE_MMAP": False})  # a mapped file keeps all of its weights until the end
@@ -65,14 +67,12 @@ class OpenVinoSession:
                 width = linear_layers_in_int8(model)
             else:
                 width, _ = 0, linear_layers_as_convolutions(model)
-            self._model = core.compile_model(
-                model, "CPU", settings | {"DYNAMIC_QUANTIZATION_GROUP_SIZE": width}
-            )
+            compiled = core.compile_model(model, "CPU", settings | {"DYNAMIC_QUANTIZATION_GROUP_SIZE": width})
         except RuntimeError as error:
             raise BackendError(f"{path}: OpenVINO cannot load it: {_last_line(error)}") from error
-        self._request = self._model.create_infer_request()
+        self._request: Any = compiled.create_infer_request()  # it keeps the compiled model
         self._lock = Lock()  # a request serves one call at a time
-        self._names = [output.get_any_name() for output in self._model.outputs]
+        self._names = [output.get_any_name() for output in compiled.outputs]
 
     @classmethod
     def of_bundle(
@@ -89,8 +89,15 @@ class OpenVinoSession:
         if images.dtype != np.uint8:  # it would be converted in silence
             raise BackendError(f"images must be uint8, got {images.dtype}")
         with self._lock:
+            if self._request is None:
+                raise BackendError("the session was closed; open another")
             found = [self._infer(image[None]) for image in np.ascontiguousarray(images)]
         return {name: np.concatenate([each[name] for each in found]) for name in self._names}
+
+    def close(self) -> None:
+        """Free the graph's memory, once the calls before have ended; a second time does nothing."""
+        with self._lock:
+            self._request = None
 
     def _infer(self, image: np.ndarray) -> dict[str, np.ndarray]:
         try:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from acl_runtime.backends.session import Session
 from acl_runtime.bundle.bundle import Bundle, load_golden, load_text_embeddings
-from acl_runtime.scoring.heads import Session, defect_directions, read_head
+from acl_runtime.scoring.heads import defect_directions, read_head
 
 ROUNDS = 3  # calls per batch size: a session may record the first and replay it from then on
 

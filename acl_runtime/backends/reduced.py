@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Literal
 
 from acl_runtime.backends.host import cpu_model
+from acl_runtime.backends.session import Session
 from acl_runtime.bundle.bundle import ENGINES, Bundle
 from acl_runtime.bundle.manifest import Drift
 from acl_runtime.files.errors import BackendError
 from acl_runtime.files.strict_json import read_document
-from acl_runtime.scoring.heads import Session
 from acl_runtime.text.names import slug
 
 FORMAT: Literal["anomalyclip-gate"] = "anomalyclip-gate"
@@ -70,7 +70,7 @@ def open_reduced(bundle: Bundle, backend: Name) -> Session:
     if backend == "onnxruntime-int8":
         from acl_runtime.backends.onnx_session import OnnxSession
 
-        return OnnxSession(path, "cpu")
+        return OnnxSession(path, "cpu", backend=backend)
     from acl_runtime.backends.openvino_session import OpenVinoSession
 
     return OpenVinoSession(path, precision=PRECISIONS[backend])

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from acl_runtime.backends.parity import GoldenImages
+from acl_runtime.backends.session import Session
 from acl_runtime.bundle.bundle import Bundle
 from acl_runtime.detection.detector import Detector
 from acl_runtime.detection.stages import STAGES
 from acl_runtime.files.errors import InputError
-from acl_runtime.scoring.heads import Session
 
 if TYPE_CHECKING:
     from acl_runtime.backends.reduced import Name

@@ -22,15 +22,15 @@ from acl_runtime.backends.reduced import (
     open_reduced,
     subject,
 )
+from acl_runtime.backends.session import Session
 from acl_runtime.bench.contenders import Contender, enter
 from acl_runtime.bench.measure import measure
 from acl_runtime.bundle.bundle import Bundle
 from acl_runtime.data.datasets import load_sample, read_dataset
 from acl_runtime.detection.detector import Detector
-from acl_runtime.evaluation.metric_drift import measure_drift
+from acl_runtime.evaluation.metric_change import measure_change
 from acl_runtime.files.atomic import atomic_file
 from acl_runtime.files.errors import InputError
-from acl_runtime.scoring.heads import Session
 
 LARGEST_DRIFT = 0.002  # of image and pixel AUROC, 0 to 1
 TIMED_FRAMES, TIMED_S = 8, 10.0
@@ -58,7 +58,7 @@ def judge(
     session = open_reduced(bundle, backend)
     exact = {name: make() for name, make in _exact_sessions(bundle).items()}
     judges = Detector(bundle, session=session), Detector(bundle, session=exact["onnxruntime"])
-    drift = tuple(measure_drift(*judges, [root], progress) for root in data)
+    drift = tuple(measure_change(*judges, [root], progress) for root in data)
     if blind := [each.data[0] for each in drift if "image_auroc" not in each.metrics]:
         raise InputError(f"{', '.join(blind)}: holds no good or no defective images; name labelled data sets")
     contenders: list[Contender] = [

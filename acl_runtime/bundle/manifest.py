@@ -1,30 +1,68 @@
 """The manifest of a bundle: every key of `manifest.json`, its type and its meaning.
 
-The classes below are the reference of the file format, version 4: a field is a key, a nested class is a JSON
+The classes below are the reference of the file format, version 5: a field is a key, a nested class is a JSON
 object, a tuple a list. No key is optional and no other key is allowed, except in the free-form objects
-(`prompts`, `tools`, `tolerance`, `metrics`), whose keys are up to the writer. Version 3 lacked `class_norm`, `windows`
-and `projections`, and `memory` in `calibration`; version 2 also `ladder`, `int8`,
-`drift` in `parity`, and `width` and `blocks` in `backbone`; version 1 also `quick_gelu` there, and `rule`, `tiling` and
-`record` in `calibration`. All are read as if they had the defaults, those of `backbone` as unknown.
+(`prompts`, `tools`, `tolerance`, `metrics`), whose keys are up to the writer. One key is beside the classes:
+`checksum`, see `manifest_checksum`.
+
+Version 4 lacked `checksum`, `region_threshold` in `calibration`, and `heads`, `text_heads` and `basis` in `backbone`;
+version 3 also `class_norm`, `windows` and `projections`, and `memory` in `calibration`; version 2 also `ladder`,
+`int8`, `drift` in `parity`, and `width` and `blocks` in `backbone`; version 1 also `quick_gelu` there, and `rule`,
+`tiling` and `record` in `calibration`. All are read as if they had the defaults, those of `backbone` as unknown.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from acl_runtime.files.errors import BundleError
 from acl_runtime.files.strict_json import parse_document, read_strictly
+from acl_runtime.text.names import printable
 
 FORMAT: Literal["anomalyclip-bundle"] = "anomalyclip-bundle"
-FORMAT_VERSION: Literal[4] = 4
+FORMAT_VERSION: Literal[5] = 5
+CHECKSUM = "checksum"  # key of the file
+MOST_PIXELS = 1 << 16  # a side of a frame, of a tile or of an embedding
+MOST_LAYERS = 256  # more layers or windows than any network is read out at
+RANGES = {  # least and most of every number that decides; beyond them nothing sensible is computed
+    "opset": (1, 100),
+    "image_size": (1, 4096),
+    "grid": (1, 1024),
+    "vv_from": (1, 1025),
+    "temperature": (1e-4, 1e3),
+    "blur_sigma": (0, 4096),
+    "max_batch": (1, 1024),
+    "width": (1, MOST_PIXELS),
+    "blocks": (1, 1024),
+    "heads": (1, 1024),
+    "text_heads": (1, 1024),
+    "layers": (1, 1024),
+    "score_threshold": (0, 1),
+    "map_threshold": (0, 1),
+    "region_threshold": (0, 1),
+    "tile": (1, MOST_PIXELS),
+    "overlap": (0, MOST_PIXELS),
+    "min_defect": (1, MOST_PIXELS),
+    "mean": (-1e3, 1e3),
+    "std": (1e-3, 1e3),
+    "bytes": (0, 1 << 50),
+    "image_logits": (0, 1e3),
+    "anomaly_map": (0, 1),
+    "tolerance": (0, 1),
+}
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 Arithmetic = Literal["fp32", "fp16", "fp16-attention-fp32", "fp16-attention-split"]
 """How a graph computes; see `acl_export/mixed.py` for what each means. The types are in the graph itself."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Backbone:
     """The CLIP model inside the graph."""
 
@@ -35,6 +73,9 @@ class Backbone:
     # null: not known, because the bundle was made when the manifest did not say
     width: int | None  # of the vision tower's tokens; null as above
     blocks: int | None  # of the vision tower; null as above
+    heads: int | None  # of each block's attention in the vision tower; null as above
+    text_heads: int | None  # of each block's attention in the text tower; null as above
+    basis: str | None  # what activation and heads are known from; null as above
     inspection: bool  # false: a demonstration model, not fit to judge real products
     note: str  # what a user must know about it; may be empty
 
@@ -57,7 +98,7 @@ class Graph:
     outputs: tuple[Tensor, ...]  # "map": image_logits, anomaly_maps; "embeddings": image_, patch_embeddings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Preprocessing:
     """How a picture becomes the graph's input; mean and std are applied inside the graph."""
 
@@ -81,13 +122,14 @@ class Tiling:
     min_defect: int | None  # size of the smallest defect of interest, for "auto"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Calibration:
     """Where a defect begins, as probabilities in [0, 1]."""
 
     rule: Literal["score", "score or peak"]  # what makes a frame anomalous, see below
     score_threshold: float  # either rule: a score of at least this
-    map_threshold: float  # "score or peak": also a map with a value of at least this; either: begins a region
+    map_threshold: float  # "score or peak": also a map with a value of at least this
+    region_threshold: float | None  # map value from which regions are drawn; null: from map_threshold
     tiling: (
         Tiling | None
     )  # how frames are cut; null: each is squashed whole. The thresholds hold for this only
@@ -96,6 +138,11 @@ class Calibration:
         str | None
     )  # file of the bundle with the evidence, see `calibration/record.py`; null for the default
     memory: str | None  # file of the bundle with patches of good parts, see `memory.py`; null: the text alone
+
+    @property
+    def regions_from(self) -> float:
+        """Map value from which a region is drawn, in [0, 1]."""
+        return self.map_threshold if self.region_threshold is None else self.region_threshold
 
 
 @dataclass(frozen=True)
@@ -107,7 +154,7 @@ class Drift:
     metrics: dict[str, float]  # graph minus torch, in [-1, 1]; the mean over categories, by metric
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Parity:
     """The export's proof: worst absolute differences between the graph and the torch model."""
 
@@ -138,12 +185,12 @@ class FileRecord:
     bytes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """Everything the box needs to know about a bundle, beside the arrays."""
 
     format: Literal["anomalyclip-bundle"]
-    format_version: Literal[4]
+    format_version: Literal[5]
     head: Literal["map", "embeddings"]  # what the graph returns, see Graph.outputs
     precision: Arithmetic  # of the graph
     opset: int
@@ -220,11 +267,27 @@ class Manifest:
 
 def manifest_to_json(manifest: Manifest) -> str:
     """The text of `manifest.json`."""
-    return json.dumps(asdict(manifest), indent=2, allow_nan=False) + "\n"
+    document = asdict(manifest)
+    sealed = document | {CHECKSUM: manifest_checksum(document)}
+    return json.dumps(sealed, indent=2, allow_nan=False) + "\n"
+
+
+def manifest_checksum(document: Mapping[str, Any]) -> str:
+    """The sha256 of what a manifest says, 64 lower-case hexadecimal digits; white space and the order of keys are free.
+
+    It finds damage and edits by hand, such as a threshold that no calibration stands behind. It is no signature: who
+    means to deceive computes it anew. Versions 1 to 4 had none.
+
+    Args:
+        document: The JSON object; its `checksum`, if there is one, is left out.
+    """
+    content = {key: value for key, value in document.items() if key != CHECKSUM}
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
 
 def manifest_from_json(text: str | bytes) -> Manifest:
-    """Read and check the text of `manifest.json`; ValueError says which key is wrong."""
+    """Read and check the text of `manifest.json`; BundleError says which key is wrong."""
     document = parse_document(
         text,
         kind="manifest",
@@ -233,8 +296,11 @@ def manifest_from_json(text: str | bytes) -> Manifest:
         remedy="name a bundle made by acl export",
     )
     version = document.get("format_version")
-    if type(version) is int and version in (1, 2, 3):
+    if type(version) is int and version in range(1, FORMAT_VERSION):
         document = _with_later_keys(document, version)
+    else:
+        document = _without_checksum(document)
+    _check_strings(document, "manifest")
     manifest: Manifest = read_strictly(Manifest, document, "manifest")
     _check_ranges(manifest)
     return manifest
@@ -251,11 +317,46 @@ def check_tiling(tiling: Tiling) -> None:
         raise BundleError(f"min_defect must be at least 1 pixel, got {tiling.min_defect}")
 
 
+def _without_checksum(document: dict[str, Any]) -> dict[str, Any]:
+    if CHECKSUM not in document:
+        raise BundleError(f"manifest lacks the key {CHECKSUM!r}; copy the whole bundle again")
+    try:
+        found = manifest_checksum(document)
+    except RecursionError as error:
+        raise BundleError("is nested too deeply; copy the whole bundle again") from error
+    if document[CHECKSUM] != found:
+        raise BundleError(
+            "was altered (its checksum differs); copy the whole bundle again, and change thresholds by acl calibrate"
+        )
+    return {key: value for key, value in document.items() if key != CHECKSUM}
+
+
+def _check_strings(value: Any, where: str) -> None:
+    """Names are shown on terminals and pages: no control characters, and nothing that is no Unicode."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_strings(key, where)
+            _check_strings(item, f"{where}.{key}")
+    elif isinstance(value, list):
+        for item in value:
+            _check_strings(item, where)
+    elif isinstance(value, str) and any(unicodedata.category(char) in ("Cc", "Cs") for char in value):
+        raise BundleError(f"{printable(where)} must hold no control characters, got {printable(value)[:60]}")
+
+
 def _with_later_keys(document: dict[str, Any], version: int) -> dict[str, Any]:
-    added: dict[str, dict[str, Any]] = {"calibration": {"memory": None}}
-    whole: dict[str, Any] = {"class_norm": False, "windows": [], "projections": None}
+    added: dict[str, dict[str, Any]] = {
+        "calibration": {"region_threshold": None},
+        "backbone": {"heads": None, "text_heads": None, "basis": None},
+        "parity": {},
+    }
+    whole: dict[str, Any] = {}
+    if version <= 3:
+        added["calibration"] |= {"memory": None}
+        whole |= {"class_norm": False, "windows": [], "projections": None}
     if version <= 2:
-        added |= {"parity": {"drift": None}, "backbone": {"width": None, "blocks": None}}
+        added["parity"] |= {"drift": None}
+        added["backbone"] |= {"width": None, "blocks": None}
         whole |= {"ladder": [], "int8": None}
     if version == 1:
         added["backbone"]["quick_gelu"] = None
@@ -265,11 +366,31 @@ def _with_later_keys(document: dict[str, Any], version: int) -> dict[str, Any]:
 
 
 def _check_ranges(manifest: Manifest) -> None:
-    for key in ("image_size", "grid", "max_batch", "temperature"):
-        if (value := getattr(manifest, key)) <= 0:
-            raise BundleError(f"{key} must be positive, got {value}")
-    if manifest.blur_sigma < 0:
-        raise BundleError(f"blur_sigma must not be negative, got {manifest.blur_sigma}")
+    for name, value in _numbers(manifest):
+        least, most = RANGES[name.rpartition(".")[2]]
+        if value is not None and not least <= value <= most:
+            raise BundleError(f"{name} must lie in {least:g}..{most:g}, got {value:g}")
+    if manifest.blur_sigma > manifest.image_size:
+        raise BundleError(
+            f"blur_sigma must lie in 0..{manifest.image_size} (image_size), got {manifest.blur_sigma}"
+        )
+    if manifest.grid > manifest.image_size:
+        raise BundleError(f"grid must lie in 1..{manifest.image_size} (image_size), got {manifest.grid}")
+    _check_lists(manifest)
+    if manifest.calibration.tiling is not None:
+        check_tiling(manifest.calibration.tiling)
+    if missing := {"recipe", "sha256"} - manifest.prompts.keys():
+        raise BundleError(f"prompts lacks the key {min(missing)!r}")
+    for name, record in manifest.files.items():
+        if not _SHA256.fullmatch(record.sha256):
+            raise BundleError(
+                f"files: the sha256 of {name!r} must be 64 hexadecimal digits, got {record.sha256!r}"
+            )
+    _check_memory(manifest)
+    _check_tensors(manifest)
+
+
+def _check_lists(manifest: Manifest) -> None:
     arithmetics = manifest.arithmetics()
     if len(set(arithmetics)) != len(arithmetics):
         raise BundleError(f"ladder must not name an arithmetic twice, got {', '.join(arithmetics)}")
@@ -277,16 +398,67 @@ def _check_ranges(manifest: Manifest) -> None:
         raise BundleError(f"windows must lie in 1..{manifest.grid} (the grid), got {list(manifest.windows)}")
     if not manifest.layers:
         raise BundleError("layers must name at least one block, got []")
-    for key in ("score_threshold", "map_threshold"):
-        if not 0 <= (value := getattr(manifest.calibration, key)) <= 1:
-            raise BundleError(f"calibration.{key} must lie in 0..1, got {value}")
-    if manifest.calibration.tiling is not None:
-        check_tiling(manifest.calibration.tiling)
-    _check_memory(manifest)
+    for key in ("layers", "windows"):
+        if (count := len(getattr(manifest, key))) > MOST_LAYERS:
+            raise BundleError(f"{key} must be at most {MOST_LAYERS}, got {count}")
+    for key in ("mean", "std"):
+        if (count := len(getattr(manifest.preprocessing, key))) != 3:
+            raise BundleError(f"preprocessing.{key} must be 3 numbers, one a channel, got {count}")
+
+
+def _numbers(manifest: Manifest) -> Iterator[tuple[str, float | None]]:
+    """Every number that decides something, with the name of its key; `RANGES` has its bounds."""
+    calibration, backbone = manifest.calibration, manifest.backbone
+    for key in ("opset", "image_size", "grid", "vv_from", "temperature", "blur_sigma", "max_batch"):
+        yield key, getattr(manifest, key)
+    for key in ("width", "blocks", "heads", "text_heads"):
+        yield f"backbone.{key}", getattr(backbone, key)
+    for key in ("score_threshold", "map_threshold", "region_threshold"):
+        yield f"calibration.{key}", getattr(calibration, key)
+    for key in ("tile", "overlap", "min_defect") if calibration.tiling else ():
+        value = getattr(calibration.tiling, key)
+        yield f"calibration.tiling.{key}", None if isinstance(value, str) else value
+    yield from (("layers", layer) for layer in manifest.layers)
+    yield from (("mean", value) for value in manifest.preprocessing.mean)
+    yield from (("std", value) for value in manifest.preprocessing.std)
+    yield from (("bytes", record.bytes) for record in manifest.files.values())
+    for parity in (manifest.parity, *(step.parity for step in manifest.ladder)):
+        yield "parity.image_logits", parity.image_logits
+        yield "parity.anomaly_map", parity.anomaly_map
+        yield from (("tolerance", limit) for limit in parity.tolerance.values())
+
+
+def _check_tensors(manifest: Manifest) -> None:
+    """What goes in and out of the graph is what the head and the sizes say."""
+    graph, size = manifest.graph, manifest.image_size
+    frames = graph.inputs[0].shape if len(graph.inputs) == 1 else ()
+    if len(frames) != 4 or not all(type(side) is int for side in frames[1:]) or frames[3] != 3:
+        raise BundleError(f"graph.inputs must be frames (batch, height, width, 3), got {list(frames)}")
     if manifest.preprocessing.resize == "in the graph":
-        _check_frames_tensor(manifest)
-    if missing := {"recipe", "sha256"} - manifest.prompts.keys():
-        raise BundleError(f"prompts lacks the key {min(missing)!r}")
+        if not all(0 < int(side) <= MOST_PIXELS for side in frames[1:3]):
+            raise BundleError(
+                f"graph.inputs must be frames of up to {MOST_PIXELS} pixels a side, got {list(frames)}"
+            )
+        if manifest.calibration.tiling is not None:
+            raise BundleError("calibration.tiling must be null where the graph takes whole frames")
+    elif frames[1:3] != (size, size):
+        raise BundleError(f"graph.inputs must be images of {size} x {size} (image_size), got {list(frames)}")
+    names = (
+        ("image_logits", "anomaly_maps")
+        if manifest.head == "map"
+        else ("image_embeddings", "patch_embeddings")
+    )
+    if tuple(tensor.name for tensor in graph.outputs) != names:
+        raise BundleError(f'graph.outputs must be {" and ".join(names)}, as head "{manifest.head}" gives')
+    shapes = tuple(tensor.shape[1:] for tensor in graph.outputs)
+    joint = shapes[0][0] if shapes[0] else 0
+    windows = sum((manifest.grid - side + 1) ** 2 for side in manifest.windows)
+    patches = (1, windows) if windows else (len(manifest.layers), manifest.grid**2)
+    expected = ((), (size, size)) if manifest.head == "map" else ((joint,), (*patches, joint))
+    if shapes != expected or not (
+        manifest.head == "map" or (type(joint) is int and 0 < joint <= MOST_PIXELS)
+    ):
+        raise BundleError(f"graph.outputs must have the shapes {expected} for each image, got {shapes}")
 
 
 def _check_memory(manifest: Manifest) -> None:
@@ -296,11 +468,3 @@ def _check_memory(manifest: Manifest) -> None:
         raise BundleError(
             f'calibration.memory must be null unless head is "embeddings", got head "{manifest.head}"'
         )
-
-
-def _check_frames_tensor(manifest: Manifest) -> None:
-    shape = manifest.graph.inputs[0].shape if manifest.graph.inputs else ()
-    if len(shape) != 4 or not all(type(side) is int and side > 0 for side in shape[1:3]):
-        raise BundleError(f"graph.inputs must begin with frames (batch, height, width, 3), got {list(shape)}")
-    if manifest.calibration.tiling is not None:
-        raise BundleError("calibration.tiling must be null where the graph takes whole frames")

@@ -24,6 +24,24 @@ def input_words(manifest: Manifest) -> str:
     return f"{network}, up to {manifest.max_batch} at once"
 
 
+def network_words(manifest: Manifest) -> str:
+    """Which of the networks of its shape the backbone is, and what says so."""
+    backbone = manifest.backbone
+    if backbone.quick_gelu is None:
+        return "not recorded by the version that made the bundle"
+    words = "QuickGELU" if backbone.quick_gelu else "GELU"
+    if backbone.heads is not None:
+        words += f", {backbone.heads} heads, {backbone.text_heads} in the text tower"
+    return f"{words} ({backbone.basis})" if backbone.basis else words
+
+
+def normalisation_words(manifest: Manifest) -> str:
+    """What is done to the pixels inside the graph."""
+    steps = manifest.preprocessing
+    mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (steps.mean, steps.std))
+    return f"mean {mean}, standard deviation {std}, of red, green and blue in 0..1"
+
+
 def map_words(manifest: Manifest) -> str:
     """Where the map comes from."""
     grid = f"a {manifest.grid} x {manifest.grid} grid"

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from acl_runtime.backends.session import Session
 from acl_runtime.bundle.bundle import Bundle, load_text_embeddings
 from acl_runtime.calibration.images import Progress, pixel_digest
 from acl_runtime.detection.detector import Detector
 from acl_runtime.files.atomic import atomic_file
 from acl_runtime.files.errors import InputError
 from acl_runtime.images.frame import BadFrame
-from acl_runtime.scoring.heads import Session, defect_directions, read_embeddings
+from acl_runtime.scoring.heads import defect_directions, read_embeddings
 from acl_runtime.scoring.patch_memory import Floats, Memory, Scale, nearest_distances
 from acl_runtime.sources.files import Source, iter_frames
 
@@ -51,6 +52,7 @@ class Recorder:
 
     def __post_init__(self) -> None:
         """Read the directions of the text once, not for every batch."""
+        self.backend, self.provider = self.session.backend, self.session.provider
         manifest = self.bundle.manifest
         self._directions = defect_directions(
             load_text_embeddings(self.bundle), temperature=manifest.temperature
@@ -64,6 +66,10 @@ class Recorder:
         self.embeddings.append(embeddings.swapaxes(1, 2).reshape(-1, layers, joint).copy())
         self.logits.append(logits.swapaxes(1, 2).reshape(-1, layers).copy())
         return outputs
+
+    def close(self) -> None:
+        """Close the session."""
+        self.session.close()
 
     def take(self, rng: np.random.Generator) -> tuple[Floats, Floats]:
         """Return all patches since the last call, `MOST_PATCHES` of them where there are more."""

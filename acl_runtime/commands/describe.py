@@ -10,10 +10,13 @@ from acl_runtime.bundle.words import (
     input_words,
     map_words,
     memory_words,
+    network_words,
+    normalisation_words,
     parity_words,
     prompts_words,
     tiling_words,
 )
+from acl_runtime.calibration.record import read_record
 from acl_runtime.evaluation.metrics import METRICS
 from acl_runtime.scoring.rule import bundle_rule, rule_words
 
@@ -45,22 +48,24 @@ def proof_words(engine: Engine) -> str:
 def describe(bundle: Bundle) -> str:
     """The facts a user of the bundle asks for, a line each; all of them are in its manifest."""
     manifest = bundle.manifest
-    backbone, calibration = manifest.backbone, manifest.calibration
+    backbone, calibration, record = manifest.backbone, manifest.calibration, read_record(bundle)
     megabytes = sum(record.bytes for record in manifest.files.values()) / 1e6
     facts = {
         "bundle": f"{bundle.path}, {megabytes:.1f} MB, every file as its manifest says",
         "backbone": f"{backbone.name}, weights {backbone.weights}",
+        "network": network_words(manifest),
         "fit to inspect": "yes" if backbone.inspection else f"no: {backbone.note}",
         "prompts": prompts_words(manifest),
         "input": input_words(manifest),
+        "normalised": normalisation_words(manifest),
         "map": map_words(manifest),
         "graph": f"head {manifest.head}, {manifest.precision}, opset {manifest.opset}",
         "anomalous from": rule_words(bundle_rule(calibration)),
-        "regions from": f"map {calibration.map_threshold:.4g}",
+        "regions from": f"map {calibration.regions_from:.4g}",
         "frames": tiling_words(calibration.tiling),
-        "thresholds": "default, measured on nothing; run acl calibrate"
-        if calibration.record is None
-        else f"{calibration.source} ({calibration.record})",
+        "thresholds": "default, an arbitrary 0.5; run acl calibrate"
+        if record is None
+        else f"of {record.created[:10]}: {calibration.source} ({calibration.record})",
         "memory": memory_words(manifest),
         "parity": parity_words(manifest.parity),
         "drift": drift_words(manifest.parity),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +12,7 @@ from acl_runtime.backends.choose import Backend
 from acl_runtime.commands import options
 from acl_runtime.commands.detector import open_detector
 from acl_runtime.detection.pipeline import MAX_LATENCY_MS
-from acl_runtime.text.terminal import echo, note
+from acl_runtime.text.terminal import echo
 
 if TYPE_CHECKING:
     from acl_runtime.detection.verdict import Result
@@ -23,13 +23,9 @@ def run(
     context: typer.Context,
     bundle: Annotated[Path, typer.Argument(help="Exported bundle.", show_default=False)],
     source: Annotated[
-        list[str] | None, typer.Argument(help="Images, folders, videos, camera numbers.", show_default=False)
-    ] = None,
+        list[str], typer.Argument(help="Images, folders, videos, camera numbers.", show_default=False)
+    ],
     *,
-    watch: Annotated[
-        Path | None,
-        typer.Option(help="Judge every image that arrives in this folder, for ever; needs --json FILE."),
-    ] = None,
     json: Annotated[
         Path | None, typer.Option(help="Write one JSON object per frame to this file; - for stdout.")
     ] = None,
@@ -39,6 +35,9 @@ def run(
     overlap: options.Overlap = None,
     min_defect: options.MinDefect = None,
     fast_resize: options.FastResize = False,
+    bits: options.Bits = None,
+    exif: options.Exif = False,
+    max_megapixels: options.MaxMegapixels = options.MAX_MEGAPIXELS,
     backend: options.Backend = Backend.auto,
     provider: options.Provider = "auto",
     threshold: options.Threshold = None,
@@ -64,31 +63,19 @@ def run(
     all folders below them. What cannot be read, judged or saved is reported and
     does not stop the run; the exit code is then 1. The JSON file is written anew
     by each run.
-
-    With --watch it is appended to instead, and remembers what was judged: start
-    the same command again after a stop, a crash or a power cut, and no file is
-    lost or judged twice. SIGTERM ends it with exit code 0.
     """
     from contextlib import closing
-    from functools import partial
 
     from acl_runtime.calibration.monitor import monitor_of
     from acl_runtime.inspection.run import Output, inspect
-    from acl_runtime.inspection.watch import watch_folder
     from acl_runtime.outputs.json_lines import JsonLines, json_line
     from acl_runtime.outputs.pictures import Maps, Overlays, check_outputs
     from acl_runtime.outputs.text import HEADER, text_line
     from acl_runtime.sources.files import list_sources
 
-    if bool(source) == (watch is not None):
-        raise typer.BadParameter("give images, folders, videos or cameras, or --watch FOLDER alone")
     file = None if json == Path("-") else json
-    if watch is not None and (file is None or fail_on_defect):
-        raise typer.BadParameter("--watch needs --json FILE, and excludes --fail-on-defect")
-    sources = list_sources(source or [])
-    check_outputs(
-        source or [str(watch)], sources, bundle, json=file, save_maps=save_maps, save_overlays=save_overlays
-    )
+    sources = list_sources(source, options.parse_reading(bits, exif, max_megapixels))
+    check_outputs(source, sources, bundle, json=file, save_maps=save_maps, save_overlays=save_overlays)
     detector = open_detector(
         context,
         bundle,
@@ -106,30 +93,23 @@ def run(
         outputs.append(Maps(save_maps))
     if save_overlays is not None:
         outputs.append(Overlays(save_overlays))
-    if file is not None and watch is None:
+    if file is not None:
         outputs.append(JsonLines(file))
     for output in outputs:
         context.with_resource(closing(output))
-    settings: Any = {
-        "drift": monitor_of(detector),
-        "batch": batch,
-        "max_latency_ms": max_latency_ms,
-        "drop_oldest": drop is options.Drop.oldest,
-    }
-    if watch is not None and file is not None:
-        look = partial(inspect, detector=detector, outputs=outputs, **settings)
-        echo(HEADER)
-        _show(
-            watch_folder(watch, file, look, batch=batch, note=partial(note, again=True)),
-            text_line,
-            total=None,
-        )
-        return
     total = None if any(item.is_video for item in sources) else len(sources)
     to_stdout = json is not None and file is None
     if not to_stdout:
         echo(HEADER)
-    results = inspect(sources, detector, outputs, **settings)
+    results = inspect(
+        sources,
+        detector,
+        outputs,
+        drift=monitor_of(detector),
+        batch=batch,
+        max_latency_ms=max_latency_ms,
+        drop_oldest=drop is options.Drop.oldest,
+    )
     tally = _show(results, json_line if to_stdout else text_line, total=total, close_on_stderr=to_stdout)
     raise typer.Exit(tally.exit_code(fail_on_defect=fail_on_defect))
 

@@ -11,17 +11,18 @@ from acl_runtime.data.layouts import recognise
 from acl_runtime.data.layouts.published import PAPER_SETS, compare_with_paper
 from acl_runtime.data.layouts.reading import Reading
 from acl_runtime.data.masks import check_mask_size, load_mask
-from acl_runtime.data.samples import EXTENSIONS, Sample, list_folders
+from acl_runtime.data.pointers import refuse_pointers
+from acl_runtime.data.samples import Sample, count_unread, list_folders, mask_files
 from acl_runtime.files.errors import InputError
-from acl_runtime.images.decode import load_frame
+from acl_runtime.images.decode import IMAGES, ReadSettings, load_frame
 from acl_runtime.text.names import shorten
 
 __all__ = ["Dataset", "Sample", "check_mask_size", "load_mask", "load_sample", "read_dataset", "require_both"]
 
-JPEG = frozenset({".jpg", ".jpeg"})
+JPEG = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Dataset:
     """The labelled pictures of a folder.
 
@@ -52,10 +53,13 @@ class Dataset:
 def read_dataset(root: Path) -> Dataset:
     """List the pictures of a data set; which layout it has is told from its folders.
 
+    Args:
+        root: Folder that holds it.
+
     Raises:
         FileNotFoundError: There is no such folder, or a listed file is missing.
-        ValueError: The layout is none of `LAYOUTS` or nearly one, there are no images, or some defects lack a
-            mask.
+        InputError: The layout is none of `LAYOUTS` or nearly one, there are no images, some defects lack a
+            mask, or files are Git LFS pointers.
     """
     root = Path(root)
     if not root.is_dir():
@@ -67,21 +71,34 @@ def read_dataset(root: Path) -> Dataset:
         raise InputError(f"{root}: holds no images; put {_extensions()} files there")
     _check_files(root, samples)
     has_masks = _check_masks(root, samples)
-    notes = (*_passed_over(named, root), *_notes(reading, has_masks=has_masks))
+    notes = (*_beside(named, root), *_unread(root, samples), *_notes(reading, has_masks=has_masks))
     name = reading.published or root.resolve().name
-    return Dataset(name, root, tuple(samples), has_masks, layout, reading.published, notes)
+    return Dataset(
+        name=name,
+        root=root,
+        samples=tuple(samples),
+        has_masks=has_masks,
+        layout=layout,
+        published=reading.published,
+        notes=notes,
+    )
 
 
-def load_sample(sample: Sample) -> np.ndarray:
-    """The picture of a sample, which may be some rows of a file.
+def load_sample(sample: Sample, settings: ReadSettings | None = None) -> np.ndarray:
+    """Read the picture of a sample, which may be some rows of a file.
+
+    Args:
+        sample: The picture.
+        settings: How to read it, and what was noted about files before.
 
     Returns:
-        (H, W, 3) BGR, (H, W, 4) BGRA or (H, W) grey, uint8; (H, W) uint16 for 16-bit grey.
+        (H, W, 3) BGR, (H, W, 4) BGRA or (H, W) grey, uint8; uint16 where `load_frame` gives that.
 
     Raises:
-        ValueError: The file is not a picture, or is cut short.
+        FileNotFoundError: No such file.
+        FrameError: The file is not a picture, or is damaged.
     """
-    frame = load_frame(sample.path)
+    frame = load_frame(sample.path, settings)
     return frame if sample.rows is None else frame[slice(*sample.rows)]
 
 
@@ -96,9 +113,10 @@ def require_both(dataset: Dataset) -> None:
 
 def _check_files(root: Path, samples: list[Sample]) -> None:
     files = {path for sample in samples for path in (sample.path, sample.mask) if path is not None}
-    missing = [path for path in files if not path.is_file()]
+    missing = [path for path in files if not path.is_file() and not path.is_dir()]
     if missing:
         raise FileNotFoundError(f"{root}: lacks {_names(root, missing)}; download or unpack it again")
+    refuse_pointers(root, {file for path in files for file in mask_files(path)})
 
 
 def _check_masks(root: Path, samples: list[Sample]) -> bool:
@@ -113,7 +131,7 @@ def _check_masks(root: Path, samples: list[Sample]) -> bool:
     return bool(bad) and not unmarked
 
 
-def _passed_over(named: Path, root: Path) -> list[str]:
+def _beside(named: Path, root: Path) -> list[str]:
     """A note on the folders beside the one that holds the data set."""
     levels = [folder for folder in (root, *root.parents) if folder != named and folder.is_relative_to(named)]
     beside = [other.name for level in levels for other in list_folders(level.parent) if other != level]
@@ -121,6 +139,15 @@ def _passed_over(named: Path, root: Path) -> list[str]:
     return (
         [f"only {inner} is read; {shorten(beside)} beside it is no data set that is known"] if beside else []
     )
+
+
+def _unread(root: Path, samples: list[Sample]) -> list[str]:
+    """A note on files beside the pictures that are no images of a format that is read."""
+    used = {path.parent for sample in samples for path in (sample.path, sample.mask) if path is not None}
+    inside = {folder for folder in used if folder != root and folder.is_relative_to(root)}
+    beside = {folder for parent in {each.parent for each in inside} for folder in list_folders(parent)}
+    counted = count_unread(used | beside)
+    return [f"files of other formats are passed over: {counted}; save them as PNG or JPEG"] if counted else []
 
 
 def _notes(reading: Reading, *, has_masks: bool) -> tuple[str, ...]:
@@ -135,7 +162,9 @@ def _notes(reading: Reading, *, has_masks: bool) -> tuple[str, ...]:
             notes.append(f"there are no {kind} images{where}, so image-level metrics are undefined{like}")
     if not has_masks and any(sample.label for sample in samples):
         notes.append("there are no masks, so there are image-level metrics only")
-    if any(sample.mask is not None and sample.mask.suffix.lower() in JPEG for sample in samples):
+    if any(
+        file.suffix.lower() in JPEG for sample in samples if sample.mask for file in mask_files(sample.mask)
+    ):
         notes.append(
             "the masks are JPEG files and hold compression noise, of which every pixel that is not black counts "
             "as in the published code; --mask-above 127 counts only the clear ones"
@@ -156,4 +185,4 @@ def _names(root: Path, paths: list[Path]) -> str:
 
 
 def _extensions() -> str:
-    return ", ".join(sorted(extension[1:] for extension in EXTENSIONS))
+    return ", ".join(sorted(ending[1:] for ending in IMAGES))

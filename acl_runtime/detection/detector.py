@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from acl_runtime.backends.choose import open_session, warn
+from acl_runtime.backends.session import Session
 from acl_runtime.bundle.bundle import Bundle, load_bundle, load_text_embeddings
 from acl_runtime.bundle.manifest import Tiling
 from acl_runtime.detection.pipeline import MAX_LATENCY_MS
@@ -21,7 +22,7 @@ from acl_runtime.files.errors import FrameError, InputError
 from acl_runtime.images.frame import BadFrame
 from acl_runtime.images.preprocess import choose_resize
 from acl_runtime.images.tiles import tile_side
-from acl_runtime.scoring.heads import Session, defect_directions
+from acl_runtime.scoring.heads import defect_directions
 from acl_runtime.scoring.patch_memory import Memory, load_memory
 from acl_runtime.scoring.rule import Rule, bundle_rule
 
@@ -93,9 +94,7 @@ class Detector:
 
     def close(self) -> None:
         """Give back what the session holds, a GPU's memory above all; the detector cannot be used any more."""
-        close = getattr(self.session, "close", None)
-        if close is not None:
-            close()
+        self.session.close()
 
     def __enter__(self) -> Detector:
         return self
@@ -105,13 +104,13 @@ class Detector:
 
     @property
     def backend(self) -> str:
-        """Name of the class that computes, such as OnnxSession."""
-        return type(self.session).__name__
+        """What computes, such as "onnxruntime"; see `Session`."""
+        return self.session.backend
 
     @property
     def provider(self) -> str:
-        """Where it computes, such as CPUExecutionProvider; empty where the backend knows only one place."""
-        return str(getattr(self.session, "provider", ""))
+        """Where it computes, such as "CPUExecutionProvider"; see `Session`."""
+        return self.session.provider
 
     @property
     def session(self) -> Session:

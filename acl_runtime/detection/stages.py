@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from acl_runtime.backends.session import Session
 from acl_runtime.bundle.manifest import Manifest, Tiling
 from acl_runtime.detection.verdict import Inspected, Result, Verdict
 from acl_runtime.files.errors import FrameError
@@ -22,7 +23,7 @@ from acl_runtime.images.blend import Blend, Place, cut
 from acl_runtime.images.frame import FRAME_FAULTS, BadFrame, Frame, bad_frame, check_size
 from acl_runtime.images.preprocess import Resize, stack, to_image
 from acl_runtime.images.tiles import TilePlan, plan_tiles
-from acl_runtime.scoring.heads import Answers, NotFiniteError, Session, read_head
+from acl_runtime.scoring.heads import Answers, NotFiniteError, read_head
 from acl_runtime.scoring.maps import sigmoid
 from acl_runtime.scoring.patch_memory import Memory
 from acl_runtime.scoring.regions import Region, find_regions, hottest_region
@@ -211,7 +212,7 @@ class Stages:
             threshold=rule.score_threshold,
             peak_threshold=rule.peak_threshold,
             regions=self._find_regions(anomaly_map, job.frame, is_anomalous=is_anomalous),
-            region_threshold=self.manifest.calibration.map_threshold,
+            region_threshold=self.manifest.calibration.regions_from,
             tiles=job.tiles,
             anomaly_map=anomaly_map,
             latency_ms=job.latency_ms,
@@ -223,7 +224,7 @@ class Stages:
         height, width = frame.size
         regions = find_regions(
             anomaly_map,
-            threshold=self.manifest.calibration.map_threshold,
+            threshold=self.manifest.calibration.regions_from,
             frame_width=width,
             frame_height=height,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +18,16 @@ from acl_runtime.evaluation.metrics import MEAN, Counts, ExactCounts, to_metrics
 from acl_runtime.evaluation.overlap import FPR_LIMIT, Overlap
 from acl_runtime.evaluation.ranking import Ranking, roc_points
 from acl_runtime.evaluation.streaming import StreamingCounts
+from acl_runtime.files.errors import FrameError, InputError
+from acl_runtime.images.decode import ReadSettings
+from acl_runtime.images.frame import BadFrame
+from acl_runtime.text.names import printable
 
 CURVE_POINTS = 512  # most points of a curve
 AUROC_ERROR = 1e-4  # of a pixel AUROC: from here on the reader is told
-Judge = Callable[[np.ndarray], Verdict]
+NAMED = 3  # bad frames that a note names
+LOG = logging.getLogger("acl")
+Detect = Callable[[np.ndarray], Verdict]
 Progress = Callable[[int, int], None]
 
 
@@ -31,23 +39,23 @@ class Curve:
     y: npt.NDArray[np.float64]  # (P,) ascending
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CategoryEvaluation:
-    """One category; N images.
+    """One category: N images that were judged.
 
     Attributes:
         category: Its name.
-        indices: Of its images in `dataset.samples`.
-        metrics: As of `to_metrics`: 0 to 1, None where one is not defined.
+        indices: Positions of its images in `dataset.samples`.
+        metrics: See `to_metrics`: 0 to 1, None where one is not defined.
         scores: (N,) float64, the images' scores.
         peaks: (N,) float64, the maps' largest values.
         labels: (N,) int64, 0 good, 1 defective.
         is_anomalous: (N,) bool, the verdicts.
         image_roc: True positive rate (y) by false positive rate (x) of images; None like its metrics.
-        pixel_roc: The same of pixels.
+        pixel_roc: The same for pixels.
         pro: Mean per-region overlap (y) by false positive rate (x) of pixels, as far as AUPRO goes, not
             stretched; None like AUPRO.
-        auroc_error: By which the pixel AUROC may be off at most; 0 where it is exact, and without one.
+        auroc_error: Largest error of the pixel AUROC; 0 where it is exact or undefined.
     """
 
     category: str
@@ -68,27 +76,47 @@ class DatasetEvaluation:
     """A data set, judged."""
 
     dataset: Dataset
-    categories: tuple[CategoryEvaluation, ...]
+    categories: tuple[CategoryEvaluation, ...]  # those of which at least one image was judged
+    bad: tuple[BadFrame, ...] = ()  # images that could not be judged, and are in no figure
+
+    @property
+    def images(self) -> int:
+        """How many images were judged."""
+        return len(self.dataset.samples) - len(self.bad)
 
     @property
     def auroc_error(self) -> float:
-        """By which the pixel AUROC of a category may be off at most."""
+        """Largest error of a category's pixel AUROC."""
         return max(one.auroc_error for one in self.categories)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the figures must know, sentences; those of the data set first."""
+        """What a reader of the figures must know, a sentence each; those of the data set first."""
+        return (*self.dataset.notes, *self._bad_notes, *self._error_notes)
+
+    @property
+    def _bad_notes(self) -> list[str]:
+        if not self.bad:
+            return []
+        more = f"; and {len(self.bad) - NAMED} more" if len(self.bad) > NAMED else ""
+        named = "; ".join(frame.problem for frame in self.bad[:NAMED])
+        return [
+            f"{len(self.bad)} of {len(self.dataset.samples)} images could not be judged and are in no figure: "
+            f"{named}{more}"
+        ]
+
+    @property
+    def _error_notes(self) -> list[str]:
         if self.auroc_error <= AUROC_ERROR:
-            return self.dataset.notes
-        note = (
+            return []
+        return [
             "So many of the maps' values lie so close together that the pixel AUROC may be off by up to "
             f"{self.auroc_error:.1g}, and pixel AP and F1-max as well; measure again with --exact."
-        )
-        return (*self.dataset.notes, note)
+        ]
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """One row per category and, last, their mean, not weighted, over those where a metric is defined.
+        """One row per category and, last, their unweighted mean over those where a metric is defined.
 
         The keys are dataset, category, images and the metrics.
         """
@@ -99,14 +127,14 @@ class DatasetEvaluation:
         ]
         metrics = self.categories[0].metrics
         mean = {metric: _mean([one.metrics[metric] for one in self.categories]) for metric in metrics}
-        return [*rows, {"dataset": name, "category": MEAN, "images": len(self.dataset.samples), **mean}]
+        return [*rows, {"dataset": name, "category": MEAN, "images": self.images, **mean}]
 
 
 class _Tally:
-    """What one judge said about a category's images."""
+    """What one detector said about a category's images."""
 
-    def __init__(self, dataset: Dataset, *, exact: bool, mask_above: int) -> None:
-        self._has_masks, self._mask_above = dataset.has_masks, mask_above
+    def __init__(self, dataset: Dataset, *, exact: bool, mask_above: int, settings: ReadSettings) -> None:
+        self._has_masks, self._mask_above, self._settings = dataset.has_masks, mask_above, settings
         self._counts = ExactCounts() if exact else StreamingCounts()
         self._images: list[tuple[float, float, int, bool]] = []
 
@@ -114,8 +142,9 @@ class _Tally:
         anomaly_map, mask = None, None
         if self._has_masks:
             anomaly_map = verdict.anomaly_map
+            height, width = anomaly_map.shape
             mask = load_mask(
-                sample, height=anomaly_map.shape[0], width=anomaly_map.shape[1], above=self._mask_above
+                sample, height=height, width=width, above=self._mask_above, settings=self._settings
             )
         self._counts.add(verdict.score, sample.label, anomaly_map, mask)
         self._images.append((verdict.score, verdict.peak, sample.label, verdict.is_anomalous))
@@ -126,65 +155,107 @@ class _Tally:
 
 def evaluate_dataset(
     dataset: Dataset,
-    judge: Judge,
+    detect: Detect,
     *,
     exact: bool = False,
     mask_above: int = 0,
+    settings: ReadSettings | None = None,
     progress: Progress = lambda done, total: None,
 ) -> DatasetEvaluation:
     """Judge every image once, category by category, and measure how well the verdicts tell defects.
 
     Args:
         dataset: N images; without masks there are no metrics and curves of pixels.
-        judge: Takes a frame; called in the order of the categories' `indices`.
+        detect: Returns the verdict of a frame; called in the order of the categories' `indices`.
         exact: Keep all maps of a category in memory at a time, and count exactly; see `StreamingCounts` for
             how close the counts are otherwise.
         mask_above: Grey level above which a mask's pixel is a defect.
+        settings: How pictures are read, and what was noted about files before.
         progress: Called after each image with the number of images done, and N.
+
+    Raises:
+        InputError: No image could be judged, or a mask does not fit its image.
     """
-    (evaluation,) = evaluate_together(dataset, [judge], exact=exact, mask_above=mask_above, progress=progress)
+    (evaluation,) = evaluate_together(
+        dataset, [detect], exact=exact, mask_above=mask_above, settings=settings, progress=progress
+    )
     return evaluation
 
 
 def evaluate_together(
     dataset: Dataset,
-    judges: Sequence[Judge],
+    detectors: Sequence[Detect],
     *,
     exact: bool = False,
     mask_above: int = 0,
+    settings: ReadSettings | None = None,
     progress: Progress = lambda done, total: None,
     compare: Callable[[Sequence[Verdict]], None] = lambda verdicts: None,
 ) -> list[DatasetEvaluation]:
-    """As `evaluate_dataset` for several judges in one pass, an evaluation for each.
+    """Do as `evaluate_dataset` for several detectors in one pass; an image that one cannot judge counts for none.
 
     Args:
-        dataset: As there.
-        judges: Each is called with every frame.
-        exact: As there; then the maps of all judges are kept.
-        mask_above: As there.
-        progress: As there.
-        compare: Called with the judges' verdicts on each frame.
+        dataset: The images.
+        detectors: Each is called with every frame.
+        exact: Keep the maps of all detectors, see `evaluate_dataset`.
+        mask_above: Grey level above which a mask's pixel is a defect.
+        settings: How pictures are read, and what was noted about files before.
+        progress: Called after each image with the number of images done, and of all.
+        compare: Called with the detectors' verdicts on each frame.
     """
-    found: list[list[CategoryEvaluation]] = [[] for _ in judges]
+    settings = settings or ReadSettings()
+    found: list[list[CategoryEvaluation]] = [[] for _ in detectors]
+    bad: list[BadFrame] = []
     done = 0
     for category in dataset.categories:
-        indices = tuple(index for index, one in enumerate(dataset.samples) if one.category == category)
-        tallies = [_Tally(dataset, exact=exact, mask_above=mask_above) for _ in judges]
-        for sample in (dataset.samples[index] for index in indices):
-            frame = load_sample(sample)
-            verdicts = [judge(frame) for judge in judges]
-            for tally, verdict in zip(tallies, verdicts, strict=True):
-                tally.add(sample, verdict)
-            compare(verdicts)
+        judged = []
+        tallies = [_Tally(dataset, exact=exact, mask_above=mask_above, settings=settings) for _ in detectors]
+        for index in [index for index, one in enumerate(dataset.samples) if one.category == category]:
+            verdicts = _judge(dataset.samples[index], index, detectors, settings)
+            if isinstance(verdicts, BadFrame):
+                bad.append(verdicts)
+            else:
+                judged.append(index)
+                for tally, verdict in zip(tallies, verdicts, strict=True):
+                    tally.add(dataset.samples[index], verdict)
+                compare(verdicts)
             done += 1
             progress(done, len(dataset.samples))
-        for categories, tally in zip(found, tallies, strict=True):
-            categories.append(tally.conclude(category, indices))
-    return [DatasetEvaluation(dataset, tuple(categories)) for categories in found]
+        for categories, tally in zip(found, tallies, strict=True) if judged else ():
+            categories.append(tally.conclude(category, tuple(judged)))
+    if bad and not found[0]:
+        raise InputError(f"{dataset.root}: none of its {len(bad)} images could be judged; {bad[0].problem}")
+    return [DatasetEvaluation(dataset, tuple(categories), tuple(bad)) for categories in found]
+
+
+def _judge(
+    sample: Sample, index: int, detectors: Sequence[Detect], settings: ReadSettings
+) -> list[Verdict] | BadFrame:
+    """Return the detectors' verdicts on an image; where it cannot be judged, say so and return why."""
+    try:
+        frame = load_sample(sample, settings)
+        verdicts = [detect(frame) for detect in detectors]
+        if not all(math.isfinite(value) for each in verdicts for value in (each.score, each.peak)):
+            raise FrameError("its score is not finite; run acl doctor on the bundle")
+    except (FrameError, OSError, MemoryError) as error:
+        bad = BadFrame(str(sample.path), index, _problem(sample, error))
+        LOG.warning("bad frame: %s", bad.problem, extra={"again": True})
+        return bad
+    return verdicts
+
+
+def _problem(sample: Sample, error: Exception) -> str:
+    """Say what is wrong with which file, on one line."""
+    said = (
+        (error.strerror if isinstance(error, OSError) else None)
+        or str(error)
+        or "takes more memory than there is"
+    )
+    return printable(said if str(sample.path) in said else f"{sample.path}: {said}")
 
 
 def thin(x: np.ndarray, y: np.ndarray) -> Curve:
-    """A rising curve in `CURVE_POINTS` points at most, both ends among them, evenly spaced along x + y.
+    """Thin a rising curve to `CURVE_POINTS` points at most, both ends among them, evenly spaced along x + y.
 
     Args:
         x: (P,) float64, ascending.
@@ -203,17 +274,17 @@ def _conclude(
     scores, peaks, labels, is_anomalous = zip(*images, strict=True)
     metrics = to_metrics(counts)
     return CategoryEvaluation(
-        category,
-        indices,
-        metrics,
-        np.array(scores, np.float64),
-        np.array(peaks, np.float64),
-        np.array(labels, np.int64),
-        np.array(is_anomalous, np.bool_),
-        _roc(counts.image),
-        None if counts.pixel is None else _roc(counts.pixel),
-        None if metrics["aupro"] is None else _pro(counts.overlap),
-        counts.auroc_error,
+        category=category,
+        indices=indices,
+        metrics=metrics,
+        scores=np.array(scores, np.float64),
+        peaks=np.array(peaks, np.float64),
+        labels=np.array(labels, np.int64),
+        is_anomalous=np.array(is_anomalous, np.bool_),
+        image_roc=_roc(counts.image),
+        pixel_roc=None if counts.pixel is None else _roc(counts.pixel),
+        pro=None if metrics["aupro"] is None else _pro(counts.overlap),
+        auroc_error=counts.auroc_error,
     )
 
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from acl_runtime.bundle.words import prompts_words
+from acl_runtime.bundle.words import network_words, prompts_words
 from acl_runtime.calibration.mismatch import find_mismatches
+from acl_runtime.data.check_masks import check_masks
 from acl_runtime.data.datasets import Dataset, read_dataset
 from acl_runtime.detection.detector import Detector
 from acl_runtime.detection.verdict import Verdict
-from acl_runtime.evaluation.drift_table import drift_table
+from acl_runtime.evaluation.change_table import change_table
 from acl_runtime.evaluation.evaluate import DatasetEvaluation, evaluate_together
 from acl_runtime.evaluation.tables import terminal_table
+from acl_runtime.images.decode import ReadSettings
 from acl_runtime.text.names import category_words, shorten
 
 Progress = Callable[[str, int, int], None]
@@ -25,10 +27,12 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class EvalSettings:
-    """How to measure; see `evaluate_dataset`."""
+    """How to measure; see `evaluate_dataset` and `check_masks`."""
 
     exact: bool = False
     mask_above: int = 0
+    allow_blank_masks: bool = False
+    read: ReadSettings = field(default_factory=ReadSettings)
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,11 @@ class EvalResult:
     settings: dict[str, object]
     notes: Sequence[str]
     text: str
+
+    @property
+    def bad(self) -> int:
+        """How many images could not be judged."""
+        return sum(len(evaluation.bad) for evaluation in self.evaluations)
 
 
 class Differences:
@@ -75,20 +84,25 @@ def run_evaluation(
         detector: The bundle's.
         data: Folders of data sets.
         settings: How to measure.
-        reference: What to evaluate too, with the same tiling, to tell the drift of each metric.
-        progress: Called with what is done, how many images and of how many.
+        reference: What to evaluate too, with the same tiling, to tell how far each metric is from its.
+        progress: Called with what is done, the number of images done, and of all.
+
+    Raises:
+        InputError: A data set cannot be read, masks of defective parts mark nothing, or no image can be judged.
     """
     category = detector.bundle.manifest.prompts.get("category")
     # what is wrong with one comes before any work
     datasets = [_note_names(read_dataset(root), category) for root in data]
-    judges = [detector] if reference is None else [detector, reference]
+    datasets = [_check_masks(dataset, detector, settings, progress) for dataset in datasets]
+    detectors = [detector] if reference is None else [detector, reference]
     differences = Differences()
     found = [
         evaluate_together(
             dataset,
-            judges,
+            detectors,
             exact=settings.exact,
             mask_above=settings.mask_above,
+            settings=settings.read,
             progress=partial(progress, f"judging {dataset.name}"),
             compare=differences,
         )
@@ -99,7 +113,7 @@ def run_evaluation(
     if reference is not None:
         theirs = [evaluations[-1] for evaluations in found]
         texts.append(
-            drift_table(
+            change_table(
                 _rows(ours),
                 _rows(theirs),
                 score_difference=differences.score,
@@ -109,8 +123,20 @@ def run_evaluation(
     return EvalResult(ours, describe(detector, settings, ours), _notes(detector), "\n\n".join(texts))
 
 
+def _check_masks(dataset: Dataset, detector: Detector, settings: EvalSettings, progress: Progress) -> Dataset:
+    return check_masks(
+        dataset,
+        image_size=detector.bundle.manifest.image_size,
+        above=settings.mask_above,
+        allow_blank=settings.allow_blank_masks,
+        is_tiled=detector.tiling is not None,
+        settings=settings.read,
+        progress=partial(progress, f"reading the masks of {dataset.name}"),
+    )
+
+
 def _note_names(dataset: Dataset, category: str | None) -> Dataset:
-    """The data set, with a note where the bundle's prompts name another product than some of its categories are."""
+    """Note where the bundle's prompts name another product than some of the data set's categories are."""
     others = {sample.category for sample in dataset.samples if category_words(sample.category) != category}
     if category is None or not others:
         return dataset
@@ -121,11 +147,17 @@ def _note_names(dataset: Dataset, category: str | None) -> Dataset:
 def describe(
     detector: Detector, settings: EvalSettings, evaluations: Sequence[DatasetEvaluation]
 ) -> dict[str, object]:
-    """How an evaluation's figures came about: what another one must have in common to be the same."""
+    """Return how an evaluation's figures came about: what another one must have in common to be the same."""
     manifest, tiling, rule = detector.bundle.manifest, detector.tiling, detector.rule
+    preprocessing = manifest.preprocessing
     return {
         "backbone": manifest.backbone.name,
         "weights": f"{manifest.backbone.weights}, sha256 {manifest.backbone.weights_sha256[:12]}",
+        "network": network_words(manifest),
+        "mean": list(preprocessing.mean),
+        "std": list(preprocessing.std),
+        "orientation": "applied" if settings.read.exif else "pixels as stored",
+        "bits": settings.read.bits,
         "prompts": prompts_words(manifest),
         "image_size": manifest.image_size,
         "layers": ", ".join(map(str, manifest.layers)),
@@ -143,6 +175,7 @@ def describe(
         "fast_resize": detector.fast_resize,
         "metrics": _metrics_words(settings, evaluations),
         "mask_above": settings.mask_above,
+        "allow_blank_masks": settings.allow_blank_masks,
     }
 
 

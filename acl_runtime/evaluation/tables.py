@@ -21,8 +21,9 @@ from acl_runtime.evaluation.rows import (
     dataset_notes,
     decisions,
 )
+from acl_runtime.text.names import printable, table_cell
 from acl_runtime.text.percent import counted_share, percent, points
-from acl_runtime.text.text_table import left, name_width, printable
+from acl_runtime.text.text_table import left, name_width
 
 COMPARED = tuple(  # the metrics that the paper reports
     metric for metric in METRICS if metric in {"image_auroc", "image_ap", "pixel_auroc", "aupro"}
@@ -61,7 +62,7 @@ def csv_table(evaluations: Sequence[DatasetEvaluation]) -> str:
         decided = [*decisions(evaluation), all_decisions(evaluation)]
         for row, each in zip(compared_rows(evaluation), decided, strict=True):
             paper = [row.paper.get(metric) for metric in COMPARED]
-            names = (printable(row.dataset), printable(row.category))
+            names = (table_cell(row.dataset), table_cell(row.category))
             counts = [getattr(each, count) for count in COUNTS]
             writer.writerow([*names, row.images, *row.metrics.values(), *paper, *counts])
     return text.getvalue()
@@ -79,7 +80,8 @@ def json_document(
     Returns:
         `rows`: an object with the keys KEYS for each category and each mean; `paper`: dataset, category and
         the metrics that the paper gives; `decisions`: dataset, category, good, rejected, defective, missed;
-        `settings`; `notes`: dataset and note. Values are 0 to 1 or None.
+        `settings`; `notes`: dataset and note; `bad_frames`: dataset, source and problem of each image that could
+        not be judged. Values are 0 to 1 or None.
     """
     rows = list(_rows(evaluations))
     return {
@@ -91,6 +93,11 @@ def json_document(
             {"dataset": evaluation.dataset.name, "note": note}
             for evaluation in evaluations
             for note in dataset_notes(evaluation)
+        ],
+        "bad_frames": [
+            {"dataset": evaluation.dataset.name, "source": bad.source, "problem": bad.problem}
+            for evaluation in evaluations
+            for bad in evaluation.bad
         ],
     }
 

@@ -1,27 +1,14 @@
-"""Inspected frames as HTML: the pictures, and the verdict in words and as a bar."""
+"""An inspected frame as HTML: its pictures, and the verdict in words and as a bar."""
 
 from __future__ import annotations
 
 from acl_runtime.report.detail import Detail, draw_detail, mark_place
 from acl_runtime.report.page import to_html
 from acl_runtime.report.pictures import Card, Picture, color_bar, draw_panels, jpeg_uri
-from acl_runtime.text.text_table import probability
+from acl_runtime.text.percent import probability
 
-WIDE_SIDE, SMALL_SIDE = 480, 300  # pixels: the longer edge of the pictures, more than a page shows
-WIDE_QUALITY, SMALL_QUALITY = 88, 80  # of JPEG: a page of small ones has many
-
-
-def wide_card(card: Card) -> str:
-    """Four pictures in a row: input, ground truth, map and overlay."""
-    panels = draw_panels(card, side=WIDE_SIDE)
-    views = (
-        _view(panels.frame, "Input", card, WIDE_QUALITY),
-        _view(panels.truth, _truth_caption(card), card, WIDE_QUALITY),
-        _view(panels.anomaly_map, _map_caption(card), card, WIDE_QUALITY),
-        _view(panels.overlay, "Overlay", card, WIDE_QUALITY),
-    )
-    content = f'<div class="views">{"".join(views)}{_verdict(card)}</div>'
-    return f'<article class="card"><h3>{to_html(card.title)}</h3>{content}</article>'
+SMALL_SIDE = 300  # pixels: the longer edge of the pictures, more than a page shows
+QUALITY = 80  # of JPEG: a page has many pictures
 
 
 def small_card(card: Card) -> str:
@@ -33,8 +20,8 @@ def small_card(card: Card) -> str:
     )
     margin = f'<div class="pale number"><span>margin {card.margin:+.2f}</span></div>'
     content = (
-        _view(truth, _truth_caption(card), card, SMALL_QUALITY),
-        _view(anomaly_map, _map_caption(card), card, SMALL_QUALITY),
+        _view(truth, _truth_caption(card), card),
+        _view(anomaly_map, _map_caption(card), card),
         _verdict(card, margin),
         "" if detail is None else _detail_views(detail, card),
     )
@@ -45,17 +32,17 @@ def small_card(card: Card) -> str:
 
 def color_scale() -> str:
     """What the maps' colours mean."""
-    source = jpeg_uri(color_bar(512, 16), quality=WIDE_QUALITY)
+    source = jpeg_uri(color_bar(512, 16), quality=QUALITY)
     bar = f'<img src="{source}" alt="colours of the probabilities from 0 to 1">'
     ticks = "<span>0</span><span>probability of a defect</span><span>1</span>"
     note = '<p class="pale">The same colour is the same probability in every map.</p>'
     return f'{note}<figure class="scale">{bar}<figcaption>{ticks}</figcaption></figure>'
 
 
-def _view(picture: Picture, caption: str, card: Card, quality: int) -> str:
+def _view(picture: Picture, caption: str, card: Card) -> str:
     height, width = picture.shape[:2]
     alt = to_html(f"{caption} of {card.title}")
-    image = f'<img src="{jpeg_uri(picture, quality=quality)}" width="{width}" height="{height}" alt="{alt}">'
+    image = f'<img src="{jpeg_uri(picture, quality=QUALITY)}" width="{width}" height="{height}" alt="{alt}">'
     return f"<figure>{image}<figcaption>{to_html(caption)}</figcaption></figure>"
 
 
@@ -63,9 +50,7 @@ def _detail_views(detail: Detail, card: Card) -> str:
     height, width = detail.truth.shape[:2]
     place = "a missed defect" if detail.is_defect else "the map's peak"
     caption = f"In the box: {width} x {height} pixels of the frame around {place}"
-    return _view(detail.truth, caption, card, SMALL_QUALITY) + _view(
-        detail.anomaly_map, "Its map", card, SMALL_QUALITY
-    )
+    return _view(detail.truth, caption, card) + _view(detail.anomaly_map, "Its map", card)
 
 
 def _truth_caption(card: Card) -> str:

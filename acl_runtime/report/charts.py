@@ -9,8 +9,7 @@ import numpy as np
 
 from acl_runtime.report.odds_axis import OddsAxis, fit_axis, to_odds, to_probability
 from acl_runtime.report.page import to_html
-from acl_runtime.text.percent import percent
-from acl_runtime.text.text_table import probability
+from acl_runtime.text.percent import percent, probability
 
 WIDTH, HEIGHT = 380, 244  # of a chart, in its own units, which are pixels at its usual size
 LEFT, RIGHT, TOP, BOTTOM = 46, 368, 34, 204  # edges of the plot inside it

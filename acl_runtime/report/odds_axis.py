@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from acl_runtime.calibration.report import LIMIT, TICKS
 from acl_runtime.scoring.rule import log_odds
-from acl_runtime.text.text_table import probability
+from acl_runtime.text.percent import probability
 
 BINS = 40
 LEAST = 0.3  # log-odds that the axis goes on beyond the outermost values

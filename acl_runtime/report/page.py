@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from acl_runtime.text.text_table import printable
+from acl_runtime.text.names import printable
 
 # A page under this policy can load nothing and run nothing, whatever text gets into it.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -62,13 +62,6 @@ th { font-weight: 550; color: var(--pale); font-size: .82rem; }
 th:first-child, td:first-child, .name { text-align: left; }
 tbody tr { border-top: 1px solid var(--line); }
 tr.mean td, tfoot td { font-weight: 650; } tfoot tr { border-top: 1px solid var(--line); }
-.bar { margin: 18px 0; } .bar svg { display: block; width: 100%; height: 26px; }
-.bar p { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 16px; margin: 0 0 6px;
-  max-width: none; }
-.swatch { display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 9px; }
-.stage0 { fill: #3f6ea3; background: #3f6ea3; } .stage1 { fill: #5aa6a0; background: #5aa6a0; }
-.stage2 { fill: #d0a24c; background: #d0a24c; } .stage3 { fill: #a0698f; background: #a0698f; }
-.stage4 { fill: #7f8a99; background: #7f8a99; }
 .notes { padding-left: 1.2em; max-width: 46rem; } .notes li { margin-bottom: 6px; }
 footer { margin-top: 56px; padding-top: 16px; border-top: 1px solid var(--line); font-size: .82rem;
   color: var(--pale); }
@@ -79,7 +72,7 @@ footer { margin-top: 56px; padding-top: 16px; border-top: 1px solid var(--line);
   th:first-child, td:first-child { position: sticky; left: 0; background: var(--paper); } }
 @media print { body { background: #fff; font-size: 11px; } main { max-width: none; padding: 0; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } h2 { margin-top: 24px; }
-  h2, .bar { break-inside: avoid; break-after: avoid; }
+  h2 { break-inside: avoid; break-after: avoid; }
   .views { grid-template-columns: repeat(4, minmax(0, 1fr)) 100px; }
   .card { margin-bottom: 10px; padding: 10px; } th, td { padding: 4px 6px; white-space: normal; } }
 """

@@ -10,8 +10,7 @@ from acl_runtime.evaluation.evaluate import CategoryEvaluation
 from acl_runtime.evaluation.metrics import METRICS
 from acl_runtime.evaluation.rows import Decisions, Row
 from acl_runtime.report.page import to_html
-from acl_runtime.text.percent import counted_share, percent, points
-from acl_runtime.text.text_table import probability
+from acl_runtime.text.percent import counted_share, percent, points, probability
 
 DASH = "&ndash;"
 

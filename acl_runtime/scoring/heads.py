@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,6 @@ from acl_runtime.files.errors import BackendError, BundleError
 from acl_runtime.scoring.maps import patches_to_map, upsample
 from acl_runtime.scoring.patch_memory import Memory, patch_evidence, share_peaks
 from acl_runtime.scoring.windows import windows_to_patches
-
-Session = Callable[[np.ndarray], Mapping[str, np.ndarray]]
-"""What runs a graph: its input, see `Preprocessing`, to its outputs by name."""
 
 Answers = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 """`image_logits` (B,), log-odds, and `anomaly_maps` (B, S, S) in [0, 1]."""

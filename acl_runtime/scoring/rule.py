@@ -8,7 +8,7 @@ from typing import Literal
 
 from acl_runtime.bundle.manifest import Calibration
 from acl_runtime.files.errors import FrameError, InputError
-from acl_runtime.text.text_table import probability
+from acl_runtime.text.percent import probability
 
 SMALLEST = 5e-324  # the smallest positive float: a margin that is not anomalous is negative, however close
 

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 
 _NOT_SHOWN = frozenset(["Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"])  # control, format, surrogate, private ...
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
@@ -41,3 +42,12 @@ def printable(text: str) -> str:
         char.encode("unicode_escape").decode() if unicodedata.category(char) in _NOT_SHOWN else char
         for char in text
     )
+
+
+def table_cell(text: str) -> str:
+    """The text as a cell of a CSV file that no spreadsheet takes for a formula; on one line, as `printable`.
+
+    Spreadsheets compute a cell that begins with one of `_FORMULA`, which may start programs or send data away; a
+    quote before it makes it text (OWASP, "CSV Injection").
+    """
+    return f"'{printable(text)}" if text.startswith(_FORMULA) else printable(text)

@@ -1,6 +1,8 @@
-"""Shares as people read them: percent, percentage points, and so many of all."""
+"""Shares and probabilities as people read them."""
 
 from __future__ import annotations
+
+import math
 
 
 def percent(share: float | None, *, dash: str = "-") -> str:
@@ -16,3 +18,10 @@ def points(difference: float | None) -> str:
 def counted_share(count: int, total: int, *, dash: str = "-") -> str:
     """A count and what part of the total that is; a dash for a part of nothing."""
     return f"{count} ({percent(count / total)} %)" if total else dash
+
+
+def probability(value: float) -> str:
+    """Three decimals; more close to 0 and 1, so that 0.99976 is not called 1."""
+    distance = min(value, 1 - value)
+    decimals = 3 if distance <= 0 else max(3, min(6, 2 + math.floor(-math.log10(distance))))
+    return f"{value:.{decimals}f}"

@@ -1,25 +1,14 @@
-"""Text in columns that line up, whatever characters the names hold, on a terminal, in a pipe and in a log."""
+"""Text in columns that line up, whatever characters the names hold, on a terminal, in a pipe and in a log.
+
+`rich.table` is not used: it cuts the end of long names, where categories differ, and not their middle; and it has no
+rows whose cells span a value and the difference beside it, which the tables of `acl eval` have.
+"""
 
 from __future__ import annotations
 
-import math
-
 from rich.cells import cell_len, set_cell_size
 
-
-def printable(text: str) -> str:
-    """The text on one line, with what has no picture written as its code: file names may hold anything."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
-    )
-
-
-def probability(value: float) -> str:
-    """Three decimals; more close to 0 and 1, so that 0.99976 is not called 1."""
-    distance = min(value, 1 - value)
-    decimals = 3 if distance <= 0 else max(3, min(6, 2 + math.floor(-math.log10(distance))))
-    return f"{value:.{decimals}f}"
+from acl_runtime.text.names import printable
 
 
 def left(text: str, width: int) -> str:

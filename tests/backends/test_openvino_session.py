@@ -70,7 +70,7 @@ def test_of_an_fp16_bundle_the_float32_graph_is_taken(fp16_bundles: dict[Head, P
 def test_the_detector_takes_it_by_name(tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "bundle")
     detector = Detector(bundle, backend="openvino")
-    assert (detector.backend, detector.provider) == ("OpenVinoSession", "CPU f32")
+    assert (detector.backend, detector.provider) == ("openvino", "CPU f32")
     mine, theirs = detector(drawn_frame(3)), Detector(bundle, backend="onnxruntime")(drawn_frame(3))
     assert mine.score == pytest.approx(theirs.score, abs=1e-5)
     np.testing.assert_allclose(mine.anomaly_map, theirs.anomaly_map, rtol=0, atol=1e-5)

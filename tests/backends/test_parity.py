@@ -18,7 +18,7 @@ Outputs = dict[str, np.ndarray]
 class Session:
     """Computes the tiny model in numpy, then spoils the answers."""
 
-    provider = "numpy"
+    backend, provider = "stand-in", "numpy"
 
     def __init__(self, spoil: Callable[[Outputs, int], None]) -> None:
         self.spoil, self.calls = spoil, 0
@@ -28,6 +28,9 @@ class Session:
         self.spoil(outputs, self.calls)
         self.calls += 1
         return outputs
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.fixture

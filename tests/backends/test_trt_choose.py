@@ -51,7 +51,7 @@ def told_by(call: Callable[[Callable[[str], None]], object]) -> list[str]:
 def test_the_engine_computes_what_onnx_runtime_computes(bundle: Bundle, gpu: StandinCuda) -> None:
     make_standin_engine(bundle)
     with Detector(bundle, backend="tensorrt", tell=lambda message: None) as detector:
-        assert detector.backend == "TrtSession"
+        assert detector.backend == "tensorrt"
         assert detector.provider == "Stand-in GPU, tensorrt 10.13.3.9, fp32"
         verdict = detector(drawn_frame(3))
     expected = Detector(bundle, backend="onnxruntime")(drawn_frame(3))

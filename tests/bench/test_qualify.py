@@ -62,7 +62,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, float], None]:
 
         metrics = {"image_auroc": 0.0, "pixel_auroc": drift}
         monkeypatch.setattr(qualify, "measure", measured)
-        monkeypatch.setattr(qualify, "measure_drift", lambda *_: Drift(("parts",), 9, metrics))
+        monkeypatch.setattr(qualify, "measure_change", lambda *_: Drift(("parts",), 9, metrics))
 
     return pretend
 

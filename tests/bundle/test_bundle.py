@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from graphs import SIDE, TEXT, tiny_manifest, write_tiny_bundle
+from graphs import SIDE, TEXT, sealed, tiny_manifest, write_tiny_bundle
+from graphs import edit_manifest as edit
 
 from acl_runtime.bundle.bundle import load_bundle, load_golden, load_text_embeddings, write_manifest
-from acl_runtime.bundle.manifest import Tiling, manifest_from_json, manifest_to_json
+from acl_runtime.bundle.manifest import FileRecord, Tiling, manifest_from_json, manifest_to_json
+from acl_runtime.bundle.words import network_words
+from acl_runtime.files.errors import BundleError, UserError
 
 Document = dict[str, Any]
 
@@ -28,10 +31,11 @@ def bundle(tmp_path: Path) -> Path:
 OF_VERSION_4 = ("class_norm", "windows", "projections")
 
 
-def edit(bundle: Path, change: Callable[[Document], object]) -> None:
-    document = json.loads((bundle / "manifest.json").read_text())
-    change(document)
-    (bundle / "manifest.json").write_text(json.dumps(document))
+def make_version_4(document: Document) -> None:
+    document["format_version"] = 4
+    del document["calibration"]["region_threshold"]
+    for key in ("heads", "text_heads", "basis"):
+        del document["backbone"][key]
 
 
 def assert_refused(bundle: Path, message: str, kind: type[Exception] = ValueError) -> None:
@@ -71,17 +75,27 @@ def test_the_keys_of_the_file_are_these(bundle: Path) -> None:
                 "projections",
             ),
             *("vv_from", "attention", "temperature", "blur_sigma", "max_batch", "backbone", "prompts"),
-            *("graph", "preprocessing", "calibration", "parity", "files", "tools", "created"),
+            *("graph", "preprocessing", "calibration", "parity", "files", "tools", "created", "checksum"),
         ]
     )
     assert document["format"] == "anomalyclip-bundle"
     assert sorted(document["backbone"]) == [
-        *("blocks", "inspection", "name", "note", "quick_gelu", "weights", "weights_sha256", "width")
+        *("basis", "blocks", "heads", "inspection", "name", "note", "quick_gelu", "text_heads", "weights"),
+        *("weights_sha256", "width"),
     ]
     assert sorted(document["graph"]["inputs"][0]) == ["dtype", "name", "shape"]
     assert sorted(document["files"]["model.onnx"]) == ["bytes", "sha256"]
     assert sorted(document["calibration"]) == sorted(
-        ["rule", "score_threshold", "map_threshold", "tiling", "source", "record", "memory"]
+        [
+            "rule",
+            "score_threshold",
+            "map_threshold",
+            "region_threshold",
+            "tiling",
+            "source",
+            "record",
+            "memory",
+        ]
     )
 
 
@@ -124,12 +138,13 @@ def test_a_manifest_that_is_none_is_refused(bundle: Path, text: str) -> None:
 
 
 def test_a_newer_format_is_refused(bundle: Path) -> None:
-    edit(bundle, lambda document: document.update(format_version=5, something_new=True))
-    assert_refused(bundle, "is of format version 5, newer than 4; upgrade anomalyclip-deploy")
+    edit(bundle, lambda document: document.update(format_version=6, something_new=True))
+    assert_refused(bundle, "is of format version 6, newer than 5; upgrade anomalyclip-deploy")
 
 
 def test_a_manifest_of_version_1_is_read_with_the_defaults_of_what_it_lacked(bundle: Path) -> None:
     manifest = load_bundle(bundle).manifest
+    edit(bundle, make_version_4)
     edit(bundle, lambda document: document.update(format_version=1))
     edit(
         bundle, lambda document: [document["backbone"].pop(key) for key in ("quick_gelu", "width", "blocks")]
@@ -143,7 +158,9 @@ def test_a_manifest_of_version_1_is_read_with_the_defaults_of_what_it_lacked(bun
         lambda document: (document.pop("ladder"), document.pop("int8"), document["parity"].pop("drift")),
     )
     edit(bundle, lambda document: [document.pop(key) for key in OF_VERSION_4])
-    unknown = replace(manifest.backbone, quick_gelu=None, width=None, blocks=None)
+    unknown = replace(
+        manifest.backbone, quick_gelu=None, width=None, blocks=None, heads=None, text_heads=None, basis=None
+    )
     read = load_bundle(bundle).manifest
     assert read == replace(manifest, backbone=unknown)
     assert manifest_from_json(manifest_to_json(read)) == read
@@ -151,6 +168,7 @@ def test_a_manifest_of_version_1_is_read_with_the_defaults_of_what_it_lacked(bun
 
 def test_a_manifest_of_version_2_is_read_as_one_without_a_ladder(bundle: Path) -> None:
     manifest = load_bundle(bundle).manifest
+    edit(bundle, make_version_4)
     edit(bundle, lambda document: document.update(format_version=2))
     edit(bundle, lambda document: document["calibration"].pop("memory"))
     edit(bundle, lambda document: [document["backbone"].pop(key) for key in ("width", "blocks")])
@@ -159,18 +177,65 @@ def test_a_manifest_of_version_2_is_read_as_one_without_a_ladder(bundle: Path) -
         lambda document: (document.pop("ladder"), document.pop("int8"), document["parity"].pop("drift")),
     )
     edit(bundle, lambda document: [document.pop(key) for key in OF_VERSION_4])
-    unknown = replace(manifest.backbone, width=None, blocks=None)
+    unknown = replace(manifest.backbone, width=None, blocks=None, heads=None, text_heads=None, basis=None)
     assert load_bundle(bundle).manifest == replace(manifest, backbone=unknown)
 
 
 def test_a_manifest_of_version_3_is_read_as_that_of_the_papers_method_without_a_memory(bundle: Path) -> None:
     manifest = load_bundle(bundle).manifest
+    edit(bundle, make_version_4)
     edit(bundle, lambda document: document.update(format_version=3))
     edit(bundle, lambda document: [document.pop(key) for key in OF_VERSION_4])
     edit(bundle, lambda document: document["calibration"].pop("memory"))
-    assert load_bundle(bundle).manifest == manifest
+    unknown = replace(manifest.backbone, heads=None, text_heads=None, basis=None)
+    assert load_bundle(bundle).manifest == replace(manifest, backbone=unknown)
     edit(bundle, lambda document: document.pop("ladder"))
     assert_refused(bundle, "manifest lacks the key 'ladder'")
+
+
+def test_a_manifest_of_version_4_is_read_without_a_checksum(bundle: Path) -> None:
+    manifest = load_bundle(bundle).manifest
+    edit(bundle, make_version_4)
+    assert "checksum" not in json.loads((bundle / "manifest.json").read_text())
+    read = load_bundle(bundle).manifest
+    assert read == replace(
+        manifest, backbone=replace(manifest.backbone, heads=None, text_heads=None, basis=None)
+    )
+    assert network_words(read) == "QuickGELU"
+    assert read.calibration.regions_from == read.calibration.map_threshold
+    assert manifest_from_json(manifest_to_json(read)) == read
+
+
+def test_a_threshold_changed_by_hand_is_refused(bundle: Path) -> None:
+    path = bundle / "manifest.json"
+    text = path.read_text()
+    assert text.count('"score_threshold": 0.5') == 1
+    path.write_text(text.replace('"score_threshold": 0.5', '"score_threshold": 0.9'))
+    assert_refused(
+        bundle, r"manifest\.json: was altered \(its checksum differs\); copy the whole bundle again"
+    )
+    path.write_text(json.dumps(json.loads(text), indent=None, sort_keys=True))  # the same content
+    assert load_bundle(bundle).manifest.calibration.score_threshold == 0.5
+    document = json.loads(text)
+    del document["checksum"]
+    path.write_text(json.dumps(document))
+    assert_refused(bundle, "manifest lacks the key 'checksum'")
+
+
+def test_no_single_bit_of_a_manifest_can_flip_unnoticed() -> None:
+    manifest = replace(tiny_manifest(), files={"model.onnx": FileRecord("0" * 64, 1)})
+    text = json.dumps(json.loads(manifest_to_json(manifest)), separators=(",", ":")).encode()
+    refused = 0
+    for bit in range(8 * len(text)):
+        flipped = bytearray(text)
+        flipped[bit // 8] ^= 1 << bit % 8
+        try:
+            read = manifest_from_json(bytes(flipped))
+        except UserError:
+            refused += 1
+        else:
+            assert read == manifest  # such as 0.5e-3 for 0.5E-3
+    assert refused > 0.99 * 8 * len(text)
 
 
 @pytest.mark.parametrize("sides", [[0], [3]])
@@ -246,13 +311,45 @@ def test_a_tiling_survives_its_json() -> None:
         ),
         (lambda d: d.update(colour="red"), "manifest has an unknown key 'colour'"),
         (lambda d: d.update(head="logits"), 'head must be one of "map", "embeddings", got "logits"'),
-        (lambda d: d.update(format_version=True), "format_version must be one of 4, got true"),
+        (lambda d: d.update(format_version=True), "format_version must be one of 5, got true"),
         (lambda d: d.update(grid="7"), 'grid must be an integer, got "7"'),
         (lambda d: d.update(grid=True), "grid must be an integer, got true"),
         (lambda d: d.update(temperature=float("nan")), "temperature must be a finite number, got NaN"),
         (lambda d: d.update(temperature=10**400), "temperature must be a finite number, got 1000"),
-        (lambda d: d.update(temperature=0), "temperature must be positive, got 0"),
-        (lambda d: d.update(blur_sigma=-1), "blur_sigma must not be negative, got -1"),
+        (lambda d: d.update(temperature=0), r"temperature must lie in 0\.0001\.\.1000, got 0"),
+        (lambda d: d.update(blur_sigma=-1), r"blur_sigma must lie in 0\.\.4096, got -1"),
+        (lambda d: d.update(temperature=1e-40), r"temperature must lie in 0\.0001\.\.1000, got 1e-40"),
+        (lambda d: d.update(temperature=1e300), r"temperature must lie in .*, got 1e\+300"),
+        (lambda d: d.update(blur_sigma=1e7), r"blur_sigma must lie in 0\.\.4096, got 1e\+07"),
+        (lambda d: d.update(blur_sigma=57), r"blur_sigma must lie in 0\.\.56 \(image_size\), got 57"),
+        (lambda d: d.update(image_size=100000), r"image_size must lie in 1\.\.4096, got 100000"),
+        (lambda d: d.update(image_size=57), r"graph\.inputs must be images of 57 x 57 \(image_size\)"),
+        (lambda d: d.update(grid=10**6), r"grid must lie in 1\.\.1024, got 1e\+06"),
+        (lambda d: d.update(max_batch=10**9), r"max_batch must lie in 1\.\.1024"),
+        (lambda d: d.update(vv_from=0), r"vv_from must lie in 1\.\.1025, got 0"),
+        (lambda d: d.update(layers=[1] * 300), "layers must be at most 256, got 300"),
+        (lambda d: d.update(windows=[1] * 300), "windows must be at most 256, got 300"),
+        (lambda d: d["backbone"].update(heads=0), r"backbone\.heads must lie in 1\.\.1024, got 0"),
+        (lambda d: d["preprocessing"].update(std=[1, 0, 1]), r"std must lie in 0\.001\.\.1000, got 0"),
+        (lambda d: d["preprocessing"].update(mean=[0]), r"preprocessing\.mean must be 3 numbers, .*, got 1"),
+        (lambda d: d["calibration"].update(region_threshold=-0.1), r"region_threshold must lie in 0\.\.1"),
+        (lambda d: d["parity"]["tolerance"].update(anomaly_map=1e300), r"tolerance must lie in 0\.\.1"),
+        (lambda d: d["files"]["model.onnx"].update(bytes=-1), "bytes must lie in 0"),
+        (lambda d: d["files"]["model.onnx"].update(sha256="0"), "must be 64 hexadecimal digits, got '0'"),
+        (
+            lambda d: d["graph"].update(outputs=d["graph"]["outputs"][::-1]),
+            'graph.outputs must be image_logits and anomaly_maps, as head "map" gives',
+        ),
+        (
+            lambda d: d["graph"]["outputs"][1].update(shape=["batch", 5, 5]),
+            r"graph\.outputs must have the shapes \(\(\), \(56, 56\)\) for each image, got \(\(\), \(5, 5\)\)",
+        ),
+        (
+            lambda d: d["backbone"].update(note="fit\r\x1b[2KOK"),
+            r"backbone\.note must hold no control characters, got fit\\r\\x1b\[2KOK",
+        ),
+        (lambda d: d["prompts"].update({"a\nb": "c"}), r"prompts must hold no control characters, got a\\nb"),
+        (lambda d: d["tools"].update(onnx="\ud800"), r"tools\.onnx must hold no control characters"),
         (lambda d: d.update(layers=[]), "layers must name at least one block"),
         (lambda d: d.update(layers=[1, None]), r"layers\[1\] must be an integer, got null"),
         (lambda d: d.update(tools=[]), r"tools must be an object, got \[\]"),
@@ -261,6 +358,10 @@ def test_a_tiling_survives_its_json() -> None:
         (
             lambda d: d["graph"]["inputs"][0].update(shape=[None]),
             r"shape\[0\] must be an integer or a string",
+        ),
+        (
+            lambda d: d["graph"]["inputs"][0].update(shape=["batch", 56]),
+            r"graph\.inputs must be frames \(batch, height, width, 3\), got \['batch', 56\]",
         ),
     ],
 )
@@ -306,8 +407,8 @@ def test_a_manifest_that_would_be_refused_is_not_written(bundle: Path) -> None:
     (bundle / "model.onnx").unlink()
     broken = json.loads(before)
     broken["image_size"] = 0
-    with pytest.raises(ValueError, match="image_size must be positive, got 0"):
-        manifest_from_json(json.dumps(broken))
+    with pytest.raises(ValueError, match=r"image_size must lie in 1\.\.4096, got 0"):
+        manifest_from_json(json.dumps(sealed(broken)))
     assert (bundle / "manifest.json").read_bytes() == before
 
 
@@ -331,5 +432,35 @@ def test_text_embeddings_of_another_kind_are_refused(bundle: Path, array: np.nda
 def test_golden_frames_of_another_kind_are_refused(bundle: Path) -> None:
     np.savez(bundle / "golden.npz", images=np.zeros(3))
     write_manifest(bundle, tiny_manifest())
-    with pytest.raises(ValueError, match=r"golden\.npz: is not a golden file"):
+    with pytest.raises(ValueError, match=r"golden\.npz: is not an archive of arrays \(.*image_logits"):
         load_golden(load_bundle(bundle))
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        ("images", np.zeros((2, SIDE, SIDE, 4), np.uint8), r"images must be \(2, 56, 56, 3\) uint8, got"),
+        ("images", np.zeros((0, SIDE, SIDE, 3), np.uint8), r"images must be \(0, 56, 56, 3\) uint8, got"),
+        ("images", np.array(1, np.uint8), "images must be"),
+        ("image_logits", np.zeros(2), r"image_logits must be \(2,\) float32, got \(2,\) float64"),
+        ("patch_logits", np.zeros((2, 1, 7, 7), np.float32), r"patch_logits must be \(2, 2, 7, 7\) float32"),
+        ("anomaly_maps", np.zeros((2, 7, 7), np.float32), r"anomaly_maps must be \(2, 56, 56\) float32"),
+        ("anomaly_maps", np.full((2, SIDE, SIDE), np.nan, np.float32), "a number in it is not finite"),
+    ],
+)
+def test_golden_arrays_of_other_shapes_are_refused(
+    bundle: Path, name: str, array: np.ndarray, message: str
+) -> None:
+    arrays = dict(np.load(bundle / "golden.npz")) | {name: array}
+    np.savez(bundle / "golden.npz", **arrays)
+    write_manifest(bundle, tiny_manifest())
+    with pytest.raises(BundleError, match=message):
+        load_golden(load_bundle(bundle))
+
+
+def test_text_embeddings_of_another_length_than_the_images_are_refused(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path / "b", head="embeddings")
+    np.save(folder / "text_embeddings.npy", np.eye(2, 9, dtype=np.float32))
+    write_manifest(folder, tiny_manifest("embeddings"))
+    with pytest.raises(BundleError, match="must have 6 columns, as those of images, got 9; export"):
+        load_text_embeddings(load_bundle(folder))

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from folders import draw_category
+from folders import draw, draw_category
 from graphs import write_tiny_bundle
 from parts import draw_parts
 from typer.testing import CliRunner, Result
@@ -54,11 +54,11 @@ def settings_of(*arguments: object) -> dict[str, object]:
 def test_doubts_about_the_thresholds_are_told_and_stand_on_the_page(
     bundle: Path, calibrated: Path, data: Path, tmp_path: Path
 ) -> None:
-    measured_on_nothing = "the thresholds are the default, measured on nothing"
+    default = "the threshold is the default, an arbitrary 0.5"
     cut_otherwise = "the thresholds were measured on frames cut otherwise"
     for number, (options, doubt) in enumerate(
         [
-            ((bundle, data), measured_on_nothing),
+            ((bundle, data), default),
             ((calibrated, data, "--tile", "off"), cut_otherwise),
             ((calibrated, data), None),
             ((bundle, data, "--threshold", 0.6, "--tile", 64), None),
@@ -68,7 +68,7 @@ def test_doubts_about_the_thresholds_are_told_and_stand_on_the_page(
         done = acl("eval", *options, "--report", report)
         page = (report / "index.html").read_text()
         assert done.exit_code == 0
-        for each in (measured_on_nothing, cut_otherwise):
+        for each in (default, cut_otherwise):
             assert (f"note: {each}" in done.stderr) == (each == doubt)
             assert (each[1:] in page) == (each == doubt)
 
@@ -80,7 +80,7 @@ def test_evaluations_that_differ_have_settings_that_differ(
     assert plain == settings_of(bundle, data)
     assert plain["rule"] == "score"
     assert (plain["score_threshold"], plain["peak_threshold"]) == (0.5, None)
-    assert (plain["backend"], plain["provider"]) == ("OnnxSession", "CPUExecutionProvider")
+    assert (plain["backend"], plain["provider"]) == ("onnxruntime", "CPUExecutionProvider")
     assert plain["metrics"] == "streaming, pixel AUROC equal to exact"
     tiled = ("--tile", 64, "--overlap")
     every = [
@@ -171,3 +171,77 @@ def test_only_one_form_goes_to_stdout(bundle: Path, tmp_path: Path) -> None:
     assert refused.exit_code == 2
     words = " ".join(re.sub("[│╭╮╰╯─]", " ", refused.stderr).split())
     assert "only one form can go to stdout, got json and csv" in words
+
+
+@pytest.mark.parametrize("option", ["--json", "--csv", "--markdown", "--report"])
+@pytest.mark.parametrize("link", ["itself", "symlink", "hard link"])
+@pytest.mark.parametrize("taken", ["test/good/2.png", "ground_truth/hole/2_mask.png"])
+def test_no_result_replaces_an_input_by_whatever_name(
+    bundle: Path, tmp_path: Path, option: str, link: str, taken: str
+) -> None:
+    draw_category(tmp_path / "data")
+    target = tmp_path / "data" / taken
+    before = target.read_bytes()
+    place = tmp_path / "page" / "index.html" if option == "--report" else tmp_path / "result"
+    place.parent.mkdir(exist_ok=True)
+    if link == "itself":
+        if option == "--report":
+            pytest.skip("the page has a name of its own")
+        place = target
+    elif link == "symlink":
+        place.symlink_to(target)
+    else:
+        place.hardlink_to(target)
+    refused = acl("eval", bundle, tmp_path / "data", option, place.parent if option == "--report" else place)
+    assert refused.exit_code == 1
+    assert (
+        refused.stderr.strip() == f"error: {place}: is the input {target}; name another file for the results"
+    )
+    assert target.read_bytes() == before
+
+
+def test_a_link_to_a_file_of_the_bundle_is_refused(bundle: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "result").hardlink_to(bundle / "manifest.json")
+    refused = acl("eval", bundle, data, "--json", tmp_path / "result")
+    assert refused.exit_code == 1
+    assert "is the input" in refused.stderr
+
+
+def test_an_image_that_cannot_be_read_makes_the_exit_code_1_and_the_others_are_measured(
+    bundle: Path, tmp_path: Path
+) -> None:
+    draw_category(tmp_path / "data")
+    broken = tmp_path / "data/test/hole/10.png"
+    broken.write_bytes(b"GIF89a")
+    done = acl(
+        "eval", bundle, tmp_path / "data", "--json", tmp_path / "a.json", "--report", tmp_path / "page"
+    )
+    assert done.exit_code == 1
+    assert done.stderr.count(f"note: bad frame: {broken}: ") == 1
+    assert "note: 1 of 4 images could not be judged and are in no figure" in done.stdout
+    document = json.loads((tmp_path / "a.json").read_text())
+    assert document["rows"][0]["images"] == 3
+    assert [bad["source"] for bad in document["bad_frames"]] == [str(broken)]
+    assert "1 of 4 images could not be judged" in (tmp_path / "page/index.html").read_text()
+
+
+def test_blank_masks_are_refused_unless_they_are_wanted(bundle: Path, tmp_path: Path) -> None:
+    draw_category(tmp_path / "data")
+    draw(tmp_path / "data/ground_truth/hole/2_mask.png", color=0)
+    refused = acl("eval", bundle, tmp_path / "data")
+    assert refused.exit_code == 1
+    assert refused.stderr.splitlines()[-1].startswith(
+        f"error: {tmp_path / 'data'}: 1 of 2 masks of defective parts mark nothing (ground_truth/hole/2_mask.png)"
+    )
+    done = acl("eval", bundle, tmp_path / "data", "--allow-blank-masks")
+    assert done.exit_code == 0
+    assert "note: 1 of 2 masks of defective parts mark nothing" in done.stdout
+
+
+def test_the_help_begins_with_what_one_needs_and_ends_with_what_experts_need() -> None:
+    text = acl("eval", "--help").stdout
+    places = [
+        text.index(word)
+        for word in ("--backend", "Files", "--report", "--json", "Expert options", "--exact", "--against")
+    ]
+    assert places == sorted(places)

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphs import SIDE, drawn_frame, reference, write_tiny_bundle
+from graphs import DEFAULT_CALIBRATION, SIDE, drawn_frame, reference, write_tiny_bundle
+from sessions import Around
 
 from acl_runtime import Detector
 from acl_runtime.bundle.bundle import load_bundle, write_manifest
-from acl_runtime.bundle.manifest import Calibration
 from acl_runtime.detection.verdict import Inspected
 from acl_runtime.files.errors import BundleError, FrameError
 from acl_runtime.images.frame import BadFrame, Frame
@@ -69,7 +69,8 @@ def test_the_threshold_is_the_bundles_unless_told(tmp_path: Path) -> None:
     folder = write_tiny_bundle(tmp_path / "bundle")
     score = Detector(folder)(FRAMES[0]).score
     manifest = replace(
-        load_bundle(folder).manifest, calibration=Calibration("score", 1.0, 0.0, None, "test", None, None)
+        load_bundle(folder).manifest,
+        calibration=replace(DEFAULT_CALIBRATION, score_threshold=1.0, map_threshold=0.0),
     )
     write_manifest(folder, manifest)
     calibrated = Detector(folder)(FRAMES[0])
@@ -173,7 +174,9 @@ def test_every_anomalous_frame_has_a_region(
     tmp_path: Path, threshold: float, peak: float, decided: str
 ) -> None:
     folder = write_tiny_bundle(tmp_path / "bundle")
-    calibration = Calibration("score or peak", threshold, peak, None, "test", None, None)
+    calibration = replace(
+        DEFAULT_CALIBRATION, rule="score or peak", score_threshold=threshold, map_threshold=peak
+    )
     write_manifest(folder, replace(load_bundle(folder).manifest, calibration=calibration))
     verdict = Detector(folder)(FRAMES[0])
     assert (verdict.is_anomalous, verdict.decided_by) == (True, decided)
@@ -190,7 +193,7 @@ def test_every_anomalous_frame_has_a_region(
 
 def test_a_good_frame_has_no_region_below_the_threshold(tmp_path: Path) -> None:
     folder = write_tiny_bundle(tmp_path / "bundle")
-    calibration = Calibration("score or peak", 1.0, 1.0, None, "test", None, None)
+    calibration = replace(DEFAULT_CALIBRATION, rule="score or peak", score_threshold=1.0, map_threshold=1.0)
     write_manifest(folder, replace(load_bundle(folder).manifest, calibration=calibration))
     verdict = Detector(folder)(FRAMES[0])
     assert (verdict.is_anomalous, verdict.decided_by, verdict.regions) == (False, None, ())
@@ -206,7 +209,7 @@ def spoiled(detector: Detector, name: str, value: float, row: int) -> Detector:
         outputs[name].reshape(len(images), -1)[row, -1] = value
         return outputs
 
-    return Detector(detector.bundle, session=spoil)
+    return Detector(detector.bundle, session=Around(session, spoil))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -256,4 +259,4 @@ def test_log_odds_beyond_all_numbers_are_a_bad_frame(tmp_path: Path) -> None:
         return {name: array * np.float32(1e3) for name, array in session(images).items()}
 
     with pytest.raises(FrameError, match="log-odds must be finite"):
-        Detector(detector.bundle, session=long)(FRAMES[0])
+        Detector(detector.bundle, session=Around(session, long))(FRAMES[0])

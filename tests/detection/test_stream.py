@@ -15,8 +15,10 @@ import cv2
 import numpy as np
 import pytest
 from graphs import drawn_frame, write_tiny_bundle
+from sessions import Around
 
 from acl_runtime import Detector
+from acl_runtime.backends.session import Session
 from acl_runtime.bundle.manifest import Tiling
 from acl_runtime.detection import stages as stages_module
 from acl_runtime.detection.stream import Stream
@@ -25,7 +27,6 @@ from acl_runtime.files.errors import FrameError, InputError
 from acl_runtime.images.frame import BadFrame, Frame
 from acl_runtime.images.preprocess import resize_by_pillow
 from acl_runtime.inspection.run import inspect
-from acl_runtime.scoring.heads import Session
 from acl_runtime.scoring.regions import find_regions
 
 
@@ -44,7 +45,7 @@ def slowed(session: Session) -> Session:
         time.sleep(0.02)
         return session(images)
 
-    return slow
+    return Around(session, slow)
 
 
 def frames_of_all_kinds() -> list[np.ndarray]:
@@ -88,7 +89,9 @@ def test_what_the_session_raises_is_raised_in_its_place(detector: Detector) -> N
 
     judged: list[Any] = []
     with pytest.raises(RuntimeError, match="fell off the bus"):
-        judged.extend(Detector(detector.bundle, session=failing).stream([drawn_frame(0)] * 10))
+        judged.extend(
+            Detector(detector.bundle, session=Around(session, failing)).stream([drawn_frame(0)] * 10)
+        )
     assert len(judged) == 2
 
 
@@ -218,7 +221,7 @@ def test_preparing_overlaps_the_network_within_a_frame_that_is_cut(bundle: Path)
         overlapped += busy.is_set()
         return resize_by_pillow(pixels, size)
 
-    detector = Detector(bundle, session=slow, tiling=Tiling(40, 10, None))
+    detector = Detector(bundle, session=Around(session, slow), tiling=Tiling(40, 10, None))
     (result,) = Stream(replace(detector.stages, resize=resize), [named(0)])
     assert isinstance(result, Inspected)
     assert result.verdict.tiles == 12

@@ -15,7 +15,7 @@ from evaluations import draw_dataset, judge_dataset
 from rich.cells import cell_len
 
 from acl_runtime.data.datasets import read_dataset
-from acl_runtime.evaluation.drift_table import drift_table
+from acl_runtime.evaluation.change_table import change_table
 from acl_runtime.evaluation.evaluate import DatasetEvaluation
 from acl_runtime.evaluation.metrics import METRICS
 from acl_runtime.evaluation.paper import paper_value
@@ -194,6 +194,17 @@ def test_csv_has_raw_values_and_the_papers_in_columns_of_their_own(mvtec: Datase
     assert [rows[0][name] for name in paper] == ["0.893", "0.97", "0.904", "0.809"]
 
 
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r", "＝"])
+def test_no_name_is_a_formula_in_a_spreadsheet(parts: DatasetEvaluation, sign: str) -> None:
+    formula = f'{sign}cmd|" /C calc"!A0'
+    named = replace(rename(parts, formula), dataset=replace(parts.dataset, name=formula))
+    (row, _) = csv.DictReader(io.StringIO(csv_table([named])))
+    for cell in (row["dataset"], row["category"]):
+        assert cell.startswith("'")
+        assert cell.isprintable()
+    assert float(row["image_auroc"]) > 0  # numbers stay numbers
+
+
 def test_csv_has_what_the_verdicts_did_and_its_sum_in_the_row_of_the_mean(
     parts: DatasetEvaluation, mvtec: DatasetEvaluation
 ) -> None:
@@ -239,7 +250,7 @@ def test_json_rows_have_the_contracts_keys_and_values(
     parts: DatasetEvaluation, mvtec: DatasetEvaluation
 ) -> None:
     document = json.loads(json_text([parts, mvtec], settings={"exact": True}))
-    assert list(document) == ["rows", "paper", "decisions", "settings", "notes"]
+    assert list(document) == ["rows", "paper", "decisions", "settings", "notes", "bad_frames"]
     assert all(list(row) == KEYS for row in document["rows"])
     assert document["rows"] == [*parts.rows, *mvtec.rows]
     assert document["settings"] == {"exact": True}
@@ -270,7 +281,7 @@ def drift_rows(*values: float | None) -> list[dict[str, object]]:
 
 
 def test_drift_shows_both_and_the_difference_to_a_ten_thousandth_of_a_point() -> None:
-    table = drift_table(
+    table = change_table(
         drift_rows(0.9, 0.5001, None), drift_rows(0.9, 0.5, 0.7), score_difference=1.5e-6, map_difference=2e-4
     )
     lines = table.splitlines()
@@ -287,7 +298,7 @@ def test_drift_shows_both_and_the_difference_to_a_ten_thousandth_of_a_point() ->
 
 
 def test_drift_of_an_evaluation_with_itself_is_nothing(parts: DatasetEvaluation) -> None:
-    table = drift_table(parts.rows, parts.rows, score_difference=0.0, map_difference=0.0)
+    table = change_table(parts.rows, parts.rows, score_difference=0.0, map_difference=0.0)
     assert "largest difference of a metric 0.0000 percentage points" in table.splitlines()[-1]
     values = np.array(
         [float(word) for line in table.splitlines() if "difference  " in line for word in line.split()[1:]]
@@ -298,4 +309,4 @@ def test_drift_of_an_evaluation_with_itself_is_nothing(parts: DatasetEvaluation)
 def test_drift_of_other_images_is_refused() -> None:
     rows = drift_rows(0.9, 0.5, 0.7)
     with pytest.raises(ValueError, match="reference_rows must be of the same images as rows"):
-        drift_table(rows, rows[1:], score_difference=0.0, map_difference=0.0)
+        change_table(rows, rows[1:], score_difference=0.0, map_difference=0.0)

@@ -14,6 +14,7 @@ import pytest
 from conftest import BUNDLE_SIZE
 from folders import draw_category
 from graphs import drawn_frame
+from sessions import Around
 from typer.testing import CliRunner, Result
 
 from acl_export.config import Head
@@ -148,7 +149,7 @@ def test_every_image_is_judged_once_by_each(bundles: dict[Head, Path], data: Pat
             logits, maps = outputs["image_logits"], outputs["anomaly_maps"]
             return {"image_logits": -logits, "anomaly_maps": 1 - maps} if swapped else dict(outputs)
 
-        return Detector(bundle, session=judge)
+        return Detector(bundle, session=Around(inner, judge))
 
     ours, theirs = session("bundle", False), session("reference", True)
     calls: list[tuple[str, int, int]] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,12 +17,13 @@ from conftest import BUNDLE_SIZE, FIXTURES, LAYERS, assert_golden
 from acl_export import export as export_module
 from acl_export import graph as graph_module
 from acl_export.config import ExportConfig, Head
+from acl_export.describe import NOT_YET
 from acl_export.export import check_parity, export_bundle
-from acl_export.inputs import find_weights
+from acl_export.inputs import check_sizes, find_weights
 from acl_runtime import Detector
 from acl_runtime.backends.choose import open_session
 from acl_runtime.bundle.bundle import load_bundle, load_golden, load_text_embeddings
-from acl_runtime.bundle.manifest import Parity
+from acl_runtime.bundle.words import network_words, normalisation_words
 from acl_runtime.images.decode import load_frame
 from acl_train.prompts import Prompts
 from acl_train.weights import Weights
@@ -130,7 +132,7 @@ def test_a_graph_that_differs_from_torch_is_not_written(
 
 def test_nan_is_past_every_tolerance() -> None:
     with pytest.raises(RuntimeError, match="must be within"):
-        check_parity(Parity("torch", float("nan"), 0.0, {"image_logits": 1.0, "anomaly_map": 1.0}, 1, None))
+        check_parity(replace(NOT_YET, image_logits=float("nan"), tolerance={"image_logits": 1.0}))
 
 
 def test_weights_other_than_the_prompts_own_are_refused(
@@ -161,3 +163,33 @@ def test_a_folder_that_is_no_bundle_is_not_replaced(
     with pytest.raises(ValueError, match="holds no manifest.json; name a new or an empty folder"):
         export_bundle(prompts_path, tmp_path, weights, ExportConfig())
     assert (tmp_path / "precious.txt").read_text() == "mine"
+
+
+def with_size(prompts: Prompts, image_size: int, recipe: str) -> Prompts:
+    config = replace(
+        prompts.config, recipe=recipe, vision=replace(prompts.config.vision, image_size=image_size)
+    )
+    return replace(prompts, config=config)
+
+
+def test_a_size_with_a_blind_edge_is_refused_and_noted_where_it_was_published(
+    prompts: Prompts, weights: Weights, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "acl")
+    with pytest.raises(
+        ValueError, match=r"multiple of the patch \(14\), got 75: the last 5 pixels .* 70 or 84"
+    ):
+        check_sizes(with_size(prompts, 75, "released"), weights.architecture, ExportConfig())
+    check_sizes(with_size(prompts, 75, "published checkpoint"), weights.architecture, ExportConfig())
+    assert "image size 75 is no multiple of the patch (14): the last 5 pixels" in caplog.text
+    with pytest.raises(ValueError, match=r"blur must lie in 0\.\.70 pixels \(the image\), got 1e\+07"):
+        check_sizes(with_size(prompts, 70, "released"), weights.architecture, ExportConfig(blur_sigma=1e7))
+
+
+def test_a_bundle_says_what_its_network_was_known_from(bundles: dict[Head, Path]) -> None:
+    manifest = load_bundle(bundles[Head.map]).manifest
+    assert network_words(manifest) == (
+        "QuickGELU, 2 heads, 2 in the text tower (heads of 64 and QuickGELU, as in OpenAI's models)"
+    )
+    assert "float32, QuickGELU, published steps" in manifest.parity.reference
+    assert normalisation_words(manifest).startswith("mean 0.4815, 0.4578, 0.4082, standard deviation 0.2686")

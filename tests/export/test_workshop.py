@@ -104,7 +104,9 @@ def test_the_demo_goes_the_whole_road_on_unseen_products(tmp_path: Path) -> None
     assert result.ours.contender.anomaly_map < 1e-5
     assert result.ours.contender.image_logits < 5e-5
     page = result.report.read_text()
+    assert result.report == tmp_path / "demo" / "report" / "index.html"  # the page of an evaluation
     assert "not for inspection" in page
+    assert '<a href="#d0-c0">egg</a>' in page
     assert (tmp_path / "demo" / "contact_sheet.png").stat().st_size > 10_000
     assert (tmp_path / "demo" / "bundle" / "manifest.json").is_file()
     assert len(summary(result)) <= 10

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from graphs import GRID, SIDE, drawn_frame, reference, write_tiny_bundle
+from sessions import Around
 
 from acl_runtime.bundle.manifest import Tiling
 from acl_runtime.detection.detector import Detector
@@ -158,7 +159,9 @@ def session_of(tmp_path: Path) -> tuple[Detector, list[int]]:
         sizes.append(len(images))
         return session(images)
 
-    return Detector(tmp_path / "bundle", session=counting, tiling=Tiling(SIDE, None, None)), sizes
+    return Detector(
+        tmp_path / "bundle", session=Around(session, counting), tiling=Tiling(SIDE, None, None)
+    ), sizes
 
 
 def of_batches(detector: Detector, most: int) -> Stages:

@@ -11,6 +11,7 @@ import onnx
 import pytest
 import torch
 from conftest import BUNDLE_SIZE, FIXTURES
+from graphs import sealed
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -145,14 +146,14 @@ def test_tiles_and_whole_frames_exclude_each_other(framed: Path, tmp_path: Path)
     document = json.loads((tmp_path / "b" / "manifest.json").read_text())
     document["calibration"]["tiling"] = {"tile": 98, "overlap": None, "min_defect": None}
     with pytest.raises(ValueError, match=r"calibration\.tiling must be null"):
-        manifest_from_json(json.dumps(document))
+        manifest_from_json(json.dumps(sealed(document)))
 
 
 def test_a_manifest_whose_frames_have_no_size_is_refused(framed: Path) -> None:
     document = json.loads((framed / "manifest.json").read_text())
     document["graph"]["inputs"][0]["shape"][1] = "height"
-    with pytest.raises(ValueError, match=r"graph\.inputs must begin with frames \(batch, height, width, 3\)"):
-        manifest_from_json(json.dumps(document))
+    with pytest.raises(ValueError, match=r"graph\.inputs must be frames \(batch, height, width, 3\)"):
+        manifest_from_json(json.dumps(sealed(document)))
 
 
 @pytest.mark.parametrize("text", ["1080", "1080x", "axb", "0x5", "1x2x3"])

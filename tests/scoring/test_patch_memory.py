@@ -184,8 +184,8 @@ def test_what_was_saved_is_loaded(tmp_path: Path, memory: Memory) -> None:
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (lambda path: path.write_bytes(b"no archive"), "is not a memory of good parts"),
-        (lambda path: np.savez(path, text=np.zeros(2)), "is not a memory of good parts"),
+        (lambda path: path.write_bytes(b"no archive"), "is not an archive of arrays"),
+        (lambda path: np.savez(path, text=np.zeros(2)), "is not an archive of arrays"),
         (
             lambda path: save_memory(path, Memory(ones(1, 4, JOINT), Scale(0, 1), Scale(0, 1))),
             r"must be \(2, ",
@@ -220,7 +220,7 @@ def test_what_was_saved_is_loaded(tmp_path: Path, memory: Memory) -> None:
             )
             for factor in (0, 2, np.nan, np.inf)
         ),
-        (lambda path: path.write_bytes(damaged_archive()), "is not a memory of good parts"),
+        (lambda path: path.write_bytes(damaged_archive()), "is not an archive of arrays"),
     ],
 )
 def test_a_file_that_is_no_memory_is_refused(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from acl_runtime.text.percent import counted_share, percent, points
+import pytest
+
+from acl_runtime.text.percent import counted_share, percent, points, probability
 
 
 def test_shares_have_one_decimal_and_what_is_undefined_a_dash() -> None:
@@ -15,3 +17,18 @@ def test_shares_have_one_decimal_and_what_is_undefined_a_dash() -> None:
 def test_a_difference_has_a_sign_and_nothing_is_never_minus() -> None:
     differences = (0.012, -0.1, -0.0004, 0.0, -0.0006, None)
     assert [points(difference) for difference in differences] == ["+1.2", "-10.0", "+0.0", "+0.0", "-0.1", ""]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0, "0.000"),
+        (1, "1.000"),
+        (0.5, "0.500"),
+        (0.99976, "0.99976"),
+        (0.0123, "0.012"),
+        (1e-12, "0.000000"),
+    ],
+)
+def test_a_probability_close_to_its_ends_has_more_decimals(value: float, shown: str) -> None:
+    assert probability(value) == shown

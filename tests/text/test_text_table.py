@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from rich.cells import cell_len
 
-from acl_runtime.text.text_table import left, name_width, printable, probability
+from acl_runtime.text.names import printable
+from acl_runtime.text.text_table import left, name_width
 
 
 @pytest.mark.parametrize(
@@ -38,18 +39,3 @@ def test_the_column_is_as_wide_as_its_longest_name_within_limits() -> None:
     assert name_width(["nut", "ネジ釘"], least=2, most=9) == 6
     assert name_width(["nut"], least=5, most=9) == 5
     assert name_width(["n" * 30], least=5, most=9) == 9
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        (0, "0.000"),
-        (1, "1.000"),
-        (0.5, "0.500"),
-        (0.99976, "0.99976"),
-        (0.0123, "0.012"),
-        (1e-12, "0.000000"),
-    ],
-)
-def test_a_probability_close_to_its_ends_has_more_decimals(value: float, shown: str) -> None:
-    assert probability(value) == shown

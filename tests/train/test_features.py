@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import shutil
 from collections import namedtuple
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -131,3 +135,80 @@ def test_two_halves_of_a_picture_are_two_pictures(clip: CLIP, tmp_path: Path) ->
         np.testing.assert_allclose(alone.image_embeddings[0], cached.image_embeddings[row], atol=1e-5)
     assert len(list((tmp_path / "c").iterdir())) == 3
     assert not np.allclose(cached.image_embeddings[0], cached.image_embeddings[1], atol=1e-3)
+
+
+def damaged(folder: Path, name: str, damage: Callable[[Path], object]) -> None:
+    damage(next(folder.glob(f"*/{name}")))
+
+
+def cut_short(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 2)
+
+
+def repeat_the_first_records(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] * 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "words"),
+    [
+        ("patch_embeddings.float16", cut_short, "has [0-9,]+ bytes, not [0-9,]+"),
+        ("patch_embeddings.float16", repeat_the_first_records, "is not what was written"),
+        ("image_embeddings.float16", repeat_the_first_records, "is not what was written"),
+        ("features.json", Path.unlink, "has no record of its bytes"),
+        ("features.json", cut_short, "has no record of its bytes"),
+    ],
+)
+def test_a_cache_that_is_not_what_was_written_is_computed_again(
+    clip: CLIP,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    damage: Callable[[Path], object],
+    words: str,
+) -> None:
+    right = np.array(compute(clip, tmp_path).patch_embeddings)
+    damaged(tmp_path, name, damage)
+    np.testing.assert_array_equal(compute(clip, tmp_path).patch_embeddings, right)
+    assert re.search(
+        rf"{tmp_path}/\w+: the feature cache is damaged \(.*{words}.*; it is computed again", caplog.text
+    )
+    caplog.clear()
+    compute(clip, tmp_path)
+    assert caplog.text == ""
+
+
+def test_what_an_interrupted_call_left_is_checked_too(
+    clip: CLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    right = np.array(compute(clip, tmp_path / "a").patch_embeddings)
+
+    def interrupted(clip: CLIP, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        if list((tmp_path / "b").glob("*/features.json")):
+            raise KeyboardInterrupt
+        return encode_images(clip, images)
+
+    monkeypatch.setattr(features, "encode_images", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        compute(clip, tmp_path / "b")
+    monkeypatch.undo()
+    damaged(tmp_path / "b", "patch_embeddings.float16.partial", repeat_the_first_records)
+    np.testing.assert_array_equal(compute(clip, tmp_path / "b").patch_embeddings, right)
+    assert "what was encoded before is not as it was written" in caplog.text
+
+
+def test_two_calls_at_once_compute_once(clip: CLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def counted(clip: CLIP, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        calls.append(len(images))
+        return encode_images(clip, images)
+
+    monkeypatch.setattr(features, "encode_images", counted)
+    with ThreadPoolExecutor(3) as pool:
+        results = [pool.submit(compute, clip, tmp_path) for _ in range(3)]
+        arrays = [np.array(result.result().patch_embeddings) for result in results]
+    assert calls == [8, 8, 2]
+    np.testing.assert_array_equal(arrays[0], arrays[1])
+    np.testing.assert_array_equal(arrays[0], arrays[2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from acl_runtime.files.errors import InputError
 from acl_train.config import VisionConfig
 from acl_train.convert import convert_checkpoint
-from acl_train.prompts import Prompts, PromptsConfig, load_prompts, save_prompts
+from acl_train.methods import with_options
+from acl_train.prompts import Prompts, PromptsConfig, check_architecture, load_prompts, save_prompts
 from acl_train.text import assemble, text_embeddings, tokenize
 from acl_train.weights import Weights, build_clip
 
@@ -178,3 +181,121 @@ def test_a_full_disk_is_an_oserror_and_leaves_the_old_file(
         save_prompts(path, prompts)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["p.safetensors"]
+
+
+def rewrite(
+    path: Path, prompts: Prompts, change: dict[str, Any], tensors: dict[str, torch.Tensor] | None = None
+) -> Path:
+    """A prompts file with other values in its metadata, in `vision` too, or other tensors."""
+    document = json.loads(prompts.config.to_json())
+    for key, value in change.items():
+        (document["vision"] if key in document["vision"] else document)[key] = value
+    kept = {name: tensor.clone() for name, tensor in prompts.tensors.items()} | (tensors or {})
+    save_file(kept, path, {"anomalyclip_prompts": json.dumps(document)})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_size": 100_000}, r"image size must lie in 1\.\.4096 pixels, got 100000"),
+        ({"image_size": "70"}, r'image_size must be an integer, got "70"'),
+        ({"layers": [3, "6"]}, "must be an integer"),
+        ({"layers": None}, "must be a list, got null"),
+        ({"windows": [0]}, "windows must be 1 patch or more"),
+        ({"quick_gelu": "yes"}, "must be true or false"),
+        ({"vision": []}, "must be an object with the keys of a prompts file"),
+        ({"learning": 3}, "learning must be an object"),
+        ({"words": ["{}."]}, "words must be two"),
+        ({"words": ["{}.", "{0.__class__}"]}, "words of a prompt must have no braces but {}"),
+        ({"words": ["{:>10000000000}", "{}"]}, "words of a prompt must have no braces but {}"),
+        ({"method": "magic"}, "method must be one of"),
+        ({"method": "clip"}, "the tensors of clip are other ones, got ctx, deep_ctx"),
+        ({"method": "vand"}, "the tensors of vand are other ones, got ctx, deep_ctx"),
+        ({"learned_projection": True}, "learned_projection does not go with the other tensors"),
+        ({"format_version": None}, "format version None is newer than 2"),
+        ({"surplus": 1}, "has an unknown key 'surplus'"),
+    ],
+)
+def test_odd_metadata_is_refused_in_one_line(
+    prompts: Prompts, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    path = rewrite(tmp_path / "odd.safetensors", prompts, change)
+    with pytest.raises(
+        InputError, match=rf"odd\.safetensors: its metadata or tensors cannot be used \(.*{message}"
+    ):
+        load_prompts(path)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"ctx": torch.full((2, 12, 128), float("nan"))}, "ctx holds NaN or infinity"),
+        ({"deep_ctx": torch.full((8, 4, 128), float("inf"))}, "deep_ctx holds NaN or infinity"),
+        ({"ctx": torch.zeros(2, 12)}, r"ctx must have 3 dimensions, got the shape \(2, 12\)"),
+        ({"ctx": torch.zeros(3, 12, 128)}, "ctx does not go with the other tensors"),
+        ({"ctx": torch.zeros(2, 12, 64)}, "ctx does not go with the other tensors"),
+        ({"ctx": torch.zeros(2, 12, 128, dtype=torch.int32)}, "ctx must be floating-point"),
+        ({"vectors": torch.zeros(2, 2, 64)}, "the tensors of anomalyclip are other ones"),
+    ],
+)
+def test_odd_tensors_are_refused_in_one_line(
+    prompts: Prompts, tmp_path: Path, tensors: dict[str, torch.Tensor], message: str
+) -> None:
+    path = rewrite(tmp_path / "odd.safetensors", prompts, {}, tensors)
+    with pytest.raises(InputError, match=rf"odd\.safetensors: .*{message}"):
+        load_prompts(path)
+
+
+def test_prompts_of_another_width_or_depth_do_not_fit(prompts: Prompts, weights: Weights) -> None:
+    check_architecture(prompts, weights.architecture)
+    with pytest.raises(InputError, match="ctx must be 768 wide for .*, got 128"):
+        check_architecture(prompts, replace(weights.architecture, text_width=768))
+    with pytest.raises(InputError, match="deep_ctx must have fewer than 8 rows"):
+        check_architecture(prompts, replace(weights.architecture, text_layers=8))
+
+
+def test_a_checkpoint_with_nan_is_refused(tmp_path: Path, weights: Weights, checkpoint_path: Path) -> None:
+    learner = torch.load(checkpoint_path, weights_only=True)["prompt_learner"]
+    learner["ctx_pos"][0, 0, 3, 7] = float("nan")
+    torch.save({"prompt_learner": learner}, tmp_path / "nan.pth")
+    with pytest.raises(InputError, match=r"nan\.pth: ctx holds NaN or infinity; the checkpoint is damaged"):
+        convert_checkpoint(tmp_path / "nan.pth", weights, VISION)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"prompt_learner": {1: torch.ones(1)}},
+        {"prompt_learner": 5},
+        {"prompt_learner": {"ctx_pos": 1, "ctx_neg": 2, "compound_prompts_text.0": 3}},
+        {3: {"ctx_pos": torch.ones(1)}},
+        {"prompt_learner": {**dict.fromkeys(("ctx_pos", "ctx_neg"), torch.ones(1, 1, 12, 128))}},
+    ],
+)
+def test_checkpoints_with_other_entries_are_refused(tmp_path: Path, weights: Weights, content: Any) -> None:
+    torch.save(content, tmp_path / "odd.pth")
+    with pytest.raises(
+        InputError, match=r"odd\.pth: (not a checkpoint of the published code|names of tensors)"
+    ):
+        convert_checkpoint(tmp_path / "odd.pth", weights, VISION)
+
+
+def test_deep_tokens_must_be_numbered(tmp_path: Path, weights: Weights, checkpoint_path: Path) -> None:
+    learner = torch.load(checkpoint_path, weights_only=True)["prompt_learner"]
+    learner["compound_prompts_text.9"] = learner.pop("compound_prompts_text.3")
+    torch.save({"prompt_learner": learner}, tmp_path / "gap.pth")
+    with pytest.raises(InputError, match=r"gap\.pth: its deep tokens .* compound_prompts_text\.3 is missing"):
+        convert_checkpoint(tmp_path / "gap.pth", weights, VISION)
+
+
+def test_a_prompt_that_is_longer_than_the_text_tower_is_not_cut_in_silence(weights: Weights) -> None:
+    clip = build_clip(weights, VISION)
+    assert tokenize(clip, ["X " * 75]).shape == (1, 77)
+    with pytest.raises(InputError, match=r"at most 75 tokens, got 76; shorten the product's name, --word or"):
+        tokenize(clip, ["X " * 76])
+
+
+def test_braces_in_a_word_are_refused() -> None:
+    with pytest.raises(InputError, match="words of a prompt must have no braces but {}"):
+        with_options("anomalyclip", word="{0}")

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from conftest import MINI, VV_FROM
+from folders import draw, draw_category
 
+from acl_runtime.files.errors import InputError
 from acl_train.config import LearnConfig, VisionConfig
-from acl_train.prompts import Prompts, load_prompts
+from acl_train.prompts import Prompts, load_prompts, save_prompts
 from acl_train.train import TrainFiles, train
 from acl_train.weights import Weights
 
@@ -141,3 +148,137 @@ def test_a_mask_of_another_size_is_refused_before_learning(
     with pytest.raises(ValueError, match=r"001_mask\.png: is \d+x\d+ and its image .* is \d+x\d+"):
         learn(weights, files, data=data)
     assert not files.output.exists()
+
+
+def test_blank_masks_are_not_learned_from_unless_they_are_wanted(
+    weights: Weights, tmp_path: Path, cache: Path
+) -> None:
+    draw_category(tmp_path / "data")
+    draw(tmp_path / "data/ground_truth/hole/2_mask.png", color=0)
+    files = TrainFiles(tmp_path / "p.safetensors", cache)
+    with pytest.raises(
+        InputError, match="1 of 2 masks of defective parts mark nothing .*--allow-blank-masks"
+    ):
+        learn(weights, files, data=tmp_path / "data")
+    said: list[str] = []
+    config = replace(CONFIG, epochs=1)
+    train([tmp_path / "data"], files, weights, VISION, config, allow_blank_masks=True, say=said.append)
+    assert any("1 of 2 masks of defective parts mark nothing" in line for line in said)
+
+
+def test_two_runs_at_once_on_one_data_set_learn_what_one_alone_learns(
+    weights: Weights, clip_path: Path, tmp_path: Path
+) -> None:
+    """As processes: each appended to the other's cache before."""
+    command = [sys.executable, "-m", "acl_runtime.cli", "train", str(MINI), "--weights", str(clip_path)]
+    command += ["--image-size", "70", "--layers", "6,12", "--epochs", "1", "--cache", str(tmp_path / "cache")]
+    runs = [
+        subprocess.Popen(
+            [*command, "-o", str(tmp_path / f"{name}.safetensors")],
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        for name in "ab"
+    ]
+    for run in runs:
+        _, said = run.communicate(timeout=300)
+        assert run.returncode == 0, said
+    outputs = [(tmp_path / f"{name}.safetensors").read_bytes() for name in "ab"]
+    assert outputs[0] == outputs[1]
+    alone = learn(weights, TrainFiles(tmp_path / "c.safetensors", tmp_path), config=replace(CONFIG, epochs=1))
+    for name, tensor in load_prompts(tmp_path / "a.safetensors").tensors.items():
+        torch.testing.assert_close(tensor, alone.tensors[name], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("link", [None, os.link, os.symlink], ids=["itself", "hard link", "symbolic link"])
+@pytest.mark.parametrize("kind", ["image", "mask", "weights"])
+def test_an_output_does_not_replace_an_input(
+    weights: Weights, clip_path: Path, tmp_path: Path, cache: Path, link: Any, kind: str
+) -> None:
+    shutil.copytree(MINI, tmp_path / "data")
+    shutil.copy(clip_path, tmp_path / "clip.pt")
+    inputs = {
+        "image": tmp_path / "data/01/test/good/000.png",
+        "mask": next((tmp_path / "data/01/ground_truth/bad").iterdir()),
+        "weights": tmp_path / "clip.pt",
+    }
+    source = inputs[kind]
+    output, before = source, source.read_bytes()
+    if link is not None:
+        output = tmp_path / "p.safetensors"
+        link(source, output)
+    with pytest.raises(InputError, match="is there already and is no prompts file; name another output"):
+        learn(weights, TrainFiles(output, cache), data=tmp_path / "data")
+    assert source.read_bytes() == before
+
+
+def test_a_log_does_not_replace_something_else(weights: Weights, tmp_path: Path, cache: Path) -> None:
+    files = TrainFiles(tmp_path / "p.safetensors", cache)
+    files.log.write_text('{"frames": 1}\n')
+    with pytest.raises(InputError, match=r"p\.log\.jsonl: is there already and is no loss log"):
+        learn(weights, files)
+    assert files.log.read_text() == '{"frames": 1}\n'
+
+
+@pytest.mark.parametrize("rate", [1e30, 1e5])
+def test_a_loss_that_is_not_finite_ends_the_learning_with_the_step(
+    weights: Weights, tmp_path: Path, cache: Path, rate: float
+) -> None:
+    files = TrainFiles(tmp_path / "p.safetensors", cache)
+    with pytest.raises(
+        InputError, match=r"the loss is (nan|inf) in step \d of epoch \d, .*lower --lr, which is 1"
+    ):
+        learn(weights, files, config=replace(CONFIG, learning_rate=rate))
+    assert not files.output.exists()
+    assert all(math.isfinite(json.loads(line)["loss"]) for line in files.log.read_text().splitlines())
+
+
+def test_a_last_step_that_ruins_all_is_found_without_another_loss(
+    weights: Weights, tmp_path: Path, cache: Path
+) -> None:
+    files = TrainFiles(tmp_path / "p.safetensors", cache)
+    one_step = replace(CONFIG, epochs=1, batch_size=100, learning_rate=1e30)
+    with pytest.raises(
+        InputError, match="what was learned in epoch 1 gives NaN or infinity, so the learning was stopped"
+    ):
+        learn(weights, files, config=one_step)
+    assert not files.output.exists()
+    assert not list(files.checkpoints.glob("*"))
+
+
+@pytest.mark.parametrize(("size", "rest"), [(72, "2 pixels"), (83, "13 pixels"), (71, "1 pixel")])
+def test_an_image_size_with_a_blind_edge_is_refused_with_the_nearest(
+    weights: Weights, tmp_path: Path, cache: Path, size: int, rest: str
+) -> None:
+    message = (
+        rf"multiple of the patch \(14\), got {size}: the last {rest} on the right .*--image-size 70 or 84"
+    )
+    with pytest.raises(InputError, match=message):
+        train(
+            [MINI],
+            TrainFiles(tmp_path / "p.safetensors", cache),
+            weights,
+            replace(VISION, image_size=size),
+            CONFIG,
+        )
+
+
+def test_the_thousandth_epoch_comes_after_the_last_of_three_digits(tmp_path: Path) -> None:
+    files = TrainFiles(tmp_path / "p.safetensors", tmp_path)
+    files.checkpoints.mkdir()
+    for name in ("epoch_1000", "epoch_999", "epoch_x", "epoch_002"):
+        (files.checkpoints / f"{name}.safetensors").touch()
+    assert [path.stem for path in files.finished()] == ["epoch_002", "epoch_999", "epoch_1000"]
+
+
+def test_a_checkpoint_with_other_tensors_is_not_gone_on_from(
+    weights: Weights, tmp_path: Path, cache: Path
+) -> None:
+    files = TrainFiles(tmp_path / "p.safetensors", cache)
+    prompts = learn(weights, files, config=replace(CONFIG, epochs=1))
+    save_prompts(files.checkpoint(1), prompts)  # without the optimiser's
+    with pytest.raises(
+        InputError, match=r"epoch_001\.safetensors: optimizer\.ctx\.exp_avg must have the shape"
+    ):
+        learn(weights, files, config=replace(CONFIG, epochs=2), resume=True)

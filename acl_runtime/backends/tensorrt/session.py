@@ -25,6 +25,7 @@ class TrtSession:
     in a `with` statement.
 
     Attributes:
+        backend: "tensorrt".
         engine: What is loaded.
         library: What runs it.
         cuda: Where.
@@ -32,6 +33,8 @@ class TrtSession:
         min_batch: Fewest images that the engine takes; fewer are filled up.
         max_batch: Most that it takes at once; more are split.
     """
+
+    backend = "tensorrt"
 
     def __init__(
         self,

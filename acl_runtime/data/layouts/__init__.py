@@ -15,7 +15,7 @@ from acl_runtime.data.layouts.published import PAPER_SETS
 from acl_runtime.data.layouts.reading import Reading
 from acl_runtime.data.layouts.suffixes import read_dagm, read_isic, read_sdd
 from acl_runtime.data.layouts.tables import read_head_ct, read_visa
-from acl_runtime.data.samples import list_folders, list_images
+from acl_runtime.data.samples import count_unread, list_folders, list_images
 from acl_runtime.files.errors import InputError
 from acl_runtime.text.names import shorten
 
@@ -92,7 +92,7 @@ def _find_inside(root: Path, depth: int) -> list[Path]:
 def _is_known(root: Path) -> bool:
     try:
         found = _read(root)
-    except ValueError:  # nearly right: if it is the only one, it is read again to say what is wrong
+    except InputError:  # nearly right: if it is the only one, it is read again to say what is wrong
         return True
     return found is not None and bool(found[1].samples)
 
@@ -101,4 +101,7 @@ def _contents(root: Path) -> str:
     folders, images = list_folders(root), list_images(root)
     parts = [f"the folders {shorten(folder.name for folder in folders)}"] if folders else []
     parts += [f"{len(images)} image{'s' if len(images) > 1 else ''}"] if images else []
+    inner = [each for folder in folders for each in (folder, *list_folders(folder))]
+    unread = count_unread([root, *inner])
+    parts += [f"files that are not read ({unread})"] if unread else []
     return " and ".join(parts) or "neither folders nor images"

@@ -8,18 +8,20 @@ from acl_runtime.data.layouts.mvtec import refuse_strays
 from acl_runtime.data.layouts.reading import Reading
 from acl_runtime.data.samples import (
     GOOD_FOLDERS,
+    MASK_FOLDERS,
     Sample,
+    find_folders,
     good_samples,
     is_good,
     list_folders,
     list_images,
+    list_masks,
     pair_masks,
 )
 from acl_runtime.files.errors import InputError
 from acl_runtime.text.names import shorten
 
 BAD_FOLDERS = frozenset({"bad", "defect", "defective", "anomaly", "anomalous", "ng"})
-MASK_FOLDERS = ("masks", "ground_truth")
 
 
 def read_good_and_bad(root: Path) -> Reading | None:
@@ -32,7 +34,7 @@ def read_good_and_bad(root: Path) -> Reading | None:
     bad = [folder for folder in folders if folder.name.lower() in BAD_FOLDERS]
     if not good and not bad:
         return None
-    known = {*good, *bad, *(root / name for name in MASK_FOLDERS)}
+    known = {*good, *bad, *find_folders(root, *MASK_FOLDERS)}
     unknown = [folder.name for folder in folders if folder not in known]
     if unknown:
         raise InputError(
@@ -45,15 +47,23 @@ def read_good_and_bad(root: Path) -> Reading | None:
 
 
 def _bad_parts(root: Path, folders: list[Path], good: list[Sample], *, category: str) -> list[Sample]:
-    """Masks lie in `masks` or `ground_truth`, or there in a folder named as the images'."""
-    inner = [place for name in MASK_FOLDERS for place in list_folders(root / name)]
-    refuse_strays(inner, known={folder.name for folder in folders})
-    places = [*(root / name for name in MASK_FOLDERS), *inner]
-    masks = [mask for place in places if not is_good(place) for mask in list_images(place)]
+    """Masks lie in a folder of `MASK_FOLDERS`, or there in a folder named as the images' or as one image."""
     images = [image for folder in folders for image in list_images(folder)]
+    names, stems = {folder.name.lower() for folder in folders}, {image.stem for image in images}
+    places = find_folders(root, *MASK_FOLDERS)
+    inner = [each for place in places for each in list_folders(place)]
+    refuse_strays([each for each in inner if each.name not in stems], known=names)
+    own = [each for each in inner if each.name.lower() in names]
+    masks = [
+        mask
+        for place in (*places, *own)
+        for mask in list_masks(place)
+        if mask not in own and not (mask.is_dir() and is_good(mask))
+    ]
     paired = pair_masks(images, masks, [sample.path for sample in good])
     return [
-        Sample(path, mask, 1, category, path.parent.name) for path, mask in zip(images, paired, strict=True)
+        Sample(path=path, mask=mask, label=1, category=category, defect=path.parent.name)
+        for path, mask in zip(images, paired, strict=True)
     ]
 
 

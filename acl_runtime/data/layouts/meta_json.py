@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from acl_runtime.data.layouts.published import BRAINS, POLYPS, name_by_categories, name_by_folder
-from acl_runtime.data.layouts.reading import Reading
+from acl_runtime.data.layouts.reading import Reading, inside
+from acl_runtime.data.pointers import refuse_pointers
 from acl_runtime.data.samples import GOOD, Sample
+from acl_runtime.files.errors import InputError
 
 UNNAMED = "anomaly"  # a defect without a name; in VisA they have none, and its own table calls them so
 
@@ -28,13 +30,14 @@ def read_meta_json(root: Path) -> Reading | None:
     path = root / "meta.json"
     if not path.is_file():
         return None
+    refuse_pointers(root, [path])
     try:
         splits = json.loads(path.read_bytes())
         test = splits["Test"] if "test" not in splits and "Test" in splits else splits["test"]
         records = [record for category in test.values() for record in category]
         samples = [_sample(root, record) for record in records]
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
+        raise InputError(
             f"{path}: is not the published code's list of images ({type(error).__name__}: {error}); "
             f"write it anew, or remove it to have the folders read"
         ) from error
@@ -50,12 +53,18 @@ def _paper_name(root: Path, samples: list[Sample]) -> str | None:
 
 def _sample(root: Path, record: Mapping[str, Any]) -> Sample:
     _check_types(record)
-    path, category = _inside(root, record["img_path"]), record["cls_name"]
+    path, category = inside(root, record["img_path"]), record["cls_name"]
     if record["anomaly"] == 0:
-        return Sample(path, None, 0, category, GOOD)
-    mask = _inside(root, record["mask_path"])
+        return Sample(path=path, mask=None, label=0, category=category, defect=GOOD)
+    mask = inside(root, record["mask_path"])
     has_mask = bool(record["mask_path"]) and not mask.is_dir()  # a folder stands for "no mask" there
-    return Sample(path, mask if has_mask else None, 1, category, record.get("specie_name") or UNNAMED)
+    return Sample(
+        path=path,
+        mask=mask if has_mask else None,
+        label=1,
+        category=category,
+        defect=record.get("specie_name") or UNNAMED,
+    )
 
 
 def _check_types(record: Mapping[str, Any]) -> None:
@@ -68,11 +77,3 @@ def _check_types(record: Mapping[str, Any]) -> None:
             raise TypeError(f"{key} must be a text, got {value!r}")
     if record["anomaly"] not in (0, 1):
         raise TypeError(f"anomaly must be 0 or 1, got {record['anomaly']!r}")
-
-
-def _inside(root: Path, path: str) -> Path:
-    """Where `path` is: relative to the root or, as some published scripts write, with the root before it."""
-    parts = Path(path).parts
-    name = root.resolve().name
-    tails = [root.joinpath(*parts[i + 1 :]) for i, part in enumerate(parts) if part == name]
-    return next((place for place in (root / path, *tails) if place.exists()), root / path)

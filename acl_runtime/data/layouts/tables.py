@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from acl_runtime.data.layouts.published import name_by_categories
-from acl_runtime.data.layouts.reading import Reading
+from acl_runtime.data.layouts.reading import Reading, inside
+from acl_runtime.data.pointers import refuse_pointers
 from acl_runtime.data.samples import GOOD, Sample, find_folder, list_folders, list_images
 from acl_runtime.files.errors import InputError
 from acl_runtime.text.names import shorten
@@ -66,9 +67,13 @@ def _check_visa_row(path: Path, number: int, row: Mapping[str, str]) -> None:
 
 def _visa_sample(root: Path, row: Mapping[str, str]) -> Sample:
     if row["label"] == "normal":
-        return Sample(root / row["image"], None, 0, row["object"], GOOD)
-    mask = root / row["mask"] if row["mask"] else None
-    return Sample(root / row["image"], mask, 1, row["object"], row["label"])
+        return Sample(
+            path=inside(root, row["image"]), mask=None, label=0, category=row["object"], defect=GOOD
+        )
+    mask = inside(root, row["mask"]) if row["mask"] else None
+    return Sample(
+        path=inside(root, row["image"]), mask=mask, label=1, category=row["object"], defect=row["label"]
+    )
 
 
 def read_head_ct(root: Path) -> Reading | None:
@@ -138,7 +143,7 @@ def _ids(numbers: set[int]) -> str:
 
 
 def _head_ct_sample(path: Path, label: int) -> Sample:
-    return Sample(path, None, label, "brain", "hemorrhage" if label else GOOD)
+    return Sample(path=path, mask=None, label=label, category="brain", defect="hemorrhage" if label else GOOD)
 
 
 def _read_table(path: Path, columns: set[str], remedy: str) -> dict[int, dict[str, str]]:
@@ -170,6 +175,7 @@ def _read_cells(path: Path, remedy: str) -> dict[int, list[str]]:
 
 
 def _read_text(path: Path, remedy: str) -> str:
+    refuse_pointers(path.parent, [path])
     try:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:

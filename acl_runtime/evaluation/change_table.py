@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from acl_runtime.evaluation.metrics import METRICS
-from acl_runtime.text.text_table import left, name_width, printable
+from acl_runtime.text.names import printable
+from acl_runtime.text.text_table import left, name_width
 
 VALUE = 10  # columns of "  +12.3456"
 LONGEST_NAME = 30
@@ -13,7 +14,7 @@ LONGEST_NAME = 30
 MetricRow = Mapping[str, object]  # an eval row: dataset, category, images and METRICS
 
 
-def drift_table(
+def change_table(
     rows: Sequence[MetricRow],
     reference_rows: Sequence[MetricRow],
     *,
@@ -53,9 +54,9 @@ def _group(row: MetricRow, reference: MetricRow, labels: Sequence[str], width: i
         [_value(row, metric) for metric in METRICS],
         [_value(reference, metric) for metric in METRICS],
     )
-    drift = [_difference(row, reference, metric) for metric in METRICS]
+    difference = [_difference(row, reference, metric) for metric in METRICS]
     yield left(str(row["category"]), width).rstrip()
-    for label, values, form in zip(labels, (ours, theirs, drift), (".3f", ".3f", "+.4f"), strict=True):
+    for label, values, form in zip(labels, (ours, theirs, difference), (".3f", ".3f", "+.4f"), strict=True):
         cells = "".join(f"{'-' if value is None else format(100 * value, form):>{VALUE}}" for value in values)
         yield left(label, width) + cells
 
@@ -65,15 +66,15 @@ def _worst(
 ) -> Iterator[str]:
     yield f"largest difference of a score {score:.1e}, of a map {map_value:.1e}"
     found = [
-        (abs(drift), f"{METRICS[metric]} of {printable(str(row['category']))}")
+        (abs(difference), f"{METRICS[metric]} of {printable(str(row['category']))}")
         for row, reference in zip(rows, reference_rows, strict=True)
         for metric in METRICS
-        if (drift := _difference(row, reference, metric)) is not None
+        if (difference := _difference(row, reference, metric)) is not None
     ]
     if found:
-        drift, where = max(found, key=lambda each: each[0])
-        yield f"largest difference of a metric {100 * drift:.4f} percentage points" + f" ({where})" * (
-            drift > 0
+        difference, where = max(found, key=lambda each: each[0])
+        yield f"largest difference of a metric {100 * difference:.4f} percentage points" + f" ({where})" * (
+            difference > 0
         )
 
 

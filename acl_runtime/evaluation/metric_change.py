@@ -13,21 +13,25 @@ from acl_runtime.data.datasets import read_dataset
 from acl_runtime.detection.detector import Detector
 from acl_runtime.evaluation.evaluate import DatasetEvaluation, evaluate_together
 from acl_runtime.evaluation.metrics import METRICS
+from acl_runtime.files.errors import InputError
 
 
-def measure_drift(
+def measure_change(
     detector: Detector,
     reference: Detector,
     data: Sequence[Path],
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Drift:
-    """Judge labelled images with both.
+    """Judge labelled images with a graph and with the torch model, and return how far the metrics move.
 
     Args:
-        detector: The graph.
-        reference: The torch model.
+        detector: The graph's.
+        reference: The torch model's.
         data: Folders of data sets, as `acl eval` reads them.
-        progress: Called with what is done, how many images and of how many.
+        progress: Called with what is done, the number of images done, and of all.
+
+    Raises:
+        InputError: An image cannot be judged; a proof needs all of them.
     """
     datasets = [read_dataset(root) for root in data]
     pairs = [
@@ -38,6 +42,8 @@ def measure_drift(
         )
         for dataset in datasets
     ]
+    for bad in (frame for ours, _ in pairs for frame in ours.bad):
+        raise InputError(bad.problem)
     ours, theirs = ([pair[which] for pair in pairs] for which in (0, 1))
     means = [(metric, _mean(ours, metric), _mean(theirs, metric)) for metric in METRICS]
     return Drift(
@@ -48,7 +54,7 @@ def measure_drift(
 
 
 def _mean(evaluations: Sequence[DatasetEvaluation], metric: str) -> float | None:
-    """Over all categories where the metric is defined."""
+    """Return the mean over all categories where the metric is defined."""
     values = [one.metrics[metric] for each in evaluations for one in each.categories]
     defined = [value for value in values if value is not None]
     return float(np.mean(defined)) if defined else None
