@@ -113,8 +113,8 @@ def watch(
         busy_s += time.perf_counter() - started
 
     tally = Tally()
-    echo(HEADER)
     rotate_bytes = None if rotate_mb is None else rotate_mb * 1_000_000
+    echo(HEADER)
     with progress("inspecting", total=None) as advance:
         for result in watch_folder(folder, json, timed, batch=batch, rotate_bytes=rotate_bytes):
             tally(result)

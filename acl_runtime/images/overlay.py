@@ -12,6 +12,7 @@ from acl_runtime.images.preprocess import to_bgr
 from acl_runtime.scoring.regions import Region
 
 OPACITY = 0.55  # of the hottest colour: the product must stay visible below its defect
+LONG_STRIP = 8192  # pixels: to widen a picture that is longer would take too much memory
 RED, GREEN, WHITE = (48, 48, 230), (80, 160, 60), (255, 255, 255)  # BGR
 
 
@@ -79,15 +80,17 @@ def label(picture: npt.NDArray[np.uint8], text: str, *, is_anomalous: bool) -> n
         is_anomalous: Whether the strip is red; else it is green.
 
     Returns:
-        (strip + H, max(W, text), 3) uint8 BGR; what lies beside a narrow picture is black.
+        (strip + H, W, 3) uint8 BGR; of a picture narrower than the text (strip + H, text, 3), black beside it, except
+        that a long strip keeps its width, and the text is cut.
     """
     height, width = picture.shape[:2]
-    scale = max(0.4, width / 900)
+    scale = max(0.4, min(width, 8 * height) / 900)
     thickness = max(1, round(2 * scale))
     (text_width, text_height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
     margin = base // 2 + 1
     strip = text_height + base + margin
-    labelled = np.zeros((strip + height, max(width, text_width + 2 * margin), 3), np.uint8)
+    full = width if height > LONG_STRIP else max(width, text_width + 2 * margin)
+    labelled = np.zeros((strip + height, full, 3), np.uint8)
     labelled[:strip] = RED if is_anomalous else GREEN
     labelled[strip:, :width] = picture
     origin = (margin, text_height + margin)

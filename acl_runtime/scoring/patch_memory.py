@@ -109,7 +109,8 @@ def load_memory(bundle: Bundle) -> Memory | None:
             f"{path}: patch_embeddings must be ({layers}, patches, {joint}) float16, got {got}; calibrate again"
         )
     for scale in (text, distance):
-        if scale.shape != (2,) or not (abs(scale[0]) <= FARTHEST and 1 / FARTHEST <= scale[1] <= FARTHEST):
+        is_scale = scale.shape == (2,) and scale.dtype.kind in "fiu"
+        if not is_scale or not (abs(scale[0]) <= FARTHEST and 1 / FARTHEST <= scale[1] <= FARTHEST):
             raise BundleError(f"{path}: scales must be a location and a spread, got {scale}; calibrate again")
     norms = np.linalg.norm(patches.astype(np.float32), axis=-1)
     if not (np.abs(norms - 1) < UNIT_NORM).all():  # false for nan too

@@ -11,6 +11,8 @@ from console import acl, assert_one_line
 from graphs import write_tiny_bundle
 from watching import judged, lines, put, wait_for
 
+from acl_runtime.outputs.text import HEADER
+
 ACL = [sys.executable, "-c", "import sys; from acl_runtime.cli import app; app(sys.argv[1:])"]
 
 
@@ -41,6 +43,7 @@ def test_it_watches_until_it_is_told_to_stop(bundle: Path, folder: Path, journal
         put(folder / name)
         with started("watch", bundle, folder, "--json", journal) as process:
             assert process.stdout is not None
+            assert process.stdout.readline() == f"{HEADER}\n"
             assert process.stdout.readline().endswith(f"{folder / name}\n")
             process.terminate()
             closing = process.stdout.read()
