@@ -1,0 +1,1 @@
+import acl_runtime  # noqa: F401  # first: it keeps ONNX Runtime, imported here too, from phoning home

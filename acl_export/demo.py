@@ -13,8 +13,8 @@ from acl_export.config import ExportConfig
 from acl_export.demo_folder import demo_folder
 from acl_export.demo_report import DemoResult, count_outcome, write_pages
 from acl_export.export import export_bundle
-from acl_export.reference_contender import enter_reference
-from acl_runtime.bench.contenders import enter
+from acl_export.reference_candidate import make_reference
+from acl_runtime.bench.candidates import make_candidates
 from acl_runtime.bench.measure import measure
 from acl_runtime.bundle.bundle import load_bundle
 from acl_runtime.bundle.manifest import Manifest
@@ -116,9 +116,9 @@ def _run(
     evaluation, verdicts = _judge(detector, dataset, progress)
     clip = build_clip(weights, prompts.config.vision)
     frames = _frames(dataset, TIMED_FRAMES)
-    entered = enter(detector.bundle, "onnxruntime", detector.session, manifest.precision, [1])
-    contenders = [enter_reference(detector.bundle, clip), *entered]
-    reference, ours = measure(contenders, frames, seconds=config.timing_s, progress=progress)
+    entered = make_candidates(detector.bundle, detector.session, manifest.precision, [1])
+    candidates = [make_reference(detector.bundle, clip), *entered]
+    reference, ours = measure(candidates, frames, seconds=config.timing_s, progress=progress)
     outcome = count_outcome(dataset, verdicts)
     result = DemoResult(
         report=output / "report" / INDEX,

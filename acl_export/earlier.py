@@ -93,7 +93,8 @@ def _read_manifest(output: Path) -> Manifest | None:
 
 def _files(output: Path) -> tuple[list[str], list[str]]:
     """Names of calibrations and engines, and of what no export wrote."""
-    ours, users = [], []
+    ours: list[str] = []
+    users: list[str] = []
     for path in sorted(output.rglob("*")) if (output / MANIFEST).is_file() else ():
         name = path.relative_to(output).as_posix()
         if name in _OF_EXPORT or _GRAPH_FILE.fullmatch(name) or name.startswith(_CACHE):

@@ -1,0 +1,1 @@
+import acl_runtime  # noqa: F401  # first: it keeps what is imported here from phoning home

@@ -18,10 +18,10 @@ from acl_runtime.bundle.words import (
     prompts_words,
     tiling_words,
 )
-from acl_runtime.calibration.record import read_record
+from acl_runtime.calibration.record import CalibrationRecord, read_record
 from acl_runtime.evaluation.metrics import METRICS
 from acl_runtime.scoring.rule import bundle_rule, rule_words
-from acl_runtime.text.names import printable
+from acl_runtime.text.names import printable, shorten
 
 
 def drift_words(parity: Parity) -> str:
@@ -36,7 +36,9 @@ def drift_words(parity: Parity) -> str:
 
 def engine_words(bundle: Bundle) -> str:
     """The bundle's engines and whether they are proven; a certificate holds on one machine, see `acl doctor`."""
-    words = [f"{engine.path.name} ({proof_words(engine)})" for engine in list_engines(bundle)]
+    engines = list_engines(bundle)
+    words = [f"{engine.path.name} ({proof_words(engine)})" for engine in engines.whole]
+    words += [f"broken: {problem}" for problem in engines.broken]
     return ", ".join(words) or "none; acl build"
 
 
@@ -48,23 +50,22 @@ def proof_words(engine: Engine) -> str:
     return f"{'proven' if certificate.holds else 'refused'} on {certificate.subject.gpu}"
 
 
-def threshold_words(bundle: Bundle) -> str:
+def threshold_words(bundle: Bundle, record: CalibrationRecord | None) -> str:
     """What the thresholds promise, and when and on which images they were measured."""
-    record = read_record(bundle)
     if record is None:
         score = bundle.manifest.calibration.score_threshold
-        return f"not measured, an arbitrary {score:.4g}; acl calibrate sets them on images of good parts"
-    folder = os.path.commonpath([os.path.dirname(source) or "." for source in record.good.source]) or "."
-    count = f"{record.images} good images in {folder}"
+        return f"default, an arbitrary {score:.4g}; run acl calibrate on images of good parts"
+    folders = sorted({os.path.dirname(source) or "." for source in record.good.source})
+    count = f"{record.images} good images in {shorten(folders)}"
     if not bundle.manifest.backbone.inspection:
         count += ", for a demonstration: they say nothing about other products"
-    return f"from {record.created[:10]}, {count}. {record.statement} ({bundle.manifest.calibration.record})"
+    return f"of {record.created[:10]}, {count}: {record.statement} ({bundle.manifest.calibration.record})"
 
 
 def describe(bundle: Bundle) -> str:
     """The facts a user of the bundle asks for, a line each; all of them are in its manifest."""
     manifest = bundle.manifest
-    backbone, calibration = manifest.backbone, manifest.calibration
+    backbone, calibration, record = manifest.backbone, manifest.calibration, read_record(bundle)
     megabytes = sum(record.bytes for record in manifest.files.values()) / 1e6
     facts = {
         "bundle": f"{bundle.path}, {megabytes:.1f} MB, every file as its manifest says",
@@ -81,7 +82,7 @@ def describe(bundle: Bundle) -> str:
         "anomalous from": rule_words(bundle_rule(calibration)),
         "regions from": f"map {calibration.regions_from:.4g}",
         "frames": tiling_words(calibration.tiling),
-        "thresholds": threshold_words(bundle),
+        "thresholds": threshold_words(bundle, record),
         "memory": memory_words(manifest),
         "parity": parity_words(manifest.parity),
         "drift": drift_words(manifest.parity),

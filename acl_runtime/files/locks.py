@@ -84,7 +84,7 @@ def lock(file: IO[Any], path: Path | str, remedy: str = "wait until it has ended
 if sys.platform == "win32":  # not run: written after the documentation of msvcrt.locking
 
     def _lock(descriptor: int) -> None:
-        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.lseek(descriptor, 2**31 - 2, os.SEEK_SET)  # far behind the bytes, which others may read
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
 
 else:

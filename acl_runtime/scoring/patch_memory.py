@@ -25,6 +25,7 @@ USUAL = -3.0  # log-odds of a patch that is as good patches are in the middle: i
 STEEPNESS = 0.5  # log-odds for each spread, of text and of distance
 FARTHEST = 1e6  # of a scale's location, and of a spread and its inverse: nothing that is measured comes near
 PEAK_LIMIT = 17.0  # log-odds beyond that of any float32 below 1
+UNIT_NORM = 0.01  # from 1, for vectors that were rounded to float16
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,14 @@ def load_memory(bundle: Bundle) -> Memory | None:
             f"{path}: patch_embeddings must be ({layers}, patches, {joint}) float16, got {got}; calibrate again"
         )
     for scale in (text, distance):
-        if scale.shape != (2,) or not (abs(scale[0]) <= FARTHEST and 1 / FARTHEST <= scale[1] <= FARTHEST):
+        is_scale = scale.shape == (2,) and scale.dtype.kind in "fiu"
+        if not is_scale or not (abs(scale[0]) <= FARTHEST and 1 / FARTHEST <= scale[1] <= FARTHEST):
             raise BundleError(f"{path}: scales must be a location and a spread, got {scale}; calibrate again")
+    norms = np.linalg.norm(patches.astype(np.float32), axis=-1)
+    if not (np.abs(norms - 1) < UNIT_NORM).all():  # false for nan too
+        raise BundleError(
+            f"{path}: patch_embeddings must have unit norm, got {norms.min():.3g} to {norms.max():.3g}; calibrate again"
+        )
     return Memory(patches.astype(np.float32), Scale(*text.tolist()), Scale(*distance.tolist()))
 
 

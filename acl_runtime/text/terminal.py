@@ -27,6 +27,7 @@ _MEANT = {  # what other tools call these commands
 _EXTRAS = {  # module -> extra that installs it
     **dict.fromkeys(("torch", "open_clip", "safetensors", "scipy"), "train"),
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
+    "cv2": "opencv",
 }
 
 
@@ -43,6 +44,9 @@ class Commands(typer.core.TyperGroup):
             with _notes_on_stderr():
                 return super().invoke(ctx)
         except (typer.Exit, typer.Abort, BrokenPipeError):  # typer's own business
+            raise
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")  # of what checks typer's choices
             raise
         except KeyboardInterrupt:
             fail("interrupted", 130)
@@ -119,11 +123,13 @@ class _Notes(logging.Handler):
 
 @contextmanager
 def _notes_on_stderr() -> Iterator[None]:
-    handler, level = _Notes(), LOG.level
+    handler, level, propagate = _Notes(), LOG.level, LOG.propagate
     LOG.addHandler(handler)
     LOG.setLevel(logging.INFO)
+    LOG.propagate = False  # PyTorch's exporter gives the root a handler that would say each note again
     try:
         yield
     finally:
         LOG.removeHandler(handler)
         LOG.setLevel(level)
+        LOG.propagate = propagate

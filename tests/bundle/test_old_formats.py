@@ -74,7 +74,7 @@ def test_info_says_when_and_on_what_the_thresholds_were_measured() -> None:
         line for line in describe(load_bundle(SAMPLES / "version_2")).splitlines() if "thresholds" in line
     )
     assert (
-        f"from {record.created[:10]}, 24 good images in parts/good, for a demonstration: they say nothing"
+        f"of {record.created[:10]}, 24 good images in parts/good, for a demonstration: they say nothing"
         in line
     )
     assert record.statement in line

@@ -101,8 +101,8 @@ def test_the_demo_goes_the_whole_road_on_unseen_products(tmp_path: Path) -> None
     assert [row["category"] for row in result.rows] == ["egg", "leather", "mean"]
     assert all(0 <= result.rows[-1][key] <= 1 for key in ("image_auroc", "pixel_auroc", "aupro"))
     assert result.ratio > 0
-    assert result.ours.contender.anomaly_map < 1e-5
-    assert result.ours.contender.image_logits < 5e-5
+    assert result.ours.candidate.anomaly_map < 1e-5
+    assert result.ours.candidate.image_logits < 5e-5
     page = result.report.read_text()
     assert result.report == tmp_path / "demo" / "report" / "index.html"  # the page of an evaluation
     assert "not for inspection" in page
