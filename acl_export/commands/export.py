@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from acl_export.config import ExportConfig, Head, Precision
-from acl_runtime.bundle.manifest import RANGES
+from acl_runtime.bundle.limits import RANGES
 from acl_runtime.commands.detector import note_unless_fit
 from acl_runtime.text.terminal import echo
 from acl_train import options
