@@ -154,7 +154,12 @@ def test_a_gpu_provider_that_does_not_start_is_an_error(
     asked: list[tuple[str, dict[str, str]]] = []
     real = ort.InferenceSession
 
-    def drop(path: str, options: ort.SessionOptions, providers: list[tuple[str, dict[str, str]]]) -> object:
+    def drop(
+        path: str,
+        options: ort.SessionOptions,
+        providers: list[tuple[str, dict[str, str]]],
+        enable_fallback: int,
+    ) -> object:
         asked.extend(providers)
         return real(path, options, providers=[CPU])
 
