@@ -81,7 +81,7 @@ def bundles(
 
     folder = tmp_path_factory.mktemp("bundles")
     for head in Head:
-        export_bundle(prompts_path, folder / head.value, weights, ExportConfig(head, max_batch=3))
+        export_bundle(prompts_path, folder / head.value, weights, ExportConfig(head=head, max_batch=3))
     return {head: folder / head.value for head in Head}
 
 
@@ -95,7 +95,10 @@ def fp16_bundles(
     folder = tmp_path_factory.mktemp("fp16_bundles")
     for head in Head:
         export_bundle(
-            prompts_path, folder / head.value, weights, ExportConfig(head, Precision.fp16, max_batch=8)
+            prompts_path,
+            folder / head.value,
+            weights,
+            ExportConfig(head=head, precision=Precision.fp16, max_batch=8),
         )
     return {head: folder / head.value for head in Head}
 

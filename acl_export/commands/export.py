@@ -179,7 +179,12 @@ def export(
         read_out,
     )
     config = ExportConfig(
-        head, precision, max_batch, int8, options.parse_frame_size(frame_size), category=category
+        head=head,
+        precision=precision,
+        max_batch=max_batch,
+        int8=int8,
+        frame_size=options.parse_frame_size(frame_size),
+        category=category,
     )
     with progress_phases() as progress:
         manifest = export_bundle(
