@@ -158,7 +158,7 @@ def _notes(result: DemoResult) -> list[str]:
 def _origin(manifest: Manifest) -> str:
     """Where the thresholds are from."""
     if manifest.calibration.record is None:
-        return "These are the default thresholds, measured on nothing; acl calibrate sets them."
+        return "This is the default threshold, an arbitrary 0.5; acl calibrate sets others."
     promise = manifest.calibration.source
     return f"The thresholds were set on further good parts of all these products together. {promise}"
 

@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 from acl_export.config import ExportConfig, Precision
 from acl_export.graph import OPSET, OUTPUTS, input_name
+from acl_export.inputs import Inputs
 from acl_export.mixed import LADDER
 from acl_runtime.bundle.manifest import (
     FORMAT,
@@ -25,7 +26,7 @@ from acl_runtime.bundle.manifest import (
 from acl_train.clip import CLIP
 from acl_train.config import MEAN, STD
 from acl_train.methods import METHODS
-from acl_train.prompts import Prompts, to_bytes
+from acl_train.prompts import to_bytes
 
 NOT_YET = Parity(reference="", image_logits=0.0, anomaly_map=0.0, tolerance={}, frames=0, drift=None)
 TINY_NOTE = "a small CLIP trained on drawn products, for demonstrations and tests; not for inspection"
@@ -33,8 +34,9 @@ INT8_GRAPH = "model.int8.onnx"
 PROJECTIONS = "projections.npz"
 
 
-def describe_bundle(prompts: Prompts, clip: CLIP, config: ExportConfig, *, basis: str) -> Manifest:
-    """The manifest, its parity still to be measured and its files to be hashed; `basis` as in `Weights`."""
+def describe_bundle(inputs: Inputs, config: ExportConfig) -> Manifest:
+    """The manifest, its parity still to be measured and its files to be hashed."""
+    prompts, clip = inputs.prompts, inputs.clip
     vision, grid = clip.visual.config, clip.visual.grid
     steps = LADDER[1:] if config.precision is Precision.fp16 else ()
     tiny = prompts.config.backbone == "tiny"
@@ -70,7 +72,7 @@ def describe_bundle(prompts: Prompts, clip: CLIP, config: ExportConfig, *, basis
             note=TINY_NOTE if tiny else "",
             heads=clip.architecture.vision_heads,
             text_heads=clip.architecture.text_heads,
-            basis=basis or None,
+            basis=inputs.basis or None,
         ),
         prompts=facts,
         graph=_describe_graph(clip, config),

@@ -11,9 +11,10 @@ import torch
 
 from acl_export.config import FP16_TOLERANCE, FP32_TOLERANCE, ExportConfig, Precision
 from acl_export.describe import describe_bundle
+from acl_export.earlier import carry_over, check_earlier, keep_users_files
 from acl_export.golden import golden_frames, save_golden, save_projections
 from acl_export.graph import make_graph, write_onnx
-from acl_export.inputs import check_category, check_layers, check_sizes, check_weights
+from acl_export.inputs import prepare_inputs
 from acl_export.mixed import LADDER
 from acl_export.torch_session import TorchSession
 from acl_export.weights_file import WeightsFile
@@ -27,11 +28,8 @@ from acl_runtime.files.atomic import atomic_folder
 from acl_runtime.files.errors import BackendError
 from acl_runtime.images.preprocess import to_input
 from acl_train.clip import CLIP
-from acl_train.config import OBJECT
-from acl_train.patches import LayerProjections
-from acl_train.prompts import Prompts, check_architecture, load_prompts
-from acl_train.text import prompts_vectors
-from acl_train.weights import Weights, build_clip
+from acl_train.prompts import Prompts
+from acl_train.weights import Weights
 
 Progress = Callable[[str, int, int], None]
 
@@ -44,42 +42,38 @@ def export_bundle(
     *,
     frames: Sequence[Path] = (),
     drift_data: Sequence[Path] = (),
+    may_lose: bool = False,
     progress: Progress = lambda what, done, total: None,
 ) -> Manifest:
     """Write a bundle and prove it, or leave nothing.
 
     Args:
         prompts: A prompts file, or the prompts of a method that learns none.
-        output: The bundle's folder; replaced only when the new one is complete and proven.
+        output: The bundle's folder; replaced only when the new one is complete and proven. Calibrations and engines
+            of the bundle before are kept where they hold for the new one, and so are files that no export wrote.
         weights: The CLIP that the prompts were learned on.
         config: Which graph.
         frames: Image files to prove the graph on and to keep in the bundle; drawn ones if there are none.
         drift_data: Folders of labelled images, to measure how far the graph moves the metrics.
+        may_lose: Whether calibrations and engines that do not hold for the new bundle may be lost.
         progress: Called with what is done, how much of it and of how much.
 
     Raises:
-        ValueError: If the weights are not those of the prompts, the product's name is missing, or the output is some
-            other folder.
-        RuntimeError: If a graph does not compute what torch computes.
+        InputError: The weights are not those of the prompts, the product's name is missing, the output is some
+            other folder or in use, or calibrations or engines would be lost.
+        BackendError: A graph does not compute what torch computes.
     """
-    prompts = prompts if isinstance(prompts, Prompts) else load_prompts(prompts)
-    check_weights(prompts, weights)
-    check_category(prompts, config.category)
-    check_layers(prompts)
-    check_architecture(prompts, weights.architecture)
-    check_sizes(prompts, weights.architecture, config)
-    clip = build_clip(weights, prompts.config.vision)
-    if clip.visual.config.learned_projection:
-        clip.visual.patch_projection = LayerProjections(**prompts.tensors)
-    vectors = prompts_vectors(clip, prompts, config.category or OBJECT)
-    manifest = describe_bundle(prompts, clip, config, basis=weights.basis)
+    inputs = prepare_inputs(prompts, weights, config)
+    clip, vectors = inputs.clip, inputs.vectors
+    manifest = describe_bundle(inputs, config)
+    check_earlier(output, manifest, may_lose=may_lose)
     torch_session = TorchSession(clip, vectors, manifest)
     images = to_input(golden_frames(frames, config.frame_size), manifest)
     reference = torch_session.judge(images)
     with atomic_folder(output, marker=MANIFEST) as folder:
         np.save(folder / TEXT_EMBEDDINGS, vectors.squeeze(0).numpy())
         if manifest.projections is not None:
-            save_projections(folder / manifest.projections, prompts.tensors)
+            save_projections(folder / manifest.projections, inputs.prompts.tensors)
         save_golden(folder / GOLDEN, images, reference)
         bundle = Bundle(folder, manifest)
         write_graphs(bundle, clip, vectors.numpy(), config, progress)
@@ -101,7 +95,10 @@ def export_bundle(
                 progress,
             )
             manifest = replace(manifest, parity=replace(manifest.parity, drift=drift))
-        return write_manifest(folder, manifest)
+        manifest = carry_over(output, folder, manifest, may_lose=may_lose)
+        manifest = write_manifest(folder, manifest)
+        keep_users_files(output, folder)
+        return manifest
 
 
 def write_graphs(
@@ -138,7 +135,7 @@ def prove_graphs(bundle: Bundle, progress: Progress) -> Manifest:
     """Run every graph on the golden images, compare with torch, and return the manifest with the figures.
 
     Raises:
-        RuntimeError: A graph is past its tolerance.
+        BackendError: A graph is past its tolerance.
     """
     manifest = bundle.manifest
     arithmetics = manifest.arithmetics()
@@ -173,7 +170,7 @@ def measure_parity(bundle: Bundle, arithmetic: Arithmetic) -> Parity:
 
 
 def check_parity(parity: Parity) -> None:
-    """Raise RuntimeError if a difference is past its tolerance."""
+    """Raise BackendError if a difference is past its tolerance."""
     measured = {"image_logits": parity.image_logits, "anomaly_map": parity.anomaly_map}
     for name, limit in parity.tolerance.items():
         if not measured[name] <= limit:  # also refuses nan

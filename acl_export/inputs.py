@@ -1,18 +1,29 @@
-"""What is exported: prompts, the weights they belong to, and whether they go together."""
+"""What is exported: prompts and the network they belong to, checked to go together."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from torch import Tensor
 
 from acl_export.config import ExportConfig
 from acl_runtime.files.errors import InputError
-from acl_train.clip import Architecture
-from acl_train.config import blind_words, check_image_size
+from acl_train.clip import CLIP, Architecture
+from acl_train.config import OBJECT, blind_words, check_image_size
 from acl_train.methods import make_vision_config
-from acl_train.prompts import PUBLISHED, Prompts, PromptsConfig, load_prompts, written_prompts
-from acl_train.weights import Weights, load_weights
+from acl_train.patches import LayerProjections
+from acl_train.prompts import (
+    PUBLISHED,
+    Prompts,
+    PromptsConfig,
+    check_architecture,
+    load_prompts,
+    written_prompts,
+)
+from acl_train.text import prompts_vectors
+from acl_train.weights import Weights, build_clip, load_weights
 
 LOG = logging.getLogger("acl")
 
@@ -21,6 +32,47 @@ Chosen = tuple[str | None, str | None, bool | None]
 
 ReadOut = tuple[int | None, tuple[int, ...] | None, int | None]
 """Image size, layers and start of the second path, where the user names them; see `make_vision_config`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What goes into a bundle, checked to go together.
+
+    Attributes:
+        prompts: As they were learned, or as a method writes them.
+        clip: The network in float32, read out as the prompts say, with their learned projection if they have one.
+        vectors: (1, H, 2, D) float32, unit rows NORMAL, ANOMALOUS: what embeddings are compared with.
+        basis: What activation and heads are known from, see `Weights`.
+    """
+
+    prompts: Prompts
+    clip: CLIP
+    vectors: Tensor
+    basis: str
+
+
+def prepare_inputs(prompts: Path | Prompts, weights: Weights, config: ExportConfig) -> Inputs:
+    """Check that prompts, weights and what is asked go together, and build the network.
+
+    Args:
+        prompts: A prompts file, or the prompts of a method that learns none.
+        weights: The CLIP that the prompts were learned on.
+        config: What is asked.
+
+    Raises:
+        InputError: They do not go together, or the product's name is missing.
+    """
+    prompts = prompts if isinstance(prompts, Prompts) else load_prompts(prompts)
+    _check_weights(prompts, weights)
+    _check_category(prompts, config.category)
+    _check_layers(prompts)
+    check_architecture(prompts, weights.architecture)
+    check_sizes(prompts, weights.architecture, config)
+    clip = build_clip(weights, prompts.config.vision)
+    if clip.visual.config.learned_projection:
+        clip.visual.patch_projection = LayerProjections(**prompts.tensors)
+    vectors = prompts_vectors(clip, prompts, config.category or OBJECT)
+    return Inputs(prompts=prompts, clip=clip, vectors=vectors, basis=weights.basis)
 
 
 def find_prompts(
@@ -77,8 +129,8 @@ def find_weights(
     return load_weights(backbone, weights, quick_gelu=quick_gelu)
 
 
-def check_category(prompts: Prompts, category: str | None) -> None:
-    """Raise ValueError if the prompts need the product's name and have none, or have no place for one."""
+def _check_category(prompts: Prompts, category: str | None) -> None:
+    """Raise InputError if the prompts need the product's name and have none, or have no place for one."""
     method = prompts.config.method
     if prompts.config.needs_category and not category:
         raise InputError(f"prompts of {method} name the product; pass its name, such as --category hazelnut")
@@ -109,8 +161,8 @@ def check_sizes(prompts: Prompts, architecture: Architecture, config: ExportConf
         )
 
 
-def check_layers(prompts: Prompts) -> None:
-    """Raise ValueError if something was learned for each layer and other layers are read out."""
+def _check_layers(prompts: Prompts) -> None:
+    """Raise InputError if something was learned for each layer and other layers are read out."""
     tensors, layers = prompts.tensors, prompts.config.vision.layers
     learned = len(tensors["weight"]) if "weight" in tensors else len(tensors.get("vectors", [])) - 1
     if learned > 0 and learned != len(layers):
@@ -119,8 +171,8 @@ def check_layers(prompts: Prompts) -> None:
         )
 
 
-def check_weights(prompts: Prompts, weights: Weights) -> None:
-    """Raise ValueError unless the prompts were learned on these very weights."""
+def _check_weights(prompts: Prompts, weights: Weights) -> None:
+    """Raise InputError unless the prompts were learned on these very weights."""
     if prompts.config.weights_sha256 != weights.sha256:
         raise InputError(
             f"weights must be those the prompts were learned on ({prompts.config.backbone} "

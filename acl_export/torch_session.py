@@ -8,6 +8,7 @@ from torch import Tensor
 
 from acl_runtime.bundle.bundle import Bundle, load_text_embeddings
 from acl_runtime.bundle.manifest import Manifest
+from acl_runtime.files.arrays import read_arrays
 from acl_runtime.files.errors import InputError
 from acl_train.clip import CLIP
 from acl_train.config import VisionConfig
@@ -98,6 +99,7 @@ def load_clip(bundle: Bundle, weights: str | None = None) -> CLIP:
 def fill_projections(clip: CLIP, bundle: Bundle) -> None:
     """Put a bundle's learned projection, if it has one, into a network read out for it."""
     if bundle.manifest.projections is not None:
-        with np.load(bundle.path / bundle.manifest.projections, allow_pickle=False) as stored:
-            weight, bias = (torch.from_numpy(stored[name]) for name in ("weight", "bias"))
+        path = bundle.path / bundle.manifest.projections
+        stored = read_arrays(path, ("weight", "bias"), remedy="export the bundle again")
+        weight, bias = map(torch.from_numpy, stored)
         clip.visual.patch_projection = LayerProjections(weight, bias)

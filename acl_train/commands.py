@@ -72,6 +72,10 @@ def train(
     fp32_cache: Annotated[
         bool, typer.Option("--fp32-cache", help="Twice the disk; equals learning without a cache.")
     ] = False,
+    allow_blank_masks: Annotated[
+        bool,
+        typer.Option("--allow-blank-masks", help="Accept masks of defective parts that mark nothing."),
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the last finished epoch.")] = False,
 ) -> None:
     """Learn prompts, or what a method learns instead, on images of good and defective products.
@@ -88,7 +92,7 @@ def train(
     from acl_train.device import choose_device
     from acl_train.train import TrainFiles
     from acl_train.train import train as learn
-    from acl_train.weights import load_weights
+    from acl_train.weights import load_weights, note_assumption
 
     config = with_options(
         method.value,
@@ -128,6 +132,7 @@ def train(
                 device=choose_device(device.value),
                 half_cache=not fp32_cache,
                 resume=resume,
+                allow_blank_masks=allow_blank_masks,
                 progress=progress,
                 say=note,
             )
@@ -135,6 +140,7 @@ def train(
         how = "go on with --resume" if files.checkpoints.exists() else "the same command goes on"
         echo(f"note: what is finished is kept; {how}", err=True)
         raise
+    note_assumption(loaded)
     echo(f"{output}: prompts learned; losses in {files.log}, an epoch each in {files.checkpoints}")
 
 
@@ -156,7 +162,7 @@ def convert(
     """
     from acl_train.convert import convert_checkpoint
     from acl_train.prompts import check_output, save_prompts
-    from acl_train.weights import load_weights
+    from acl_train.weights import load_weights, note_assumption
 
     loaded = load_weights(backbone, weights, quick_gelu=quick_gelu)
     vision = make_vision_config(
@@ -169,6 +175,7 @@ def convert(
     )
     check_output(output)
     save_prompts(output, convert_checkpoint(checkpoint, loaded, vision))
+    note_assumption(loaded)
     note_blind_edge(vision.image_size, loaded.architecture.patch_size)
     echo(f"{output}: prompts for {loaded.backbone} at {vision.image_size} px, layers {list(vision.layers)}")
 

@@ -7,10 +7,11 @@ import pickletools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
-MOST_OPERATIONS = 2_000_000  # a thousand tensors take some thirty thousand
+MOST_OPERATIONS = 1_000_000  # a thousand tensors take some thirty thousand
 MOST_DIMENSIONS = 16
+MOST_TEXT_BYTES = 1_000_000  # of one text; reading sets aside the memory that a file claims to need
 
 
 class PickleError(Exception):
@@ -54,6 +55,24 @@ class _Global:
     name: str  # module and name, with a dot between them
 
 
+class _Bounded:
+    """A stream that pickletools reads from, which trusts the lengths that it finds there."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def read(self, count: int) -> bytes:
+        if count > MOST_TEXT_BYTES:
+            raise PickleError(f"has a text of {count:,} bytes")
+        return self._stream.read(count)
+
+    def readline(self) -> bytes:
+        return self._stream.readline(MOST_TEXT_BYTES)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+
 class PickleReader:
     """Reads pickles as torch and TorchScript write them (protocol 2).
 
@@ -84,9 +103,10 @@ class PickleReader:
             raise PickleError(f"is damaged, {type(error).__name__}") from error
 
     def _run(self, stream: BinaryIO) -> Any:
+        bounded = _Bounded(stream)
         with warnings.catch_warnings():  # of escapes in texts, which are none of the user's
             warnings.simplefilter("ignore", DeprecationWarning)
-            for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+            for count, (opcode, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], bounded))):
                 if count > MOST_OPERATIONS:
                     raise PickleError("has too many operations")
                 if opcode.name == "STOP":

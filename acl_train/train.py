@@ -7,12 +7,14 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from acl_runtime.data.check_masks import check_masks
 from acl_runtime.data.datasets import Dataset, Sample, load_mask, read_dataset, require_both
 from acl_runtime.files.errors import InputError
 from acl_runtime.text.names import category_words
@@ -90,6 +92,7 @@ def train(
     device: str = "cpu",
     half_cache: bool = True,
     resume: bool = False,
+    allow_blank_masks: bool = False,
     progress: Progress = lambda what, done, total: None,
     say: Callable[[str], None] = lambda message: None,
 ) -> Prompts:
@@ -104,6 +107,7 @@ def train(
         device: A torch device.
         half_cache: Keep the tower's outputs in fp16; fp32 equals learning without a cache.
         resume: Go on after the last finished epoch, to the same result as an uninterrupted run.
+        allow_blank_masks: Accept masks of defective parts that mark nothing.
         progress: Called with what is done, how many and of how many.
         say: Called with notices for the user.
 
@@ -116,7 +120,16 @@ def train(
     check_log(files.log)
     vision.check(weights.architecture.vision_layers)
     check_image_size(vision.image_size, weights.architecture.patch_size)
-    samples, has_masks = read_samples(data, say)
+    datasets = [
+        check_masks(
+            read_dataset(root),
+            image_size=vision.image_size,
+            allow_blank=allow_blank_masks,
+            progress=partial(progress, "reading masks"),
+        )
+        for root in data
+    ]
+    samples, has_masks = merge_samples(datasets, say)
     if not has_masks and "image" not in config.losses:
         raise InputError(
             f"{data[0]}: has no masks, and nothing else was to be learned from; add image to --losses, or masks"
@@ -146,13 +159,12 @@ def train(
     return prompts
 
 
-def read_samples(data: Sequence[Path], say: Callable[[str], None]) -> tuple[list[Sample], bool]:
-    """The samples of all data sets, and whether they have masks.
+def merge_samples(datasets: Sequence[Dataset], say: Callable[[str], None]) -> tuple[list[Sample], bool]:
+    """Return the samples of all data sets, and whether they have masks.
 
     Raises:
         InputError: If a data set lacks good or defective parts, or some have masks and some have none.
     """
-    datasets = [read_dataset(root) for root in data]
     for dataset in datasets:
         require_both(dataset)
         for note in dataset.notes:

@@ -28,6 +28,8 @@ HEAD_WIDTH = 64  # of all of OpenAI's models, and of all known ones whose vision
 MOST_WIDTH = {"vision": 1024, "text": 1280}
 VOCABULARY = 49408
 
+ASSUMED = "heads of 64 and QuickGELU, as in OpenAI's models"  # of files without a known name
+
 LOG = logging.getLogger("acl")
 
 
@@ -83,6 +85,16 @@ def load_weights(
             "weights are not chosen; pass --backbone tiny, or --backbone NAME --weights TAG, or --weights FILE"
         )
     return _from_open_clip(backbone, weights, quick_gelu=quick_gelu)
+
+
+def note_assumption(weights: Weights) -> None:
+    """Say that heads and activation are a guess, once the work is done; `acl info` says it of every bundle."""
+    if weights.basis == ASSUMED:
+        LOG.info(
+            "%s: QuickGELU is assumed, as OpenAI's weights have it; pass --gelu for LAION's and most others, or "
+            "--backbone with the model's name in open_clip",
+            weights.source,
+        )
 
 
 def build_clip(weights: Weights, config: VisionConfig) -> CLIP:
@@ -213,13 +225,7 @@ def _assumption(
     if state.keys() >= OPENAI_MARKS:
         return "OpenAI's archive", True
     if declared is None:
-        if not is_chosen:
-            LOG.info(
-                "%s: QuickGELU is assumed, as OpenAI's weights have it; pass --gelu for LAION's and most others, or "
-                "--backbone with the model's name in open_clip",
-                path,
-            )
-        return "heads of 64 and QuickGELU, as in OpenAI's models", True
+        return ASSUMED, True
     if declared.others and not is_chosen:
         words = ("GELU", "QuickGELU")
         LOG.info(
@@ -234,7 +240,7 @@ def _choose(basis: str, default: bool, chosen: bool | None) -> bool:
     """The activation; one that was chosen against what is known is told."""
     if chosen is None:
         return default
-    if chosen != default and not basis.startswith("heads"):  # that one is a guess
+    if chosen != default and basis != ASSUMED:
         LOG.info(
             "the weights run with %s, though %s says %s",
             *(("GELU", "QuickGELU")[chosen], basis, ("GELU", "QuickGELU")[default]),

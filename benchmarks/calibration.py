@@ -19,12 +19,13 @@ from acl_export.demo import DRAWN_SIZE, DemoConfig
 from acl_export.export import export_bundle
 from acl_runtime.bundle.bundle import MANIFEST
 from acl_runtime.calibration.conformal import Demand, allowed_rejections
-from acl_runtime.calibration.thresholds import find_thresholds
+from acl_runtime.calibration.findings import IDLE
+from acl_runtime.calibration.thresholds import find_region_threshold, find_thresholds
 from acl_runtime.data.datasets import read_dataset
 from acl_runtime.data.samples import good_samples
 from acl_runtime.detection.detector import Detector
 from acl_runtime.images.decode import load_frame
-from acl_runtime.scoring.rule import Rule
+from acl_runtime.scoring.rule import Rule, log_odds
 from acl_train.config import LearnConfig, Recipe
 from acl_train.methods import make_vision_config
 from acl_train.tiny.corpus import LEARNING_DEFECTS, draw_dataset
@@ -37,7 +38,8 @@ CALIBRATING = 0.7  # share of the good images that the thresholds are found on; 
 DEMANDS = (Demand(0.01), Demand(0.05), Demand(0.1))
 HEADER = (
     *("set", "prompts", "asked", "images", "promised", "overkill (expected)"),
-    *("splits over the promise (expected)", "escapes", "escapes, score alone", "at 0.5: overkill, escapes"),
+    *("splits over the promise (expected)", "escapes", "escapes, score alone"),
+    *("peak threshold", "idle", "NG with regions"),
 )
 
 
@@ -51,7 +53,7 @@ class Measured:
     defective: np.ndarray  # (M, 2) in [0, 1]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Split:
     """One calibration, tried on images that it has not seen."""
 
@@ -59,6 +61,11 @@ class Split:
     rejected: int  # of the good images that were left
     missed: int  # of all defective images
     missed_by_score: int  # by a rule found in the same way, the peak left out
+    peak_threshold: float  # 1 where the score alone decides
+    is_idle: bool  # whether the peak's threshold practically never decides
+    with_regions: (
+        int  # of the defective images that are not missed: have a place on the map above the regions' level
+    )
 
 
 @dataclass(frozen=True)
@@ -135,8 +142,21 @@ def split(measured: Measured, demand: Demand, splits: int) -> Case:
             len(measured.defective) - count_anomalous(rule, measured.defective)
             for rule in (found.rule, Rule(by_score.score_threshold, None))
         )
-        rejected = count_anomalous(found.rule, left)
-        results.append(Split(found.promised_overkill, rejected, missed, missed_by_score))
+        rejected, peak = count_anomalous(found.rule, left), found.rule.peak_threshold
+        level = find_region_threshold(given[:, 1], found.rule)
+        results.append(
+            Split(
+                promised=found.promised_overkill,
+                rejected=rejected,
+                missed=missed,
+                missed_by_score=missed_by_score,
+                peak_threshold=1.0 if peak is None else peak,
+                is_idle=peak is None or log_odds(peak) - log_odds(given[:, 1].max()) > IDLE,
+                with_regions=count_anomalous(
+                    found.rule, measured.defective[measured.defective[:, 1] >= level]
+                ),
+            )
+        )
     left_over = len(measured.good) - count
     return Case(measured, demand, count - scale_images, scale_images, left_over, tuple(results))
 
@@ -153,9 +173,8 @@ def to_row(case: Case) -> list[str]:
     expected_over = 1 - case.prediction.cdf(math.floor(splits[0].promised * left))
     overkill = [each.rejected / left for each in splits]
     defective = len(measured.defective)
-    half = Rule(0.5, None)
-    at_half = count_anomalous(half, measured.good) / len(measured.good)
-    escapes_at_half = 1 - count_anomalous(half, measured.defective) / defective
+    found = sum(defective - each.missed for each in splits)
+    low, median, high = np.quantile([each.peak_threshold for each in splits], [0.1, 0.5, 0.9])
     return [
         measured.name,
         measured.recipe,
@@ -166,7 +185,9 @@ def to_row(case: Case) -> list[str]:
         f"{percent(float(over))} ({percent(float(expected_over))})",
         spread([each.missed / defective for each in splits]),
         spread([each.missed_by_score / defective for each in splits]),
-        f"{percent(at_half)}, {percent(escapes_at_half)}",
+        f"{median:.3f} ({low:.3f}-{high:.3f})",
+        percent(float(np.mean([each.is_idle for each in splits]))),
+        percent(sum(each.with_regions for each in splits) / max(found, 1)),
     ]
 
 

@@ -40,7 +40,7 @@ def measure_overlap(stages_ms: tuple[int, ...], items: int) -> tuple[float, floa
             stage(None)
         alone.append((time.perf_counter() - started) / items)
     started = time.perf_counter()
-    done = sum(1 for _ in Pipeline(map(read, range(items)), others))
+    done = sum(1 for _ in Pipeline(map(read, range(items)), lambda group: group, others))
     overlapped = (time.perf_counter() - started) / done
     return max(alone) / overlapped, sum(alone) / overlapped
 

@@ -14,4 +14,12 @@ def draw_card(title: str = "nut", *, score: float = 0.9, label: int | None = 1, 
     mask[10:20, 10:20] = True
     anomaly_map = np.zeros((20, 20), np.float32)
     anomaly_map[6:14, 3:7] = 0.75
-    return Card(title, frame, mask if marked else None, anomaly_map, score, 0.5, label)
+    return Card(
+        title=title,
+        frame=frame,
+        mask=mask if marked else None,
+        anomaly_map=anomaly_map,
+        score=score,
+        threshold=0.5,
+        label=label,
+    )

@@ -26,9 +26,17 @@ def judge_by(rule: Rule) -> Callable[[np.ndarray], Verdict]:
     def judge(frame: np.ndarray) -> Verdict:
         anomaly_map = (frame / 255).astype(np.float32)
         value = float(anomaly_map.max())
-        found, margin = rule.is_anomalous(value, value), rule.margin(value, value)
-        limits = (rule.score_threshold, rule.peak_threshold)
-        return Verdict(value, value, found, margin, *limits, anomaly_map, (), {})
+        return Verdict(
+            score=value,
+            peak=value,
+            is_anomalous=rule.is_anomalous(value, value),
+            margin=rule.margin(value, value),
+            threshold=rule.score_threshold,
+            peak_threshold=rule.peak_threshold,
+            regions=(),
+            anomaly_map=anomaly_map,
+            latency_ms={},
+        )
 
     return judge
 
@@ -58,8 +66,20 @@ def draw_dataset(
             if label and has_masks:
                 cv2.imwrite(str(mask), np.where(frame > 5, 255, 0).astype(np.uint8))
             truth = mask if label and has_masks else None
-            samples.append(Sample(path, truth, label, category, "hole" if label else "good"))
-    return Dataset(name, root, tuple(samples), has_masks, "drawn", published, notes)
+            samples.append(
+                Sample(
+                    path=path, mask=truth, label=label, category=category, defect="hole" if label else "good"
+                )
+            )
+    return Dataset(
+        name=name,
+        root=root,
+        samples=tuple(samples),
+        has_masks=has_masks,
+        layout="drawn",
+        published=published,
+        notes=notes,
+    )
 
 
 def judge_dataset(dataset: Dataset, rule: Rule = HALF) -> DatasetEvaluation:

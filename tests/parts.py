@@ -29,7 +29,13 @@ def draw_parts(root: Path, *, good: int, defective: int) -> Path:
 def judged(scores: Sequence[float], peaks: Sequence[float], name: str = "part") -> JudgedImages:
     """Images with these values that all look the same."""
     sources = tuple(f"{name}{number}.png" for number in range(len(scores)))
-    return JudgedImages(sources, tuple(scores), tuple(peaks), (0.5,) * len(scores), (0.1,) * len(scores))
+    return JudgedImages(
+        source=sources,
+        score=tuple(scores),
+        peak=tuple(peaks),
+        brightness=(0.5,) * len(scores),
+        sharpness=(0.1,) * len(scores),
+    )
 
 
 def make_record(
@@ -44,6 +50,7 @@ def make_record(
         rule="score" if peak is None else "score or peak",
         score_threshold=threshold,
         map_threshold=1.0 if peak is None else peak,
+        region_threshold=None,
         tiling=None,
         fast_resize=False,
         max_overkill=0.01,
@@ -55,6 +62,7 @@ def make_record(
         copies=0,
         rejected=sum(score >= threshold for score in good.score),
         escapes=None if defective is None else _count_escapes(defective, threshold),
+        findings=(),
         seed=0,
         backend="onnxruntime",
         provider="CPUExecutionProvider",
@@ -72,4 +80,4 @@ def make_record(
 def _count_escapes(defective: JudgedImages, threshold: float) -> Escapes:
     scored = zip(defective.source, defective.score, strict=True)
     missed = tuple(source for source, score in scored if score < threshold)
-    return Escapes(len(defective.source), len(missed), missed)
+    return Escapes(images=len(defective.source), missed=len(missed), sources=missed)

@@ -53,6 +53,9 @@ def evaluate(
     overlap: box.Overlap = None,
     min_defect: box.MinDefect = None,
     fast_resize: box.FastResize = False,
+    bits: box.Bits = None,
+    exif: box.Exif = False,
+    max_megapixels: box.MaxMegapixels = box.MAX_MEGAPIXELS,
     backend: box.Backend = BackendName.auto,
     provider: box.Provider = "auto",
     threshold: box.Threshold = None,
@@ -136,14 +139,15 @@ def evaluate(
         session = TorchSession.of_bundle(detector.bundle, weights)
         reference = Detector(detector.bundle, session=session, threshold=threshold, tiling=detector.tiling)
     with progress_phases() as progress:
-        settings = EvalSettings(exact, mask_above, allow_blank_masks)
+        reading = box.parse_reading(bits, exif, max_megapixels)
+        settings = EvalSettings(exact, mask_above, allow_blank_masks, reading)
         result = run_evaluation(detector, data, settings, reference=reference, progress=progress)
     echo(result.text, err=bool(files.printed))  # before anything can go wrong with the files
     for form in files.printed:
         echo(render(form, result).removesuffix("\n"))
     with progress_phases() as progress:
         write_files(
-            files, result, detector, mask_above=mask_above, progress=partial(progress, "drawing the page")
+            files, result, detector, settings=settings, progress=partial(progress, "drawing the page")
         )
     if result.bad:
         raise typer.Exit(1)

@@ -11,6 +11,7 @@ from acl_runtime.backends.parity import GoldenImages
 from acl_runtime.backends.session import Session
 from acl_runtime.bundle.bundle import Bundle
 from acl_runtime.detection.detector import Detector
+from acl_runtime.detection.stages import STAGES
 
 REFERENCE = "reference"
 
@@ -75,4 +76,4 @@ def make_candidates(
 def stages_of(detector: Detector, frames: Sequence[np.ndarray]) -> dict[str, float]:
     """Judge frames together; milliseconds of each stage."""
     verdicts = detector.detect(frames)
-    return {stage: len(frames) * ms for stage, ms in verdicts[0].latency_ms.items()}
+    return {stage: sum(verdict.latency_ms[stage] for verdict in verdicts) for stage in STAGES}

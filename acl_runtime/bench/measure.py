@@ -12,11 +12,11 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from acl_runtime.bench.candidates import Candidate
-from acl_runtime.detection.detector import STAGES
+from acl_runtime.detection.stages import STAGES
 from acl_runtime.detection.verdict import Inspected, Verdict
 from acl_runtime.images.decode import load_frame
 from acl_runtime.images.frame import Frame
-from acl_runtime.outputs.text import json_line
+from acl_runtime.outputs.json_lines import json_line
 
 COUNTED, UNCOUNTED = (
     3,

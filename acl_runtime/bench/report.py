@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from acl_runtime.bench.candidates import label
 from acl_runtime.bench.run import Benchmark, Row
-from acl_runtime.detection.detector import STAGES
+from acl_runtime.detection.stages import STAGES
 
 T = TypeVar("T")
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
 from acl_runtime.bundle.manifest import FileRecord, Manifest, manifest_from_json, manifest_to_json
+from acl_runtime.files.arrays import read_array, read_arrays
 from acl_runtime.files.atomic import atomic_file, sha256
-from acl_runtime.files.errors import BundleError
+from acl_runtime.files.errors import BundleError, UserError
+from acl_runtime.files.locks import locked_folder
 from acl_runtime.files.onnx_files import external_files
 
 MANIFEST = "manifest.json"
@@ -20,6 +21,7 @@ TEXT_EMBEDDINGS = "text_embeddings.npy"  # see load_text_embeddings
 GOLDEN = "golden.npz"  # see load_golden
 ENGINES = "engines"  # compiled for one GPU each, with a record of their own; not listed in the manifest
 NORMAL, ANOMALOUS = 0, 1  # rows of the text embeddings
+EXPORT_AGAIN = "export the bundle again"
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def load_bundle(path: Path | str) -> Bundle:
         raise FileNotFoundError(f"{path}: holds no {MANIFEST}; name a bundle made by acl export")
     try:
         manifest = manifest_from_json((folder / MANIFEST).read_bytes())
-    except ValueError as error:
+    except UserError as error:
         raise BundleError(f"{folder / MANIFEST}: {error}") from error
     _check_listed(folder, manifest)
     for name, record in manifest.files.items():
@@ -83,13 +85,16 @@ def write_manifest(folder: Path | str, manifest: Manifest) -> Manifest:
 def replace_manifest(bundle: Bundle, manifest: Manifest, *, added: Sequence[str] = ()) -> None:
     """Write a bundle's manifest anew, atomically, as its files are listed; what else lies there stays unlisted.
 
+    The bundle is held meanwhile; InputError if another process holds it.
+
     Args:
         bundle: As it was loaded and checked.
         manifest: What to write; its `files` are replaced.
         added: Names of files that were written into the folder since.
     """
-    files = bundle.manifest.files | {name: _record_file(bundle.path / name) for name in added}
-    _write(bundle.path, replace(manifest, files=files))
+    with locked_folder(bundle.path):
+        files = bundle.manifest.files | {name: _record_file(bundle.path / name) for name in added}
+        _write(bundle.path, replace(manifest, files=files))
 
 
 def calibration_file(bundle: Bundle, name: str) -> Path:
@@ -107,18 +112,21 @@ def load_text_embeddings(bundle: Bundle) -> npt.NDArray[np.float32]:
     first, then for each layer's patches.
     """
     path = bundle.path / TEXT_EMBEDDINGS
-    try:
-        embeddings: npt.NDArray[np.float32] = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise BundleError(f"{path}: is not an array file ({error}); export the bundle again") from error
+    embeddings = read_array(path, remedy=EXPORT_AGAIN)
     heads = 1 + len(bundle.manifest.layers)
     if embeddings.dtype != np.float32 or embeddings.shape[:-1] not in ((2,), (heads, 2)):
         got = f"{embeddings.shape} {embeddings.dtype}"
         raise BundleError(
-            f"{path}: text_embeddings must be (2, joint) or ({heads}, 2, joint) float32, got {got}; export again"
+            f"{path}: text_embeddings must be (2, joint) or ({heads}, 2, joint) float32, got {got}; {EXPORT_AGAIN}"
+        )
+    joint = bundle.manifest.graph.outputs[0].shape[-1]
+    if bundle.manifest.head == "embeddings" and embeddings.shape[-1] != joint:
+        got = embeddings.shape[-1]
+        raise BundleError(
+            f"{path}: text_embeddings must have {joint} columns, as those of images, got {got}; {EXPORT_AGAIN}"
         )
     if not np.allclose(np.linalg.norm(embeddings, axis=-1), 1, atol=1e-3):
-        raise BundleError(f"{path}: text_embeddings must have unit rows; export the bundle again")
+        raise BundleError(f"{path}: text_embeddings must have unit rows; {EXPORT_AGAIN}")
     return embeddings.reshape(-1, 2, embeddings.shape[-1])
 
 
@@ -130,19 +138,30 @@ def load_golden(bundle: Bundle) -> Mapping[str, np.ndarray]:
         (N, L, G, G), or (N, 1, M) of windows, both log-odds, and `anomaly_maps` (N, S, S) in [0, 1], all float32.
     """
     path = bundle.path / GOLDEN
+    manifest = bundle.manifest
     names = ("images", "image_logits", "patch_logits", "anomaly_maps")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names}
-    except (ValueError, EOFError, KeyError, BadZipFile) as error:
-        raise BundleError(f"{path}: is not a golden file ({error}); export the bundle again") from error
+    images, image_logits, patch_logits, anomaly_maps = read_arrays(path, names, remedy=EXPORT_AGAIN)
+    frames, size, grid = len(images) if images.ndim else 0, manifest.image_size, manifest.grid
+    windows = sum((grid - side + 1) ** 2 for side in manifest.windows)
+    patches = (1, windows) if windows else (len(manifest.layers), grid, grid)
+    expected = (
+        (images, (frames, *manifest.graph.inputs[0].shape[1:]), np.uint8),
+        (image_logits, (frames,), np.float32),
+        (patch_logits, (frames, *patches), np.float32),
+        (anomaly_maps, (frames, size, size), np.float32),
+    )
+    for name, (array, shape, dtype) in zip(names, expected, strict=True):
+        if array.shape != shape or array.dtype != dtype or not frames:
+            got = f"{array.shape} {array.dtype}"
+            raise BundleError(f"{path}: {name} must be {shape} {np.dtype(dtype)}, got {got}; {EXPORT_AGAIN}")
+    return dict(zip(names, (array for array, _, _ in expected), strict=True))
 
 
 def _write(folder: Path, manifest: Manifest) -> None:
     try:
         text = manifest_to_json(manifest)
         manifest_from_json(text)  # what load_bundle would refuse is not written
-    except ValueError as error:
+    except (UserError, ValueError) as error:
         raise BundleError(f"{folder / MANIFEST}: {error}") from error
     with atomic_file(folder / MANIFEST) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -17,6 +17,7 @@ import numpy as np
 from acl_runtime.bundle.bundle import Bundle, load_bundle, replace_manifest
 from acl_runtime.bundle.manifest import Calibration
 from acl_runtime.calibration.conformal import Demand, check_images
+from acl_runtime.calibration.findings import find_picture_findings, find_score_findings
 from acl_runtime.calibration.images import Judged, Progress, check_apart, judge_images
 from acl_runtime.calibration.patch_memory_fit import FittedMemory, fit_memory_to_images, save_memory
 from acl_runtime.calibration.record import (
@@ -25,17 +26,20 @@ from acl_runtime.calibration.record import (
     FORMAT_VERSION,
     CalibrationRecord,
     Escapes,
+    Finding,
     JudgedImages,
-    RememberedImages,
+    MemoryImages,
     next_record_name,
     read_record,
+    to_calibration,
     write_record,
 )
 from acl_runtime.calibration.report import make_statement
-from acl_runtime.calibration.thresholds import Thresholds, find_thresholds
+from acl_runtime.calibration.thresholds import Thresholds, find_region_threshold, find_thresholds
 from acl_runtime.detection.detector import Detector
 from acl_runtime.files.errors import InputError
-from acl_runtime.scoring.rule import Rule
+from acl_runtime.files.locks import locked_folder
+from acl_runtime.scoring.rule import Rule, bundle_rule
 from acl_runtime.sources.files import Source
 
 
@@ -53,79 +57,94 @@ def calibrate_bundle(
 ) -> CalibrationRecord:
     """Judge good parts, find the thresholds, and write them into the detector's bundle.
 
-    The record is written first and the manifest last, in one step: whatever happens in between, the old
-    thresholds stay in force. The detector itself keeps its rule; load the bundle anew.
+    The record is written first and the manifest last, in one step: whatever happens in between, the old thresholds stay
+    in force. The bundle is held meanwhile, so that no other process calibrates it. The detector itself keeps its rule;
+    load the bundle anew.
 
     Args:
         detector: Judges as it will later: same bundle, tiling, resize, backend and precision.
         good: Images of good parts, one of each part, as the line will send them.
         defective: Images of defective parts, to count how many are missed; they do not move the thresholds.
         max_overkill: Largest share of good parts that may be rejected.
-        confidence: How surely.
-        hidden_defects: How many of the good images may be defective in truth.
-        memory: How many of the good images to remember, drawn at random before anything is judged; they count for
-            nothing else, so that the promise rests on images as strange to the memory as later ones will be. 0 to
-            judge by the text alone, whatever the bundle remembered before.
-        seed: Of the draws of the images to remember and of those that set the scales.
+        confidence: Confidence level of the promise.
+        hidden_defects: Number of good images that may be defective in truth.
+        memory: Number of good images to fit a patch memory to, drawn at random before anything is judged; they count
+            for nothing else, so that the promise rests on images as strange to the memory as later ones will be. 0 to
+            judge by the text alone, whatever memory the bundle had before.
+        seed: Seed of the draws of the memory's images and of the scale images.
         progress: Called after each image.
 
     Raises:
-        ValueError: Images are too few, cannot be read, are frames of a video, or are given as good and as
-            defective; or the bundle was changed meanwhile, or its head gives no patches to remember. Nothing was
-            written.
+        InputError: Images are too few, cannot be judged, are frames of a video, or are given as good and as
+            defective; or the bundle was changed meanwhile, is held by another process, or its head gives no patches for
+            a memory. Nothing was written.
     """
     demand = Demand(max_overkill, confidence, hidden_defects)
     check_count(len(good) - memory, demand, remembered=memory)
     _check_inputs([*good, *defective], detector.bundle)
-    remembered = (
-        fit_memory_to_images(detector, good, memory, seed=seed, progress=progress) if memory else None
-    )
-    digests = {} if remembered is None else remembered.digests
-    detector = detector.with_memory(None if remembered is None else remembered.memory)
-    judged = judge_images(detector, good, "judging good parts", progress, remembered=digests)
-    check_count(len(judged.digests), demand, remembered=memory)
-    bad = judge_images(detector, defective, "judging defective parts", progress) if defective else None
-    if bad is not None:
-        check_apart({*judged.digests, *digests}, bad)
-    images = judged.images
-    found = find_thresholds(np.array(images.score), np.array(images.peak), demand, seed=seed)
-    bundle = load_bundle(detector.bundle.path)
-    _check_same(detector.bundle, bundle)
-    name = next_record_name(bundle.path)
-    kept = None if remembered is None else _keep(bundle, name, remembered)
-    record = _make_record(detector, bundle, demand, found, judged, bad, seed, kept)
-    write_record(bundle.path, name, record)
-    calibrated = replace(bundle.manifest, calibration=_to_calibration(record, name))
-    replace_manifest(bundle, calibrated, added=[name] if kept is None else [name, kept.file])
+    with locked_folder(detector.bundle.path):
+        fitted = (
+            fit_memory_to_images(detector, good, memory, seed=seed, progress=progress) if memory else None
+        )
+        detector = detector.with_memory(None if fitted is None else fitted.memory)
+        digests = {} if fitted is None else fitted.digests
+        judged = judge_images(detector, good, "judging good parts", progress, excluded=digests)
+        check_count(len(judged.digests), demand, remembered=memory)
+        bad = judge_images(detector, defective, "judging defective parts", progress) if defective else None
+        if bad is not None:
+            check_apart({*judged.digests, *digests}, bad)
+        scores, peaks = (np.array(values) for values in (judged.images.score, judged.images.peak))
+        found = find_thresholds(scores, peaks, demand, seed=seed)
+        bundle = load_bundle(detector.bundle.path)
+        _check_same(detector.bundle, bundle)
+        name = next_record_name(bundle.path)
+        kept = None if fitted is None else _keep(bundle, name, fitted)
+        record = _make_record(detector, bundle, demand, found, judged, bad, seed, kept)
+        write_record(bundle.path, name, record)
+        calibrated = replace(bundle.manifest, calibration=to_calibration(record, name))
+        replace_manifest(bundle, calibrated, added=[name] if kept is None else [name, kept.file])
     return record
 
 
 def restore_previous(path: Path | str) -> Calibration:
-    """Put back thresholds and memory that were in force before the present ones; the files stay in the bundle."""
+    """Restore the thresholds and the patch memory that were in force before the present ones.
+
+    The files of the present ones stay in the bundle, but only those before can be restored from there.
+
+    Raises:
+        InputError: The bundle was never calibrated, or another process holds it.
+    """
     bundle = load_bundle(path)
-    record = read_record(bundle)
-    if record is None:
-        raise InputError(f"{path}: has its default thresholds, nothing was before them; calibrate it first")
-    replace_manifest(bundle, replace(bundle.manifest, calibration=record.previous_calibration))
+    _check_writable(bundle)
+    with locked_folder(bundle.path):
+        bundle = load_bundle(path)
+        record = read_record(bundle)
+        if record is None:
+            raise InputError(
+                f"{path}: has its default thresholds, nothing was before them; calibrate it first"
+            )
+        replace_manifest(bundle, replace(bundle.manifest, calibration=record.previous_calibration))
     return record.previous_calibration
 
 
 def check_count(images: int, demand: Demand, *, remembered: int) -> None:
-    """Raise ValueError unless so many good images, beside those in the memory, are worth calibrating on."""
+    """Raise InputError unless so many good images, beside those in the patch memory, are worth calibrating on."""
     try:
         check_images(images, demand)
-    except ValueError as error:
+    except InputError as error:
         if not remembered:
             raise
-        raise InputError(f"beside the {remembered} to remember, {error}") from error
+        raise InputError(f"beside the {remembered} of the patch memory, {error}") from error
 
 
-def _keep(bundle: Bundle, record: str, remembered: FittedMemory) -> RememberedImages:
-    """Write the memory beside the record that it belongs to."""
+def _keep(bundle: Bundle, record: str, fitted: FittedMemory) -> MemoryImages:
+    """Write the patch memory beside the record that it belongs to."""
     file = PurePosixPath(record).with_suffix(".npz").as_posix()
-    save_memory(bundle.path / file, remembered.memory)
-    return RememberedImages(
-        file, remembered.memory.patch_embeddings.shape[1], tuple(remembered.digests.values())
+    save_memory(bundle.path / file, fitted.memory)
+    return MemoryImages(
+        file=file,
+        patches=fitted.memory.patch_embeddings.shape[1],
+        sources=tuple(fitted.digests.values()),
     )
 
 
@@ -135,6 +154,10 @@ def _check_inputs(sources: Sequence[Source], bundle: Bundle) -> None:
             raise InputError(
                 f"{source.path}: shows each part many times, which a promise cannot rest on; save one image per part"
             )
+    _check_writable(bundle)
+
+
+def _check_writable(bundle: Bundle) -> None:
     if not os.access(bundle.path, os.W_OK):
         raise InputError(f"{bundle.path}: cannot be written to; calibrate a copy of the bundle")
 
@@ -157,7 +180,7 @@ def _make_record(
     good: Judged,
     defective: Judged | None,
     seed: int,
-    remembered: RememberedImages | None,
+    memory: MemoryImages | None,
 ) -> CalibrationRecord:
     rule, scale_images = found.rule, int(found.sets_scales.sum())
     kind: Literal["score", "score or peak"] = "score" if rule.peak_threshold is None else "score or peak"
@@ -172,12 +195,13 @@ def _make_record(
             calibrating=images - scale_images,
             scale_images=scale_images,
             copies=good.copies,
-            remembered=0 if remembered is None else len(remembered.sources),
+            remembered=0 if memory is None else len(memory.sources),
             peak_decides=rule.peak_threshold is not None,
         ),
         rule=kind,
         score_threshold=rule.score_threshold,
         map_threshold=1.0 if rule.peak_threshold is None else rule.peak_threshold,
+        region_threshold=find_region_threshold(np.array(good.images.peak), rule),
         tiling=detector.tiling,
         fast_resize=detector.fast_resize,
         max_overkill=demand.max_overkill,
@@ -189,6 +213,7 @@ def _make_record(
         copies=good.copies,
         rejected=sum(_judge(rule, good.images)),
         escapes=None if defective is None else _count_escapes(rule, defective.images),
+        findings=_find(detector, bundle, demand, found, good, memory),
         seed=seed,
         backend=detector.backend,
         provider=detector.provider,
@@ -197,9 +222,31 @@ def _make_record(
         good=good.images,
         sets_scales=tuple(found.sets_scales.tolist()),
         defective=None if defective is None else defective.images,
-        memory=remembered,
+        memory=memory,
         previous=before.record,
         previous_calibration=before,
+    )
+
+
+def _find(
+    detector: Detector,
+    bundle: Bundle,
+    demand: Demand,
+    found: Thresholds,
+    good: Judged,
+    memory: MemoryImages | None,
+) -> tuple[Finding, ...]:
+    """Find what the user must look at; the calibration before is asked where its scores mean the same."""
+    record = read_record(bundle)
+    is_alike = record is not None and (record.tiling, record.fast_resize, record.memory) == (
+        detector.tiling,
+        detector.fast_resize,
+        memory,
+    )
+    previous = (record, bundle_rule(bundle.manifest.calibration)) if record is not None and is_alike else None
+    return (
+        *find_picture_findings(good.images.source, good.pictures, demand),
+        *find_score_findings(good.images, found, demand, previous),
     )
 
 
@@ -210,20 +257,7 @@ def _judge(rule: Rule, images: JudgedImages) -> list[bool]:
 def _count_escapes(rule: Rule, images: JudgedImages) -> Escapes:
     verdicts = zip(images.source, _judge(rule, images), strict=True)
     missed = tuple(source for source, is_anomalous in verdicts if not is_anomalous)
-    return Escapes(len(images.source), len(missed), missed)
-
-
-def _to_calibration(record: CalibrationRecord, name: str) -> Calibration:
-    return Calibration(
-        rule=record.rule,
-        score_threshold=record.score_threshold,
-        map_threshold=record.map_threshold,
-        region_threshold=None,
-        tiling=record.tiling,
-        source=record.statement,
-        record=name,
-        memory=None if record.memory is None else record.memory.file,
-    )
+    return Escapes(images=len(images.source), missed=len(missed), sources=missed)
 
 
 def _tools() -> dict[str, str]:

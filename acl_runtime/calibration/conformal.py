@@ -26,7 +26,12 @@ from acl_runtime.files.errors import InputError
 
 LEAST_IMAGES = 20  # the best that these can promise, at 95 %, is 17 %
 SCALE_IMAGES = 20  # a spread to 26 % of itself (one standard error, Gaussian), for 6 % more images at 1 %
-SCALE_SHARE = 5  # of few images, only every fifth sets the scales
+SCALE_SHARE = 5  # of few images, only every fifth is a scale image
+
+
+LEAST_OVERKILL = 1e-6  # needs three million images; less is a slip of the finger
+MOST_CONFIDENCE = 1 - 1e-9
+MOST_HIDDEN_DEFECTS = 1000  # they need 3000 images at least; so many defective parts are sorted out by hand
 
 
 @dataclass(frozen=True)
@@ -34,20 +39,30 @@ class Demand:
     """What the thresholds are to keep to."""
 
     max_overkill: float = 0.01  # largest share of good parts that may be rejected
-    confidence: float = 0.95  # how surely, over the draw of the good images
-    hidden_defects: int = 0  # how many of the good images may be defective in truth
+    confidence: float = 0.95  # of the promise, over the draw of the good images
+    hidden_defects: int = 0  # number of good images that may be defective in truth
 
     def __post_init__(self) -> None:
-        """Refuse what no threshold could keep to."""
+        """Refuse what no threshold could keep to, and what would take for ever to find out."""
         for name in ("max_overkill", "confidence"):
             if not 0 < (value := getattr(self, name)) < 1:
                 raise InputError(f"{name} must lie between 0 and 1, got {value}")
-        if self.hidden_defects < 0:
-            raise InputError(f"hidden_defects must not be negative, got {self.hidden_defects}")
+        if self.max_overkill < LEAST_OVERKILL:
+            raise InputError(f"max_overkill must be at least {LEAST_OVERKILL}, got {self.max_overkill}")
+        if self.confidence > MOST_CONFIDENCE:
+            raise InputError(f"confidence must be at most {MOST_CONFIDENCE}, got {self.confidence}")
+        if not 0 <= self.hidden_defects <= MOST_HIDDEN_DEFECTS:
+            raise InputError(
+                f"hidden_defects must lie in 0..{MOST_HIDDEN_DEFECTS}, got {self.hidden_defects}; leave images of "
+                "defective parts out"
+            )
 
 
 def binomial_tail(successes: int, trials: int, probability: float) -> float:
-    """P(Binomial(trials, probability) <= successes), the probability inside 0..1."""
+    """Return P(Binomial(trials, probability) <= successes), the probability inside 0..1.
+
+    SciPy has it (`binom.cdf`), and a test compares the two; the box is spared 100 MB for this one sum.
+    """
     if successes >= trials:
         return 1.0
     whole, success, failure = math.lgamma(trials + 1), math.log(probability), math.log1p(-probability)
@@ -60,7 +75,7 @@ def binomial_tail(successes: int, trials: int, probability: float) -> float:
 
 
 def allowed_rejections(images: int, demand: Demand) -> int:
-    """How many of the calibrating images to reject: as many as keep to the demand, and all hidden defects."""
+    """Return the number of calibrating images to reject: as many as keep to the demand, and all hidden defects."""
     good, risk = images - demand.hidden_defects, 1 - demand.confidence
     return (
         _first(lambda j: binomial_tail(j, good, demand.max_overkill) > risk, above=demand.hidden_defects) - 1
@@ -68,7 +83,7 @@ def allowed_rejections(images: int, demand: Demand) -> int:
 
 
 def promised_overkill(images: int, rejections: int, demand: Demand) -> float:
-    """The least share of good parts that a rule that rejects so many calibrating images can promise not to exceed."""
+    """Return the least share of good parts that a rule which rejects so many calibrating images can promise."""
     good, risk = images - demand.hidden_defects, 1 - demand.confidence
     if rejections >= good:
         return 1.0
@@ -83,19 +98,19 @@ def promised_overkill(images: int, rejections: int, demand: Demand) -> float:
 
 
 def needed_images(max_overkill: float, *, confidence: float, hidden_defects: int = 0) -> int:
-    """How many images, those that set the scales among them, can promise this overkill."""
+    """Return the number of images, scale images among them, that can promise this overkill."""
     demand = Demand(max_overkill, confidence, hidden_defects)
     enough = _first(lambda images: _suffices(images, demand), above=2 * hidden_defects)
     return next(n for n in itertools.count(max(enough, LEAST_IMAGES)) if n - scale_images(n) >= enough)
 
 
 def scale_images(images: int) -> int:
-    """How many of the images set the scales."""
+    """Return the number of images that are scale images."""
     return min(SCALE_IMAGES, images // SCALE_SHARE)
 
 
 def check_images(images: int, demand: Demand) -> None:
-    """Raise ValueError unless so many good images are worth calibrating on."""
+    """Raise InputError unless so many good images are worth calibrating on."""
     least = max(LEAST_IMAGES, 3 * demand.hidden_defects)
     if images < least:
         share = demand.max_overkill
@@ -113,7 +128,7 @@ def _suffices(images: int, demand: Demand) -> bool:
 
 
 def _first(holds: Callable[[int], bool], *, above: int) -> int:
-    """The first number above another for which something holds that holds from there on."""
+    """Return the first number above another for which something holds that holds from there on."""
     step = 1
     while not holds(above + step):
         step *= 2

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from acl_runtime.calibration.record import read_record
 from acl_runtime.detection.detector import Detector
-from acl_runtime.detection.verdict import Verdict
-from acl_runtime.images.appearance import Appearance
+from acl_runtime.detection.verdict import Result, Verdict
+from acl_runtime.images.appearance import Appearance, measure_appearance
+from acl_runtime.images.frame import BadFrame
+
+LOG = logging.getLogger("acl")
 
 WINDOW = 32  # frames that are looked at together: a single odd frame is a matter of the verdict
 BEGINS, ENDS = 1 / 2, 1 / 4  # share of them beyond the usual at which a change begins, and at which it ends
@@ -87,6 +91,14 @@ class DriftMonitor:
     def unusual(self) -> tuple[str, ...]:
         """Quantities that are unlike the calibration's now."""
         return tuple(self._unusual)
+
+    def watch(self, result: Result) -> Result:
+        """Return a result with what is unlike the calibration; what has changed since the last one is said."""
+        if isinstance(result, BadFrame):
+            return result
+        for message in self.add(measure_quantities(result.verdict, measure_appearance(result.frame.frame))):
+            LOG.warning("%s", message, extra={"again": True})
+        return replace(result, unusual=self.unusual)
 
     def add(self, quantities: Mapping[str, float]) -> list[str]:
         """Take in a frame's quantities; sentences on what has changed since the last frame, mostly none."""

@@ -2,8 +2,9 @@
 
 The classes below are the reference of the file format, version 3, as those of `manifest.py` are of the manifest's:
 a field is a key, a nested class is a JSON object, a tuple a list. No key is optional, no other is allowed. Version 2
-lacked `region_threshold` in `previous_calibration`, read as null. Version 1 also lacked `memory`, here and there, read
-as null; and `fast_resize`, read as false.
+lacked `region_threshold`, here and in `previous_calibration`, read as null, and `findings`, read as none; its
+`backend` was the name of a class, read as the backend's. Version 1, and the first files of version 2, also lacked
+`fast_resize`, read as false; version 1 also `memory`, here and in `previous_calibration`, read as null.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from acl_runtime.bundle.bundle import Bundle, calibration_file
+from acl_runtime.backends.session import backend_in_record
+from acl_runtime.bundle.bundle import MANIFEST, Bundle, calibration_file
 from acl_runtime.bundle.manifest import Calibration, Tiling
 from acl_runtime.files.atomic import atomic_file
-from acl_runtime.files.errors import InputError
+from acl_runtime.files.errors import BundleError
 from acl_runtime.files.strict_json import parse_document, read_strictly
 
 FOLDER = "calibrations"  # in the bundle; its files are listed in the manifest like all others
@@ -24,14 +26,14 @@ FORMAT: Literal["anomalyclip-calibration"] = "anomalyclip-calibration"
 FORMAT_VERSION: Literal[3] = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class JudgedImages:
     """What was measured on images, in their order: lists of equal length."""
 
     source: tuple[str, ...]  # file, as the user named it
     score: tuple[float, ...]
     peak: tuple[float, ...]  # largest value of the map
-    brightness: tuple[float, ...]  # see `appearance.py`
+    brightness: tuple[float, ...]  # see `images/appearance.py`
     sharpness: tuple[float, ...]
 
     @property
@@ -41,7 +43,7 @@ class JudgedImages:
         return {name: getattr(self, name) for name in names}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Escapes:
     """What the thresholds do to images that are known to be defective."""
 
@@ -50,16 +52,27 @@ class Escapes:
     sources: tuple[str, ...]  # which
 
 
-@dataclass(frozen=True)
-class RememberedImages:
-    """Good images that are in the memory, and therefore neither set scales nor calibrate."""
+@dataclass(frozen=True, kw_only=True)
+class MemoryImages:
+    """Good images that are in the patch memory, and therefore neither set scales nor calibrate."""
 
-    file: str  # of the bundle, see `memory.py`
+    file: str  # of the bundle, see `scoring/patch_memory.py`
     patches: int  # kept of all of them together
     sources: tuple[str, ...]  # which
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Something about the good images or the thresholds that the user must know; see `findings.py`."""
+
+    kind: Literal[
+        "dark", "saturated", "near copies", "highest", "gap", "two groups", "before", "idle threshold"
+    ]
+    text: str  # one or two sentences, with figures
+    images: tuple[str, ...]  # all that it is about
+
+
+@dataclass(frozen=True, kw_only=True)
 class CalibrationRecord:
     """What was asked, what is promised, and all that it rests on."""
 
@@ -67,42 +80,42 @@ class CalibrationRecord:
     format_version: Literal[3]
     created: str  # ISO 8601 date
     statement: str  # the promise in plain words
-    rule: Literal["score", "score or peak"]  # this and the next two as in the manifest's `calibration`
+    rule: Literal["score", "score or peak"]  # this and the next three as in the manifest's `calibration`
     score_threshold: float
     map_threshold: float
+    region_threshold: float | None
     tiling: Tiling | None  # how frames were cut when they were judged
     fast_resize: bool  # whether they were resized by `fast_resize.py`, not by Pillow
     max_overkill: float  # asked: largest share of good parts that may be rejected
     promised_overkill: float  # the share that is promised; larger than the one asked where images are too few
     confidence: float  # of the promise, over the draw of the good images
     hidden_defects: int  # how many of the good images may be defective without harm to the promise
-    images: int  # distinct good images, those in the memory not among them
-    scale_images: int  # of these: set the scales only
+    images: int  # distinct good images, those in the patch memory not among them
+    scale_images: int  # of these: only put score and peak on one scale
     copies: int  # further good images with the very pixels of another; they count for nothing
     rejected: int  # of `images`: what the rule now rejects
     escapes: Escapes | None  # null: no defective images were given
-    seed: int  # of the draw of the images that set the scales
-    backend: (
-        str  # what computed, by the name of `Session.backend`; a class in older ones, see `backend_in_record`
-    )
+    findings: tuple[Finding, ...]  # what the user must look at
+    seed: int  # of the draw of the scale images
+    backend: str  # what computed, see `Session.backend`, such as "onnxruntime"
     provider: str  # where, such as "CPUExecutionProvider"; empty where the backend knows only one
     precision: str  # of the graph
     tools: dict[str, str]  # versions
     good: JudgedImages  # without the copies
-    sets_scales: tuple[bool, ...]  # which of the good images set the scales
+    sets_scales: tuple[bool, ...]  # which of the good images are scale images
     defective: JudgedImages | None
-    memory: RememberedImages | None  # null: the text judges alone
+    memory: MemoryImages | None  # null: the text judges alone
     previous: str | None  # record that was in force before this one; null: none was
     previous_calibration: Calibration  # what the manifest held before
 
 
 def record_to_json(record: CalibrationRecord) -> str:
-    """The text of a record."""
+    """Return the text of a record."""
     return json.dumps(asdict(record), indent=1, allow_nan=False) + "\n"
 
 
 def record_from_json(text: str | bytes) -> CalibrationRecord:
-    """Read and check the text of a record; ValueError says what is wrong with it."""
+    """Read and check the text of a record; BundleError says what is wrong with it."""
     document = parse_document(
         text, kind="calibration", format_name=FORMAT, newest=FORMAT_VERSION, remedy="calibrate again"
     )
@@ -114,7 +127,7 @@ def record_from_json(text: str | bytes) -> CalibrationRecord:
 
 
 def read_record(bundle: Bundle) -> CalibrationRecord | None:
-    """The evidence of the thresholds in force; None where they are the default."""
+    """Return the evidence of the thresholds in force; None where they are the default."""
     name = bundle.manifest.calibration.record
     if name is None:
         return None
@@ -122,11 +135,43 @@ def read_record(bundle: Bundle) -> CalibrationRecord | None:
     try:
         return record_from_json(path.read_bytes())
     except ValueError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise BundleError(f"{path}: {error}") from error
+
+
+def check_calibration(bundle: Bundle) -> None:
+    """Check that the thresholds in force are those that were measured.
+
+    Raises:
+        BundleError: The manifest says something else than the calibration's record, because it was edited.
+    """
+    record = read_record(bundle)
+    if record is None:
+        return
+    calibration = bundle.manifest.calibration
+    for key, measured in vars(to_calibration(record, calibration.record)).items():
+        if (got := getattr(calibration, key)) != measured:
+            raise BundleError(
+                f"{bundle.path / MANIFEST}: calibration.{key} must be {measured!r}, as measured in "
+                f"{calibration.record}, got {got!r}; calibrate again, or take the calibration before: acl restore"
+            )
+
+
+def to_calibration(record: CalibrationRecord, name: str | None) -> Calibration:
+    """Return what the manifest says of a record that is a file of the bundle under this name."""
+    return Calibration(
+        rule=record.rule,
+        score_threshold=record.score_threshold,
+        map_threshold=record.map_threshold,
+        region_threshold=record.region_threshold,
+        tiling=record.tiling,
+        source=record.statement,
+        record=name,
+        memory=None if record.memory is None else record.memory.file,
+    )
 
 
 def next_record_name(folder: Path) -> str:
-    """A path inside the bundle that no record has had yet."""
+    """Return a path inside the bundle that no record has had yet."""
     numbers = [int(path.stem) for path in (folder / FOLDER).glob("*.json") if path.stem.isdecimal()]
     return (PurePosixPath(FOLDER) / f"{max(numbers, default=0) + 1:04d}.json").as_posix()
 
@@ -142,8 +187,12 @@ def write_record(folder: Path, name: str, record: CalibrationRecord) -> None:
 def _with_later_keys(document: dict[str, Any], version: int) -> dict[str, Any]:
     before = document.get("previous_calibration")
     lacked = {"region_threshold": None} | ({"memory": None} if version == 1 else {})
-    nested = {"previous_calibration": lacked | before} if isinstance(before, dict) else {}
-    added = {"memory": None, "fast_resize": False} if version == 1 else {}
+    nested: dict[str, Any] = {"previous_calibration": lacked | before} if isinstance(before, dict) else {}
+    added: dict[str, Any] = {"region_threshold": None, "findings": [], "fast_resize": False}
+    added |= {"memory": None} if version == 1 else {}
+    backend, provider = document.get("backend"), document.get("provider")
+    if isinstance(backend, str) and isinstance(provider, str):
+        nested["backend"] = backend_in_record(backend, provider)
     return added | document | nested | {"format_version": FORMAT_VERSION}
 
 
@@ -151,9 +200,9 @@ def _check_lengths(record: CalibrationRecord) -> None:
     for where, judged in (("good", record.good), ("defective", record.defective)):
         for name, values in vars(judged).items() if judged else ():
             if len(values) != len(judged.source if judged else ()):
-                raise InputError(f"{where}.{name} must be as long as {where}.source, got {len(values)}")
+                raise BundleError(f"{where}.{name} must be as long as {where}.source, got {len(values)}")
     if not len(record.good.source) == len(record.sets_scales) == record.images:
-        raise InputError(
+        raise BundleError(
             f"good and sets_scales must be {record.images} long, as images says, got "
             f"{len(record.good.source)} and {len(record.sets_scales)}"
         )

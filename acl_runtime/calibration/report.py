@@ -1,4 +1,4 @@
-"""A calibration for people: what it promises in plain words, and what was measured as a picture of characters."""
+"""Tell people of a calibration: what it promises in plain words, and what was measured as a picture of characters."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from acl_runtime.calibration.conformal import Demand, needed_images
 from acl_runtime.calibration.record import CalibrationRecord
 from acl_runtime.scoring.rule import log_odds
 from acl_runtime.text.names import shorten
+from acl_runtime.text.percent import probability
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = " .:-=+*#@"
@@ -33,29 +34,31 @@ def make_statement(
     remembered: int = 0,
     peak_decides: bool = True,
 ) -> str:
-    """The promise in plain words.
+    """Say the promise in plain words.
 
     Args:
         demand: What was asked.
         promised: The share of good parts that is promised not to be exceeded.
-        calibrating: Images that the promise rests on.
-        scale_images: Images that set the scales.
-        copies: Images that were left out because another has the very same pixels.
-        remembered: Images that are in the memory.
+        calibrating: Number of images that the promise rests on.
+        scale_images: Number of images that only put score and peak on one scale.
+        copies: Number of images that were left out because another has the very same pixels.
+        remembered: Number of images in the patch memory.
         peak_decides: Whether the map's peak is part of the rule.
     """
-    memory = f", {remembered} are remembered" if remembered else ""
+    memory = f", {remembered} are the patch memory" if remembered else ""
     hidden = f", even if {_defective(demand.hidden_defects)}" if demand.hidden_defects else ""
     sentences = [
-        f"With {calibrating} good images ({scale_images} more set the scales{memory}): at most "
+        f"With {calibrating} good images ({scale_images} others only put score and peak on one scale{memory}): at most "
         f"{_percent_up(promised, demand.max_overkill)} of good parts are rejected, at "
         f"{_percent(demand.confidence)} confidence{hidden}."
     ]
     if promised > demand.max_overkill:
-        half = demand.max_overkill / 2
-        whole, halved = (_needed(share, demand) + remembered for share in (demand.max_overkill, half))
+        needed = remembered + needed_images(
+            demand.max_overkill, confidence=demand.confidence, hidden_defects=demand.hidden_defects
+        )
         sentences.append(
-            f"{_percent(demand.max_overkill)} was asked and needs {whole} images, {_percent(half)} needs {halved}."
+            f"{calibrating + scale_images + remembered} images cannot prove more; for the "
+            f"{_percent(demand.max_overkill)} that you asked give {needed} images or more."
         )
     if not peak_decides:
         sentences.append("The map reaches its largest value on good parts, so the score alone decides.")
@@ -64,12 +67,18 @@ def make_statement(
     return " ".join(sentences)
 
 
+def threshold_words(value: float) -> str:
+    """Write a probability so that one close to 1 is not called 1: 0.9977, or 1 - 2e-09."""
+    words = probability(value)
+    return f"1 - {1 - value:.0e}" if value < 1 and float(words) == 1 else words
+
+
 def report_lines(record: CalibrationRecord) -> list[str]:
-    """What a user wants to know after a calibration, the promise first."""
-    peak = f" or map peak {record.map_threshold:.4g}" if record.rule == "score or peak" else ""
+    """Say what a user wants to know after a calibration, the promise first, a line each."""
+    peak = f" or map peak {threshold_words(record.map_threshold)}" if record.rule == "score or peak" else ""
     lines = [
         record.statement,
-        f"anomalous from score {record.score_threshold:.4g}{peak}; "
+        f"anomalous from score {threshold_words(record.score_threshold)}{peak}; "
         f"{record.rejected} of these {record.images} good images are rejected",
     ]
     if record.escapes is not None:
@@ -78,11 +87,11 @@ def report_lines(record: CalibrationRecord) -> list[str]:
         lines.append(f"{missed} of {images} defective images are missed{names}")
         if 2 * missed > images:
             lines.append(HARDLY)
-    return lines
+    return [*lines, *(finding.text for finding in record.findings)]
 
 
 def histogram_lines(record: CalibrationRecord, *, width: int = 72, ascii_only: bool = False) -> list[str]:
-    """How score, and peak where it decides, are distributed, over log-odds, the threshold marked.
+    """Draw how score, and peak where it decides, are distributed over log-odds, the threshold marked.
 
     Args:
         record: A calibration.
@@ -100,7 +109,7 @@ def histogram_lines(record: CalibrationRecord, *, width: int = 72, ascii_only: b
         if record.defective is not None:
             groups["defective"] = _values(getattr(record.defective, name))
         edges = _edges([*groups.values(), _values([threshold])], columns)
-        lines += ["", f"{name}, ^ marks {threshold:.4g}"]
+        lines += ["", f"{name}, ^ marks {threshold_words(threshold)}"]
         lines += [f"{group:>{LABEL - 1}} {_bars(values, edges, blocks)}" for group, values in groups.items()]
         lines += [" " * LABEL + line for line in (_mark(threshold, edges), _axis(edges))]
     return lines[1:]
@@ -155,10 +164,6 @@ def _percent_up(share: float, asked: float) -> str:
     step = 10.0 ** (math.floor(math.log10(percent)) - 1)
     rounded = math.ceil(percent / step - 1e-9) * step / 100
     return _percent(min(rounded, asked) if share <= asked else min(rounded, 1.0))
-
-
-def _needed(share: float, demand: Demand) -> int:
-    return needed_images(share, confidence=demand.confidence, hidden_defects=demand.hidden_defects)
 
 
 def _defective(count: int) -> str:

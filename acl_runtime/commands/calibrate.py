@@ -12,85 +12,105 @@ from acl_runtime.commands import options
 from acl_runtime.commands.detector import open_detector
 from acl_runtime.text.terminal import echo, note, shows_blocks
 
+PROMISE = "The promise"
+METHOD = "Method and machine"
+
 
 def calibrate(
     context: typer.Context,
     bundle: Annotated[Path, typer.Argument(help="Exported bundle; it is changed.", show_default=False)],
     good: Annotated[
-        list[str] | None,
+        list[str],
         typer.Argument(help="Images of good parts, or folders of them.", show_default=False),
-    ] = None,
+    ],
     *,
+    defective: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Images of defective parts, or a folder of them, to count how many would pass; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    tile: options.TileSize = options.TILE,
+    overlap: options.Overlap = None,
+    min_defect: options.MinDefect = None,
+    json: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Also write the record of the calibration to this file.", show_default=False
+        ),
+    ] = None,
     max_overkill: Annotated[
         str,
         typer.Option(
             metavar="SHARE",
             callback=options.check_share,
-            help="Share of good parts that may be rejected at most.",
+            help="Largest share of good parts that may be rejected.",
+            rich_help_panel=PROMISE,
         ),
     ] = "1%",
     confidence: Annotated[
-        str, typer.Option(metavar="SHARE", callback=options.check_share, help="How surely.")
+        str,
+        typer.Option(
+            metavar="SHARE",
+            callback=options.check_share,
+            help="Confidence level of the promise.",
+            rich_help_panel=PROMISE,
+        ),
     ] = "95%",
     hidden_defects: Annotated[
-        int, typer.Option(min=0, help="How many of the good images may be defective, unnoticed.")
+        int,
+        typer.Option(
+            min=0,
+            help="Number of good images that may be defective, unnoticed, without breaking the promise.",
+            rich_help_panel=PROMISE,
+        ),
     ] = 0,
     memory: Annotated[
         int,
         typer.Option(
             min=0,
-            help="How many of the good images to remember, 8 or more: what is unlike all their patches counts as well "
+            help="Number of good images for a patch memory, 8 or more: patches unlike all of theirs then count as much "
             "as the text. Needs a bundle exported with --head embeddings.",
+            rich_help_panel=METHOD,
         ),
     ] = 0,
-    defective: Annotated[
-        list[str] | None,
-        typer.Option(help="Images of defective parts, to count how many pass; repeat.", show_default=False),
-    ] = None,
-    tile: options.TileSize = options.TILE,
-    overlap: options.Overlap = None,
-    min_defect: options.MinDefect = None,
     fast_resize: options.FastResize = False,
+    bits: options.Bits = None,
+    exif: options.Exif = False,
+    max_megapixels: options.MaxMegapixels = options.MAX_MEGAPIXELS,
     backend: options.Backend = Backend.auto,
     provider: options.Provider = "auto",
-    previous: Annotated[
-        bool,
-        typer.Option(
-            "--previous",
-            help="Put the thresholds before the present ones back instead, and the memory of then.",
-        ),
-    ] = False,
 ) -> None:
     """Set the thresholds from images of good parts, with a promise of how many good parts they reject.
 
     Give one image of each part, taken as on the line; defective parts are not
     needed. A part is then NG when its score or the peak of its map reaches a
-    threshold. The evidence is kept in the bundle, and the thresholds before too.
+    threshold. The good images most like a defect are named: look at them. The
+    evidence is kept in the bundle; acl restore takes a calibration back.
 
-    With --memory K, K of the good images are drawn at random and remembered, and
-    set no threshold. Each calibration has a memory of its own, or none.
+    With --memory K, K of the good images are drawn at random for the patch
+    memory, and set no threshold. Each calibration has a memory of its own, or
+    none.
     """
     from acl_runtime.bundle.words import tiling_words
-    from acl_runtime.calibration.calibrate import calibrate_bundle, restore_previous
+    from acl_runtime.calibration.calibrate import calibrate_bundle
+    from acl_runtime.calibration.conformal import Demand
     from acl_runtime.calibration.images import check_only_defective, check_only_good
+    from acl_runtime.calibration.record import record_to_json
     from acl_runtime.calibration.report import histogram_lines, report_lines
-    from acl_runtime.scoring.rule import bundle_rule, rule_words
+    from acl_runtime.files.atomic import atomic_file
+    from acl_runtime.outputs.pictures import check_outputs
     from acl_runtime.sources.files import list_sources
     from acl_runtime.text.names import shorten
     from acl_runtime.text.progress import progress_phases
 
-    asked = (max_overkill, confidence, hidden_defects, memory, defective, tile, overlap, min_defect)
-    is_plain = asked == ("1%", "95%", 0, 0, None, options.TILE, None, None) and not fast_resize
-    if previous == bool(good) or (previous and not is_plain):
-        raise typer.BadParameter("give images of good parts, or --previous alone")
-    if previous:
-        calibration = restore_previous(bundle)
-        words = rule_words(bundle_rule(calibration))
-        echo(f"{bundle}: anomalous from {words} again; these thresholds are from: {calibration.source}")
-        return
-    check_only_good(good or [])
+    demand = Demand(options.parse_share(max_overkill), options.parse_share(confidence), hidden_defects)
+    check_only_good(good)
     check_only_defective(defective or [])
-    sources, bad = list_sources(good or []), list_sources(defective or [])
+    reading = options.parse_reading(bits, exif, max_megapixels)
+    sources, bad = list_sources(good, reading), list_sources(defective or [], reading)
+    check_outputs(good, [*sources, *bad], bundle, json=json)
     detector = open_detector(
         context,
         bundle,
@@ -107,16 +127,24 @@ def calibrate(
         note(f"good parts are taken from {len(folders)} folders: {shorten(folders)}")
     if detector.tiling is not None:
         note(f"frames are {tiling_words(detector.tiling)}")
+    given = [name for name, is_given in ((f"--bits {bits}", bits), ("--exif", exif)) if is_given]
+    if given:
+        note(
+            f"the thresholds hold for frames that are read with {' '.join(given)}: give it to run, watch and eval too"
+        )
     with progress_phases() as progress:
         record = calibrate_bundle(
             detector,
             sources,
             defective=bad,
-            max_overkill=options.parse_share(max_overkill),
-            confidence=options.parse_share(confidence),
-            hidden_defects=hidden_defects,
+            max_overkill=demand.max_overkill,
+            confidence=demand.confidence,
+            hidden_defects=demand.hidden_defects,
             memory=memory,
             progress=progress,
         )
     for line in (*histogram_lines(record, ascii_only=not shows_blocks()), "", *report_lines(record)):
         echo(line)
+    if json is not None:
+        with atomic_file(json) as temporary:
+            temporary.write_text(record_to_json(record), encoding="utf-8")

@@ -16,6 +16,7 @@ from acl_runtime.bundle.words import (
     prompts_words,
     tiling_words,
 )
+from acl_runtime.calibration.record import read_record
 from acl_runtime.evaluation.metrics import METRICS
 from acl_runtime.scoring.rule import bundle_rule, rule_words
 
@@ -49,7 +50,7 @@ def proof_words(engine: Engine) -> str:
 def describe(bundle: Bundle) -> str:
     """The facts a user of the bundle asks for, a line each; all of them are in its manifest."""
     manifest = bundle.manifest
-    backbone, calibration = manifest.backbone, manifest.calibration
+    backbone, calibration, record = manifest.backbone, manifest.calibration, read_record(bundle)
     megabytes = sum(record.bytes for record in manifest.files.values()) / 1e6
     facts = {
         "bundle": f"{bundle.path}, {megabytes:.1f} MB, every file as its manifest says",
@@ -64,9 +65,9 @@ def describe(bundle: Bundle) -> str:
         "anomalous from": rule_words(bundle_rule(calibration)),
         "regions from": f"map {calibration.regions_from:.4g}",
         "frames": tiling_words(calibration.tiling),
-        "thresholds": "default, measured on nothing; run acl calibrate"
-        if calibration.record is None
-        else f"{calibration.source} ({calibration.record})",
+        "thresholds": "default, an arbitrary 0.5; run acl calibrate"
+        if record is None
+        else f"of {record.created[:10]}: {calibration.source} ({calibration.record})",
         "memory": memory_words(manifest),
         "parity": parity_words(manifest.parity),
         "drift": drift_words(manifest.parity),

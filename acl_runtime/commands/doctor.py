@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from acl_runtime.text.terminal import echo
+
+if TYPE_CHECKING:
+    from acl_runtime.doctor.findings import Finding
 
 
 def doctor(
@@ -38,6 +41,8 @@ def doctor(
 
     machine = read_machine()
     facts, findings = (None, []) if bundle is None else check_bundle(bundle, machine)
+    if bundle is not None and facts is not None:
+        findings = [*findings, *_check_calibration(bundle)]
     findings = sort_findings([*find(machine), *findings])
     works = what_works(machine)
     document = dumps(to_document(machine, facts, findings, works), indent=2) + "\n"
@@ -50,3 +55,18 @@ def doctor(
             temporary.write_text(document, encoding="utf-8")
     if any(finding.severity is Severity.error for finding in findings):
         raise typer.Exit(1)
+
+
+def _check_calibration(bundle: Path) -> list[Finding]:
+    """Return an error where the thresholds are not those that were measured."""
+    from acl_runtime.bundle.bundle import load_bundle
+    from acl_runtime.calibration.record import check_calibration
+    from acl_runtime.doctor.findings import Finding, Severity
+    from acl_runtime.files.errors import BundleError
+
+    try:
+        check_calibration(load_bundle(bundle))
+    except BundleError as error:
+        text = str(error).replace(str(Path.home()), "~")
+        return [Finding(Severity.error, "calibration", text, "acl calibrate or acl restore")]
+    return []

@@ -11,6 +11,7 @@ from acl_runtime.backends.choose import Backend as BackendName
 
 if TYPE_CHECKING:
     from acl_runtime.bundle.manifest import Tiling
+    from acl_runtime.images.decode import ReadSettings
 
 
 class Tile(str, Enum):
@@ -29,14 +30,17 @@ class Drop(str, Enum):
 
 
 def parse_share(text: str) -> float:
-    """`0.5%` or `0.005` as 0.005; typer.BadParameter unless it lies between 0 and 1."""
+    """Read `0.5%` or `0.005` as 0.005; typer.BadParameter unless it lies between 0 and 1."""
     number = text.strip().removesuffix("%")
     try:
         share = float(number) / (100 if text.strip().endswith("%") else 1)
     except ValueError as error:
         raise typer.BadParameter(f"must be a share such as 0.5% or 0.005, got {text}") from error
     if not 0 < share < 1:
-        raise typer.BadParameter(f"must lie between 0% and 100%, such as 1% or 0.01, got {100 * share:g}%")
+        meant = f"; did you mean {number}%?" if number == text.strip() and 1 <= share < 100 else ""
+        raise typer.BadParameter(
+            f"must lie between 0% and 100%, such as 1% or 0.01, got {100 * share:g}%{meant}"
+        )
     return share
 
 
@@ -62,6 +66,13 @@ def parse_tiling(tile: str, overlap: int | None, min_defect: int | None) -> Tili
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     return tiling
+
+
+def parse_reading(bits: int | None, exif: bool, max_megapixels: float) -> ReadSettings:
+    """What `--bits`, `--exif` and `--max-megapixels` ask for."""
+    from acl_runtime.images.decode import ReadSettings
+
+    return ReadSettings(bits, exif, max_megapixels)
 
 
 def _check_tile(text: str) -> str:
@@ -114,4 +125,30 @@ FastResize = Annotated[
         "fast-resize.",
     ),
 ]
+Bits = Annotated[
+    int | None,
+    typer.Option(
+        min=8,
+        max=16,
+        help="Significant bits of pixels that are stored in 16, such as 12 of a 12-bit camera; as at the calibration. "
+        "What a file says itself goes first.",
+        show_default=False,
+    ),
+]
+Exif = Annotated[
+    bool,
+    typer.Option(
+        "--exif",
+        help="Turn images and videos as their orientation tag says, as viewers do; otherwise pixels are judged as they "
+        "are stored.",
+    ),
+]
+MaxMegapixels = Annotated[
+    float,
+    typer.Option(
+        min=0.001,
+        help="Largest image that is decoded, in millions of pixels; each takes up to 18 bytes of memory.",
+    ),
+]
 TILE = Tile.bundle.value  # the default
+MAX_MEGAPIXELS = 200.0  # the default, as of ReadSettings

@@ -12,7 +12,7 @@ from acl_runtime.backends.choose import Backend
 from acl_runtime.commands import options
 from acl_runtime.commands.detector import open_detector
 from acl_runtime.detection.pipeline import MAX_LATENCY_MS
-from acl_runtime.text.terminal import echo, note
+from acl_runtime.text.terminal import echo
 
 if TYPE_CHECKING:
     from acl_runtime.detection.verdict import Result
@@ -23,13 +23,9 @@ def run(
     context: typer.Context,
     bundle: Annotated[Path, typer.Argument(help="Exported bundle.", show_default=False)],
     source: Annotated[
-        list[str] | None, typer.Argument(help="Images, folders, videos, camera numbers.", show_default=False)
-    ] = None,
+        list[str], typer.Argument(help="Images, folders, videos, camera numbers.", show_default=False)
+    ],
     *,
-    watch: Annotated[
-        Path | None,
-        typer.Option(help="Judge every image that arrives in this folder, for ever; needs --json FILE."),
-    ] = None,
     json: Annotated[
         Path | None, typer.Option(help="Write one JSON object per frame to this file; - for stdout.")
     ] = None,
@@ -39,12 +35,18 @@ def run(
     overlap: options.Overlap = None,
     min_defect: options.MinDefect = None,
     fast_resize: options.FastResize = False,
+    bits: options.Bits = None,
+    exif: options.Exif = False,
+    max_megapixels: options.MaxMegapixels = options.MAX_MEGAPIXELS,
     backend: options.Backend = Backend.auto,
     provider: options.Provider = "auto",
     threshold: options.Threshold = None,
     batch: Annotated[int, typer.Option(min=1, help="Frames to look at together.")] = 1,
     max_latency_ms: Annotated[
-        float, typer.Option(min=0, help="Longest that a frame waits for others to be looked at with.")
+        float,
+        typer.Option(
+            min=0, max=3_600_000, help="Maximum time in ms that a frame waits for its batch to fill."
+        ),
     ] = MAX_LATENCY_MS,
     drop: Annotated[
         options.Drop,
@@ -56,34 +58,24 @@ def run(
 ) -> None:
     """Look at every frame and say OK or NG.
 
-    A line holds the verdict, the score, the peak of the map, how far it is from
-    the other verdict (in log-odds, of score or peak, whichever decides), and the
-    file. Folders are
-    searched with all folders below them. A file that cannot be read is reported
-    and does not stop the run; the exit code is then 1. The JSON file is written
-    anew by each run.
-
-    With --watch it is appended to instead, and remembers what was judged: start
-    the same command again after a stop, a crash or a power cut, and no file is
-    lost or judged twice. SIGTERM ends it with exit code 0.
+    A line holds the verdict, the score, the peak of the map, the margin (distance
+    from the other verdict, in log-odds), and the file. Folders are searched with
+    all folders below them. What cannot be read, judged or saved is reported and
+    does not stop the run; the exit code is then 1. The JSON file is written anew
+    by each run.
     """
-    from functools import partial
+    from contextlib import closing
 
     from acl_runtime.calibration.monitor import monitor_of
-    from acl_runtime.inspection.run import check_outputs, inspect_sources
-    from acl_runtime.inspection.watch import watch_folder
-    from acl_runtime.outputs.text import json_line, record, text_line
+    from acl_runtime.inspection.run import Output, inspect
+    from acl_runtime.outputs.json_lines import JsonLines, json_line
+    from acl_runtime.outputs.pictures import check_outputs, open_pictures
+    from acl_runtime.outputs.text import HEADER, text_line
     from acl_runtime.sources.files import list_sources
 
-    if bool(source) == (watch is not None):
-        raise typer.BadParameter("give images, folders, videos or cameras, or --watch FOLDER alone")
     file = None if json == Path("-") else json
-    if watch is not None and (file is None or fail_on_defect):
-        raise typer.BadParameter("--watch needs --json FILE, and excludes --fail-on-defect")
-    sources = list_sources(source or [])
-    check_outputs(
-        source or [str(watch)], sources, bundle, json=file, save_maps=save_maps, save_overlays=save_overlays
-    )
+    sources = list_sources(source, options.parse_reading(bits, exif, max_megapixels))
+    check_outputs(source, sources, bundle, json=file, save_maps=save_maps, save_overlays=save_overlays)
     detector = open_detector(
         context,
         bundle,
@@ -95,29 +87,26 @@ def run(
         provider=provider,
         threshold=threshold,
     )
-    inspect = partial(
-        inspect_sources,
+    detector.check_batch(batch)
+    outputs: list[Output] = [*open_pictures(save_maps, save_overlays)]
+    if file is not None:
+        outputs.append(JsonLines(file))
+    for output in outputs:
+        context.with_resource(closing(output))
+    total = None if any(item.is_video for item in sources) else len(sources)
+    to_stdout = json is not None and file is None
+    if not to_stdout:
+        echo(HEADER)
+    results = inspect(
+        sources,
         detector,
+        outputs,
+        drift=monitor_of(detector),
         batch=batch,
         max_latency_ms=max_latency_ms,
         drop_oldest=drop is options.Drop.oldest,
-        save_maps=save_maps,
-        save_overlays=save_overlays,
-        drift=monitor_of(detector),
-        say=partial(note, again=True),
-        say_once=note,
     )
-    if watch is not None and file is not None:
-        _show(
-            watch_folder(watch, file, inspect, batch=batch, note=partial(note, again=True)),
-            text_line,
-            total=None,
-        )
-        return
-    total = None if any(item.is_video for item in sources) else len(sources)
-    to_stdout = json is not None and file is None
-    show = json_line if to_stdout else text_line
-    tally = _show(record(inspect(sources), file), show, total=total, close_on_stderr=to_stdout)
+    tally = _show(results, json_line if to_stdout else text_line, total=total, close_on_stderr=to_stdout)
     raise typer.Exit(tally.exit_code(fail_on_defect=fail_on_defect))
 
 
@@ -137,7 +126,7 @@ def _show(
     tally, started = Tally(), time.perf_counter()
     with progress("inspecting", total=total) as advance:
         for result in results:
-            tally.add(result)
+            tally(result)
             echo(line(result))
             advance()
     echo(tally.text(time.perf_counter() - started), err=close_on_stderr)

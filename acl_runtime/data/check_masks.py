@@ -9,6 +9,7 @@ from acl_runtime.data.datasets import Dataset, Sample
 from acl_runtime.data.masks import orientation_of_file, read_marked, shrink
 from acl_runtime.data.samples import mask_files
 from acl_runtime.files.errors import FrameError, InputError
+from acl_runtime.images.decode import ReadSettings
 from acl_runtime.text.names import shorten
 
 MOST = 0.5  # share of a picture's pixels: a defect is usually less
@@ -32,6 +33,7 @@ def check_masks(
     above: int = 0,
     allow_blank: bool = False,
     is_tiled: bool = False,
+    settings: ReadSettings | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Dataset:
     """Read every mask, refuse those that mark nothing, and note what else a reader of the figures must know.
@@ -42,6 +44,7 @@ def check_masks(
         above: Grey level above which a mask's pixel is a defect.
         allow_blank: Whether a mask that marks nothing is noted, not refused.
         is_tiled: Whether frames are cut into tiles, so that masks are not shrunk to S × S.
+        settings: How pictures are read.
         progress: Called after each mask with the number of masks read, and of all.
 
     Returns:
@@ -56,7 +59,7 @@ def check_masks(
     defective = [sample for sample in dataset.samples if sample.label]
     found = _Found()
     for done, sample in enumerate(defective, start=1):
-        _look_at(sample, found, image_size=image_size, above=above)
+        _look_at(sample, found, image_size=image_size, above=above, settings=settings or ReadSettings())
         progress(done, len(defective))
     level = f" above grey level {above}" if above else ""
     blank = f"{_count(found.blank, defective)} mark nothing{level} ({_names(dataset, found.blank)})"
@@ -70,7 +73,7 @@ def check_masks(
         notes.append(
             f"{_count(found.vanishing, defective)} mark so little that nothing is left of it at the network's "
             f"{image_size} × {image_size} pixels ({_names(dataset, found.vanishing)}): such defects are too small for "
-            "whole frames; cut them with --tile"
+            "whole frames (see --tile)"
         )
     if found.nearly_all:
         notes.append(
@@ -80,17 +83,17 @@ def check_masks(
     if found.turned:
         notes.append(
             f"{len(found.turned)} images or their masks have an orientation tag ({_names(dataset, found.turned)}): "
-            "pixels are taken as they are stored, unlike in viewers, so a mask that was drawn in a viewer does not fit"
+            "pixels are taken as they are stored, unlike in viewers, which masks drawn in a viewer do not fit (--exif)"
         )
     return replace(dataset, notes=(*dataset.notes, *notes))
 
 
-def _look_at(sample: Sample, found: _Found, *, image_size: int, above: int) -> None:
+def _look_at(sample: Sample, found: _Found, *, image_size: int, above: int, settings: ReadSettings) -> None:
     try:
         orientation = orientation_of_file(sample.path)
     except (FrameError, OSError):
         return  # a bad frame, which is told where it is judged
-    marked = read_marked(sample, above=above)
+    marked = read_marked(sample, above=above, settings=settings)
     if not marked.any():
         found.blank.append(sample)
     elif not shrink(marked, height=image_size, width=image_size).any():
@@ -98,7 +101,9 @@ def _look_at(sample: Sample, found: _Found, *, image_size: int, above: int) -> N
     if marked.mean() > MOST:
         found.nearly_all.append(sample)
     assert sample.mask is not None  # or it could not have been read
-    if any(tag != 1 for tag in (orientation, *map(orientation_of_file, mask_files(sample.mask)))):
+    if not settings.exif and any(
+        tag != 1 for tag in (orientation, *map(orientation_of_file, mask_files(sample.mask)))
+    ):
         found.turned.append(sample)
 
 

@@ -14,7 +14,7 @@ from acl_runtime.data.masks import check_mask_size, load_mask
 from acl_runtime.data.pointers import refuse_pointers
 from acl_runtime.data.samples import Sample, count_unread, list_folders, mask_files
 from acl_runtime.files.errors import InputError
-from acl_runtime.images.decode import IMAGES, load_frame
+from acl_runtime.images.decode import IMAGES, ReadSettings, load_frame
 from acl_runtime.text.names import shorten
 
 __all__ = ["Dataset", "Sample", "check_mask_size", "load_mask", "load_sample", "read_dataset", "require_both"]
@@ -22,7 +22,7 @@ __all__ = ["Dataset", "Sample", "check_mask_size", "load_mask", "load_sample", "
 JPEG = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Dataset:
     """The labelled pictures of a folder.
 
@@ -53,6 +53,9 @@ class Dataset:
 def read_dataset(root: Path) -> Dataset:
     """List the pictures of a data set; which layout it has is told from its folders.
 
+    Args:
+        root: Folder that holds it.
+
     Raises:
         FileNotFoundError: There is no such folder, or a listed file is missing.
         InputError: The layout is none of `LAYOUTS` or nearly one, there are no images, some defects lack a
@@ -70,19 +73,32 @@ def read_dataset(root: Path) -> Dataset:
     has_masks = _check_masks(root, samples)
     notes = (*_beside(named, root), *_unread(root, samples), *_notes(reading, has_masks=has_masks))
     name = reading.published or root.resolve().name
-    return Dataset(name, root, tuple(samples), has_masks, layout, reading.published, notes)
+    return Dataset(
+        name=name,
+        root=root,
+        samples=tuple(samples),
+        has_masks=has_masks,
+        layout=layout,
+        published=reading.published,
+        notes=notes,
+    )
 
 
-def load_sample(sample: Sample) -> np.ndarray:
-    """The picture of a sample, which may be some rows of a file.
+def load_sample(sample: Sample, settings: ReadSettings | None = None) -> np.ndarray:
+    """Read the picture of a sample, which may be some rows of a file.
+
+    Args:
+        sample: The picture.
+        settings: How to read it, and what was noted about files before.
 
     Returns:
-        (H, W, 3) BGR, (H, W, 4) BGRA or (H, W) grey, uint8; (H, W) uint16 for 16-bit grey.
+        (H, W, 3) BGR, (H, W, 4) BGRA or (H, W) grey, uint8; uint16 where `load_frame` gives that.
 
     Raises:
-        ValueError: The file is not a picture, or is cut short.
+        FileNotFoundError: No such file.
+        FrameError: The file is not a picture, or is damaged.
     """
-    frame = load_frame(sample.path)
+    frame = load_frame(sample.path, settings)
     return frame if sample.rows is None else frame[slice(*sample.rows)]
 
 

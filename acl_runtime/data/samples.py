@@ -17,7 +17,7 @@ MASK = "_mask"  # what the name of a mask ends with, in most data sets
 MASK_FOLDERS = ("ground_truth", "masks", "mask", "groundtruth", "ground truth", "ground-truth", "gt")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sample:
     """One labelled picture of a product."""
 
@@ -90,7 +90,9 @@ def mask_files(mask: Path) -> list[Path]:
 
 def good_samples(folder: Path, *, category: str) -> list[Sample]:
     """Every image of a folder of good parts."""
-    return [Sample(path, None, 0, category, GOOD) for path in list_images(folder)]
+    return [
+        Sample(path=path, mask=None, label=0, category=category, defect=GOOD) for path in list_images(folder)
+    ]
 
 
 def bad_samples(
@@ -116,7 +118,10 @@ def bad_samples(
     found = [mask for place in masks for mask in list_masks(place)]
     paired = pair_masks(images, found, good, suffix=suffix)
     kind = defect or folder.name
-    return [Sample(path, mask, 1, category, kind) for path, mask in zip(images, paired, strict=True)]
+    return [
+        Sample(path=path, mask=mask, label=1, category=category, defect=kind)
+        for path, mask in zip(images, paired, strict=True)
+    ]
 
 
 def pair_masks(

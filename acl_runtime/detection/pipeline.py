@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -81,17 +82,19 @@ class _Failure:
 
 
 class Pipeline(Iterator[Any]):
-    """Things that go through stages in groups, each stage at work on another group.
+    """Things that go through stages, each stage at work on another one.
 
     Every stage has a thread of its own, and so has `items`. The order is kept and nothing is lost; where the consumer
-    is slow the stages wait, and `items` with them. What `items` or a stage raises comes to the consumer in its place,
-    after all that came before it, and ends the pipeline.
+    is slow the stages wait, and `items` with them. What `items` or a stage raises, whatever it is, comes to the
+    consumer in its place, after all that came before it, and ends the pipeline. The threads end with it, and also when
+    the consumer lets go of it in the middle.
     """
 
     def __init__(
         self,
         items: Iterable[Any],
-        stages: Sequence[Callable[[Any], Any]],
+        split: Callable[[list[Any]], Iterable[Any]],
+        stages: Sequence[Callable[[Any], Any]] = (),
         *,
         group: int = 1,
         max_wait_s: float | None = None,
@@ -101,20 +104,22 @@ class Pipeline(Iterator[Any]):
 
         Args:
             items: What goes in; iterated in a thread, and closed there if it can be.
-            stages: The first takes a list of items, 1 to `group` of them; each other takes what the one before gave;
-                what the last gives comes out.
+            split: The first stage, which takes a list of items, 1 to `group` of them, and gives any number of things.
+            stages: Each takes a thing that the one before gave; what the last gives comes out.
             group: Most items to take together.
             max_wait_s: Longest that a first item waits for its group to fill; None for as long as it takes.
             drop_oldest: Where the stages are slower than `items`, drop the oldest item that waits, and count it,
                 rather than wait.
         """
         self._intake: Channel[Any] = Channel(group, drop_oldest=drop_oldest)
-        self._channels: list[Channel[Any]] = [self._intake, *(Channel[Any](1) for _ in stages)]
-        self._threads = [threading.Thread(target=self._feed, args=(items,), daemon=True)]
-        for number, stage in enumerate(stages):
-            is_first = number == 0
-            work = (stage if is_first else _alone(stage), number, group if is_first else 1, max_wait_s)
-            self._threads.append(threading.Thread(target=self._work, args=work, daemon=True))
+        channels: list[Channel[Any]] = [self._intake, *(Channel[Any](1) for _ in (split, *stages))]
+        works = [(split, group, max_wait_s), *((_alone(stage), 1, None) for stage in stages)]
+        self._threads = [threading.Thread(target=_feed, args=(items, self._intake), daemon=True)]
+        for work, source, target in zip(works, channels, channels[1:], strict=False):
+            self._threads.append(threading.Thread(target=_work, args=(*work, source, target), daemon=True))
+        self._channels = channels
+        # The threads know the channels and not the pipeline, so that it goes when its consumer lets go of it.
+        self._finalizer = weakref.finalize(self, _abandon, channels)
         for thread in self._threads:
             thread.start()
 
@@ -134,41 +139,56 @@ class Pipeline(Iterator[Any]):
 
     def close(self) -> None:
         """Stop where it is; what is under way is dropped. Waits for the threads, but not for a silent camera."""
-        for channel in self._channels:
-            channel.abandon()
+        self._finalizer()
         deadline = time.monotonic() + PATIENCE_S
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _feed(self, items: Iterable[Any]) -> None:
+
+def _abandon(channels: Iterable[Channel[Any]]) -> None:
+    for channel in channels:
+        channel.abandon()
+
+
+def _feed(items: Iterable[Any], intake: Channel[Any]) -> None:
+    try:
         try:
             for item in items:
-                if not self._intake.put(item):
+                if not intake.put(item):
                     break
-        except BaseException as error:  # it belongs to the consumer
-            self._intake.put(_Failure(error))
         finally:
-            self._intake.finish()
             close = getattr(items, "close", None)
             if close is not None:
                 close()
+    except BaseException as error:  # it belongs to the consumer
+        intake.put(_Failure(error))
+    finally:
+        intake.finish()
 
-    def _work(
-        self, stage: Callable[[list[Any]], Any], number: int, count: int, max_wait_s: float | None
-    ) -> None:
-        source, target = self._channels[number], self._channels[number + 1]
+
+def _work(
+    stage: Callable[[list[Any]], Iterable[Any]],
+    count: int,
+    max_wait_s: float | None,
+    source: Channel[Any],
+    target: Channel[Any],
+) -> None:
+    """Pass on what a stage makes of what the one before passed on, and last what failed on the way, if anything."""
+    try:
         while items := source.take(count, max_wait_s):
-            failures = [item for item in items if isinstance(item, _Failure)]  # the last one, if any
             values = [item for item in items if not isinstance(item, _Failure)]
-            try:
-                made = [stage(values)] if values else []
-            except BaseException as error:  # it belongs to the consumer
-                made, failures = [], [_Failure(error)]
-            if not all(target.put(thing) for thing in [*made, *failures]) or failures:
-                break
+            for made in stage(values) if values else ():
+                if not target.put(made):
+                    return
+            if len(values) < len(items):
+                target.put(items[-1])
+                return
+    except BaseException as error:  # it belongs to the consumer
+        target.put(_Failure(error))
+    finally:
         source.abandon()
         target.finish()
 
 
-def _alone(stage: Callable[[Any], Any]) -> Callable[[list[Any]], Any]:
-    return lambda group: stage(group[0])
+def _alone(stage: Callable[[Any], Any]) -> Callable[[list[Any]], list[Any]]:
+    return lambda things: [stage(things[0])]

@@ -1,72 +1,77 @@
-"""Verdicts on frames as they come: reading, preprocessing and inference overlap."""
+"""Verdicts on frames as they come: reading, preprocessing, inference and postprocessing overlap."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, TypeVar
+from collections.abc import Iterable, Iterator
+from pathlib import PurePath
+from types import TracebackType
 
 import numpy as np
 
-from acl_runtime.detection.detector import Detector, Work
-from acl_runtime.detection.pipeline import Pipeline
-from acl_runtime.detection.verdict import Verdict
+from acl_runtime.detection.pipeline import MAX_LATENCY_MS, Pipeline
+from acl_runtime.detection.stages import Stages
+from acl_runtime.detection.verdict import Result, Verdict
+from acl_runtime.files.errors import FrameError, InputError
+from acl_runtime.images.frame import BadFrame, Frame
 
-Item = TypeVar("Item")
+LONGEST_LATENCY_MS = 3_600_000.0  # an hour
 
 
-class Stream(Iterator[tuple[Item, Verdict | None]], Generic[Item]):
-    """Items with the verdicts on their frames, in order; see `Detector.stream`.
+class Stream(Iterator[Result]):
+    """The results on frames, in their order; what cannot be judged comes as a BadFrame in its place.
 
-    What comes is read, prepared and judged in three threads of its own, a few groups ahead of the consumer. The
-    verdicts themselves are drawn up in the consumer's.
+    What comes is read, prepared, judged and drawn up in threads of its own, a few batches ahead of the consumer. They
+    end with the frames, with `close`, or once the stream is no longer used.
     """
 
     def __init__(
         self,
-        detector: Detector,
-        items: Iterable[Item],
-        frame_of: Callable[[Item], np.ndarray | None],
+        stages: Stages,
+        frames: Iterable[Frame | BadFrame],
         *,
-        batch: int,
-        max_latency_ms: float | None,
+        batch: int = 1,
+        max_latency_ms: float | None = MAX_LATENCY_MS,
         drop_oldest: bool = False,
     ) -> None:
         """Begin at once.
 
         Args:
-            detector: Gives the verdicts.
-            items: What goes in, and comes out beside the verdicts.
-            frame_of: An item's frame; None for one that has none, which comes out without a verdict.
-            batch: See `Detector.stream`.
-            max_latency_ms: As there.
-            drop_oldest: As there.
+            stages: Of a detector, `Detector.stages`.
+            frames: Read in a thread of its own, and no faster than they are judged. What it raises is raised in its
+                place, after the results before it.
+            batch: Frames to judge together, at most the bundle's `max_batch`.
+            max_latency_ms: Maximum time in ms that a frame waits for its batch to fill, up to an hour; None for as
+                long as it takes.
+            drop_oldest: Drop the oldest frame that waits where frames come faster than they are judged; counted in
+                `dropped`.
 
         Raises:
-            ValueError: The batch is not one that the bundle takes.
+            InputError: The batch is not one that the bundle takes, or the time is none.
         """
-        detector.check_batch(batch)
-        self._detector, self._frame_of = detector, frame_of
-        self._ready: deque[tuple[Item, Verdict | None]] = deque()
+        check_batch(batch, stages.manifest.max_batch)
+        if max_latency_ms is not None and not 0 <= max_latency_ms <= LONGEST_LATENCY_MS:
+            raise InputError(
+                f"max_latency_ms must lie in 0..{LONGEST_LATENCY_MS:.0f} (an hour), or be None, got {max_latency_ms}"
+            )
+        self._ready: deque[Result] = deque()
         self._pipeline = Pipeline(
-            self._checked(items),
-            [self._prepare, self._infer],
-            group=min(batch, detector.largest_group),
+            frames,
+            stages.preprocess,
+            [stages.infer, stages.postprocess],
+            group=batch,
             max_wait_s=None if max_latency_ms is None else max_latency_ms / 1000,
             drop_oldest=drop_oldest,
         )
 
     @property
     def dropped(self) -> int:
-        """Items that were dropped so far."""
+        """Frames that were dropped so far."""
         return self._pipeline.dropped
 
-    def __next__(self) -> tuple[Item, Verdict | None]:
+    def __next__(self) -> Result:
         while not self._ready:
-            items, work = next(self._pipeline)
-            verdicts = iter([] if work is None else self._detector.conclude(work))
-            for item in items:
-                self._ready.append((item, None if self._frame_of(item) is None else next(verdicts)))
+            self._ready += next(self._pipeline)
         return self._ready.popleft()
 
     def close(self) -> None:
@@ -74,23 +79,79 @@ class Stream(Iterator[tuple[Item, Verdict | None]], Generic[Item]):
         self._ready.clear()
         self._pipeline.close()
 
-    def __enter__(self) -> Stream[Item]:
+    def __enter__(self) -> Stream:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
-    def _checked(self, items: Iterable[Item]) -> Iterator[Item]:
-        """What is no frame is raised here, so that those before it are judged."""
-        for item in items:
-            if (frame := self._frame_of(item)) is not None:
-                self._detector.check_frame(frame)
-            yield item
 
-    def _prepare(self, items: list[Item]) -> tuple[list[Item], Work | None]:
-        frames = [frame for item in items if (frame := self._frame_of(item)) is not None]
-        return items, self._detector.prepare(frames) if frames else None
+class ArrayStream(Iterator[tuple[np.ndarray, Verdict]]):
+    """Arrays with the verdicts on them, in their order; see `Detector.stream`."""
 
-    def _infer(self, prepared: tuple[list[Item], Work | None]) -> tuple[list[Item], Work | None]:
-        items, work = prepared
-        return items, None if work is None else self._detector.infer(work)
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    @property
+    def dropped(self) -> int:
+        """Frames that were dropped so far."""
+        return self._stream.dropped
+
+    def __next__(self) -> tuple[np.ndarray, Verdict]:
+        result = next(self._stream)
+        if isinstance(result, BadFrame):
+            self.close()
+            raise FrameError(result.problem)
+        return result.frame.frame, result.verdict
+
+    def close(self) -> None:
+        """End it; what is under way is dropped."""
+        self._stream.close()
+
+    def __enter__(self) -> ArrayStream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def check_batch(batch: int, max_batch: int) -> None:
+    """Raise InputError unless a bundle takes so many frames at once."""
+    if not 1 <= batch <= max_batch:
+        raise InputError(f"batch must lie in 1..{max_batch} (the bundle's max_batch), got {batch}")
+
+
+def wrap_arrays(arrays: Iterable[np.ndarray], *, copy: bool) -> Iterator[Frame]:
+    """Arrays as frames, numbered, checked here.
+
+    Args:
+        arrays: See `Frame`.
+        copy: Whether each is copied, so that its memory may be used again for the next.
+
+    Raises:
+        FrameError: One of them is no picture, or `arrays` is a single picture or a name.
+    """
+    if isinstance(arrays, (str, PurePath)):
+        raise FrameError(
+            f"frames must be arrays, got the name {str(arrays)!r}; see list_sources for files and folders"
+        )
+    if isinstance(arrays, np.ndarray) and arrays.ndim < 4:  # its rows would pass for pictures
+        raise FrameError(
+            f"frames must be several, got one array of {arrays.shape}; call the detector with it, or give a list"
+        )
+    return _wrap(arrays, copy=copy)
+
+
+def _wrap(arrays: Iterable[np.ndarray], *, copy: bool) -> Iterator[Frame]:
+    try:
+        for number, array in enumerate(arrays):
+            pixels = np.array(array) if copy and isinstance(array, np.ndarray) else array
+            yield Frame("", number, PurePath(str(number)), pixels)
+    finally:  # a camera is let go as it would be without this wrapping
+        close = getattr(arrays, "close", None)
+        if close is not None:
+            close()

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from acl_runtime.images.frame import BadFrame, Frame
 from acl_runtime.scoring.regions import Region
+from acl_runtime.scoring.rule import DecidedBy, Rule
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the detector says about one frame."""
+    """What the detector says about one frame; printed without its map."""
 
     score: float  # probability of a defect, 0 to 1
     peak: float  # largest value of the map, 0 to 1
@@ -22,9 +23,18 @@ class Verdict:
     margin: float  # log-odds from the other verdict, not negative if anomalous; see `Rule.margin`
     threshold: float  # smallest score that is anomalous
     peak_threshold: float | None  # smallest peak that is anomalous; None: the peak does not decide
-    anomaly_map: npt.NDArray[np.float32]  # (S, S) in [0, 1], at network resolution; (h, w) of a tiled frame
-    regions: tuple[Region, ...]  # in frame pixels, highest peak first
-    latency_ms: Mapping[str, float]  # preprocess, inference, postprocess: a batch's time over its frames
+    regions: tuple[Region, ...]  # in frame pixels, highest peak first; one at least if anomalous
+    region_threshold: float = 0.5  # smallest value of the map that belongs to a region
+    tiles: int = 1  # that the frame was cut into
+    anomaly_map: npt.NDArray[np.float32] = field(repr=False)  # (S, S) in [0, 1]; (h, w) of a tiled frame
+    latency_ms: Mapping[str, float] = field(
+        repr=False
+    )  # preprocess, inference, postprocess: its share of a batch
+
+    @property
+    def decided_by(self) -> DecidedBy | None:
+        """What made the frame anomalous: "score", "peak" or "both"; None if it is good."""
+        return Rule(self.threshold, self.peak_threshold).decided_by(self.score, self.peak)
 
 
 @dataclass(frozen=True)

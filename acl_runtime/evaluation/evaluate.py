@@ -19,6 +19,7 @@ from acl_runtime.evaluation.overlap import FPR_LIMIT, Overlap
 from acl_runtime.evaluation.ranking import Ranking, roc_points
 from acl_runtime.evaluation.streaming import StreamingCounts
 from acl_runtime.files.errors import FrameError, InputError
+from acl_runtime.images.decode import ReadSettings
 from acl_runtime.images.frame import BadFrame
 from acl_runtime.text.names import printable
 
@@ -132,8 +133,8 @@ class DatasetEvaluation:
 class _Tally:
     """What one detector said about a category's images."""
 
-    def __init__(self, dataset: Dataset, *, exact: bool, mask_above: int) -> None:
-        self._has_masks, self._mask_above = dataset.has_masks, mask_above
+    def __init__(self, dataset: Dataset, *, exact: bool, mask_above: int, settings: ReadSettings) -> None:
+        self._has_masks, self._mask_above, self._settings = dataset.has_masks, mask_above, settings
         self._counts = ExactCounts() if exact else StreamingCounts()
         self._images: list[tuple[float, float, int, bool]] = []
 
@@ -141,8 +142,9 @@ class _Tally:
         anomaly_map, mask = None, None
         if self._has_masks:
             anomaly_map = verdict.anomaly_map
+            height, width = anomaly_map.shape
             mask = load_mask(
-                sample, height=anomaly_map.shape[0], width=anomaly_map.shape[1], above=self._mask_above
+                sample, height=height, width=width, above=self._mask_above, settings=self._settings
             )
         self._counts.add(verdict.score, sample.label, anomaly_map, mask)
         self._images.append((verdict.score, verdict.peak, sample.label, verdict.is_anomalous))
@@ -157,6 +159,7 @@ def evaluate_dataset(
     *,
     exact: bool = False,
     mask_above: int = 0,
+    settings: ReadSettings | None = None,
     progress: Progress = lambda done, total: None,
 ) -> DatasetEvaluation:
     """Judge every image once, category by category, and measure how well the verdicts tell defects.
@@ -167,13 +170,14 @@ def evaluate_dataset(
         exact: Keep all maps of a category in memory at a time, and count exactly; see `StreamingCounts` for
             how close the counts are otherwise.
         mask_above: Grey level above which a mask's pixel is a defect.
+        settings: How pictures are read, and what was noted about files before.
         progress: Called after each image with the number of images done, and N.
 
     Raises:
         InputError: No image could be judged, or a mask does not fit its image.
     """
     (evaluation,) = evaluate_together(
-        dataset, [detect], exact=exact, mask_above=mask_above, progress=progress
+        dataset, [detect], exact=exact, mask_above=mask_above, settings=settings, progress=progress
     )
     return evaluation
 
@@ -184,6 +188,7 @@ def evaluate_together(
     *,
     exact: bool = False,
     mask_above: int = 0,
+    settings: ReadSettings | None = None,
     progress: Progress = lambda done, total: None,
     compare: Callable[[Sequence[Verdict]], None] = lambda verdicts: None,
 ) -> list[DatasetEvaluation]:
@@ -194,17 +199,19 @@ def evaluate_together(
         detectors: Each is called with every frame.
         exact: Keep the maps of all detectors, see `evaluate_dataset`.
         mask_above: Grey level above which a mask's pixel is a defect.
+        settings: How pictures are read, and what was noted about files before.
         progress: Called after each image with the number of images done, and of all.
         compare: Called with the detectors' verdicts on each frame.
     """
+    settings = settings or ReadSettings()
     found: list[list[CategoryEvaluation]] = [[] for _ in detectors]
     bad: list[BadFrame] = []
     done = 0
     for category in dataset.categories:
         judged = []
-        tallies = [_Tally(dataset, exact=exact, mask_above=mask_above) for _ in detectors]
+        tallies = [_Tally(dataset, exact=exact, mask_above=mask_above, settings=settings) for _ in detectors]
         for index in [index for index, one in enumerate(dataset.samples) if one.category == category]:
-            verdicts = _judge(dataset.samples[index], index, detectors)
+            verdicts = _judge(dataset.samples[index], index, detectors, settings)
             if isinstance(verdicts, BadFrame):
                 bad.append(verdicts)
             else:
@@ -221,10 +228,12 @@ def evaluate_together(
     return [DatasetEvaluation(dataset, tuple(categories), tuple(bad)) for categories in found]
 
 
-def _judge(sample: Sample, index: int, detectors: Sequence[Detect]) -> list[Verdict] | BadFrame:
+def _judge(
+    sample: Sample, index: int, detectors: Sequence[Detect], settings: ReadSettings
+) -> list[Verdict] | BadFrame:
     """Return the detectors' verdicts on an image; where it cannot be judged, say so and return why."""
     try:
-        frame = load_sample(sample)
+        frame = load_sample(sample, settings)
         verdicts = [detect(frame) for detect in detectors]
         if not all(math.isfinite(value) for each in verdicts for value in (each.score, each.peak)):
             raise FrameError("its score is not finite; run acl doctor on the bundle")

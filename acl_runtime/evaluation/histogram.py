@@ -20,13 +20,18 @@ class Bins(NamedTuple):
 
 
 class Histogram:
-    """Weights of values, by value; it keeps `limit` bins at most.
+    """Count values, or add up their weights, by value; at most `limit` bins are kept.
 
     A value's key is its bit pattern, from 0.5 on that of its distance to 1, so that keys lie as close at 1
     as at 0. As long as no more than `limit` distinct values were added, every one has a bin of its own. After
     that, keys that differ in their last bits only share a bin, in more and more bits until the bins are few
     enough: with s bits, values whose distances to the nearer of 0 and 1 differ by one part in 2 ** (23 - s)
     are still told apart. The order of adding does not matter.
+
+    Bins at fixed keys would be simpler and are not as good. As many of them (the last 14 bits cut off) move pixel AP by
+    4e-4 and AUPRO by 2e-4 on the golden maps, which these count exactly, and a constant-step map's AUPRO by 1e-2; of
+    maps whose values lie very close together they leave an AUROC that is off by 0.17. With 64 times as many
+    (66 MB for each of three) those are still off by 0.16, and counting takes 20 to 40 times as long.
     """
 
     def __init__(self, *, limit: int) -> None:
@@ -49,7 +54,7 @@ class Histogram:
             self.bins()
 
     def bins(self) -> Bins:
-        """All that was added: what waits is merged first, then neighbours until there are few enough."""
+        """Return all that was added: what waits is merged first, then neighbours until there are few enough."""
         plain = [keys for keys, weights in self._waiting if weights is None and keys.size]
         weighted = [Bins(keys, keys, weights) for keys, weights in self._waiting if weights is not None]
         self._waiting = []
@@ -65,7 +70,7 @@ class Histogram:
         return self._bins
 
     def above(self, thresholds: np.ndarray) -> npt.NDArray[np.float64]:
-        """The weight of all values above each threshold.
+        """Return the weight of all values above each threshold.
 
         Of a bin that a threshold lies inside of, a share is taken as if its values were spread evenly.
 
@@ -85,7 +90,7 @@ class Histogram:
 
 
 def common_bins(first: Histogram, second: Histogram) -> tuple[Bins, Bins]:
-    """What both hold, by the same bins: a bin that both have has one `low` and one `high` in both.
+    """Return what both hold, by the same bins: a bin that both have has one `low` and one `high` in both.
 
     Values that share a bin in either one share one in both.
     """
@@ -99,7 +104,7 @@ def common_bins(first: Histogram, second: Histogram) -> tuple[Bins, Bins]:
 
 
 def undecided_share(one: Bins, other: Bins) -> float:
-    """Of all pairs of a value of each, the share whose order is not known: a bin of several values holds both.
+    """Return the share of all pairs (a value of each) whose order is not known: a bin of several values holds both.
 
     Args:
         one: Of `common_bins`, some weight.
@@ -112,7 +117,7 @@ def undecided_share(one: Bins, other: Bins) -> float:
 
 
 def to_keys(values: np.ndarray) -> npt.NDArray[np.uint32]:
-    """Whole numbers in the order of the values, as close at 1 as at 0.
+    """Turn values into whole numbers of the same order, as close at 1 as at 0.
 
     Args:
         values: Float32 of any shape in [0, 1].

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Ranking:
     """Counts at every distinct score V of a positive: all that the ranking metrics need.
 
@@ -55,7 +55,14 @@ def rank_counts(
     negatives = int(below[-1])
     alarms = negatives - below[np.searchsorted(good, bad[::-1], side="left")]
     alarms_above = negatives - below[np.searchsorted(good, bad[::-1], side="right")]
-    return Ranking(int(at.sum()), negatives, at, np.cumsum(at), alarms, alarms_above)
+    return Ranking(
+        positives=int(at.sum()),
+        negatives=negatives,
+        at=at,
+        hits=np.cumsum(at),
+        alarms=alarms,
+        alarms_above=alarms_above,
+    )
 
 
 def auroc(scores: np.ndarray, labels: np.ndarray) -> float:

@@ -15,7 +15,7 @@ from acl_runtime.evaluation.paper import paper_source, paper_value
 KEYS = ("dataset", "category", "images", *METRICS)  # of an eval row
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """The metrics of a category, or the mean of a data set's categories."""
 
@@ -32,7 +32,7 @@ class Row:
         return None if value is None or paper is None else value - paper
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Decisions:
     """What the verdicts did to a category's parts, or to all of a data set's."""
 
@@ -77,7 +77,14 @@ def dataset_notes(evaluation: DatasetEvaluation) -> list[str]:
 def _row(row: Mapping[str, object], paper: Mapping[str, float], *, is_mean: bool) -> Row:
     metrics = {metric: _checked(row[metric]) for metric in METRICS}
     images = int(str(row["images"]))
-    return Row(str(row["dataset"]), str(row["category"]), images, metrics, paper, is_mean)
+    return Row(
+        dataset=str(row["dataset"]),
+        category=str(row["category"]),
+        images=images,
+        metrics=metrics,
+        paper=paper,
+        is_mean=is_mean,
+    )
 
 
 def _checked(value: object) -> float | None:
@@ -104,5 +111,10 @@ def _count(dataset: str, category: str, labels: np.ndarray, is_anomalous: np.nda
     """labels, is_anomalous: (N,) bool."""
     good, rejected = int((~labels).sum()), int((is_anomalous & ~labels).sum())
     return Decisions(
-        dataset, category, good, rejected, int(labels.sum()), int((labels & ~is_anomalous).sum())
+        dataset=dataset,
+        category=category,
+        good=good,
+        rejected=rejected,
+        defective=int(labels.sum()),
+        missed=int((labels & ~is_anomalous).sum()),
     )

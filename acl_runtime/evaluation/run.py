@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from acl_runtime.bundle.manifest import Backbone
-from acl_runtime.bundle.words import prompts_words
+from acl_runtime.bundle.words import network_words, prompts_words
 from acl_runtime.calibration.mismatch import find_mismatches
 from acl_runtime.data.check_masks import check_masks
 from acl_runtime.data.datasets import Dataset, read_dataset
@@ -20,6 +19,7 @@ from acl_runtime.detection.verdict import Verdict
 from acl_runtime.evaluation.change_table import change_table
 from acl_runtime.evaluation.evaluate import DatasetEvaluation, evaluate_together
 from acl_runtime.evaluation.tables import terminal_table
+from acl_runtime.images.decode import ReadSettings
 from acl_runtime.text.names import category_words, shorten
 
 Progress = Callable[[str, int, int], None]
@@ -32,6 +32,7 @@ class EvalSettings:
     exact: bool = False
     mask_above: int = 0
     allow_blank_masks: bool = False
+    read: ReadSettings = field(default_factory=ReadSettings)
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ def run_evaluation(
             detectors,
             exact=settings.exact,
             mask_above=settings.mask_above,
+            settings=settings.read,
             progress=partial(progress, f"judging {dataset.name}"),
             compare=differences,
         )
@@ -128,6 +130,7 @@ def _check_masks(dataset: Dataset, detector: Detector, settings: EvalSettings, p
         above=settings.mask_above,
         allow_blank=settings.allow_blank_masks,
         is_tiled=detector.tiling is not None,
+        settings=settings.read,
         progress=partial(progress, f"reading the masks of {dataset.name}"),
     )
 
@@ -150,11 +153,11 @@ def describe(
     return {
         "backbone": manifest.backbone.name,
         "weights": f"{manifest.backbone.weights}, sha256 {manifest.backbone.weights_sha256[:12]}",
-        "activation": activation_words(manifest.backbone),
-        "heads": manifest.backbone.heads,
+        "network": network_words(manifest),
         "mean": list(preprocessing.mean),
         "std": list(preprocessing.std),
-        "orientation": "pixels as stored",
+        "orientation": "applied" if settings.read.exif else "pixels as stored",
+        "bits": settings.read.bits,
         "prompts": prompts_words(manifest),
         "image_size": manifest.image_size,
         "layers": ", ".join(map(str, manifest.layers)),
@@ -174,11 +177,6 @@ def describe(
         "mask_above": settings.mask_above,
         "allow_blank_masks": settings.allow_blank_masks,
     }
-
-
-def activation_words(backbone: Backbone) -> str:
-    """Name the activation inside the backbone's blocks."""
-    return {True: "QuickGELU", False: "GELU", None: "not known"}[backbone.quick_gelu]
 
 
 def _metrics_words(settings: EvalSettings, evaluations: Sequence[DatasetEvaluation]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 
 _LEFT_BY_SYSTEMS = frozenset(
@@ -28,12 +28,22 @@ def is_clutter(name: str) -> bool:
     return name.startswith(".") or name.lower() in _LEFT_BY_SYSTEMS
 
 
+def unread_ending(name: str) -> str:
+    """The ending of a file that a user may take for a picture although it is not read, in lower case; else ""."""
+    ending = PurePath(name).suffix.lower()
+    return "" if is_clutter(name) or ending in _COMPANIONS else ending
+
+
+def count_words(counts: Mapping[str, int]) -> str:
+    """Files by ending, `{".tga": 2, ".heic": 10}`, as "10 .heic, 2 .tga"."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count} {ending}" for ending, count in ordered)
+
+
 def count_passed_over(names: Iterable[str]) -> str:
     """Say how many files of which ending are not read, such as "10 .heic, 2 .tga"; nothing for none.
 
     Args:
         names: Of files that are not read; those that nobody takes for pictures, such as tables, do not count.
     """
-    endings = Counter(PurePath(name).suffix.lower() for name in names if not is_clutter(name))
-    counted = [(-count, ending) for ending, count in endings.items() if ending not in _COMPANIONS]
-    return ", ".join(f"{-count} {ending}" for count, ending in sorted(counted))
+    return count_words(Counter(filter(None, map(unread_ending, names))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +18,17 @@ else:
     import fcntl
 
 
+LOCK = ".lock"  # empty file in a folder that is, or was, held
+_held_here = (
+    threading.local()
+)  # `folders`: those that this thread holds; the system knows open files, not threads
+
+
 @contextmanager
 def locked_folder(folder: Path | str, remedy: str = "wait until it has ended") -> Iterator[None]:
     """Hold a folder through the hidden file `.lock` in it, which stays there, empty.
+
+    A thread that holds it may hold it again: what writes a part of a folder may be called by what writes the whole.
 
     Args:
         folder: It must exist and be writable.
@@ -28,9 +37,31 @@ def locked_folder(folder: Path | str, remedy: str = "wait until it has ended") -
     Raises:
         InputError: Another process holds it; the message says which, where the system tells.
     """
-    with open(Path(folder) / ".lock", "ab") as file:
+    held: set[tuple[int, int]] = vars(_held_here).setdefault("folders", set())
+    with open(Path(folder) / LOCK, "ab") as file:
+        status = os.fstat(file.fileno())
+        identity = (status.st_dev, status.st_ino)
+        if identity in held:
+            yield
+            return
         lock(file, folder, remedy)
-        yield
+        held.add(identity)
+        try:
+            yield
+        finally:
+            held.discard(identity)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process holds a folder."""
+    try:
+        with open(folder / LOCK, "rb") as file:
+            lock(file, folder)
+    except FileNotFoundError:
+        return False
+    except InputError:
+        return True
+    return False
 
 
 def lock(file: IO[Any], path: Path | str, remedy: str = "wait until it has ended") -> None:
@@ -53,7 +84,7 @@ def lock(file: IO[Any], path: Path | str, remedy: str = "wait until it has ended
 if sys.platform == "win32":  # not run: written after the documentation of msvcrt.locking
 
     def _lock(descriptor: int) -> None:
-        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.lseek(descriptor, 2**31 - 2, os.SEEK_SET)  # far behind the bytes, which others may read
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
 
 else:

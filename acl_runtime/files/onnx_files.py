@@ -6,7 +6,7 @@ import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
-from acl_runtime.files.errors import InputError
+from acl_runtime.files.errors import BundleError
 
 # For each message of onnx.proto: field number -> message it holds. Other fields are skipped.
 _MESSAGES = {
@@ -26,13 +26,13 @@ def external_files(path: Path | str) -> set[str]:
     """Where, as written in the graph, its tensors are stored; empty when it holds them all itself.
 
     Raises:
-        ValueError: The file is not an ONNX graph.
+        BundleError: The file is not an ONNX graph.
     """
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return set(_locations(data, 0, len(data), "model"))
     except (IndexError, ValueError, RecursionError) as error:  # mmap of an empty file is a ValueError too
-        raise InputError(f"{path}: is not an ONNX graph ({error}); export the bundle again") from error
+        raise BundleError(f"{path}: is not an ONNX graph ({error}); export the bundle again") from error
 
 
 def _locations(data: mmap.mmap, start: int, end: int, message: str) -> Iterator[str]:
@@ -51,19 +51,21 @@ def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, i
     """Number, start and end of every length-delimited field of the message in data[start:end]."""
     while start < end:
         tag, start = _varint(data, start)
+        if tag >= 1 << 32:  # protobuf drops the bits above, and would see another field than we do
+            raise ValueError("a field's number is too large")
         wire = tag & 7
         if wire == _VARINT:
             _, start = _varint(data, start)
         elif wire == _BYTES:
             length, start = _varint(data, start)
             if start + length > end:
-                raise InputError("a field runs past the end")
+                raise ValueError("a field runs past the end")
             yield tag >> 3, start, start + length
             start += length
         elif wire in (_FIXED64, _FIXED32):
             start += 8 if wire == _FIXED64 else 4
         else:
-            raise InputError(f"unknown wire type {wire}")
+            raise ValueError(f"unknown wire type {wire}")
 
 
 def _varint(data: mmap.mmap, start: int) -> tuple[int, int]:
@@ -76,4 +78,4 @@ def _varint(data: mmap.mmap, start: int) -> tuple[int, int]:
             return value, start
         shift += 7
         if shift > 63:
-            raise InputError("a number is too long")
+            raise ValueError("a number is too long")

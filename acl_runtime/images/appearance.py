@@ -26,7 +26,7 @@ def measure_appearance(frame: np.ndarray) -> Appearance:
     """Measure a frame on a lattice of small windows, in about a millisecond.
 
     Args:
-        frame: (H, W, 3) BGR, (H, W, 4) BGRA or (H, W) grey, uint8 or uint16; see `preprocess`.
+        frame: (H, W, 3) BGR, (H, W, 4) BGRA or (H, W) grey, uint8 or uint16: as `Frame` checks.
     """
     windows = [_grey(window) for window in _windows(to_uint8(frame))]
     brightness = float(np.mean([window.mean() for window in windows]))

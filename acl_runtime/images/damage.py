@@ -73,7 +73,7 @@ def _check_strips(image: ImageFile.ImageFile) -> None:
         raise OSError("strips are missing")
     offsets = next(tag for tag in _BYTE_COUNTS if tag in tags)
     counts = tags.get(_BYTE_COUNTS[offsets], ())
-    bits = sum(tags.get(258, (1,))) // planes
+    bits = sum(tags.get(258, (1,))[: tags.get(277, 1)]) // planes
     short = [
         0 < count < area * bits // 8 for count, area in zip(counts[-len(pixels) :], pixels, strict=False)
     ]

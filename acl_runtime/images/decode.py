@@ -65,7 +65,7 @@ _PILLOWS_LIMIT = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadSettings:
     """How image files become frames; what is met on the way is noted once.
 
     Attributes:
@@ -145,7 +145,7 @@ def open_image(path: Path | str, *, max_megapixels: float = MAX_MEGAPIXELS) -> I
             ) from error
 
 
-def load_frame(path: Path | str, reading: Reading | None = None) -> np.ndarray:
+def load_frame(path: Path | str, reading: ReadSettings | None = None) -> np.ndarray:
     """Read an image file as the published code does, where that is sane.
 
     Pixels come as they are stored, whatever the orientation tag says, because the masks of data sets are drawn
@@ -165,7 +165,7 @@ def load_frame(path: Path | str, reading: Reading | None = None) -> np.ndarray:
         FileNotFoundError: No such file.
         FrameError: The file is not a picture, is too large, or is damaged.
     """
-    reading = reading or Reading()
+    reading = reading or ReadSettings()
     with open_image(path, max_megapixels=reading.max_megapixels) as image:
         file = image.fp  # Pillow forgets it when the pixels are there
         assert file is not None
@@ -184,7 +184,7 @@ def load_frame(path: Path | str, reading: Reading | None = None) -> np.ndarray:
     return np.ascontiguousarray(turn(pixels, orientation) if reading.exif else pixels)
 
 
-def _orientation(image: Image.Image, reading: Reading) -> int:
+def _orientation(image: Image.Image, reading: ReadSettings) -> int:
     """The orientation tag; where the metadata are damaged and nothing is to be turned, 1."""
     try:
         return orientation_of(image)
@@ -195,7 +195,7 @@ def _orientation(image: Image.Image, reading: Reading) -> int:
 
 
 def _scale(
-    path: Path | str, file: IO[bytes], pixels: np.ndarray, declared: int | None, reading: Reading
+    path: Path | str, file: IO[bytes], pixels: np.ndarray, declared: int | None, reading: ReadSettings
 ) -> np.ndarray:
     """Give pixels that are stored in 16 bits the full range."""
     bits = declared or reading.bits
@@ -211,15 +211,10 @@ def _scale(
     return to_full_scale(pixels, bits, path)
 
 
-def _note(path: Path | str, image: ImageFile.ImageFile, orientation: int, reading: Reading) -> None:
+def _note(path: Path | str, image: ImageFile.ImageFile, orientation: int, reading: ReadSettings) -> None:
     """Say what the frame does not show."""
     if orientation != 1:
-        how = (
-            "turned as it says"
-            if reading.exif
-            else "judged as their pixels are stored, unlike in viewers (--exif)"
-        )
-        reading.note("orientation", f"{path}: has an orientation tag; pictures are {how}")
+        reading.note_orientation(path)
     if image.format != "MPO" and getattr(image, "is_animated", False):  # MPO: a photograph and its previews
         reading.note(
             "pages",

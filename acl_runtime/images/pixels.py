@@ -133,9 +133,12 @@ def is_at_the_top(pixels: np.ndarray, bits: int) -> bool:
 
 
 def refuse_planar_colour(image: ImageFile.ImageFile, path: Path | str) -> None:
-    """Raise FrameError for a TIFF of 16-bit colours one after another: Pillow makes noise of it."""
+    """Raise FrameError for an uncompressed TIFF of 16-bit colours one after another: Pillow makes noise of it."""
     tags = getattr(image, "tag_v2", {})
-    if tags.get(_PLANAR, 1) == 2 and len(tags.get(_BITS, (1,))) > 1 and max(tags[_BITS]) > 8:
+    is_raw = (
+        bool(image.tile) and image.tile[0][0] == "raw"
+    )  # libtiff, which reads compressed ones, does it right
+    if is_raw and tags.get(_PLANAR, 1) == 2 and len(tags.get(_BITS, (1,))) > 1 and max(tags[_BITS]) > 8:
         raise FrameError(
             f"{path}: stores each of its 16-bit colours as a plane, which is not read; save it as PNG, or with "
             "interleaved colours"

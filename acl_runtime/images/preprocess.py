@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -12,9 +13,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from acl_runtime.bundle.manifest import Manifest
-from acl_runtime.files.errors import FrameError, InputError
+from acl_runtime.files.errors import InputError
 
-CHANNELS = (3, 4)  # BGR, BGRA
 LARGE_PIXELS, STRIPS = 1 << 19, 4  # a frame of so many pixels is resized in so many strips at a time
 
 Resize = Callable[[npt.NDArray[np.uint8], tuple[int, int]], npt.NDArray[np.uint8]]
@@ -57,25 +57,29 @@ def choose_resize(manifest: Manifest, *, fast: bool) -> Resize:
 def to_input(
     frames: Sequence[np.ndarray], manifest: Manifest, resize: Resize = resize_by_pillow
 ) -> npt.NDArray[np.uint8]:
-    """What a bundle's graph takes.
+    """What a bundle's graph takes, of frames that are checked.
 
     Args:
-        frames: See `preprocess`.
+        frames: See `preprocess`; of the bundle's size where the graph resizes, see `check_size`.
         manifest: Says whether the graph resizes.
         resize: See `preprocess`; unused where the graph does it.
 
     Returns:
         (B, S, S, 3) uint8 RGB; where the graph resizes (B, H, W, 3) uint8 BGR, alpha dropped.
-
-    Raises:
-        ValueError: The graph takes frames of another size.
     """
+    return stack([to_image(frame, manifest, resize) for frame in frames])
+
+
+def to_image(frame: np.ndarray, manifest: Manifest, resize: Resize) -> npt.NDArray[np.uint8]:
+    """One row of `to_input`, without the leading axis; the frame's own memory where it can be."""
     if manifest.frame_size is None:
-        return preprocess(frames, image_size=manifest.image_size, resize=resize)
-    for frame in frames:
-        check_size(frame, manifest)
-    pixels = [_as_bgr(frame) for frame in frames]
-    return pixels[0][None] if len(pixels) == 1 else np.stack(pixels)
+        return _squash(to_uint8(frame), manifest.image_size, resize)
+    return _as_bgr(frame)
+
+
+def stack(images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+    """Images of one shape as a batch, contiguous; one that is contiguous is not copied."""
+    return np.ascontiguousarray(images[0])[None] if len(images) == 1 else np.stack(images)
 
 
 def preprocess(
@@ -86,8 +90,8 @@ def preprocess(
     Another resizer is another result: OpenCV's cubic, which does not antialias, moves the map by 0.3.
 
     Args:
-        frames: Each (H, W, 3) BGR, (H, W, 4) BGRA or (H, W) grey, uint8 or uint16. BGRA is resized with
-            premultiplied alpha, then alpha is dropped. Of uint16 the upper 8 bits of the full range are used:
+        frames: Each (H, W, 3) BGR, (H, W, 4) BGRA or (H, W) grey, uint8 or uint16: as `Frame` checks. BGRA is resized
+            with premultiplied alpha, then alpha is dropped. Of uint16 the upper 8 bits of the full range are used:
             a 10- or 12-bit camera must shift its pixels to the top first, which is not guessed here.
         image_size: Side S of the network input, in pixels.
         resize: What resizes an axis of a BGR or grey frame, see `choose_resize`; BGRA is always Pillow's.
@@ -101,31 +105,8 @@ def preprocess(
     return images
 
 
-def check_frame(frame: np.ndarray) -> None:
-    """Raise ValueError unless `frame` is something a camera gives: see `preprocess`."""
-    wanted = "frame must be a (H, W), (H, W, 3) or (H, W, 4) array of uint8 or uint16"
-    if not isinstance(frame, np.ndarray):
-        raise FrameError(f"{wanted}, got {type(frame).__name__}")
-    is_grey, is_color = frame.ndim == 2, frame.ndim == 3 and frame.shape[2] in CHANNELS
-    if not (is_grey or is_color) or frame.dtype not in (np.uint8, np.uint16):
-        raise FrameError(f"{wanted}, got {frame.shape} {frame.dtype}")
-    if 0 in frame.shape:
-        raise FrameError(f"frame must have at least one pixel, got {frame.shape}")
-
-
-def check_size(frame: np.ndarray, manifest: Manifest) -> None:
-    """Raise ValueError if the graph resizes and takes frames of another size than this."""
-    if manifest.frame_size not in (None, frame.shape[:2]):
-        wanted, got = ("×".join(map(str, size)) for size in (manifest.frame_size, frame.shape[:2]))
-        raise FrameError(
-            f"frame must be {wanted} pixels (height × width), for which the bundle was exported, got {got}; export one "
-            "without --frame-size for frames of any size"
-        )
-
-
 def to_uint8(frame: np.ndarray) -> npt.NDArray[np.uint8]:
-    """A checked frame, same shape, with the upper 8 bits of 16."""
-    check_frame(frame)
+    """A frame, which was checked where it entered, in its shape, with the upper 8 bits of 16."""
     upper: npt.NDArray[np.uint8] = frame if frame.dtype == np.uint8 else (frame >> 8).astype(np.uint8)
     return upper
 
@@ -177,7 +158,8 @@ def _resize_axis(
 ) -> npt.NDArray[np.uint8]:
     """Resize one axis. What lies along the other is independent, so a large picture is cut into strips for threads."""
     other = 1 - axis
-    count = STRIPS if pixels.shape[0] * pixels.shape[1] >= LARGE_PIXELS else 1
+    is_large = pixels.shape[0] * pixels.shape[1] >= LARGE_PIXELS
+    count = min(STRIPS, pixels.shape[other]) if is_large else 1
     cuts = [pixels.shape[other] * number // count for number in range(count + 1)]
     shape = list(pixels.shape)
     shape[axis] = size
@@ -193,7 +175,8 @@ def _resize_axis(
     if count == 1:
         resize_strip(0)
     else:
-        list(_threads().map(resize_strip, range(count)))  # both libraries let go of the interpreter meanwhile
+        strips = _threads(os.getpid()).map(resize_strip, range(count))
+        list(strips)  # both libraries let go of the interpreter meanwhile
     return resized
 
 
@@ -203,5 +186,6 @@ def _as_picture(pixels: npt.NDArray[np.uint8], mode: str) -> Image.Image:
 
 
 @cache
-def _threads() -> ThreadPoolExecutor:
+def _threads(process: int) -> ThreadPoolExecutor:
+    """The threads of this process: after a fork those of the parent are not there."""
     return ThreadPoolExecutor(STRIPS, thread_name_prefix="resize")

@@ -9,16 +9,18 @@ gave it, a larger one shrunk, a smaller one enlarged.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from acl_runtime.bundle.manifest import Tiling, check_tiling
-from acl_runtime.files.errors import InputError
+from acl_runtime.files.errors import FrameError, InputError
 
 SMALLEST_TILE = 32  # pixels: less is hardly a picture any more
 WHOLE_SHRINK = 2  # a frame of up to so many network inputs is not cut unless something asks for it
+MOST_TILES = 100_000  # of a frame: hours on a CPU
 WHOLE_ASPECT = 2  # nor one whose longer side is up to so many shorter ones, where a tile would hold it
 
 
@@ -87,16 +89,24 @@ def plan_tiles(height: int, width: int, tiling: Tiling, *, image_size: int, grid
         tiling: What was asked for.
         image_size: Side S of the network input, in pixels.
         grid: Patches per side of the network input, G.
+
+    Raises:
+        InputError: The sizes of the tiling do not go together.
+        FrameError: The tiles would be more than `MOST_TILES`.
     """
     tile, longer = tile_side(tiling, image_size=image_size, grid=grid), max(height, width)
     if tiling.tile == "auto" and tiling.min_defect is None and longer <= WHOLE_SHRINK * image_size:
         tile = max(tile, longer)
-    axes = []
+    cuts = []
     for length, side in zip((height, width), _sides(height, width, tile), strict=True):
         overlap = side // 4 if tiling.overlap is None else tiling.overlap
-        overlap = overlap if side == tile else min(overlap, side // 2)
-        axes.append(cut_axis(length, side, overlap, image_size=image_size))
-    return TilePlan(*axes)
+        cuts.append((length, side, overlap if side == tile else min(overlap, side // 2)))
+    if (count := math.prod(1 + _steps(*cut) for cut in cuts)) > MOST_TILES:
+        raise FrameError(
+            f"a frame of {width}×{height} pixels would be cut into {count} tiles, more than {MOST_TILES}; choose a "
+            "larger tile or a smaller overlap"
+        )
+    return TilePlan(*(cut_axis(*cut, image_size=image_size) for cut in cuts))
 
 
 def tile_side(tiling: Tiling, *, image_size: int, grid: int) -> int:
@@ -144,7 +154,7 @@ def cut_axis(length: int, side: int, overlap: int, *, image_size: int) -> Axis:
         overlap: Less than `side`.
         image_size: Side S of a tile's own map, in pixels.
     """
-    steps = -(-(length - side) // (side - overlap))
+    steps = _steps(length, side, overlap)
     starts = [_nearest(step * (length - side), steps) for step in range(steps + 1)] if steps else [0]
     map_length = _nearest(length * min(side, image_size), side)
     edges = [(start, start + side) for start in starts]
@@ -177,6 +187,11 @@ def _sides(height: int, width: int, tile: int) -> tuple[int, int]:
         return height, width
     side = min(tile, max(shorter, SMALLEST_TILE))
     return min(side, height), min(side, width)
+
+
+def _steps(length: int, side: int, overlap: int) -> int:
+    """From the first tile of an axis to its last."""
+    return -(-(length - side) // (side - overlap))
 
 
 def _nearest(numerator: int, denominator: int) -> int:

@@ -1,63 +1,37 @@
-"""What was found on a frame, as a line for a person, as a JSON object, and counted."""
+"""What was found on a frame, as a line for a person, and counted."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 from acl_runtime.detection.verdict import Result
-from acl_runtime.files.errors import InputError
 from acl_runtime.images.frame import BadFrame
+from acl_runtime.text.names import printable
 
-
-def json_line(result: Result) -> str:
-    """One JSON object, its keys as below; of a BadFrame: source, index, error.
-
-    Beside what a Verdict has, `unusual` lists the quantities, see `calibration/drift.py`, in which the last frames are
-    unlike those of the calibration.
-    """
-    if isinstance(result, BadFrame):
-        return json.dumps({"source": result.source, "index": result.index, "error": result.problem})
-    frame, verdict = result.frame, result.verdict
-    record = {
-        "source": frame.source,
-        "index": frame.index,
-        "score": verdict.score,
-        "is_anomalous": verdict.is_anomalous,
-        "threshold": verdict.threshold,
-        "regions": [asdict(region) for region in verdict.regions],
-        "latency_ms": dict(verdict.latency_ms),
-        "peak": verdict.peak,
-        "peak_threshold": verdict.peak_threshold,
-        "margin": verdict.margin,
-        "unusual": list(result.unusual),
-    }
-    return json.dumps(record)
+HEADER = "    score  peak   margin source"
+"""What the columns of `text_line` are called."""
 
 
 def text_line(result: Result) -> str:
-    """One line for a person: OK or NG, score, map peak, log-odds from the other verdict, source."""
+    """One line for a person: OK or NG, score, map peak, margin, source; names cannot steer a terminal."""
     if isinstance(result, BadFrame):
-        return f"??  -----  -----  -----  {result.problem}"
+        return f"??  -----  -----  -----  {printable(result.problem)}"
     frame, verdict = result.frame, result.verdict
     position = f" #{frame.index}" if frame.index else ""
     word = "NG" if verdict.is_anomalous else "OK"
-    return (
-        f"{word}  {verdict.score:.3f}  {verdict.peak:.3f}  {_short(verdict.margin)}  {frame.source}{position}"
-    )
+    numbers = f"{verdict.score:.3f}  {verdict.peak:.3f}  {_short(verdict.margin)}"
+    return f"{word}  {numbers}  {printable(frame.source)}{position}"
 
 
 @dataclass
 class Tally:
-    """What was found so far."""
+    """What was found so far; an output."""
 
     good: int = 0
     anomalous: int = 0
     unreadable: int = 0
 
-    def add(self, result: Result) -> None:
+    def __call__(self, result: Result) -> None:
         """Count one result."""
         if isinstance(result, BadFrame):
             self.unreadable += 1
@@ -65,6 +39,9 @@ class Tally:
             self.anomalous += 1
         else:
             self.good += 1
+
+    def close(self) -> None:
+        """Do nothing."""
 
     def text(self, seconds: float) -> str:
         """The closing line."""
@@ -78,35 +55,6 @@ class Tally:
         if fail_on_defect and self.anomalous:
             return 3
         return 1 if self.unreadable else 0
-
-
-def record(results: Iterable[Result], path: Path | None) -> Iterator[Result]:
-    """Pass results on, each once its line is in a new file of JSON lines; what is there is safe from Ctrl-C.
-
-    Args:
-        results: To write.
-        path: File, or None to write nothing.
-
-    Raises:
-        ValueError: The file is the journal of a watched folder.
-    """
-    if path is None:
-        yield from results
-        return
-    _check_no_journal(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", buffering=1) as file:  # every line goes to the system at once
-        for result in results:
-            print(json_line(result), file=file)
-            yield result
-
-
-def _check_no_journal(path: Path) -> None:
-    if not path.is_file():
-        return
-    with path.open("rb") as file:
-        if b'"mtime_ns": ' in file.readline():
-            raise InputError(f"{path}: remembers what was judged of a watched folder; name another file")
 
 
 def _short(margin: float) -> str:

@@ -16,7 +16,7 @@ AWAY = 4  # pixels from a defect to its outline, which must not hide a scratch
 LEAST_BOX = 9  # pixels of a picture: a smaller box would not be seen
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Detail:
     """A part of a card's frame, one pixel of it each of the pictures'."""
 
@@ -41,7 +41,9 @@ def draw_detail(card: Card, *, side: int) -> Detail | None:
     frame = np.array(to_bgr(card.frame)[slice(*rows), slice(*columns)])
     mask = None if card.mask is None else _grow(_part(card.mask, card, rows, columns))
     anomaly_map = colorize(_part(card.anomaly_map, card, rows, columns))
-    return Detail(rows, columns, is_defect, outline(frame, mask), anomaly_map)
+    return Detail(
+        rows=rows, columns=columns, is_defect=is_defect, truth=outline(frame, mask), anomaly_map=anomaly_map
+    )
 
 
 def mark_place(picture: Picture, detail: Detail, card: Card) -> Picture:

@@ -16,10 +16,11 @@ from acl_runtime.bundle.words import (
     tiling_words,
 )
 from acl_runtime.detection.detector import Detector
-from acl_runtime.evaluation.run import EvalResult
+from acl_runtime.evaluation.run import EvalResult, EvalSettings
 from acl_runtime.evaluation.tables import csv_table, json_text, markdown_table
 from acl_runtime.files.atomic import atomic_file
 from acl_runtime.files.errors import InputError
+from acl_runtime.images.decode import ReadSettings
 from acl_runtime.report.evaluation import INDEX, write_eval_report
 
 STDOUT = Path("-")
@@ -82,7 +83,7 @@ def write_files(
     result: EvalResult,
     detector: Detector,
     *,
-    mask_above: int = 0,
+    settings: EvalSettings | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Write everything but what goes to stdout.
@@ -91,9 +92,10 @@ def write_files(
         files: Where to write.
         result: What was found.
         detector: Judges the images again that the page shows.
-        mask_above: As for `load_mask`.
+        settings: How it was measured.
         progress: Called after each picture of the page with the number of those drawn, and of all.
     """
+    settings = settings or EvalSettings()
     for form, path in files.texts.items():
         if path != STDOUT:
             with atomic_file(path) as temporary:
@@ -104,14 +106,15 @@ def write_files(
             result.evaluations,
             detector,
             rule=detector.rule,
-            facts=_facts(result, detector, mask_above),
+            facts=_facts(result, detector, settings),
             notes=result.notes,
-            mask_above=mask_above,
+            mask_above=settings.mask_above,
+            settings=settings.read,
             progress=progress,
         )
 
 
-def _facts(result: EvalResult, detector: Detector, mask_above: int) -> list[tuple[str, str]]:
+def _facts(result: EvalResult, detector: Detector, settings: EvalSettings) -> list[tuple[str, str]]:
     """Return the settings for the page in words, as `acl info` has them; what is off is left out."""
     manifest = detector.bundle.manifest
     side = manifest.image_size
@@ -122,7 +125,7 @@ def _facts(result: EvalResult, detector: Detector, mask_above: int) -> list[tupl
         ("Prompts", prompts_words(manifest)),
         ("Input", f"{side} \u00d7 {side} pixels"),
         ("Normalised", normalisation_words(manifest)),
-        ("Pixels", "as stored: orientation tags are not applied, 16 bits count in full"),
+        ("Pixels", _pixels_words(settings.read)),
         ("Frames", tiling_words(detector.tiling)),
         ("Graph", f"head {manifest.head}, {manifest.precision}"),
         ("Computed by", _computer(detector)),
@@ -130,11 +133,20 @@ def _facts(result: EvalResult, detector: Detector, mask_above: int) -> list[tupl
     ]
     if manifest.calibration.memory is not None:
         facts.append(("Memory", memory_words(manifest)))
-    return facts + ([("Masks", f"a defect is above grey level {mask_above}")] if mask_above else [])
+    return facts + (
+        [("Masks", f"a defect is above grey level {settings.mask_above}")] if settings.mask_above else []
+    )
+
+
+def _pixels_words(read: ReadSettings) -> str:
+    turned = (
+        "turned as their orientation tags say" if read.exif else "as stored, orientation tags are not applied"
+    )
+    return f"{turned}; {read.bits or 16} bits of 16-bit files count"
 
 
 def _computer(detector: Detector) -> str:
-    """What computes and where, by the names that people know."""
+    """Name what computes and where, as people know it."""
     entry = BACKENDS.get(detector.backend)
     backend = detector.backend if entry is None else entry.label
     return " on ".join(filter(None, (backend, detector.provider.removesuffix("ExecutionProvider"))))

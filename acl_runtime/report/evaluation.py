@@ -12,6 +12,7 @@ from acl_runtime.evaluation.evaluate import DatasetEvaluation, Detect
 from acl_runtime.evaluation.rows import all_decisions, dataset_notes, decisions
 from acl_runtime.evaluation.tables import shown_rows
 from acl_runtime.files.atomic import atomic_file
+from acl_runtime.images.decode import ReadSettings
 from acl_runtime.report.cards import color_scale, small_card
 from acl_runtime.report.charts import CHART_STYLE
 from acl_runtime.report.choice import Group, choose_images
@@ -73,6 +74,7 @@ def write_eval_report(
     facts: Sequence[tuple[str, str]],
     notes: Sequence[str],
     mask_above: int = 0,
+    settings: ReadSettings | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """Write `index.html` and return its path.
@@ -84,14 +86,15 @@ def write_eval_report(
         rule: By which it decided.
         facts: Names and values, such as the model and the machine; text.
         notes: What else a reader must know; text.
-        mask_above: As for `load_mask`.
+        mask_above: Grey level above which a mask's pixel is a defect.
+        settings: How pictures are read.
         progress: Called after each picture with the number of those drawn, and of all.
     """
     groups = _choose(evaluations, rule)
     chosen = [(place, index) for place, each in groups.items() for group in each for index in group.indices]
     cards: dict[Place, str] = {}
     for done, ((number, _), index) in enumerate(chosen, start=1):
-        cards[number, index] = _draw(evaluations[number].dataset.samples[index], detect, mask_above)
+        cards[number, index] = _draw(evaluations[number].dataset.samples[index], detect, mask_above, settings)
         progress(done, len(chosen))
     parts = [_header(evaluations, rule, facts)]
     parts += [_summary(evaluation, number) for number, evaluation in enumerate(evaluations)]
@@ -186,8 +189,10 @@ def _choose(evaluations: Sequence[DatasetEvaluation], rule: Rule) -> dict[Place,
     return {place: choose_images(category, rule, limit=limit) for place, category in categories}
 
 
-def _draw(sample: Sample, detect: Detect, mask_above: int) -> str:
-    frame = load_sample(sample)
+def _draw(sample: Sample, detect: Detect, mask_above: int, settings: ReadSettings | None) -> str:
+    frame = load_sample(sample, settings)
     rows = f", rows {sample.rows[0]} to {sample.rows[1] - 1}" if sample.rows else ""
     title = f"{sample.defect}: {sample.path.name}{rows}"
-    return small_card(make_card(sample, frame, detect(frame), title=title, mask_above=mask_above))
+    return small_card(
+        make_card(sample, frame, detect(frame), title=title, mask_above=mask_above, settings=settings)
+    )

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from acl_runtime.data.datasets import load_mask
 from acl_runtime.data.samples import Sample
 from acl_runtime.detection.verdict import Verdict
+from acl_runtime.images.decode import ReadSettings
 from acl_runtime.images.overlay import colorize, overlay
 from acl_runtime.images.preprocess import to_bgr
 from acl_runtime.scoring.rule import Rule
@@ -21,7 +22,7 @@ WHITE, BLACK = (255, 255, 255), (0, 0, 0)  # a white line with a black edge show
 Picture = npt.NDArray[np.uint8]  # (h, w, 3) BGR
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Card:
     """One inspected frame."""
 
@@ -78,6 +79,7 @@ def make_card(
     title: str,
     mask_above: int = 0,
     map_threshold: float = 0.5,
+    settings: ReadSettings | None = None,
 ) -> Card:
     """The card of a labelled picture, its ground truth at the frame's own size.
 
@@ -88,13 +90,16 @@ def make_card(
         title: Of the card.
         mask_above: Grey level above which a mask's pixel is a defect.
         map_threshold: See `Card`.
+        settings: How pictures are read.
     """
     height, width = frame.shape[:2]
     is_outlined = sample.label == 1 and sample.mask is not None
     return Card(
         title=title,
         frame=frame,
-        mask=load_mask(sample, height=height, width=width, above=mask_above) if is_outlined else None,
+        mask=load_mask(sample, height=height, width=width, above=mask_above, settings=settings)
+        if is_outlined
+        else None,
         anomaly_map=verdict.anomaly_map,
         score=verdict.score,
         threshold=verdict.threshold,

@@ -9,13 +9,17 @@ import numpy.typing as npt
 
 from acl_runtime.bundle.bundle import ANOMALOUS, NORMAL
 from acl_runtime.bundle.manifest import Manifest
-from acl_runtime.files.errors import BackendError
+from acl_runtime.files.errors import BackendError, BundleError
 from acl_runtime.scoring.maps import patches_to_map, upsample
 from acl_runtime.scoring.patch_memory import Memory, patch_evidence, share_peaks
 from acl_runtime.scoring.windows import windows_to_patches
 
 Answers = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 """`image_logits` (B,), log-odds, and `anomaly_maps` (B, S, S) in [0, 1]."""
+
+
+class NotFiniteError(BackendError):
+    """Some of what the graph returned, or of what follows from it, is nan or infinite."""
 
 
 def defect_directions(vectors: np.ndarray, *, temperature: float) -> npt.NDArray[np.float32]:
@@ -29,9 +33,19 @@ def defect_directions(vectors: np.ndarray, *, temperature: float) -> npt.NDArray
 
     Returns:
         (H, D) float32: one for all, or for images first and then for each layer's patches.
+
+    Raises:
+        BundleError: They are not finite.
     """
     difference = vectors[:, ANOMALOUS].astype(np.float64) - vectors[:, NORMAL]
-    return np.asarray(difference / temperature, np.float32)
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        directions = np.asarray(difference / temperature, np.float32)
+    if not np.isfinite(directions).all():
+        raise BundleError(
+            f"temperature {temperature:g} and the text embeddings give log-odds that are not finite; export the bundle "
+            "again"
+        )
+    return directions
 
 
 def of_patches(directions: np.ndarray) -> np.ndarray:
@@ -48,6 +62,10 @@ def read_head(
     """The answers of whichever head the outputs are of, given `defect_directions`.
 
     With a memory of good parts the head must be "embeddings", and text and memory answer together.
+
+    Raises:
+        NotFiniteError: An answer, or what it rests on, is nan or infinite.
+        BackendError: The outputs are others than the manifest's.
     """
     if memory is not None:
         return read_with_memory(outputs, manifest, directions, memory)
@@ -82,6 +100,7 @@ def read_with_memory(
     image_logits, patch_logits, patch_embeddings = read_embeddings(outputs, manifest, directions)
     patch_logits = patch_logits.reshape(*patch_logits.shape[:2], manifest.grid, manifest.grid)
     evidence = patch_evidence(memory, patch_embeddings, patch_logits)[:, None]  # (B, 1, G, G)
+    _check_finite("the patches' log-odds by text and memory", evidence)
     maps = patches_to_map(evidence, image_size=manifest.image_size, blur_sigma=manifest.blur_sigma)
     return share_peaks(image_logits, maps), maps
 
@@ -100,8 +119,12 @@ def read_embeddings(
     layers = 1 if manifest.windows else len(manifest.layers)
     image_embeddings = _output(outputs, "image_embeddings", (joint,))
     patch_embeddings = _output(outputs, "patch_embeddings", (layers, rows, joint))
-    patch_logits = (patch_embeddings @ of_patches(directions)[:, :, None])[..., 0]
-    return image_embeddings @ directions[0], patch_logits, patch_embeddings
+    with np.errstate(over="ignore", invalid="ignore"):
+        patch_logits = (patch_embeddings @ of_patches(directions)[:, :, None])[..., 0]
+        image_logits = image_embeddings @ directions[0]
+    _check_finite("the image's log-odds", image_logits)
+    _check_finite("the patches' log-odds", patch_logits)
+    return image_logits, patch_logits, patch_embeddings
 
 
 def _output(outputs: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
@@ -112,6 +135,10 @@ def _output(outputs: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]
     if array.shape[1:] != shape:
         wanted = ", ".join(["batch", *map(str, shape)])
         raise BackendError(f"{name} must be ({wanted}), got {array.shape}; export the bundle again")
-    if not np.isfinite(array).all():
-        raise BackendError(f"{name} must be finite, got nan or infinity; export with higher precision")
+    _check_finite(name, array)
     return array.astype(np.float32, copy=False)
+
+
+def _check_finite(name: str, array: np.ndarray) -> None:
+    if not np.isfinite(array).all():
+        raise NotFiniteError(f"{name} must be finite, got nan or infinity; export with higher precision")

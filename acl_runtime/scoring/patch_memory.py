@@ -10,12 +10,12 @@ compared with the others. No defect is needed for that.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
 from acl_runtime.bundle.bundle import Bundle, calibration_file
+from acl_runtime.files.arrays import read_arrays
 from acl_runtime.files.errors import BundleError
 from acl_runtime.scoring.rule import log_odds
 
@@ -23,7 +23,9 @@ Floats = npt.NDArray[np.float32]
 
 USUAL = -3.0  # log-odds of a patch that is as good patches are in the middle: it stays dark
 STEEPNESS = 0.5  # log-odds for each spread, of text and of distance
+FARTHEST = 1e6  # of a scale's location, and of a spread and its inverse: nothing that is measured comes near
 PEAK_LIMIT = 17.0  # log-odds beyond that of any float32 below 1
+UNIT_NORM = 0.01  # from 1, for vectors that were rounded to float16
 
 
 @dataclass(frozen=True)
@@ -93,14 +95,9 @@ def load_memory(bundle: Bundle) -> Memory | None:
     if name is None:
         return None
     path = calibration_file(bundle, name)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            patches, text, distance = (archive[key] for key in ("patch_embeddings", "text", "distance"))
-    except (ValueError, EOFError, KeyError, BadZipFile) as error:
-        raise BundleError(f"{path}: is not a memory of good parts ({error}); calibrate again") from error
-    _, layers, _, joint = {each.name: each.shape for each in bundle.manifest.graph.outputs}[
-        "patch_embeddings"
-    ]
+    names = ("patch_embeddings", "text", "distance")
+    patches, text, distance = read_arrays(path, names, remedy="calibrate again")
+    _, layers, _, joint = bundle.manifest.graph.outputs[1].shape  # of patch_embeddings
     if (
         patches.dtype != np.float16
         or patches.ndim != 3
@@ -112,8 +109,14 @@ def load_memory(bundle: Bundle) -> Memory | None:
             f"{path}: patch_embeddings must be ({layers}, patches, {joint}) float16, got {got}; calibrate again"
         )
     for scale in (text, distance):
-        if scale.shape != (2,) or not np.isfinite(scale).all() or scale[1] <= 0:
+        is_scale = scale.shape == (2,) and scale.dtype.kind in "fiu"
+        if not is_scale or not (abs(scale[0]) <= FARTHEST and 1 / FARTHEST <= scale[1] <= FARTHEST):
             raise BundleError(f"{path}: scales must be a location and a spread, got {scale}; calibrate again")
+    norms = np.linalg.norm(patches.astype(np.float32), axis=-1)
+    if not (np.abs(norms - 1) < UNIT_NORM).all():  # false for nan too
+        raise BundleError(
+            f"{path}: patch_embeddings must have unit norm, got {norms.min():.3g} to {norms.max():.3g}; calibrate again"
+        )
     return Memory(patches.astype(np.float32), Scale(*text.tolist()), Scale(*distance.tolist()))
 
 

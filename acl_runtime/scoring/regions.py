@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+HOTTEST = 0.9  # share of a map's peak down to which its hottest place reaches
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Region:
     """A connected part of the map at or above the threshold; its box and area are in frame pixels."""
 
@@ -40,9 +42,20 @@ def find_regions(
     order = 1 + np.argsort(-peaks[1:], kind="stable")  # row 0 is the background
     boxes = _to_frame(np.asarray(stats, np.int64)[order], anomaly_map.shape, (frame_height, frame_width))
     return tuple(
-        Region(x, y, width, height, area, peak)
+        Region(x=x, y=y, width=width, height=height, area=area, peak=peak)
         for (x, y, width, height, area), peak in zip(boxes, peaks[order].tolist(), strict=True)
     )
+
+
+def hottest_region(anomaly_map: np.ndarray, *, frame_width: int, frame_height: int) -> Region:
+    """The place of the map's peak, whatever its height: for a frame that is anomalous without any region."""
+    regions = find_regions(
+        anomaly_map,
+        threshold=HOTTEST * float(anomaly_map.max()),
+        frame_width=frame_width,
+        frame_height=frame_height,
+    )
+    return regions[0]
 
 
 def _to_frame(stats: np.ndarray, map_shape: tuple[int, ...], frame_shape: tuple[int, int]) -> list[list[int]]:

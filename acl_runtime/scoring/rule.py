@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from acl_runtime.bundle.manifest import Calibration
-from acl_runtime.files.errors import InputError
+from acl_runtime.files.errors import FrameError, InputError
 from acl_runtime.text.percent import probability
 
 SMALLEST = 5e-324  # the smallest positive float: a margin that is not anomalous is negative, however close
+
+
+DecidedBy = Literal["score", "peak", "both"]
+"""What makes a frame anomalous."""
 
 
 @dataclass(frozen=True)
@@ -31,19 +36,33 @@ class Rule:
 
     def is_anomalous(self, score: float, peak: float) -> bool:
         """The verdict on a score and the largest value of a map, both in [0, 1]."""
-        return score >= self.score_threshold or (
-            self.peak_threshold is not None and peak >= self.peak_threshold
-        )
+        return self.decided_by(score, peak) is not None
+
+    def decided_by(self, score: float, peak: float) -> DecidedBy | None:
+        """Which of a score and the largest value of a map, both in [0, 1], is high enough; None if neither is.
+
+        Raises:
+            FrameError: One of them is no number, so that no comparison would mean anything.
+        """
+        for name, value in (("score", score), ("peak", peak)):
+            if not math.isfinite(value):
+                raise FrameError(f"{name} must be a finite number, got {value}; the frame cannot be judged")
+        by_score = score >= self.score_threshold
+        by_peak = self.peak_threshold is not None and peak >= self.peak_threshold
+        if by_score and by_peak:
+            return "both"
+        return "score" if by_score else "peak" if by_peak else None
 
     def margin(self, score: float, peak: float) -> float:
         """How far the frame is from the other verdict, in log-odds: not negative if it is anomalous.
 
         The larger of the distances of score and peak from their thresholds; near 0 the verdict is in doubt.
         """
+        is_anomalous = self.is_anomalous(score, peak)
         distance = log_odds(score) - log_odds(self.score_threshold)
         if self.peak_threshold is not None:
             distance = max(distance, log_odds(peak) - log_odds(self.peak_threshold))
-        return max(distance, 0.0) if self.is_anomalous(score, peak) else min(distance, -SMALLEST)
+        return max(distance, 0.0) if is_anomalous else min(distance, -SMALLEST)
 
 
 def bundle_rule(calibration: Calibration) -> Rule:

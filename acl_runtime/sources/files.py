@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
 from acl_runtime.files.errors import FrameError, InputError
-from acl_runtime.images.decode import Reading, load_frame
+from acl_runtime.images.decode import ReadSettings, load_frame
 from acl_runtime.images.frame import BadFrame, Frame
 from acl_runtime.sources.folders import VIDEOS, list_folder
 from acl_runtime.sources.videos import read_camera, read_video
@@ -23,7 +23,7 @@ class Source:
 
     path: str  # as the user named it, or below the folder that the user named; a number for a camera
     name: PurePath  # what to call its results, below the folder of all the sources; without suffix if unique
-    reading: Reading = field(default_factory=Reading)
+    reading: ReadSettings = field(default_factory=ReadSettings)
     problem: str = ""  # why it is known beforehand to give no frames
 
     @property
@@ -37,7 +37,7 @@ class Source:
         return self.is_camera or Path(self.path).suffix.lower() in VIDEOS
 
 
-def list_sources(paths: Sequence[Path | str], reading: Reading | None = None) -> list[Source]:
+def list_sources(paths: Sequence[Path | str], reading: ReadSettings | None = None) -> list[Source]:
     """What there is to look at: a folder becomes the images below it, in natural order (2 before 10).
 
     What a folder does not give is said by `list_folder`; a folder inside that cannot be listed becomes a source
@@ -52,7 +52,7 @@ def list_sources(paths: Sequence[Path | str], reading: Reading | None = None) ->
         FileNotFoundError: One of the paths does not exist.
         InputError: A folder holds no images, or there is no camera of such a number.
     """
-    reading = reading or Reading()
+    reading = reading or ReadSettings()
     roots = [os.path.abspath(path if os.path.isdir(path) else Path(path).parent) for path in paths]
     common = os.path.commonpath(roots) if roots else ""
     problems: dict[str, str] = {}
@@ -78,6 +78,11 @@ def iter_frames(sources: Iterable[Source]) -> Iterator[Frame | BadFrame]:
             yield from read_video(source.path, source.name, source.reading)
         else:
             yield _read_image(source)
+
+
+def read_as(sources: Iterable[Source], reading: ReadSettings) -> list[Source]:
+    """The same sources, read with other settings."""
+    return [replace(source, reading=reading) for source in sources]
 
 
 def _read_image(source: Source) -> Frame | BadFrame:

@@ -9,7 +9,7 @@ from pathlib import PurePath
 import cv2
 
 from acl_runtime.files.errors import FrameError
-from acl_runtime.images.decode import Reading, check_pixels, check_regular
+from acl_runtime.images.decode import ReadSettings, check_pixels, check_regular
 from acl_runtime.images.frame import BadFrame, Frame
 
 _GIVE_UP = 250  # frames in a row that cannot be decoded: nothing comes after them
@@ -23,7 +23,7 @@ _COUNTED = (
 _ESTIMATE = 0.05, 2  # a count from the time, sound included, may be too high by this share, and so many
 
 
-def read_video(path: str, name: PurePath, reading: Reading) -> Iterator[Frame | BadFrame]:
+def read_video(path: str, name: PurePath, reading: ReadSettings) -> Iterator[Frame | BadFrame]:
     """The frames of a video file, in order; one that cannot be decoded, or is missing at the end, is a BadFrame."""
     try:
         check_regular(path)
@@ -59,7 +59,7 @@ def read_camera(path: str, name: PurePath) -> Iterator[Frame | BadFrame]:
 
 
 def _frames(
-    capture: cv2.VideoCapture, path: str, name: PurePath, reading: Reading
+    capture: cv2.VideoCapture, path: str, name: PurePath, reading: ReadSettings
 ) -> Iterator[Frame | BadFrame]:
     try:
         width, height = (capture.get(key) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
@@ -90,7 +90,7 @@ def _frames(
         )
 
 
-def _set_orientation(capture: cv2.VideoCapture, path: str, reading: Reading) -> None:
+def _set_orientation(capture: cv2.VideoCapture, path: str, reading: ReadSettings) -> None:
     """Pixels come as they are stored, or turned as the video says, like those of images."""
     capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, float(reading.exif))
     if capture.get(cv2.CAP_PROP_ORIENTATION_META):

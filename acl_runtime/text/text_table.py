@@ -1,4 +1,8 @@
-"""Text in columns that line up, whatever characters the names hold, on a terminal, in a pipe and in a log."""
+"""Text in columns that line up, whatever characters the names hold, on a terminal, in a pipe and in a log.
+
+`rich.table` is not used: it cuts the end of long names, where categories differ, and not their middle; and it has no
+rows whose cells span a value and the difference beside it, which the tables of `acl eval` have.
+"""
 
 from __future__ import annotations
 

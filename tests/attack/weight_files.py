@@ -192,22 +192,22 @@ def make_seeds(folder: Path, weights: Weights) -> dict[str, bytes]:
     return saved
 
 
-def _load_and_check(path: Path) -> None:
-    load_prompts(path)
-    check_output(path)
-
-
 def make_readers(weights: Weights) -> dict[str, Callable[[Path], object]]:
     """What reads the files, by the first part of their names."""
     return {
         "weights": lambda path: build_clip(load_weights(weights=str(path)), VISION),
         "checkpoint": lambda path: convert_checkpoint(path, weights, VISION),
-        "prompts": _load_and_check,
+        "prompts": _read_prompts,
         "log": check_log,
     }
 
 
-def flip_bits(rng: random.Random, data: bytes, path: Path) -> bytes:
+def _read_prompts(path: Path) -> None:
+    load_prompts(path)
+    check_output(path)
+
+
+def flip_bits(rng: random.Random, data: bytes, folder: Path) -> bytes:
     """Some bits, more often at the beginning and the end, where the structure is."""
     changed = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 8, 64))):
@@ -217,13 +217,13 @@ def flip_bits(rng: random.Random, data: bytes, path: Path) -> bytes:
     return bytes(changed)
 
 
-def cut(rng: random.Random, data: bytes, _: Path) -> bytes:
+def cut(rng: random.Random, data: bytes, folder: Path) -> bytes:
     """The file's beginning, end, or all but a part."""
     start, end = sorted(rng.randrange(len(data)) for _ in range(2))
     return rng.choice((data[:start], data[end:], data[:start] + data[end:], data + data[start:end]))
 
 
-def set_number(rng: random.Random, data: bytes, _: Path) -> bytes:
+def set_number(rng: random.Random, data: bytes, folder: Path) -> bytes:
     """An extreme number somewhere in the structure."""
     changed, place = bytearray(data), rng.randrange(min(len(data) - 8, 4000))
     changed[place : place + 4] = struct.pack("<I", rng.choice(NASTY))
@@ -321,7 +321,7 @@ def _change_json(rng: random.Random, text: str) -> str:
     return json.dumps(document).replace('"CHANGED"', rng.choice(TEXTS))
 
 
-def change_text(rng: random.Random, data: bytes, path: Path) -> bytes:
+def change_text(rng: random.Random, data: bytes, folder: Path) -> bytes:
     """A value of the JSON inside, as text: its length stays, or the file is damaged."""
     for _ in range(rng.choice((1, 3))):
         old = rng.choice(

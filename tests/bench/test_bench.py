@@ -31,7 +31,7 @@ from acl_runtime.bench.report import HEADER, cells, draw, to_json, to_markdown, 
 from acl_runtime.bench.run import Benchmark, run_benchmark
 from acl_runtime.bundle.bundle import Bundle, load_bundle
 from acl_runtime.cli import app
-from acl_runtime.detection.detector import STAGES
+from acl_runtime.detection.stages import STAGES
 from acl_runtime.files.errors import BackendError
 
 FRAMES = [np.full((40, 50, 3), number, np.uint8) for number in range(3)]

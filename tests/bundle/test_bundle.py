@@ -18,7 +18,7 @@ from graphs import edit_manifest as edit
 from acl_runtime.bundle.bundle import load_bundle, load_golden, load_text_embeddings, write_manifest
 from acl_runtime.bundle.manifest import FileRecord, Tiling, manifest_from_json, manifest_to_json
 from acl_runtime.bundle.words import network_words
-from acl_runtime.files.errors import UserError
+from acl_runtime.files.errors import BundleError, UserError
 
 Document = dict[str, Any]
 
@@ -316,8 +316,40 @@ def test_a_tiling_survives_its_json() -> None:
         (lambda d: d.update(grid=True), "grid must be an integer, got true"),
         (lambda d: d.update(temperature=float("nan")), "temperature must be a finite number, got NaN"),
         (lambda d: d.update(temperature=10**400), "temperature must be a finite number, got 1000"),
-        (lambda d: d.update(temperature=0), "temperature must be positive, got 0"),
-        (lambda d: d.update(blur_sigma=-1), "blur_sigma must not be negative, got -1"),
+        (lambda d: d.update(temperature=0), r"temperature must lie in 0\.0001\.\.1000, got 0"),
+        (lambda d: d.update(blur_sigma=-1), r"blur_sigma must lie in 0\.\.4096, got -1"),
+        (lambda d: d.update(temperature=1e-40), r"temperature must lie in 0\.0001\.\.1000, got 1e-40"),
+        (lambda d: d.update(temperature=1e300), r"temperature must lie in .*, got 1e\+300"),
+        (lambda d: d.update(blur_sigma=1e7), r"blur_sigma must lie in 0\.\.4096, got 1e\+07"),
+        (lambda d: d.update(blur_sigma=57), r"blur_sigma must lie in 0\.\.56 \(image_size\), got 57"),
+        (lambda d: d.update(image_size=100000), r"image_size must lie in 1\.\.4096, got 100000"),
+        (lambda d: d.update(image_size=57), r"graph\.inputs must be images of 57 x 57 \(image_size\)"),
+        (lambda d: d.update(grid=10**6), r"grid must lie in 1\.\.1024, got 1e\+06"),
+        (lambda d: d.update(max_batch=10**9), r"max_batch must lie in 1\.\.1024"),
+        (lambda d: d.update(vv_from=0), r"vv_from must lie in 1\.\.1025, got 0"),
+        (lambda d: d.update(layers=[1] * 300), "layers must be at most 256, got 300"),
+        (lambda d: d.update(windows=[1] * 300), "windows must be at most 256, got 300"),
+        (lambda d: d["backbone"].update(heads=0), r"backbone\.heads must lie in 1\.\.1024, got 0"),
+        (lambda d: d["preprocessing"].update(std=[1, 0, 1]), r"std must lie in 0\.001\.\.1000, got 0"),
+        (lambda d: d["preprocessing"].update(mean=[0]), r"preprocessing\.mean must be 3 numbers, .*, got 1"),
+        (lambda d: d["calibration"].update(region_threshold=-0.1), r"region_threshold must lie in 0\.\.1"),
+        (lambda d: d["parity"]["tolerance"].update(anomaly_map=1e300), r"tolerance must lie in 0\.\.1"),
+        (lambda d: d["files"]["model.onnx"].update(bytes=-1), "bytes must lie in 0"),
+        (lambda d: d["files"]["model.onnx"].update(sha256="0"), "must be 64 hexadecimal digits, got '0'"),
+        (
+            lambda d: d["graph"].update(outputs=d["graph"]["outputs"][::-1]),
+            'graph.outputs must be image_logits and anomaly_maps, as head "map" gives',
+        ),
+        (
+            lambda d: d["graph"]["outputs"][1].update(shape=["batch", 5, 5]),
+            r"graph\.outputs must have the shapes \(\(\), \(56, 56\)\) for each image, got \(\(\), \(5, 5\)\)",
+        ),
+        (
+            lambda d: d["backbone"].update(note="fit\r\x1b[2KOK"),
+            r"backbone\.note must hold no control characters, got fit\\r\\x1b\[2KOK",
+        ),
+        (lambda d: d["prompts"].update({"a\nb": "c"}), r"prompts must hold no control characters, got a\\nb"),
+        (lambda d: d["tools"].update(onnx="\ud800"), r"tools\.onnx must hold no control characters"),
         (lambda d: d.update(layers=[]), "layers must name at least one block"),
         (lambda d: d.update(layers=[1, None]), r"layers\[1\] must be an integer, got null"),
         (lambda d: d.update(tools=[]), r"tools must be an object, got \[\]"),
@@ -326,6 +358,10 @@ def test_a_tiling_survives_its_json() -> None:
         (
             lambda d: d["graph"]["inputs"][0].update(shape=[None]),
             r"shape\[0\] must be an integer or a string",
+        ),
+        (
+            lambda d: d["graph"]["inputs"][0].update(shape=["batch", 56]),
+            r"graph\.inputs must be frames \(batch, height, width, 3\), got \['batch', 56\]",
         ),
     ],
 )
@@ -371,7 +407,7 @@ def test_a_manifest_that_would_be_refused_is_not_written(bundle: Path) -> None:
     (bundle / "model.onnx").unlink()
     broken = json.loads(before)
     broken["image_size"] = 0
-    with pytest.raises(ValueError, match="image_size must be positive, got 0"):
+    with pytest.raises(ValueError, match=r"image_size must lie in 1\.\.4096, got 0"):
         manifest_from_json(json.dumps(sealed(broken)))
     assert (bundle / "manifest.json").read_bytes() == before
 
@@ -396,5 +432,35 @@ def test_text_embeddings_of_another_kind_are_refused(bundle: Path, array: np.nda
 def test_golden_frames_of_another_kind_are_refused(bundle: Path) -> None:
     np.savez(bundle / "golden.npz", images=np.zeros(3))
     write_manifest(bundle, tiny_manifest())
-    with pytest.raises(ValueError, match=r"golden\.npz: is not a golden file"):
+    with pytest.raises(ValueError, match=r"golden\.npz: is not an archive of arrays \(.*image_logits"):
         load_golden(load_bundle(bundle))
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        ("images", np.zeros((2, SIDE, SIDE, 4), np.uint8), r"images must be \(2, 56, 56, 3\) uint8, got"),
+        ("images", np.zeros((0, SIDE, SIDE, 3), np.uint8), r"images must be \(0, 56, 56, 3\) uint8, got"),
+        ("images", np.array(1, np.uint8), "images must be"),
+        ("image_logits", np.zeros(2), r"image_logits must be \(2,\) float32, got \(2,\) float64"),
+        ("patch_logits", np.zeros((2, 1, 7, 7), np.float32), r"patch_logits must be \(2, 2, 7, 7\) float32"),
+        ("anomaly_maps", np.zeros((2, 7, 7), np.float32), r"anomaly_maps must be \(2, 56, 56\) float32"),
+        ("anomaly_maps", np.full((2, SIDE, SIDE), np.nan, np.float32), "a number in it is not finite"),
+    ],
+)
+def test_golden_arrays_of_other_shapes_are_refused(
+    bundle: Path, name: str, array: np.ndarray, message: str
+) -> None:
+    arrays = dict(np.load(bundle / "golden.npz")) | {name: array}
+    np.savez(bundle / "golden.npz", **arrays)
+    write_manifest(bundle, tiny_manifest())
+    with pytest.raises(BundleError, match=message):
+        load_golden(load_bundle(bundle))
+
+
+def test_text_embeddings_of_another_length_than_the_images_are_refused(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path / "b", head="embeddings")
+    np.save(folder / "text_embeddings.npy", np.eye(2, 9, dtype=np.float32))
+    write_manifest(folder, tiny_manifest("embeddings"))
+    with pytest.raises(BundleError, match="must have 6 columns, as those of images, got 9; export"):
+        load_text_embeddings(load_bundle(folder))

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from folders import draw
 from graphs import write_tiny_bundle
@@ -18,8 +24,9 @@ from acl_runtime.calibration import calibrate
 from acl_runtime.calibration.calibrate import calibrate_bundle, restore_previous
 from acl_runtime.calibration.images import check_only_good
 from acl_runtime.calibration.mismatch import find_mismatches
-from acl_runtime.calibration.record import read_record
+from acl_runtime.calibration.record import check_calibration, read_record
 from acl_runtime.detection.detector import Detector
+from acl_runtime.files.errors import InputError
 from acl_runtime.images.appearance import measure_appearance
 from acl_runtime.images.decode import load_frame
 from acl_runtime.sources.files import Source, list_sources
@@ -142,7 +149,9 @@ def test_unreadable_images_are_all_named_and_nothing_is_written(
     shutil.copytree(images / "good", tmp_path / "good")
     for stem in ("3", "17"):
         (tmp_path / "good" / f"{stem}.png").write_bytes(b"broken")
-    with pytest.raises(ValueError, match=r"3\.png, .*17\.png: cannot be read \(2 of 40 images\); .* nothing"):
+    with pytest.raises(
+        ValueError, match=r"3\.png, .*17\.png: cannot be judged \(2 of 40 images; .*3\.png: .*\); .* nothing"
+    ):
         calibrate_bundle(Detector(bundle), good(tmp_path))
     assert not (bundle / "calibrations").exists()
 
@@ -205,12 +214,82 @@ def test_a_folder_that_holds_defective_parts_too_is_refused(tmp_path: Path) -> N
     for name in ("train/good/0.png", "test/good/0.png", "test/broken/0.png"):
         draw(tmp_path / "bottle" / name)
     check_only_good([str(tmp_path / "bottle" / "train"), str(tmp_path / "bottle" / "test" / "good")])
+    for suffix in (".pgm", ".GIF", ".jp2"):  # all that is read, not only what data sets have
+        draw(tmp_path / suffix / "good" / "0.png")
+        other = tmp_path / suffix / "scratch" / f"0{suffix}"
+        other.parent.mkdir()
+        other.touch()
+        with pytest.raises(ValueError, match="holds scratch beside good parts"):
+            check_only_good([str(tmp_path / suffix)])
     with pytest.raises(
         ValueError, match="bottle: holds test/broken beside good parts; name the folder of good"
     ):
         check_only_good([str(tmp_path / "bottle")])
     with pytest.raises(ValueError, match="test: holds broken beside good parts"):
         check_only_good([str(tmp_path / "bottle" / "test")])
+
+
+def test_a_frame_that_cannot_be_judged_is_named(
+    bundle: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = Detector(bundle)
+    session, calls = detector.session, itertools.count()
+
+    def overflowing(batch: np.ndarray) -> Mapping[str, np.ndarray]:
+        outputs = dict(session(batch))
+        if next(calls) == 5:
+            outputs["image_logits"] = np.full_like(outputs["image_logits"], np.nan)
+        return outputs
+
+    monkeypatch.setattr(detector, "session", overflowing)
+    with pytest.raises(
+        ValueError, match=r"good/5\.png: cannot be judged \(1 of 40 images; .*nothing was written"
+    ):
+        calibrate_bundle(detector, good(images))
+    assert not (bundle / "calibrations").exists()
+
+
+def test_a_bundle_that_another_process_holds_is_not_calibrated(bundle: Path, images: Path) -> None:
+    hold = "import sys; from acl_runtime.files.locks import locked_folder\nwith locked_folder(sys.argv[1]):"
+    hold += " print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(bundle)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        holder.stdout.readline()
+        message = rf"bundle: is in use by process {holder.pid} \("
+        with pytest.raises(InputError, match=message):
+            calibrate_bundle(Detector(bundle), good(images))
+        with pytest.raises(InputError, match=message):
+            restore_previous(bundle)
+        holder.stdin.close()
+    assert not (bundle / "calibrations").exists()
+    calibrate_bundle(Detector(bundle), good(images))
+    load_bundle(bundle)
+
+
+def test_two_processes_that_calibrate_one_bundle_leave_one_that_loads(bundle: Path, images: Path) -> None:
+    """Each may be refused because of the other, in one line; what both wrote is there and consistent."""
+    command = [sys.executable, "-m", "acl_runtime.cli", "calibrate", str(bundle), str(images / "good")]
+    done = 0
+    for _ in range(2):
+        processes = [
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
+        for process in processes:
+            _, errors = process.communicate(timeout=120)
+            done += process.returncode == 0
+            if process.returncode:
+                assert re.fullmatch(r"error: .*bundle: is in use by .*", errors.splitlines()[-1])
+                assert "Traceback" not in errors
+    assert done >= 2
+    assert len(list((bundle / "calibrations").glob("*.json"))) == done
+    for _ in range(done):
+        check_calibration(load_bundle(bundle))
+        restore_previous(bundle)
+    assert load_bundle(bundle).manifest.calibration.source == "default"
 
 
 def test_only_the_record_joins_the_files_of_the_bundle(bundle: Path, images: Path) -> None:

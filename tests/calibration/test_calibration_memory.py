@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from graphs import GRID, LAYERS, write_tiny_bundle
+from graphs import GRID, LAYERS, drawn_frame, write_tiny_bundle
 from parts import draw_parts
 from sessions import Around
 
@@ -19,7 +19,7 @@ from acl_runtime.calibration import calibrate
 from acl_runtime.calibration.calibrate import calibrate_bundle, restore_previous
 from acl_runtime.calibration.mismatch import find_mismatches
 from acl_runtime.calibration.patch_memory_fit import Recorder, check_memory, fit_memory_to_images
-from acl_runtime.calibration.record import read_record, record_from_json
+from acl_runtime.calibration.record import read_record
 from acl_runtime.commands.describe import describe
 from acl_runtime.detection.detector import Detector
 from acl_runtime.evaluation.run import EvalSettings, run_evaluation
@@ -60,8 +60,9 @@ def test_what_is_remembered_sets_no_threshold_and_the_rest_is_judged_with_it(
     given = {source.path for source in good(images)}
     assert set(record.memory.sources) | set(record.good.source) == given
     assert not set(record.memory.sources) & set(record.good.source)
-    assert f"({record.scale_images} more set the scales, {REMEMBERED} are remembered)" in record.statement
-    assert "1 % was asked and needs 323 images" in record.statement  # 319 without a memory
+    told = f"({record.scale_images} others only put score and peak on one scale, {REMEMBERED} are the patch memory)"
+    assert told in record.statement
+    assert "for the 1 % that you asked give 323 images or more" in record.statement  # 319 without a memory
     loaded = load_bundle(bundle)
     assert read_record(loaded) == record
     assert loaded.manifest.calibration.memory == record.memory.file == "calibrations/0001.npz"
@@ -119,16 +120,6 @@ def test_memory_and_thresholds_are_put_back_together(bundle: Path, images: Path)
     assert load_bundle(bundle).manifest.calibration.memory == "calibrations/0003.npz"
 
 
-def test_a_record_of_version_1_is_read_as_one_without_a_memory(bundle: Path, images: Path) -> None:
-    record = calibrate_bundle(Detector(bundle), good(images))
-    text = (bundle / "calibrations" / "0001.json").read_text()
-    old = text.replace('"format_version": 3', '"format_version": 1').replace(' "memory": null,\n', "")
-    old = old.replace('  "region_threshold": null,\n', "")
-    old = old.replace(',\n  "memory": null', "")
-    assert "memory" not in old
-    assert record_from_json(old) == record
-
-
 @pytest.mark.parametrize("step", ["save_memory", "write_record", "replace_manifest"])
 def test_an_end_in_between_leaves_the_old_memory_in_force(
     bundle: Path, images: Path, step: str, monkeypatch: pytest.MonkeyPatch
@@ -168,7 +159,7 @@ def test_windows_cannot_be_remembered(bundle: Path) -> None:
 
 def test_counts_that_cannot_be_are_refused(bundle: Path, images: Path) -> None:
     with pytest.raises(
-        ValueError, match="beside the 30 to remember, good images must be at least 20, .* got 10"
+        ValueError, match="beside the 30 of the patch memory, good images must be at least 20, .* got 10"
     ):
         calibrate_bundle(Detector(bundle), good(images), memory=30)
     with pytest.raises(ValueError, match="memory must be of at least 2 images, got 1"):
@@ -206,7 +197,7 @@ def test_unreadable_images_are_all_named(bundle: Path, images: Path, tmp_path: P
     for stem in ("3", "17"):
         (tmp_path / "good" / f"{stem}.png").write_bytes(b"broken")
     for seed in range(3):
-        with pytest.raises(ValueError, match=r"3\.png, .*17\.png: cannot be read \(2 of 40 images\)"):
+        with pytest.raises(ValueError, match=r"3\.png, .*17\.png: cannot be judged \(2 of 40 images;"):
             calibrate_bundle(Detector(bundle), good(tmp_path), memory=REMEMBERED, seed=seed)
     assert not (bundle / "calibrations").exists()
 
@@ -214,12 +205,11 @@ def test_unreadable_images_are_all_named(bundle: Path, images: Path, tmp_path: P
 def test_frames_in_tiles_are_remembered_tile_by_tile(bundle: Path, images: Path) -> None:
     tiling = Tiling(64, None, None)
     detector = Detector(bundle, tiling=tiling)
-    plan = detector.plan_tiles(90, 120)
-    assert plan is not None
-    assert len(plan) > 1
+    tiles = detector(drawn_frame()).tiles
+    assert tiles > 1
     record = calibrate_bundle(detector, good(images), memory=REMEMBERED)
     assert record.memory is not None
-    assert record.memory.patches == min(1024, REMEMBERED * len(plan) * GRID * GRID)
+    assert record.memory.patches == min(1024, REMEMBERED * tiles * GRID * GRID)
     loaded = Detector(bundle)
     assert loaded.tiling == tiling
     verdicts = [loaded(load_frame(path)) for path in record.good.source]

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from graphs import write_tiny_bundle
 from parts import judged, make_record
 
+from acl_runtime.bundle.bundle import load_bundle, replace_manifest
+from acl_runtime.calibration.calibrate import restore_previous
+from acl_runtime.calibration.mismatch import find_mismatches
 from acl_runtime.calibration.monitor import DriftMonitor
-from acl_runtime.calibration.record import CalibrationRecord, record_from_json, record_to_json
+from acl_runtime.calibration.record import (
+    CalibrationRecord,
+    Escapes,
+    check_calibration,
+    record_from_json,
+    record_to_json,
+    to_calibration,
+    write_record,
+)
+from acl_runtime.detection.detector import Detector
+from acl_runtime.files.errors import BundleError
+from acl_runtime.scoring.patch_memory import load_memory
+
+SAMPLES = Path(__file__).parents[1] / "samples" / "calibrations"
 
 Edit = Callable[[dict[str, Any]], object]
 
@@ -28,7 +48,14 @@ def test_the_keys_of_the_record_are_these(record: CalibrationRecord) -> None:
     assert sorted(document) == sorted(
         [
             *("format", "format_version", "created", "statement", "rule", "score_threshold", "map_threshold"),
-            *("tiling", "fast_resize", "max_overkill", "promised_overkill", "confidence", "hidden_defects"),
+            *(
+                "tiling",
+                "fast_resize",
+                "max_overkill",
+                "promised_overkill",
+                "confidence",
+                "hidden_defects",
+            ),
             *(
                 "images",
                 "scale_images",
@@ -40,6 +67,7 @@ def test_the_keys_of_the_record_are_these(record: CalibrationRecord) -> None:
                 "provider",
                 "precision",
             ),
+            *("region_threshold", "findings"),
             *("tools", "good", "sets_scales", "defective", "memory", "previous", "previous_calibration"),
         ]
     )
@@ -73,3 +101,66 @@ def test_drift_can_be_watched_from_a_record(record: CalibrationRecord) -> None:
     monitor = DriftMonitor(record.good.quantities, window=4)
     usual = {name: float(np.median(values)) for name, values in record.good.quantities.items()}
     assert [monitor.add(usual) for _ in range(8)] == [[]] * 8
+
+
+@pytest.mark.parametrize(
+    ("version", "has_memory"), [("version-1", False), ("version-2-first", True), ("version-2", True)]
+)
+def test_records_of_older_versions_are_read(version: str, has_memory: bool) -> None:
+    """They were written by the versions of that time; the first files of version 2 lacked `fast_resize`."""
+    first, second = (
+        record_from_json((SAMPLES / version / name).read_bytes()) for name in ("0001.json", "0002.json")
+    )
+    assert (first.images, first.escapes, first.memory) == (24, Escapes(images=2, missed=0, sources=()), None)
+    assert (first.previous, first.previous_calibration.source) == (None, "default")
+    assert (second.previous, second.previous_calibration.source) == (
+        "calibrations/0001.json",
+        first.statement,
+    )
+    assert (second.memory is not None) is has_memory
+    for record in (first, second):
+        assert record.backend == "onnxruntime"
+        assert (record.fast_resize, record.region_threshold, record.findings) == (False, None, ())
+        assert record_from_json(record_to_json(record)) == record
+
+
+@pytest.mark.parametrize("version", ["version-2-first", "version-2"])
+def test_a_patch_memory_of_an_older_version_still_judges(version: str, tmp_path: Path) -> None:
+    bundle = load_bundle(write_tiny_bundle(tmp_path / "bundle", head="embeddings"))
+    shutil.copytree(SAMPLES / version, bundle.path / "calibrations")
+    record = record_from_json((bundle.path / "calibrations" / "0002.json").read_bytes())
+    calibration = to_calibration(record, "calibrations/0002.json")
+    names = [f"calibrations/{name}" for name in ("0001.json", "0002.json", "0002.npz")]
+    replace_manifest(bundle, replace(bundle.manifest, calibration=calibration), added=names)
+    loaded = load_bundle(bundle.path)
+    check_calibration(loaded)
+    memory = load_memory(loaded)
+    assert memory is not None
+    assert record.memory is not None
+    assert memory.patch_embeddings.shape[1] == record.memory.patches
+    assert restore_previous(bundle.path).record == "calibrations/0001.json"
+    check_calibration(load_bundle(bundle.path))
+
+
+@pytest.mark.parametrize(
+    "change", [{"score_threshold": 0.9}, {"map_threshold": 1.0}, {"rule": "score"}, {"region_threshold": 0.9}]
+)
+def test_thresholds_that_were_edited_are_told_from_measured_ones(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    bundle = load_bundle(write_tiny_bundle(tmp_path / "bundle"))
+    check_calibration(bundle)  # the default has no record
+    record = make_record(judged([0.1, 0.2, 0.6], [0.1, 0.2, 0.3]), threshold=0.5, peak=0.4)
+    name = "calibrations/0001.json"
+    write_record(bundle.path, name, record)
+    calibration = to_calibration(record, name)
+    replace_manifest(bundle, replace(bundle.manifest, calibration=calibration), added=[name])
+    measured = load_bundle(bundle.path)
+    check_calibration(measured)
+    replace_manifest(measured, replace(measured.manifest, calibration=replace(calibration, **change)))
+    key, value = next(iter(change.items()))
+    message = rf"manifest\.json: calibration\.{key} must be .*, as measured in {name}, got {value!r}; calibrate again"
+    with pytest.raises(BundleError, match=message):
+        check_calibration(load_bundle(bundle.path))
+    with pytest.raises(BundleError, match=message):
+        find_mismatches(Detector(bundle.path))

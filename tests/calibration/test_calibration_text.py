@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from parts import judged, make_record
 from scipy.special import expit
 
 from acl_runtime.calibration.conformal import Demand, allowed_rejections, promised_overkill
+from acl_runtime.calibration.record import Finding
 from acl_runtime.calibration.report import HARDLY, histogram_lines, make_statement, report_lines
 
 
@@ -25,18 +28,21 @@ def state(calibrating: int, demand: Demand, *, copies: int = 0, peak_decides: bo
 
 def test_a_promise_that_cannot_be_kept_says_what_can_and_what_it_needs() -> None:
     assert state(280, Demand()) == (
-        "With 280 good images (20 more set the scales): at most 1.1 % of good parts are rejected, at 95 % "
-        "confidence. 1 % was asked and needs 319 images, 0.5 % needs 618."
+        "With 280 good images (20 others only put score and peak on one scale): at most 1.1 % of good parts are "
+        "rejected, at 95 % confidence. 300 images cannot prove more; for the 1 % that you asked give 319 images or "
+        "more."
     )
     assert state(120, Demand(0.005)) == (
-        "With 120 good images (20 more set the scales): at most 2.5 % of good parts are rejected, at 95 % "
-        "confidence. 0.5 % was asked and needs 618 images, 0.25 % needs 1217."
+        "With 120 good images (20 others only put score and peak on one scale): at most 2.5 % of good parts are "
+        "rejected, at 95 % confidence. 140 images cannot prove more; for the 0.5 % that you asked give 618 images or "
+        "more."
     )
 
 
 def test_a_promise_that_is_kept_is_said_in_one_sentence() -> None:
     assert state(299, Demand()) == (
-        "With 299 good images (20 more set the scales): at most 1 % of good parts are rejected, at 95 % confidence."
+        "With 299 good images (20 others only put score and peak on one scale): at most 1 % of good parts are "
+        "rejected, at 95 % confidence."
     )
     assert "at most 0.76 % of good parts" in state(397, Demand())  # better than asked: one less would not be
 
@@ -66,11 +72,11 @@ def test_the_report_names_what_was_missed() -> None:
     good = judged([0.1, 0.2, 0.6], [0.1, 0.2, 0.3])
     assert report_lines(make_record(good, threshold=0.5, peak=0.4)) == [
         "the promise.",
-        "anomalous from score 0.5 or map peak 0.4; 1 of these 3 good images are rejected",
+        "anomalous from score 0.500 or map peak 0.400; 1 of these 3 good images are rejected",
     ]
     record = make_record(good, judged([0.4, 0.9, 0.3], [0.1, 0.1, 0.1], "bad"), threshold=0.5)
     assert report_lines(record)[1:] == [
-        "anomalous from score 0.5; 1 of these 3 good images are rejected",
+        "anomalous from score 0.500; 1 of these 3 good images are rejected",
         "2 of 3 defective images are missed: bad0.png, bad2.png",
         HARDLY,
     ]
@@ -78,11 +84,23 @@ def test_the_report_names_what_was_missed() -> None:
     assert report_lines(none)[2] == "0 of 1 defective images are missed"
 
 
+def test_a_threshold_close_to_1_is_not_called_1() -> None:
+    record = make_record(judged([0.1], [0.1]), threshold=0.5, peak=0.9999991)
+    assert "map peak 0.999999;" in report_lines(record)[1]
+    assert "peak, ^ marks 0.999999" in histogram_lines(record)
+
+
+def test_findings_follow_the_promise() -> None:
+    finding = Finding(kind="dark", text="60 of 60 good images are nearly black", images=())
+    record = replace(make_record(judged([0.1], [0.1]), threshold=0.5), findings=(finding,))
+    assert report_lines(record)[-1] == finding.text
+
+
 def test_the_histogram_is_this() -> None:
     good = judged(expit([-4.0, -2.0, -2.0, -2.0, 0.0]).tolist(), [0.1] * 5)
     record = make_record(good, judged([0.9], [0.1]), threshold=0.5)
     assert histogram_lines(record, width=41, ascii_only=True) == [
-        "score, ^ marks 0.5",
+        "score, ^ marks 0.500",
         "      good -         @        -",
         " defective                              @",
         "                              ^",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -234,10 +235,25 @@ def test_what_cannot_be_asked_is_refused() -> None:
         Demand(0)
     with pytest.raises(ValueError, match=r"confidence must lie between 0 and 1, got 95"):
         Demand(confidence=95)
-    with pytest.raises(ValueError, match=r"hidden_defects must not be negative, got -1"):
+    with pytest.raises(ValueError, match=r"hidden_defects must lie in 0..1000, got -1"):
         Demand(hidden_defects=-1)
     with pytest.raises(ValueError, match=r"good images must be at least 20, all different, got 19; .* 319$"):
         check_images(19, Demand())
     with pytest.raises(ValueError, match=r"good images must be at least 30, all different, got 29; .* 1723$"):
         check_images(29, Demand(hidden_defects=10))
     check_images(20, Demand())
+
+
+def test_what_no_number_of_images_could_prove_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="max_overkill must be at least 1e-06, got 1e-30"):
+        Demand(1e-30)
+    with pytest.raises(ValueError, match="confidence must be at most"):
+        Demand(confidence=1 - 1e-16)
+    with pytest.raises(
+        ValueError, match=r"lie in 0\.\.1000, got 1000000; leave images of defective parts out"
+    ):
+        Demand(hidden_defects=1_000_000)
+    started = time.perf_counter()
+    with pytest.raises(ValueError, match="good images must be at least 3000"):
+        check_images(40, Demand(1e-6, 1 - 1e-9, 1000))
+    assert time.perf_counter() - started < 5

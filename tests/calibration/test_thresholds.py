@@ -7,7 +7,13 @@ import pytest
 from scipy.special import expit
 
 from acl_runtime.calibration.conformal import Demand
-from acl_runtime.calibration.thresholds import draw_scale_images, find_rule, find_thresholds, fit_scale
+from acl_runtime.calibration.thresholds import (
+    draw_scale_images,
+    find_region_threshold,
+    find_rule,
+    find_thresholds,
+    fit_scales,
+)
 from acl_runtime.scoring.rule import Rule
 
 IMAGES = 120
@@ -37,22 +43,54 @@ def test_exactly_so_many_calibrating_images_are_rejected(rejections: int, seed: 
 def test_both_thresholds_lie_at_one_level_of_their_scales() -> None:
     scores, peaks = draw()
     rule = find_rule(scores, peaks, SETS_SCALES, rejections=3, hidden_defects=0)
+    scales = fit_scales(*(np.log(values / (1 - values))[SETS_SCALES] for values in (scores, peaks)))
     levels = []
-    for values, threshold in ((scores, rule.score_threshold), (peaks, rule.peak_threshold)):
+    for scale, threshold in zip(scales, (rule.score_threshold, rule.peak_threshold), strict=True):
         assert threshold is not None
-        log_odds = np.log(values / (1 - values))[SETS_SCALES]
-        median = np.median(log_odds)
-        spread = np.median(np.abs(log_odds - median))
-        levels.append((np.log(threshold / (1 - threshold)) - median) / spread)
+        levels.append((np.log(threshold / (1 - threshold)) - scale.location) / scale.spread)
     assert levels[0] == pytest.approx(levels[1], abs=1e-4)
 
 
-def test_half_of_the_images_that_set_a_scale_may_be_anything() -> None:
-    values = np.random.default_rng(0).normal(2, 1, 19)
-    clean, spoiled = fit_scale(values), fit_scale(np.where(np.arange(19) < 9, 1e6, values))
-    assert clean.spread == pytest.approx(0.67, abs=0.3)
-    assert abs(spoiled.location) < 5
-    assert spoiled.spread < 5
+def test_a_spread_reaches_from_the_median_to_the_highest_half_way_to_the_common_one() -> None:
+    scores = np.array([-9.0, -8.0, -1.0, 0.0, 1.0, 2.0, 4.0])  # highest 4 above the median, deviation 2
+    peaks = np.array([-9.0, -8.0, -2.0, -1.0, 0.0, 1.0, 0.5])  # 2 above, deviation 1.5
+    score, peak = fit_scales(scores, peaks)
+    assert (score.location, peak.location) == (0.0, -1.0)
+    common = np.sqrt(4 * 2)
+    assert score.spread == pytest.approx(np.sqrt(4 * common))
+    assert peak.spread == pytest.approx(np.sqrt(2 * common))
+
+
+def test_fewer_than_half_of_the_scale_images_may_be_anything() -> None:
+    rng = np.random.default_rng(0)
+    scores, peaks = rng.normal(2, 1, (2, 19))
+    clean, _ = fit_scales(scores, peaks)
+    for outlier in (1e6, 700.0):
+        spoiled, other = fit_scales(np.where(np.arange(19) < 9, outlier, scores), peaks)
+        assert abs(spoiled.location) < 5
+        assert 0.5 < spoiled.spread / clean.spread < 5
+        assert 0.5 < other.spread / clean.spread < 5
+
+
+def test_a_value_that_hardly_moves_on_the_scale_images_keeps_a_threshold_that_decides() -> None:
+    """Scale images may be all alike while one good part in fifty has a score far above."""
+    rng = np.random.default_rng(2)
+    scores, peaks = expit(rng.normal(-6.5, 0.1, IMAGES)), expit(rng.normal(-11.5, 0.3, IMAGES))
+    scores[np.flatnonzero(~SETS_SCALES)[0]] = expit(4.0)
+    rule = find_rule(scores, peaks, SETS_SCALES, rejections=0, hidden_defects=0)
+    assert rule.peak_threshold is not None
+    assert rule.peak_threshold < 0.9  # in units of its own small spread it lay at 1 - 1e-7
+
+
+def test_regions_have_a_level_of_their_own_below_the_peak_that_decides() -> None:
+    scores, peaks = draw()
+    rule = find_rule(scores, peaks, SETS_SCALES, rejections=0, hidden_defects=0)
+    level = find_region_threshold(peaks, rule)
+    assert rule.peak_threshold is not None
+    assert level < rule.peak_threshold
+    assert 0.05 < (peaks >= level).mean() <= 0.1
+    assert find_region_threshold(peaks, Rule(0.5, 1e-6)) == 1e-6
+    assert find_region_threshold(np.ones(IMAGES), Rule(0.5, None)) == 1.0
 
 
 def test_a_value_that_never_moves_has_a_spread_all_the_same() -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from console import acl, assert_one_line
 from folders import draw_category
 from graphs import drawn_frame, write_tiny_bundle
 from parts import draw_parts
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from acl_runtime.cli import app
+from acl_runtime.bundle.bundle import load_bundle, replace_manifest
+from acl_runtime.calibration.record import read_record
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +30,6 @@ def bundle(tmp_path: Path) -> Path:
     return write_tiny_bundle(tmp_path / "bundle")
 
 
-def acl(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
 def assert_usage(result: Result, message: str) -> None:
     """A usage error: the message, whatever box is drawn around it."""
     assert result.exit_code == 2
@@ -39,13 +38,13 @@ def assert_usage(result: Result, message: str) -> None:
 
 def test_calibrated_thresholds_decide_from_then_on(bundle: Path, parts: Path) -> None:
     before = acl("run", bundle, parts / "good")
-    assert "the thresholds are the default, measured on nothing" in before.stderr
+    assert "the threshold is the default, an arbitrary 0.5" in before.stderr
     done = acl("calibrate", bundle, parts / "good", "--defective", parts / "defective")
     assert done.exit_code == 0
     assert "at 95 % confidence" in done.stdout
     assert "4 defective images are missed" in done.stdout
     after = acl("run", bundle, parts / "good", "--json", "-")
-    assert "measured on nothing" not in after.stderr
+    assert "an arbitrary 0.5" not in after.stderr
     records = [json.loads(line) for line in after.stdout.splitlines()]
     assert sum(record["is_anomalous"] for record in records) <= 1
     assert all((record["margin"] >= 0) is record["is_anomalous"] for record in records)
@@ -59,11 +58,18 @@ def test_the_thresholds_before_can_be_put_back(bundle: Path, parts: Path) -> Non
     manifest = (bundle / "manifest.json").read_text()
     assert acl("calibrate", bundle, parts / "good").exit_code == 0
     assert json.loads((bundle / "manifest.json").read_text())["calibration"]["rule"] == "score or peak"
-    back = acl("calibrate", bundle, "--previous")
-    assert "anomalous from score 0.500 again; these thresholds are from: default" in back.stdout
+    first = load_bundle(bundle)
+    assert acl("calibrate", bundle, parts / "good", "--max-overkill", "20%").exit_code == 0
+    back = acl("restore", bundle)
+    record = read_record(first)
+    assert record is not None
+    assert f"again, as calibrated on {record.created[:10]}: {record.statement}" in back.stdout
+    assert load_bundle(bundle).manifest.calibration == first.manifest.calibration
+    back = acl("restore", bundle)
+    assert "anomalous from score 0.500 again, the default, an arbitrary number" in back.stdout
     restored = json.loads((bundle / "manifest.json").read_text())["calibration"]
     assert restored == json.loads(manifest)["calibration"]
-    assert "nothing was before them" in acl("calibrate", bundle, "--previous").stderr
+    assert "nothing was before them" in acl("restore", bundle).stderr
 
 
 def test_good_parts_are_remembered_and_forgotten(bundle: Path, parts: Path, tmp_path: Path) -> None:
@@ -77,7 +83,10 @@ def test_good_parts_are_remembered_and_forgotten(bundle: Path, parts: Path, tmp_
     before = acl("run", other, parts / "good", "--threshold", 0.5).stdout
     done = acl("calibrate", other, parts / "good", "--memory", 4, "--defective", parts / "defective")
     assert done.exit_code == 0, done.output
-    assert "With 45 good images (11 more set the scales, 4 are remembered): at most" in done.stdout
+    assert (
+        "With 45 good images (11 others only put score and peak on one scale, 4 are the patch memory): at most"
+        in done.stdout
+    )
     assert "0 of 4 defective images are missed" in done.stdout
     assert (
         "patches of good parts (calibrations/0001.npz), which judge with the text"
@@ -88,7 +97,7 @@ def test_good_parts_are_remembered_and_forgotten(bundle: Path, parts: Path, tmp_
         acl("run", other, parts / "good", "--threshold", 0.5).stdout.split("frames")[0]
         != before.split("frames")[0]
     )
-    assert acl("calibrate", other, "--previous").exit_code == 0
+    assert acl("restore", other).exit_code == 0
     assert (
         acl("run", other, parts / "good", "--threshold", 0.5).stdout.split("frames")[0]
         == before.split("frames")[0]
@@ -99,14 +108,13 @@ def test_good_parts_are_remembered_and_forgotten(bundle: Path, parts: Path, tmp_
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--previous", "--memory", "4"], "give images of good parts, or --previous alone"),
         (["{parts}/good", "--max-overkill", "much"], "must be a share such as 0.5% or 0.005, got much"),
         (
             ["{parts}/good", "--max-overkill", "100%"],
             "must lie between 0% and 100%, such as 1% or 0.01, got 100%",
         ),
-        ([], "give images of good parts, or --previous alone"),
-        (["{parts}/good", "--previous"], "give images of good parts, or --previous alone"),
+        (["{parts}/good", "--max-overkill", "1"], "such as 1% or 0.01, got 100%; did you mean 1%?"),
+        ([], "Missing argument 'good'"),
         (["{parts}/good", "--tile", "big"], "must be a number of pixels, auto or off, got big"),
         (["{parts}/good", "--overlap", "8"], "--overlap and --min-defect need --tile"),
         (["{parts}/good", "--tile", "64", "--min-defect", "8"], "--min-defect chooses the tile"),
@@ -117,6 +125,48 @@ def test_what_makes_no_sense_is_told_before_any_work(
     bundle: Path, parts: Path, arguments: list[str], message: str
 ) -> None:
     assert_usage(acl("calibrate", bundle, *(each.format(parts=parts) for each in arguments)), message)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--max-overkill", "1e-30"], "max_overkill must be at least 1e-06, got 1e-30"),
+        (["--hidden-defects", "1000000"], "hidden_defects must lie in 0..1000, got 1000000"),
+        (["--json", "{bundle}/record.json"], "lies in the bundle; name another place"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_line_and_at_once(
+    bundle: Path, parts: Path, arguments: list[str], message: str
+) -> None:
+    given = [each.format(bundle=bundle) for each in arguments]
+    assert_one_line(acl("calibrate", bundle, parts / "good", *given), message)
+    assert not (bundle / "calibrations").exists()
+
+
+def test_the_record_is_written_for_scripts_too(bundle: Path, parts: Path, tmp_path: Path) -> None:
+    done = acl("calibrate", bundle, parts / "good", "--json", tmp_path / "record.json")
+    assert done.exit_code == 0
+    assert (tmp_path / "record.json").read_bytes() == (bundle / "calibrations" / "0001.json").read_bytes()
+    findings = json.loads((tmp_path / "record.json").read_text())["findings"]
+    assert [finding["kind"] for finding in findings] == ["highest"]
+    assert len(findings[0]["images"]) == 5
+    assert findings[0]["text"] in done.stdout
+
+
+def test_edited_thresholds_are_told_by_every_command(bundle: Path, parts: Path) -> None:
+    assert acl("calibrate", bundle, parts / "good").exit_code == 0
+    loaded = load_bundle(bundle)
+    edited = replace(loaded.manifest.calibration, score_threshold=0.99)
+    replace_manifest(loaded, replace(loaded.manifest, calibration=edited))
+    message = "calibration.score_threshold must be"
+    for command in (["run", bundle, parts / "good"], ["info", bundle]):
+        assert message in acl(*command).stderr
+        assert acl(*command).exit_code == 1
+    told = acl("doctor", bundle)
+    assert told.exit_code == 1
+    assert message in " ".join(told.stdout.split())
+    assert acl("restore", bundle).exit_code == 0
+    assert acl("info", bundle).exit_code == 0
 
 
 def test_good_parts_among_others_are_asked_for_alone(bundle: Path, parts: Path) -> None:
@@ -193,13 +243,9 @@ def test_an_evaluation_of_nothing_says_what_is_wanted(bundle: Path, tmp_path: Pa
     assert "is not a folder" in acl("eval", bundle, tmp_path / "one.png").stderr
 
 
-def test_previous_takes_no_other_option(bundle: Path) -> None:
-    assert_usage(acl("calibrate", bundle, "--previous", "--max-overkill", "2%"), "or --previous alone")
-
-
 def test_overlays_never_become_parts(bundle: Path, parts: Path, tmp_path: Path) -> None:
     journal = tmp_path / "out.jsonl"
-    for command in (["run", bundle, parts], ["run", bundle, "--watch", parts, "--json", journal]):
+    for command in (["run", bundle, parts], ["watch", bundle, parts, "--json", journal]):
         refused = acl(*command, "--save-overlays", parts)
         assert refused.exit_code == 1
         assert "where the next run would judge the overlays as parts; name a folder outside" in refused.stderr

@@ -206,7 +206,7 @@ def test_info_says_what_a_bundle_is(bundle: Path) -> None:
         "56 x 56",
         "head map",
         "score 0.5",
-        "measured on nothing",
+        "an arbitrary 0.5",
     ):
         assert fact in result.stdout
     document = json.loads(acl("info", bundle, "--json").stdout)

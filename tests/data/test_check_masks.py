@@ -95,7 +95,7 @@ def test_defects_that_vanish_at_the_networks_size_are_counted_and_point_to_tiles
     assert note.startswith(
         "3 of 3 masks of defective parts mark so little that nothing is left of it at the network's 7"
     )
-    assert note.endswith("cut them with --tile")
+    assert note.endswith("(see --tile)")
     assert check_masks(dataset, image_size=64) == dataset
     assert check_masks(dataset, image_size=7, is_tiled=True) == dataset
 
@@ -124,7 +124,7 @@ def test_the_files_of_one_masks_folder_mark_a_defect_each(tmp_path: Path) -> Non
         picture = Image.new("L", SIZE)
         picture.paste(200 + number, (left, 0, left + 8, 8))
         picture.save(tmp_path / "mask" / f"00{number}.png")
-    sample = Sample(tmp_path / "0.png", tmp_path / "mask", 1, "nut", "hole")
+    sample = Sample(path=tmp_path / "0.png", mask=tmp_path / "mask", label=1, category="nut", defect="hole")
     marked = load_mask(sample, height=SIZE[1], width=SIZE[0])
     assert marked.sum() == 128
     assert marked[:8, :8].all()

@@ -120,7 +120,9 @@ def test_whatever_is_not_black_is_a_defect(tmp_path: Path, mode: str, color: int
         picture.putpalette([0, 0, 0, 128, 0, 0])
     picture.paste((color, 0, 0) if mode == "RGB" else color, (0, 0, 6, 4))
     picture.save(mask)
-    loaded = load_mask(Sample(image, mask, 1, "nut", "hole"), height=4, width=4)
+    loaded = load_mask(
+        Sample(path=image, mask=mask, label=1, category="nut", defect="hole"), height=4, width=4
+    )
     assert loaded.dtype == np.bool_
     np.testing.assert_array_equal(loaded, [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
 
@@ -131,7 +133,9 @@ def test_masks_of_any_size_are_cut_marked_and_resized_in_this_order(
 ) -> None:
     grey = np.random.default_rng(0).integers(0, 256, (8, 12), np.uint8)
     Image.fromarray(grey).save(tmp_path / "0.png")
-    sample = Sample(tmp_path / "0.png", tmp_path / "0.png", 1, "nut", "hole", rows)
+    sample = Sample(
+        path=tmp_path / "0.png", mask=tmp_path / "0.png", label=1, category="nut", defect="hole", rows=rows
+    )
     cut = grey if rows is None else grey[1:6]
     black_and_white = Image.fromarray(np.where(cut > 100, 255, 0).astype(np.uint8))
     expected = np.asarray(black_and_white.resize((7, 5), Image.Resampling.BILINEAR)) > 127
@@ -141,20 +145,20 @@ def test_masks_of_any_size_are_cut_marked_and_resized_in_this_order(
 
 
 def test_a_grey_level_above_all_is_refused(tmp_path: Path) -> None:
-    sample = Sample(draw(tmp_path / "0.png"), None, 0, "nut", "good")
+    sample = Sample(path=draw(tmp_path / "0.png"), mask=None, label=0, category="nut", defect="good")
     with pytest.raises(ValueError, match="above must be a grey level from 0 to 254, got 255"):
         load_mask(sample, height=5, width=5, above=255)
 
 
 def test_the_mask_of_a_good_part_is_empty(tmp_path: Path) -> None:
-    sample = Sample(draw(tmp_path / "0.png"), None, 0, "nut", "good")
+    sample = Sample(path=draw(tmp_path / "0.png"), mask=None, label=0, category="nut", defect="good")
     assert load_mask(sample, height=5, width=7).shape == (5, 7)
     assert not load_mask(sample, height=5, width=7).any()
 
 
 def test_a_mask_of_another_size_names_both_sizes(tmp_path: Path) -> None:
     image, mask = draw(tmp_path / "0.png"), draw(tmp_path / "0_mask.png", size=(6, 4))
-    sample = Sample(image, mask, 1, "nut", "hole")
+    sample = Sample(path=image, mask=mask, label=1, category="nut", defect="hole")
     with pytest.raises(ValueError, match=r"is 6x4 and its image .* is 12x8"):
         check_mask_size(sample)
     with pytest.raises(ValueError, match=r"is 6x4 and its image .* is 12x8"):
@@ -166,4 +170,4 @@ def test_a_broken_mask_is_named(tmp_path: Path, kept: int, problem: str) -> None
     image, mask = draw(tmp_path / "0.png"), draw(tmp_path / "0_mask.png")
     mask.write_bytes(mask.read_bytes()[:kept])
     with pytest.raises(ValueError, match=f"0_mask.png: {problem}"):
-        load_mask(Sample(image, mask, 1, "nut", "hole"), height=4, width=4)
+        load_mask(Sample(path=image, mask=mask, label=1, category="nut", defect="hole"), height=4, width=4)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 import pytest
 from graphs import DEFAULT_CALIBRATION, SIDE, drawn_frame, reference, write_tiny_bundle
+from sessions import Around
 
-from acl_runtime import Detector, Verdict
+from acl_runtime import Detector
 from acl_runtime.bundle.bundle import load_bundle, write_manifest
+from acl_runtime.detection.verdict import Inspected
+from acl_runtime.files.errors import BundleError, FrameError
+from acl_runtime.images.frame import BadFrame, Frame
 from acl_runtime.images.preprocess import preprocess
 from acl_runtime.scoring.heads import defect_directions, read_map_head
 from acl_runtime.scoring.maps import sigmoid
@@ -98,7 +103,7 @@ def test_a_wrong_frame_is_refused_before_any_is_looked_at(detector: Detector) ->
 @pytest.mark.parametrize("head", ["map", "embeddings"])
 def test_a_broken_graph_does_not_pass_for_a_good_product(tmp_path: Path, head: str) -> None:
     detector = Detector(write_tiny_bundle(tmp_path / "bundle", head=head, broken=True))
-    with pytest.raises(RuntimeError, match="must be finite, got nan"):
+    with pytest.raises(FrameError, match="must be finite, got nan"):
         detector(FRAMES[0])
 
 
@@ -121,9 +126,137 @@ def test_one_direction_says_what_two_prompts_say() -> None:
     np.testing.assert_allclose(actual, softmax[1] / softmax.sum(), rtol=1e-4)
 
 
-def test_the_package_offers_its_two_names() -> None:
-    import acl_runtime
+def test_one_picture_is_not_taken_for_many(detector: Detector) -> None:
+    for picture in (FRAMES[0], FRAMES[0][..., 0], np.zeros((5, 90, 120), np.uint8)):
+        with pytest.raises(
+            FrameError, match="frames must be several, got one array of .*; call the detector"
+        ):
+            detector.detect(picture)  # type: ignore[arg-type]
+        with pytest.raises(FrameError, match="frames must be several, got one array of"):
+            detector.stream(picture)
+    stacked = np.stack([drawn_frame(0), drawn_frame(3)])
+    assert [each.score for each in detector.detect(stacked)] == [  # type: ignore[arg-type]
+        each.score for each in detector.detect([drawn_frame(0), drawn_frame(3)])
+    ]
 
-    assert acl_runtime.Verdict is Verdict
-    with pytest.raises(AttributeError, match="has no attribute 'Classifier'"):
-        _ = acl_runtime.Classifier
+
+@pytest.mark.parametrize("name", ["part.png", Path("part.png")])
+def test_file_names_are_no_frames(detector: Detector, name: Any) -> None:
+    with pytest.raises(
+        FrameError, match="got the name 'part.png'; read the file first, such as with cv2.imread"
+    ):
+        detector(name)
+    with pytest.raises(FrameError, match="got the name 'part.png'; read the file first"):
+        list(detector.stream([name]))
+    for take in (detector.detect, detector.stream):
+        with pytest.raises(FrameError, match="frames must be arrays, got the name 'part.png'"):
+            take(name)
+
+
+def test_none_is_what_imread_gives(detector: Detector) -> None:
+    nothing: Any = None
+    for judge in (detector, lambda frame: list(detector.stream([frame]))):
+        with pytest.raises(FrameError, match="got None, which is what cv2.imread returns"):
+            judge(nothing)
+
+
+def test_a_verdict_is_printed_without_its_map(detector: Detector) -> None:
+    text = repr(detector(FRAMES[0]))
+    assert text.startswith("Verdict(score=0.")
+    assert "anomaly_map" not in text
+    assert "array" not in text
+
+
+@pytest.mark.parametrize(
+    ("threshold", "peak", "decided"), [(0.0, 1.0, "score"), (1.0, 0.0, "peak"), (0.0, 0.0, "both")]
+)
+def test_every_anomalous_frame_has_a_region(
+    tmp_path: Path, threshold: float, peak: float, decided: str
+) -> None:
+    folder = write_tiny_bundle(tmp_path / "bundle")
+    calibration = replace(
+        DEFAULT_CALIBRATION, rule="score or peak", score_threshold=threshold, map_threshold=peak
+    )
+    write_manifest(folder, replace(load_bundle(folder).manifest, calibration=calibration))
+    verdict = Detector(folder)(FRAMES[0])
+    assert (verdict.is_anomalous, verdict.decided_by) == (True, decided)
+    top, left = np.unravel_index(verdict.anomaly_map.argmax(), verdict.anomaly_map.shape)
+    height, width = FRAMES[0].shape[:2]
+    first, y, x = verdict.regions[0], (top + 0.5) * height / SIDE, (left + 0.5) * width / SIDE
+    assert first.x <= x <= first.x + first.width
+    assert first.y <= y <= first.y + first.height
+    assert first.peak == verdict.peak
+    if decided == "score":  # nothing reaches the map's own threshold: the hottest place alone
+        assert len(verdict.regions) == 1
+        assert first.area < height * width / 4
+
+
+def test_a_good_frame_has_no_region_below_the_threshold(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path / "bundle")
+    calibration = replace(DEFAULT_CALIBRATION, rule="score or peak", score_threshold=1.0, map_threshold=1.0)
+    write_manifest(folder, replace(load_bundle(folder).manifest, calibration=calibration))
+    verdict = Detector(folder)(FRAMES[0])
+    assert (verdict.is_anomalous, verdict.decided_by, verdict.regions) == (False, None, ())
+
+
+def spoiled(detector: Detector, name: str, value: float, row: int) -> Detector:
+    """The same, but with a value in one row of an output of its graph."""
+    session = detector.session
+
+    def spoil(images: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = dict(session(images))
+        outputs[name] = np.array(outputs[name])
+        outputs[name].reshape(len(images), -1)[row, -1] = value
+        return outputs
+
+    return Detector(detector.bundle, session=Around(session, spoil))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        ("map", "anomaly_maps"),
+        ("map", "image_logits"),
+        ("embeddings", "image_embeddings"),
+        ("embeddings", "patch_embeddings"),
+    ],
+)
+def test_what_is_not_finite_is_a_bad_frame_and_the_others_have_verdicts(
+    tmp_path: Path, head: str, name: str, value: float
+) -> None:
+    whole = Detector(write_tiny_bundle(tmp_path / "bundle", head=head))
+    frames = [Frame(f"{number}.png", 0, PurePath("a"), drawn_frame(number)) for number in range(3)]
+    good, bad, last = spoiled(whole, name, value, 1).stages.judge(frames)
+    assert isinstance(bad, BadFrame)
+    assert (bad.source, bad.problem.startswith(f"1.png: {name} must be finite, got nan or infinity")) == (
+        "1.png",
+        True,
+    )
+    for result, frame in ((good, frames[0]), (last, frames[2])):
+        assert isinstance(result, Inspected)
+        assert result.verdict.score == pytest.approx(whole(frame.frame).score, abs=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [1e-40, 1e-39, 1e-300])
+@pytest.mark.parametrize("head", ["map", "embeddings"])
+def test_a_temperature_that_gives_infinite_log_odds_is_refused(
+    tmp_path: Path, head: str, temperature: float
+) -> None:
+    bundle = load_bundle(write_tiny_bundle(tmp_path / "bundle", head=head))
+    bundle = replace(bundle, manifest=replace(bundle.manifest, temperature=temperature))
+    with pytest.raises(BundleError, match="give log-odds that are not finite; export the bundle again"):
+        Detector(bundle)
+
+
+def test_log_odds_beyond_all_numbers_are_a_bad_frame(tmp_path: Path) -> None:
+    """Directions that are finite, and products with them that are not: the map would be 0, and the part OK."""
+    bundle = load_bundle(write_tiny_bundle(tmp_path / "bundle", head="embeddings"))
+    detector = Detector(replace(bundle, manifest=replace(bundle.manifest, temperature=1e-37)))
+    session = detector.session
+
+    def long(images: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: array * np.float32(1e3) for name, array in session(images).items()}
+
+    with pytest.raises(FrameError, match="log-odds must be finite"):
+        Detector(detector.bundle, session=Around(session, long))(FRAMES[0])

@@ -24,6 +24,11 @@ def taking(seconds: float) -> Callable[[Any], Any]:
     return stage
 
 
+def whole(group: list[Any]) -> list[list[Any]]:
+    """A first stage that leaves groups as they are."""
+    return [group]
+
+
 def drain(pipeline: Pipeline, taken: list[Any]) -> None:
     """Take all that comes, one by one."""
     for group in pipeline:
@@ -51,7 +56,7 @@ def until(condition: Callable[[], bool]) -> bool:
 @pytest.mark.parametrize("group", [1, 3, 8])
 def test_everything_comes_out_in_order(group: int) -> None:
     before = threads()
-    pipeline = Pipeline(range(100), [taking(0), taking(0)], group=group)
+    pipeline = Pipeline(range(100), whole, [taking(0), taking(0)], group=group)
     groups = list(pipeline)
     assert [item for each in groups for item in each] == list(range(100))
     assert max(map(len, groups)) <= group
@@ -59,7 +64,7 @@ def test_everything_comes_out_in_order(group: int) -> None:
 
 
 def test_nothing_comes_of_nothing() -> None:
-    assert list(Pipeline([], [taking(0)])) == []
+    assert list(Pipeline([], whole, [taking(0)])) == []
 
 
 def test_stages_overlap() -> None:
@@ -75,7 +80,7 @@ def test_stages_overlap() -> None:
             at_work -= 1
         return thing
 
-    list(Pipeline(range(20), [stage, stage, stage]))
+    list(Pipeline(range(20), whole, [stage, stage, stage]))
     assert most == 3
 
 
@@ -88,7 +93,7 @@ def test_a_slow_consumer_holds_the_source_back_and_loses_nothing() -> None:
             given += 1
             yield number
 
-    pipeline, taken = Pipeline(source(), [taking(0), taking(0)]), []
+    pipeline, taken = Pipeline(source(), whole, [taking(0)]), []
     for group in pipeline:
         taken += group
         time.sleep(TICK_S / 10)
@@ -102,7 +107,7 @@ def test_what_the_source_raises_comes_after_what_it_gave() -> None:
         raise ValueError("the camera is gone")
 
     taken: list[int] = []
-    pipeline = Pipeline(source(), [taking(TICK_S), taking(0)], group=4)
+    pipeline = Pipeline(source(), whole, [taking(TICK_S), taking(0)], group=4)
     with pytest.raises(ValueError, match="the camera is gone"):
         drain(pipeline, taken)
     assert taken == list(range(5))
@@ -117,7 +122,7 @@ def test_what_a_stage_raises_comes_in_its_place_and_ends_it() -> None:
         return group
 
     taken: list[int] = []
-    pipeline = Pipeline(range(100), [taking(0), stage])
+    pipeline = Pipeline(range(100), whole, [taking(0), stage])
     with pytest.raises(RuntimeError, match="out of memory"):
         drain(pipeline, taken)
     assert taken == list(range(5))
@@ -132,7 +137,7 @@ def test_a_group_that_does_not_fill_waits_no_longer_than_it_may() -> None:
         go_on.wait(5)  # a camera that stands still
         yield 2
 
-    pipeline = Pipeline(source(), [taking(0)], group=8, max_wait_s=2 * TICK_S)
+    pipeline = Pipeline(source(), whole, group=8, max_wait_s=2 * TICK_S)
     started = time.monotonic()
     assert next(pipeline) == [0, 1]
     assert time.monotonic() - started < 2
@@ -146,7 +151,7 @@ def test_a_group_waits_for_all_where_it_may() -> None:
             time.sleep(TICK_S)
             yield number
 
-    assert list(Pipeline(source(), [taking(0)], group=4, max_wait_s=None)) == [[0, 1, 2, 3]]
+    assert list(Pipeline(source(), whole, group=4, max_wait_s=None)) == [[0, 1, 2, 3]]
 
 
 def test_only_who_asks_for_it_loses_the_oldest_and_they_are_counted() -> None:
@@ -155,7 +160,11 @@ def test_only_who_asks_for_it_loses_the_oldest_and_they_are_counted() -> None:
             time.sleep(TICK_S / 5)
             yield number
 
-    pipeline = Pipeline(camera(), [taking(2 * TICK_S)], drop_oldest=True)
+    def slow(group: list[int]) -> list[list[int]]:
+        time.sleep(2 * TICK_S)
+        return [group]
+
+    pipeline = Pipeline(camera(), slow, drop_oldest=True)
     taken = flat(pipeline)
     assert taken == sorted(taken)
     assert taken[-1] == 59  # the newest is never dropped
@@ -173,9 +182,84 @@ def test_closing_ends_the_threads_and_the_source() -> None:
         finally:
             closed.set()
 
-    pipeline = Pipeline(source(), [taking(0), taking(0)], group=2)
+    pipeline = Pipeline(source(), whole, [taking(0), taking(0)], group=2)
     next(pipeline)
     pipeline.close()
     assert closed.wait(5)
     assert until(lambda: threads() == before)
     assert list(pipeline) == []
+
+
+def test_a_first_stage_gives_more_or_less_than_it_took() -> None:
+    def split(group: list[int]) -> Iterator[int]:
+        for item in group:
+            yield from [item] * item
+
+    assert list(Pipeline(range(4), split, [taking(0)], group=2)) == [1, 2, 2, 3, 3, 3]
+
+
+def test_what_a_first_stage_raises_comes_after_what_it_gave() -> None:
+    def split(group: list[int]) -> Iterator[int]:
+        yield group[0]
+        if group[0] == 3:
+            raise RuntimeError("in the middle")
+
+    taken: list[int] = []
+    with pytest.raises(RuntimeError, match="in the middle"):
+        taken.extend(Pipeline(range(9), split))
+    assert taken == [0, 1, 2, 3]
+
+
+def test_a_source_that_cannot_be_closed_tells_the_consumer() -> None:
+    class Camera:
+        def __iter__(self) -> Iterator[int]:
+            return iter(range(3))
+
+        def close(self) -> None:
+            raise OSError("the camera does not answer")
+
+    taken: list[int] = []
+    with pytest.raises(OSError, match="does not answer"):
+        drain(Pipeline(Camera(), whole), taken)
+    assert taken == [0, 1, 2]
+
+
+@pytest.mark.parametrize("max_wait_s", [float("inf"), 1e300])
+def test_a_stage_that_dies_while_it_waits_tells_the_consumer(max_wait_s: float) -> None:
+    before, answered = threads(), threading.Event()
+
+    def camera() -> Iterator[int]:
+        yield 0
+        answered.wait(0.2)
+        yield 1
+
+    with pytest.raises(OverflowError):
+        list(Pipeline(camera(), whole, [taking(0)], group=2, max_wait_s=max_wait_s))
+    answered.set()
+    assert until(lambda: threads() == before)
+
+
+def test_letting_go_of_it_in_the_middle_ends_the_threads_and_the_source() -> None:
+    before, closed = threads(), 0
+
+    def source() -> Iterator[int]:
+        nonlocal closed
+        try:
+            while True:
+                yield 0
+        finally:
+            closed += 1
+
+    def fails(group: list[int]) -> None:
+        raise ZeroDivisionError
+
+    for turn in range(20):
+        try:
+            for group in Pipeline(source(), whole, [taking(0)]):
+                if turn % 2:
+                    break
+                fails(group)
+        except ZeroDivisionError:
+            pass
+    assert until(lambda: threads() == before)
+    assert closed == 20

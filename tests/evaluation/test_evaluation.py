@@ -123,12 +123,26 @@ def test_a_category_of_one_class_is_not_in_the_mean(detector: Detector, tmp_path
     assert evaluation.categories[1].image_roc is None
 
 
+def verdict(anomaly_map: np.ndarray, score: float, peak: float) -> Verdict:
+    return Verdict(
+        score=score,
+        peak=peak,
+        is_anomalous=score >= 0.5,
+        margin=0.0,
+        threshold=0.5,
+        peak_threshold=None,
+        regions=(),
+        anomaly_map=anomaly_map,
+        latency_ms={},
+    )
+
+
 def judge_of_any_size(frame: np.ndarray) -> Verdict:
     """A map of half the frame's size and a little more where the frame is bright."""
     height, width = frame.shape[:2]
     grey = frame if frame.ndim == 2 else frame.mean(axis=2)
     resized = np.asarray(cv2.resize(grey.astype(np.float32) / 300, (width // 2 + 1, height // 2)), np.float32)
-    return Verdict(float(resized.mean()), float(resized.max()), False, 0.0, 0.5, None, resized, (), {})
+    return verdict(resized, float(resized.mean()), float(resized.max()))
 
 
 @pytest.mark.parametrize("exact", [True, False])
@@ -182,7 +196,7 @@ def judge_closely(frame: np.ndarray) -> Verdict:
     near = np.float32(0.02) + np.float32(2e-6) * rng.random((400, 400), np.float32)
     far = np.exp(rng.uniform(-85, -1, near.shape)).astype(np.float32)
     anomaly_map = np.where(rng.random(near.shape) < 0.5, near, far)
-    return Verdict(0.5, 0.5, True, 0.0, 0.5, None, anomaly_map, (), {})
+    return verdict(anomaly_map, 0.5, 0.5)
 
 
 def test_a_pixel_auroc_that_may_be_off_is_noted(detector: Detector, tmp_path: Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from acl_runtime.files.errors import InputError
-from acl_runtime.files.locks import lock, locked_folder
+from acl_runtime.files.locks import is_held, lock, locked_folder
 
 HOLD = """
 import sys
@@ -48,3 +49,20 @@ def test_two_handles_of_one_process_exclude_each_other_too(tmp_path: Path) -> No
         lock(first, path)
         with pytest.raises(InputError, match="lines.jsonl: is in use by .*; name another file"):
             lock(second, path, "name another file")
+
+
+def test_who_holds_a_folder_may_hold_it_again(tmp_path: Path) -> None:
+    with locked_folder(tmp_path):
+        with locked_folder(tmp_path / "." / ".." / tmp_path.name):
+            pass
+        assert is_held(tmp_path)  # still
+    assert not is_held(tmp_path)
+
+
+def test_another_thread_does_not_share_the_hold(tmp_path: Path) -> None:
+    with (
+        locked_folder(tmp_path),
+        ThreadPoolExecutor(1) as pool,
+        pytest.raises(InputError, match="is in use by"),
+    ):
+        pool.submit(locked_folder(tmp_path).__enter__).result()

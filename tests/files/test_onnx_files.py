@@ -9,6 +9,7 @@ import pytest
 from graphs import write_tiny_graph
 from onnx import TensorProto, helper
 
+from acl_runtime.files.errors import BundleError
 from acl_runtime.files.onnx_files import external_files
 
 
@@ -61,4 +62,15 @@ def test_no_place_in_a_graph_is_forgotten(tmp_path: Path) -> None:
 def test_a_file_that_is_no_graph_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "model.onnx").write_bytes(data)
     with pytest.raises(ValueError, match=r"model\.onnx: is not an ONNX graph .*; export the bundle again"):
+        external_files(tmp_path / "model.onnx")
+
+
+def test_a_field_whose_number_is_past_32_bits_hides_nothing(tmp_path: Path) -> None:
+    """Protobuf's readers drop the bits above: they would see the graph that another reader passes over."""
+    graph = helper.make_graph([], "g", [], [], [external_tensor("../secret")]).SerializeToString()
+    tag = 7 << 3 | 2 | 1 << 32
+    varint = bytes(tag >> shift & 0x7F | (0x80 if shift < 28 else 0) for shift in range(0, 35, 7))
+    assert len(graph) < 128
+    (tmp_path / "model.onnx").write_bytes(varint + bytes([len(graph)]) + graph)
+    with pytest.raises(BundleError, match=r"is not an ONNX graph \(a field's number is too large\)"):
         external_files(tmp_path / "model.onnx")

@@ -52,8 +52,3 @@ def test_every_frame_that_the_detector_takes_can_be_measured(shape: tuple[int, .
 def test_grey_and_colour_of_one_picture_look_the_same() -> None:
     grey = textured()[:, :, 0]
     assert measure_appearance(np.dstack([grey, grey, grey])) == measure_appearance(grey)
-
-
-def test_no_frame_is_refused_as_by_the_detector() -> None:
-    with pytest.raises(ValueError, match="frame must be"):
-        measure_appearance(np.zeros((4, 4, 2), np.uint8))

@@ -152,7 +152,7 @@ def test_tiles_and_whole_frames_exclude_each_other(framed: Path, tmp_path: Path)
 def test_a_manifest_whose_frames_have_no_size_is_refused(framed: Path) -> None:
     document = json.loads((framed / "manifest.json").read_text())
     document["graph"]["inputs"][0]["shape"][1] = "height"
-    with pytest.raises(ValueError, match=r"graph\.inputs must begin with frames \(batch, height, width, 3\)"):
+    with pytest.raises(ValueError, match=r"graph\.inputs must be frames \(batch, height, width, 3\)"):
         manifest_from_json(json.dumps(sealed(document)))
 
 

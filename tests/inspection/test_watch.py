@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -16,43 +14,40 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from graphs import drawn_frame, write_tiny_bundle
 from PIL import Image
-from typer.testing import CliRunner
+from watching import PACE, Watching, encoded, judged, lines, put, wait_for
 
-from acl_runtime.cli import app
 from acl_runtime.detection.detector import Detector
 from acl_runtime.detection.verdict import Inspected, Result
+from acl_runtime.files.errors import BackendError, FrameError
 from acl_runtime.images.frame import BadFrame
-from acl_runtime.inspection.run import inspect_sources
-from acl_runtime.inspection.watch import Pace, check_journal, watch
-from acl_runtime.sources import journal as journal_module
-from acl_runtime.sources.arrivals import Arrivals, is_whole, scan
+from acl_runtime.inspection.run import inspect
+from acl_runtime.outputs.pictures import Maps
+from acl_runtime.sources import known as known_module
 from acl_runtime.sources.files import Source, iter_frames
-from acl_runtime.sources.journal import Version, open_journal
+from acl_runtime.sources.journal import open_journal
 
-PACE = Pace(poll=0.02, settle=0.1, patience=0.6)
-KEYS = {"source", "index", "score", "is_anomalous", "regions", "size", "mtime_ns"}
+KEYS = {"source", "index", "score", "is_anomalous", "regions", "path", "size", "mtime_ns"}
+
 WATCH = """
 import sys
 from functools import partial
 from pathlib import Path
 from acl_runtime.detection.detector import Detector
 from acl_runtime.sources.journal import open_journal
-from acl_runtime.inspection.run import inspect_sources
+from acl_runtime.inspection.run import inspect
 from acl_runtime.inspection.watch import Pace, stop_signals, watch
 
 bundle, folder, journal = map(Path, sys.argv[1:])
-inspect = partial(inspect_sources, Detector(bundle), batch=2)
+look = partial(inspect, detector=Detector(bundle), batch=2)
 with open_journal(journal) as lines, stop_signals() as stopped:
     print("ready", flush=True)
     pace = Pace(poll=0.02, settle=0.1, patience=0.6)
-    for result in watch(folder, lines, inspect, pace=pace, batch=2, note=print, stopped=stopped):
+    for result in watch(folder, lines, look, pace=pace, batch=2, stopped=stopped):
         print("judged", flush=True)
 print("stopped", flush=True)
 """
@@ -79,79 +74,9 @@ def journal(tmp_path: Path) -> Path:
     return tmp_path / "out" / "results.jsonl"
 
 
-def encoded(suffix: str = ".png", seed: int = 0) -> bytes:
-    return bytes(cv2.imencode(suffix, drawn_frame(seed))[1].tobytes())
-
-
-def put(path: Path | str, data: bytes | None = None) -> None:
-    """A file that appears at once and complete."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    hidden = os.path.join(os.path.dirname(path), f".{random.random()}")
-    with open(hidden, "wb") as file:
-        file.write(encoded() if data is None else data)
-    os.replace(hidden, path)
-
-
-def lines(journal: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
-
-
-def sources(journal: Path) -> list[str]:
-    return [line["source"] for line in lines(journal)]
-
-
-class Watching:
-    """A watch that goes on beside the test until the test leaves the block."""
-
-    def __init__(
-        self,
-        folder: Path,
-        journal: Path,
-        inspect: Callable[[Sequence[Source]], Iterable[Result]],
-        *,
-        batch: int = 1,
-    ) -> None:
-        self.notes: list[str] = []
-        self.results: list[Result] = []
-        self._error: BaseException | None = None
-        self._stop = False
-        self._thread = threading.Thread(target=self._run, args=(folder, journal, inspect, batch))
-
-    def __enter__(self) -> Watching:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop = True
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-
-    def wait_for(self, count: int, *, seconds: float = 10) -> None:
-        """Until so many are judged, and a little longer, so that one too many would be seen."""
-        self.wait_until(lambda: len(self.results) >= count, seconds=seconds)
-        time.sleep(3 * PACE.settle)
-        assert len(self.results) == count
-
-    def wait_until(self, condition: Callable[[], bool], *, seconds: float = 10) -> None:
-        end = time.monotonic() + seconds
-        while not condition() and self._error is None:
-            assert time.monotonic() < end, (len(self.results), self.notes)
-            time.sleep(0.01)
-
-    def _run(self, folder: Path, journal: Path, inspect: Any, batch: int) -> None:
-        settings: Any = {"pace": PACE, "batch": batch, "note": self.notes.append}
-        try:
-            with open_journal(journal) as opened:
-                for result in watch(folder, opened, inspect, stopped=lambda: self._stop, **settings):
-                    self.results.append(result)
-        except BaseException as error:  # raised again in the test
-            self._error = error
-
-
 @pytest.fixture
 def watching(folder: Path, journal: Path, detector: Detector) -> Callable[[], Watching]:
-    return lambda: Watching(folder, journal, partial(inspect_sources, detector))
+    return lambda: Watching(folder, journal, partial(inspect, detector=detector))
 
 
 def test_what_is_there_and_what_arrives_is_judged_with_the_ordinary_verdict(
@@ -163,7 +88,8 @@ def test_what_is_there_and_what_arrives_is_judged_with_the_ordinary_verdict(
         put(folder / "new.jpg", encoded(".jpg"))
         running.wait_for(2)
     first, second = lines(journal)
-    assert (first["source"], second["source"]) == ("deep/er/old.png", "new.jpg")
+    assert (first["path"], second["path"]) == ("deep/er/old.png", "new.jpg")
+    assert (first["source"], second["source"]) == (str(folder / "deep/er/old.png"), str(folder / "new.jpg"))
     assert first.keys() >= KEYS
     assert next(iter(first)) == "source"
     assert first["score"] == pytest.approx(detector(drawn_frame(1)).score, abs=1e-6)
@@ -182,7 +108,7 @@ def test_a_restart_judges_only_what_is_new(
         running.wait_for(1)
     with watching() as running:
         running.wait_for(0)
-    assert sources(journal) == ["a.png", "b.png"]
+    assert judged(journal) == ["a.png", "b.png"]
 
 
 def test_kill_9_at_any_moment_loses_nothing_and_repeats_nothing(
@@ -209,7 +135,7 @@ def test_kill_9_at_any_moment_loses_nothing_and_repeats_nothing(
         time.sleep(0.3)
         process.terminate()
     assert 0 < before <= len(names)
-    assert Counter(sources(journal)) == Counter(names)
+    assert Counter(judged(journal)) == Counter(names)
 
 
 def test_a_stop_finishes_the_frame_in_hand(bundle: Path, folder: Path, journal: Path) -> None:
@@ -236,7 +162,7 @@ def test_files_come_in_the_order_of_arrival(
         os.utime(folder / name, (mtime, mtime))  # a clock far off, past or future, does no harm
     with watching() as running:
         running.wait_for(5)
-    assert sources(journal) == ["early.png", "a/1.png", "9.png", "10.png", "late.png"]
+    assert judged(journal) == ["early.png", "a/1.png", "9.png", "10.png", "late.png"]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif", ".ppm", ".webp"])
@@ -271,18 +197,6 @@ def test_space_that_is_reserved_is_no_picture_yet(
     assert isinstance(running.results[0], Inspected)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp"])
-def test_no_cut_passes_for_whole(folder: Path, suffix: str) -> None:
-    data, path = encoded(suffix), folder / f"a{suffix}"
-    cuts = [*range(7, len(data), 97), *range(len(data) - 30, len(data))]
-    for cut in cuts:
-        path.write_bytes(data[:cut])
-        whole = is_whole(str(path))
-        assert not whole, cut
-    path.write_bytes(data + b"maker notes" * 9)
-    assert is_whole(str(path))
-
-
 def test_a_bad_file_is_reported_when_patience_ends_and_judged_when_mended(
     folder: Path, journal: Path, watching: Callable[[], Watching]
 ) -> None:
@@ -299,7 +213,7 @@ def test_a_bad_file_is_reported_when_patience_ends_and_judged_when_mended(
     cut, empty, mended = lines(journal)
     assert "cannot be decoded" in cut["error"]
     assert "is empty" in empty["error"]
-    assert (mended["source"], "score" in mended) == ("a.png", True)
+    assert (mended["path"], "score" in mended) == ("a.png", True)
 
 
 def test_names_of_any_bytes_are_held_and_known_again(
@@ -319,7 +233,7 @@ def test_names_of_any_bytes_are_held_and_known_again(
         running.wait_for(len(names))
     with watching() as running:
         running.wait_for(0)
-    assert sorted(sources(journal)) == sorted(names)
+    assert sorted(judged(journal)) == sorted(names)
     assert journal.read_bytes().count(b"\n") == len(names)
 
 
@@ -339,7 +253,7 @@ def test_a_rename_into_place_a_new_version_and_a_deletion(
         running.wait_for(3)
         (folder / "a.png").unlink()
         running.wait_for(3)
-    assert sources(journal) == ["a.png"] * 3
+    assert judged(journal) == ["a.png"] * 3
     assert len({(line["size"], line["mtime_ns"]) for line in lines(journal)}) == 3
     assert running.notes == []
 
@@ -349,28 +263,28 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(
 ) -> None:
     calls: list[Source] = []
 
-    def inspect(group: Sequence[Source]) -> Iterable[Result]:
-        results = list(inspect_sources(detector, group))
+    def look(group: Sequence[Source]) -> Iterable[Result]:
+        results = list(inspect(group, detector))
         calls.extend(group)
         if group and len(calls) == 1:
             put(folder / "a.png", encoded(seed=5))
         return results
 
     put(folder / "a.png")
-    with Watching(folder, journal, inspect) as running:
+    with Watching(folder, journal, look) as running:
         running.wait_for(1)
     assert len(calls) == 2
     assert lines(journal)[0]["score"] == pytest.approx(detector(drawn_frame(5)).score, abs=1e-6)
 
 
 def test_what_is_deleted_too_early_is_said(folder: Path, journal: Path, detector: Detector) -> None:
-    def inspect(group: Sequence[Source]) -> Iterable[Result]:
+    def look(group: Sequence[Source]) -> Iterable[Result]:
         for source in group:
             os.unlink(source.path)
-        return inspect_sources(detector, group)
+        return inspect(group, detector)
 
     put(folder / "a.png")
-    with Watching(folder, journal, inspect) as running:
+    with Watching(folder, journal, look) as running:
         running.wait_until(lambda: bool(running.notes))
     assert "a.png: was deleted before it was judged" in running.notes[0]
     assert lines(journal) == []
@@ -388,7 +302,7 @@ def test_a_folder_that_vanishes_is_waited_for(
         put(away / "b.png")
         os.rename(away, folder)
         running.wait_for(2)
-    assert sources(journal) == ["a.png", "b.png"]
+    assert judged(journal) == ["a.png", "b.png"]
     gone, back = running.notes
     assert "in/: cannot be looked at (no such file or directory); waiting for it" in gone
     assert "in/: no longer a problem" in back
@@ -397,7 +311,7 @@ def test_a_folder_that_vanishes_is_waited_for(
 def test_a_mount_point_that_is_empty_for_a_while_brings_nothing_back_as_new(
     folder: Path, journal: Path, watching: Callable[[], Watching], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal_module, "REMEMBERED", 1)
+    monkeypatch.setattr(known_module, "REMEMBERED", 1)
     for i in range(9):
         put(folder / f"{i}.png")
     with watching() as running:
@@ -437,56 +351,9 @@ def test_nothing_is_written_to_the_folder(
     folder.chmod(0o755)
 
 
-def test_pipes_links_to_nothing_and_linked_folders_are_passed_over(folder: Path, tmp_path: Path) -> None:
-    os.mkfifo(folder / "pipe.png")  # to open it would wait for ever
-    (folder / "nothing.png").symlink_to(folder / "nowhere.png")
-    (folder / "loop").symlink_to(folder)
-    put(tmp_path / "elsewhere.png")
-    (folder / "link.png").symlink_to(tmp_path / "elsewhere.png")
-    found, problems = scan(str(folder))
-    assert (list(found), problems) == (["link.png"], {})
-    (folder / "round.png").symlink_to(folder / "round.png")
-    assert list(scan(str(folder))[1]) == ["round.png"]
-
-
-def test_a_torn_last_line_is_dropped_wherever_it_is_torn(tmp_path: Path) -> None:
-    path = tmp_path / "results.jsonl"
-    with open_journal(path) as opened:
-        for name in ("a.png", "b.png"):
-            opened.append([{"source": name, "score": 0.5, "size": 1, "mtime_ns": 2}])
-    whole = path.read_bytes()
-    first = whole[: whole.index(b"\n") + 1]
-    torn = [whole[:cut] for cut in range(len(first), len(whole))]
-    zeros = [whole[:cut] + bytes(len(whole) - cut) for cut in range(len(first), len(whole))]
-    for content in (*torn, *zeros, first + bytes(40) + b"\n"):
-        path.write_bytes(content)
-        with open_journal(path) as opened:
-            assert opened.versions(()) == {"a.png": (1, 2)}
-        assert path.read_bytes() == first
-
-
-def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "notes.txt"
-    line = b'{"source": "a.png", "size": 1, "mtime_ns": 2}\n'
-    for content, number in (
-        (b"my notes", 1),
-        (line + b"my notes\n", 2),
-        (line + b"\n" + line, 2),
-        (line + b'{"source": "b.png", "score": 0.5}\n' + line, 2),  # as acl run writes without --watch
-        (line + b'{"source": "b.png", "size": "1", "mtime_ns": 2}\n', 2),
-        (line + b"[]\n", 2),
-        (line + b"\xff\xfe\n", 2),
-        (line + bytes(9) + b"\n" + line, 2),
-    ):
-        path.write_bytes(content)
-        with open_journal(path) as opened, pytest.raises(ValueError, match=f"notes.txt: line {number} is no"):
-            opened.versions(())
-        assert path.read_bytes() == content
-
-
 def test_a_second_process_is_refused_until_the_first_ends(bundle: Path, folder: Path, journal: Path) -> None:
     with Started(bundle, folder, journal) as process:
-        message = "jsonl: another process watches with it; stop that one, or name another file"
+        message = "jsonl: is in use by process [0-9]+ .*; stop it, or name another file"
         with pytest.raises(ValueError, match=message), open_journal(journal):
             pass
         process.kill()
@@ -495,41 +362,145 @@ def test_a_second_process_is_refused_until_the_first_ends(bundle: Path, folder: 
             pass
 
 
-def test_a_journal_is_a_regular_file_in_its_place(tmp_path: Path, folder: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError, match="pipe: is not a regular file"), open_journal(tmp_path / "pipe"):
-        pass
-    with open_journal(tmp_path / "a.jsonl") as opened:
-        os.rename(tmp_path / "a.jsonl", tmp_path / "a.1")
-        with pytest.raises(ValueError, match=r"a.jsonl: was moved or deleted"):
-            opened.append([{"source": "a"}])
-    with pytest.raises(ValueError, match="is named as a picture of the watched folder; name it .jsonl"):
-        check_journal(folder / "a.PNG", folder)
-    check_journal(folder / "a.jsonl", folder)
+class Odd:
+    """Inspects as usual, but fails where a name says so, as long as `names` has it."""
+
+    def __init__(self, detector: Detector, error: Exception, *names: str) -> None:
+        self.names = set(names)
+        self._detector, self._error = detector, error
+
+    def __call__(self, group: Sequence[Source]) -> Iterator[Result]:
+        for source in group:
+            if source.name.name in self.names:
+                raise self._error
+            yield from inspect([source], self._detector)
 
 
-def test_a_full_disk_leaves_the_journal_as_it_was(tmp_path: Path) -> None:
-    path = tmp_path / "results.jsonl"
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with open_journal(path) as opened:
-        opened.append([{"source": "a.png", "size": 1, "mtime_ns": 2}])
-        before = path.read_bytes()
-        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, limits[1]))  # the next fits in part
-        try:
-            with pytest.raises(OSError, match=str(path)):
-                opened.append([{"source": "b.png", "size": 1, "mtime_ns": 2}])
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        assert path.read_bytes() == before
-        opened.append([{"source": "b.png", "size": 1, "mtime_ns": 2}])
-    assert sources(path) == ["a.png", "b.png"]
+@pytest.mark.parametrize(
+    "error", [ValueError("odd\nshape"), MemoryError(), FrameError("too thin"), KeyError("mode")]
+)
+def test_a_file_for_which_inspecting_fails_is_bad_and_stops_nothing(
+    folder: Path, journal: Path, detector: Detector, error: Exception
+) -> None:
+    for name in ("1.png", "2.png", "3.png", "4.png"):
+        put(folder / name)
+    with Watching(folder, journal, Odd(detector, error, "2.png"), batch=3) as running:
+        running.wait_for(4)
+    *good, bad = lines(journal)
+    assert [line["path"] for line in good] == ["1.png", "3.png", "4.png"]
+    assert all("score" in line for line in good)
+    assert bad["error"].startswith(f"{folder / '2.png'}: cannot be judged ({type(error).__name__}")
+    assert "\n" not in bad["error"]
+    with Watching(folder, journal, Odd(detector, error, "2.png")) as running:
+        running.wait_for(0)
+
+
+def test_where_inspecting_fails_for_all_files_they_wait(
+    folder: Path, journal: Path, detector: Detector
+) -> None:
+    names = [f"{i}.png" for i in range(3)]
+    odd = Odd(detector, RuntimeError("a bug"), *names)
+    for name in names:
+        put(folder / name)
+    with Watching(folder, journal, odd, batch=2) as running:
+        running.wait_until(lambda: len(running.notes) >= len(names))
+        assert running.results == []
+        assert (
+            "0.png: cannot be judged (RuntimeError: a bug); save the image again; nothing else was judged"
+            in ("".join(sorted(running.notes)))
+        )
+        odd.names = {"1.png"}
+        running.wait_for(3)
+    assert sorted(judged(journal)) == names
+    assert ["error" in line for line in sorted(lines(journal), key=lambda line: str(line["path"]))] == [
+        False,
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    "error", [BackendError("the GPU is away"), OSError(28, "no space left on device", "maps")]
+)
+def test_what_is_no_files_fault_ends_the_watch_and_costs_no_file(
+    folder: Path, journal: Path, detector: Detector, error: Exception
+) -> None:
+    for name in ("1.png", "2.png"):
+        put(folder / name)
+    with (
+        pytest.raises(type(error)),
+        Watching(folder, journal, Odd(detector, error, "2.png"), batch=2) as running,
+    ):
+        running.wait_until(lambda: False)
+    assert lines(journal) == []
+    with Watching(folder, journal, partial(inspect, detector=detector)) as running:
+        running.wait_for(2)
+    assert judged(journal) == ["1.png", "2.png"]
+
+
+def test_results_belong_to_their_file_in_whatever_order_they_come(
+    folder: Path, journal: Path, detector: Detector
+) -> None:
+    def look(group: Sequence[Source]) -> list[Result]:
+        results = list(inspect(group, detector))[::-1]
+        return results[:1] if len(results) > 2 else results  # one that comes without the others is no answer
+
+    for i in range(5):
+        put(folder / f"{i}.png", encoded(seed=i))
+    with Watching(folder, journal, look, batch=3) as running:
+        running.wait_for(5)
+    for line in lines(journal):
+        frame = drawn_frame(int(line["path"][0]))
+        assert line["score"] == pytest.approx(detector(frame).score, abs=1e-6)
+        assert line["source"] == str(folder / line["path"])
+
+
+def test_a_file_of_several_frames_has_a_line_for_each(
+    folder: Path, journal: Path, detector: Detector
+) -> None:
+    def look(group: Sequence[Source]) -> Iterator[Result]:
+        for source in group:
+            yield from inspect([source, source], detector)
+
+    put(folder / "a.png")
+    put(folder / "b.png")
+    with Watching(folder, journal, look, batch=2) as running:
+        running.wait_for(4)
+    assert judged(journal) == ["a.png", "a.png", "b.png", "b.png"]
+
+
+def test_a_pipe_among_the_files_holds_nothing_up(
+    folder: Path, journal: Path, watching: Callable[[], Watching]
+) -> None:
+    os.mkfifo(folder / "a.png")
+    with watching() as running:
+        put(folder / "b.png")
+        running.wait_for(1)
+    assert judged(journal) == ["b.png"]
+
+
+def test_files_that_are_passed_over_are_noted_once_for_each_new_kind(
+    folder: Path, watching: Callable[[], Watching]
+) -> None:
+    for name in ("a.heic", "b.heic", "c.txt", "results.jsonl.000001"):
+        put(folder / name)
+    with watching() as running:
+        running.wait_until(lambda: len(running.notes) == 1)
+        put(folder / "d.heic")
+        put(folder / "e.avi")
+        running.wait_until(lambda: len(running.notes) == 2)
+        time.sleep(0.2)
+    assert [note.split("passed over: ")[1] for note in running.notes] == [
+        "2 .heic; save pictures as PNG or JPEG",
+        "3 .heic, 1 .avi; save pictures as PNG or JPEG",
+    ]
 
 
 def test_saved_pictures_are_told_apart_by_suffix(folder: Path, journal: Path, detector: Detector) -> None:
     maps = journal.parent / "maps"
     put(folder / "deep" / "a.png")
     put(folder / "deep" / "a.jpg", encoded(".jpg"))  # which may arrive in a year
-    with Watching(folder, journal, partial(inspect_sources, detector, save_maps=maps)) as running:
+    with Watching(folder, journal, partial(inspect, detector=detector, outputs=[Maps(maps)])) as running:
         running.wait_for(2)
     assert sorted(path.name for path in (maps / "deep").iterdir()) == ["a.jpg.npy", "a.png.npy"]
 
@@ -541,86 +512,15 @@ def test_ten_thousand_files_are_judged_once(folder: Path, journal: Path, detecto
         (folder / f"{i}.png").write_bytes(small.getvalue())
     verdict = detector(drawn_frame())
 
-    def inspect(group: Iterable[Source]) -> Iterator[Result]:  # the files are real, the verdict is not
+    def look(group: Iterable[Source]) -> Iterator[Result]:  # the files are real, the verdict is not
         for frame in iter_frames(group):
             yield frame if isinstance(frame, BadFrame) else Inspected(frame, verdict)
 
-    with Watching(folder, journal, inspect, batch=50) as running:
-        running.wait_for(10_000, seconds=60)
-    with Watching(folder, journal, inspect) as running:
+    with Watching(folder, journal, look, batch=50) as running:
+        running.wait_for(10_000, seconds=120)
+    with Watching(folder, journal, look) as running:
         running.wait_for(0)
-    assert sorted(sources(journal)) == sorted(f"{i}.png" for i in range(10_000))
-
-
-def test_memory_stays_flat_while_files_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_module, "REMEMBERED", 10)
-    arrivals = Arrivals(settle=0, patience=1)
-    largest = 0
-    for day in range(200):
-        found = {f"{day}/{i}.png": (i, day) for i in range(7)}
-        arrivals.observe(found, (), day)
-        for path in arrivals.due(day):
-            arrivals.done(path)
-        largest = max(largest, len(arrivals.known))
-    assert largest <= 7 + 2 * 10 + 7
-    assert arrivals.observe({"199/0.png": (0, 199), "198/0.png": (0, 198)}, (), 300) == []
-    assert arrivals.due(300) == []  # moved away and returned
-
-
-def test_what_cannot_be_seen_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_module, "REMEMBERED", 1)
-    arrivals = Arrivals(settle=0, patience=1)
-    found: dict[str, Version] = {f"a/{i}.png": (i, i) for i in range(50)} | {"b.png": (1, 1)}
-    arrivals.observe(found, (), 0)
-    for path in arrivals.due(0):
-        arrivals.done(path)
-    arrivals.observe({"b.png": (1, 1)}, ("a/",), 1)
-    arrivals.observe(found, (), 2)
-    assert arrivals.due(2) == []
-
-
-def test_a_journal_of_years_is_read_in_flat_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_module, "REMEMBERED", 10)
-    path = tmp_path / "results.jsonl"
-    records = [{"source": f"{i}.png", "size": 1, "mtime_ns": i} for i in range(500)]
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    with open_journal(path) as opened:
-        known = opened.versions({"3.png", "4.png"})
-    assert {"3.png", "4.png", "499.png", "490.png"} <= known.keys()
-    assert len(known) <= 2 + 2 * 10
-    assert list(known) == sorted(known, key=lambda path: int(path[:-4]))
-
-
-def test_the_command_watches_until_it_is_told_to_stop(bundle: Path, folder: Path, journal: Path) -> None:
-    code = "import sys; from acl_runtime.cli import app; app(sys.argv[1:])"
-    command = [sys.executable, "-c", code, "run", str(bundle), "--watch", str(folder), "--json", str(journal)]
-    for name in ("a.png", "b.png"):
-        put(folder / name)
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline().endswith(f"{folder / name}\n")
-            process.terminate()
-            assert process.stdout.read().startswith("1 frame: ")
-        assert process.returncode == 0
-    assert lines(journal)[-1]["source"] == "b.png"
-
-
-def test_usage_errors_are_two(bundle: Path, folder: Path, journal: Path) -> None:
-    for wrong in (
-        [],
-        ["--watch", folder],
-        ["--watch", folder, "--json", "-"],
-        ["--watch", folder, "--json", journal, "--fail-on-defect"],
-        [folder, "--watch", folder, "--json", journal],
-    ):
-        assert CliRunner().invoke(app, ["run", str(bundle), *map(str, wrong)]).exit_code == 2
-
-
-def wait_for(condition: Callable[[], bool], *, seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    assert sorted(judged(journal)) == sorted(f"{i}.png" for i in range(10_000))
 
 
 class Started:

@@ -45,11 +45,11 @@ def test_the_facts_are_words(folder: Path) -> None:
     assert found == {
         "Backbone": manifest.backbone.name,
         "Weights": settings["weights"],
-        "Network": "QuickGELU",
+        "Network": "QuickGELU, 1 heads, 1 in the text tower (told)",
         "Prompts": settings["prompts"],
         "Input": f"{manifest.image_size} × {manifest.image_size} pixels",
         "Normalised": "mean 0, 0, 0, standard deviation 1, 1, 1, of red, green and blue in 0..1",
-        "Pixels": "as stored: orientation tags are not applied, 16 bits count in full",
+        "Pixels": "as stored, orientation tags are not applied; 16 bits of 16-bit files count",
         "Frames": "each squashed whole",
         "Graph": f"head {manifest.head}, {manifest.precision}",
         "Computed by": "ONNX Runtime on CPU",
@@ -57,7 +57,7 @@ def test_the_facts_are_words(folder: Path) -> None:
     }
     assert not [text for text in (*found, *found.values()) if "_" in text]
     assert {"image_size", "mask_above", "score_threshold"} <= settings.keys()
-    assert settings["activation"] == "QuickGELU"
+    assert settings["network"] == found["Network"]
     assert (settings["mean"], settings["std"]) == ([0, 0, 0], [1, 1, 1])
     assert settings["orientation"] == "pixels as stored"
 

@@ -24,7 +24,9 @@ def large_card(*, peak: tuple[int, int] = (700, 1500), score: float = 0.9) -> Ca
     mask[400:440, 600:640] = True
     anomaly_map = np.full((HEIGHT // 2, WIDTH // 2), 0.1, np.float32)
     anomaly_map[peak[0] // 2, peak[1] // 2] = 0.4
-    return Card("wire", frame, mask, anomaly_map, score, 0.5, 1)
+    return Card(
+        title="wire", frame=frame, mask=mask, anomaly_map=anomaly_map, score=score, threshold=0.5, label=1
+    )
 
 
 @pytest.mark.parametrize(("peak", "rows", "columns"), [

@@ -34,7 +34,15 @@ def test_a_scratch_thinner_than_a_pixel_is_outlined() -> None:
     mask = np.zeros((3000, 3000), np.bool_)
     mask[1500, 600:2400] = True
     frame = np.zeros((3000, 3000, 3), np.uint8)
-    card = Card("scratch", frame, mask, np.zeros((8, 8), np.float32), 0.1, 0.5, 1)
+    card = Card(
+        title="scratch",
+        frame=frame,
+        mask=mask,
+        anomaly_map=np.zeros((8, 8), np.float32),
+        score=0.1,
+        threshold=0.5,
+        label=1,
+    )
     assert draw_panels(card, side=100).truth[50, 25:75].any(axis=1).all()
 
 
@@ -44,7 +52,15 @@ def test_a_card_that_cannot_be_drawn_to_scale_is_refused() -> None:
     with pytest.raises(ValueError, match=r"peak_threshold must lie in 0\.\.1, got -1 for nut"):
         replace(draw_card(), peak_threshold=-1)
     with pytest.raises(ValueError, match=r"anomaly_map must be \(height, width\), got \(1, 4, 4\) for nut"):
-        Card("nut", np.zeros((4, 4, 3), np.uint8), None, np.zeros((1, 4, 4), np.float32), 0.1, 0.5, 0)
+        Card(
+            title="nut",
+            frame=np.zeros((4, 4, 3), np.uint8),
+            mask=None,
+            anomaly_map=np.zeros((1, 4, 4), np.float32),
+            score=0.1,
+            threshold=0.5,
+            label=0,
+        )
 
 
 def test_a_card_is_judged_as_the_detector_judges() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from acl_runtime.calibration.conformal import Demand, allowed_rejections, scale_
 from acl_runtime.calibration.patch_memory_fit import LEAST_DISTANCE_SPREAD, fit_memory, save_memory
 from acl_runtime.calibration.thresholds import draw_scale_images, find_rule
 from acl_runtime.detection.detector import Detector
+from acl_runtime.images.preprocess import preprocess
 from acl_runtime.scoring.maps import patches_to_map, sigmoid
 from acl_runtime.scoring.patch_memory import (
     Floats,
@@ -33,6 +35,19 @@ FILE = "calibrations/0001.npz"
 def unit(rng: np.random.Generator, *shape: int) -> Floats:
     vectors = rng.normal(size=shape)
     return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True), np.float32)
+
+
+def unit_patches() -> Floats:
+    return unit(np.random.default_rng(8), LAYERS, 4, JOINT)
+
+
+def damaged_archive() -> bytes:
+    """A zip whose compressed array cannot be expanded."""
+    file = io.BytesIO()
+    np.savez_compressed(file, patch_embeddings=np.zeros(9999), text=np.zeros(2), distance=np.zeros(2))
+    data = bytearray(file.getvalue())
+    data[60:100] = b"\xff" * 40
+    return bytes(data)
 
 
 def as_halves(array: np.ndarray) -> np.ndarray:
@@ -144,11 +159,9 @@ def test_the_score_is_the_mean_of_text_and_peak_in_log_odds() -> None:
 def test_a_detector_with_a_memory_judges_by_both(tmp_path: Path, memory: Memory) -> None:
     bundle = in_force(tmp_path / "bundle", memory)
     detector, frame = Detector(bundle), drawn_frame()
-    images = detector.prepare([frame]).images
-    assert images is not None
-    patches = detector.session(images)["patch_embeddings"]
+    patches = detector.session(preprocess([frame], image_size=SIDE))["patch_embeddings"]
     alone = detector.with_memory(None)
-    text = patches @ detector._directions[0]
+    text = patches @ detector.stages.directions[0]
     evidence = patch_evidence(memory, patches, text.reshape(1, LAYERS, GRID, GRID))[:, None]
     expected = patches_to_map(evidence, image_size=SIDE, blur_sigma=bundle.manifest.blur_sigma)
     verdict, by_text = detector(frame), alone(frame)
@@ -171,8 +184,8 @@ def test_what_was_saved_is_loaded(tmp_path: Path, memory: Memory) -> None:
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (lambda path: path.write_bytes(b"no archive"), "is not a memory of good parts"),
-        (lambda path: np.savez(path, text=np.zeros(2)), "is not a memory of good parts"),
+        (lambda path: path.write_bytes(b"no archive"), "is not an archive of arrays"),
+        (lambda path: np.savez(path, text=np.zeros(2)), "is not an archive of arrays"),
         (
             lambda path: save_memory(path, Memory(ones(1, 4, JOINT), Scale(0, 1), Scale(0, 1))),
             r"must be \(2, ",
@@ -185,6 +198,34 @@ def test_what_was_saved_is_loaded(tmp_path: Path, memory: Memory) -> None:
             lambda path: save_memory(path, Memory(ones(2, 4, JOINT), Scale(0, 1), Scale(0, 0))),
             "a spread, got",
         ),
+        *(
+            (
+                lambda path, scale=scale: save_memory(path, Memory(unit_patches(), Scale(0, 1), scale)),
+                "a spread, got",
+            )
+            for scale in (
+                Scale(0, 1e300),
+                Scale(1e300, 1),
+                Scale(0, 1e-50),
+            )
+        ),
+        *(
+            (
+                lambda path, scale=scale: save_memory(path, Memory(unit_patches(), Scale(0, 1), scale)),
+                "a number in it is not finite",
+            )
+            for scale in (Scale(np.nan, 1), Scale(0, np.inf))
+        ),
+        *(
+            (
+                lambda path, factor=factor: save_memory(
+                    path, Memory(unit_patches() * np.float32(factor), Scale(0, 1), Scale(0, 1))
+                ),
+                "must have unit norm, got" if np.isfinite(factor) else "a number in it is not finite",
+            )
+            for factor in (0, 2, np.nan, np.inf)
+        ),
+        (lambda path: path.write_bytes(damaged_archive()), "is not an archive of arrays"),
     ],
 )
 def test_a_file_that_is_no_memory_is_refused(

@@ -14,7 +14,7 @@ def measure(anomaly_map: np.ndarray, inside: np.ndarray) -> Region:
     rows, columns = np.nonzero(inside)
     x, y = int(columns.min()), int(rows.min())
     width, height = int(columns.max()) - x + 1, int(rows.max()) - y + 1
-    return Region(x, y, width, height, area=len(rows), peak=float(anomaly_map[inside].max()))
+    return Region(x=x, y=y, width=width, height=height, area=len(rows), peak=float(anomaly_map[inside].max()))
 
 
 def test_they_are_the_eight_connected_parts_at_the_threshold() -> None:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from acl_runtime.files.errors import FrameError
 from acl_runtime.scoring.rule import Rule, log_odds, rule_words
 
 
@@ -19,6 +20,24 @@ def test_the_peak_decides_too_where_it_has_a_threshold() -> None:
     assert not Rule(0.7, 0.4).is_anomalous(0.6, math.nextafter(0.4, 0))
     assert Rule(0.7, 0.4).is_anomalous(0.6, 0.4)
     assert not Rule(0.7, None).is_anomalous(0.6, 1.0)
+
+
+def test_which_of_score_and_peak_decided_is_said() -> None:
+    rule = Rule(0.7, 0.4)
+    assert [rule.decided_by(*values) for values in ((0.7, 0.4), (0.7, 0.3), (0.6, 0.4), (0.6, 0.3))] == [
+        "both",
+        "score",
+        "peak",
+        None,
+    ]
+
+
+@pytest.mark.parametrize("values", [(math.nan, 0.1), (0.1, math.nan), (math.inf, 0.1), (0.1, -math.inf)])
+@pytest.mark.parametrize("rule", [Rule(0.7, 0.4), Rule(0.7, None)])
+def test_what_is_no_number_is_neither_good_nor_bad(rule: Rule, values: tuple[float, float]) -> None:
+    for judge in (rule.is_anomalous, rule.margin, rule.decided_by):
+        with pytest.raises(FrameError, match=r"must be a finite number, got .*; the frame cannot be judged"):
+            judge(*values)
 
 
 def test_the_margin_is_the_distance_of_the_nearer_threshold_in_log_odds() -> None:

@@ -20,7 +20,14 @@ from acl_train.clip import CLIP
 from acl_train.config import VisionConfig
 from acl_train.declared import declared_by_name, declared_by_tag
 from acl_train.text import embed_texts
-from acl_train.weights import Weights, build_clip, load_weights, read_architecture, weights_of_open_clip
+from acl_train.weights import (
+    Weights,
+    build_clip,
+    load_weights,
+    note_assumption,
+    read_architecture,
+    weights_of_open_clip,
+)
 
 SMALL: dict[str, Any] = {
     "embed_dim": 64,
@@ -203,7 +210,9 @@ def test_an_assumed_activation_is_told(
     published: Path, archive: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "acl")
-    assert load_weights(weights=str(published)).architecture.quick_gelu
+    assumed = load_weights(weights=str(published))
+    assert assumed.architecture.quick_gelu
+    note_assumption(assumed)
     assert "QuickGELU is assumed, as OpenAI's weights have it; pass --gelu" in caplog.text
     caplog.clear()
     assert not load_weights("ViT-small", str(published)).architecture.quick_gelu

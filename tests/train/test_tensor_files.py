@@ -8,7 +8,6 @@ import pickle
 import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,13 +105,10 @@ class Holds(nn.Module):
 
 
 def test_an_archive_that_acts_when_it_is_made_is_refused_and_does_not_act(tmp_path: Path) -> None:
-    modules: tuple[Callable[[str], nn.Module], ...] = (
-        ActsInSetState,
-        lambda path: Holds(ActsInSetState(path)),
-    )
-    for number, module in enumerate(modules):
+    for number in range(2):
         written = tmp_path / f"written{number}"
-        path = torchscript(module(str(written)), tmp_path / f"evil{number}.pt")
+        acts = ActsInSetState(str(written))
+        path = torchscript(Holds(acts) if number else acts, tmp_path / f"evil{number}.pt")
         with pytest.raises(
             InputError, match="asks to run code, or is damaged: it sets the state of a __torch__"
         ):
@@ -258,6 +254,12 @@ def test_a_huge_memo_needs_no_memory() -> None:
     assert read(b"Nr\xff\xff\xff\x7f.") is None
 
 
+def test_a_text_that_claims_gigabytes_sets_nothing_aside(tmp_path: Path) -> None:
+    (tmp_path / "long.pt").write_bytes(b"\x80\x02X\xff\xff\xff\xff")
+    with pytest.raises(InputError, match="has a text of 4,294,967,295 bytes"):
+        read_state(tmp_path / "long.pt")
+
+
 @pytest.mark.parametrize(
     "operations",
     [
@@ -292,8 +294,10 @@ def test_a_view_must_lie_in_its_storage() -> None:
     def saved(offset: int, shape: Any, strides: Any) -> io.BytesIO:
         pickled.seek(0)
         pickled.truncate()
-        arguments: tuple[Any, ...] = ("here", offset, shape, strides, False, OrderedDict())
-        Saver(pickled, 2).dump(Calls(torch._utils._rebuild_tensor_v2, *arguments))
+        hooks: OrderedDict[str, int] = OrderedDict()
+        Saver(pickled, 2).dump(
+            Calls(torch._utils._rebuild_tensor_v2, "here", offset, shape, strides, False, hooks)
+        )
         pickled.seek(0)
         return pickled
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import MINI, VV_FROM
+from folders import draw, draw_category
 
 from acl_runtime.files.errors import InputError
 from acl_train.config import LearnConfig, VisionConfig
@@ -147,6 +148,22 @@ def test_a_mask_of_another_size_is_refused_before_learning(
     with pytest.raises(ValueError, match=r"001_mask\.png: is \d+x\d+ and its image .* is \d+x\d+"):
         learn(weights, files, data=data)
     assert not files.output.exists()
+
+
+def test_blank_masks_are_not_learned_from_unless_they_are_wanted(
+    weights: Weights, tmp_path: Path, cache: Path
+) -> None:
+    draw_category(tmp_path / "data")
+    draw(tmp_path / "data/ground_truth/hole/2_mask.png", color=0)
+    files = TrainFiles(tmp_path / "p.safetensors", cache)
+    with pytest.raises(
+        InputError, match="1 of 2 masks of defective parts mark nothing .*--allow-blank-masks"
+    ):
+        learn(weights, files, data=tmp_path / "data")
+    said: list[str] = []
+    config = replace(CONFIG, epochs=1)
+    train([tmp_path / "data"], files, weights, VISION, config, allow_blank_masks=True, say=said.append)
+    assert any("1 of 2 masks of defective parts mark nothing" in line for line in said)
 
 
 def test_two_runs_at_once_on_one_data_set_learn_what_one_alone_learns(

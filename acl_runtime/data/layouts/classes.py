@@ -79,7 +79,7 @@ def _labelled(good: Path, bad: Path, *, category: str, defect: str) -> list[Samp
     if empty:
         raise InputError(f"{empty[0]}: holds no images; unpack them there")
     return [
-        Sample(path, None, label, category, name)
+        Sample(path=path, mask=None, label=label, category=category, defect=name)
         for folder, label, name in ((good, 0, GOOD), (bad, 1, defect))
         for path in list_images(folder)
     ]

@@ -62,7 +62,8 @@ def _bad_parts(root: Path, folders: list[Path], good: list[Sample], *, category:
     ]
     paired = pair_masks(images, masks, [sample.path for sample in good])
     return [
-        Sample(path, mask, 1, category, path.parent.name) for path, mask in zip(images, paired, strict=True)
+        Sample(path=path, mask=mask, label=1, category=category, defect=path.parent.name)
+        for path, mask in zip(images, paired, strict=True)
     ]
 
 

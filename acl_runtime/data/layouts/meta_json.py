@@ -55,10 +55,16 @@ def _sample(root: Path, record: Mapping[str, Any]) -> Sample:
     _check_types(record)
     path, category = inside(root, record["img_path"]), record["cls_name"]
     if record["anomaly"] == 0:
-        return Sample(path, None, 0, category, GOOD)
+        return Sample(path=path, mask=None, label=0, category=category, defect=GOOD)
     mask = inside(root, record["mask_path"])
     has_mask = bool(record["mask_path"]) and not mask.is_dir()  # a folder stands for "no mask" there
-    return Sample(path, mask if has_mask else None, 1, category, record.get("specie_name") or UNNAMED)
+    return Sample(
+        path=path,
+        mask=mask if has_mask else None,
+        label=1,
+        category=category,
+        defect=record.get("specie_name") or UNNAMED,
+    )
 
 
 def _check_types(record: Mapping[str, Any]) -> None:

@@ -62,8 +62,16 @@ def _read_dagm_class(root: Path) -> list[Sample]:
     images, category = list_images(test), root.resolve().name.capitalize()
     masks = pair_masks(images, list_images(labels), suffix=LABEL)
     pairs = list(zip(images, masks, strict=True))
-    good = [Sample(path, None, 0, category, GOOD) for path, mask in pairs if mask is None]
-    return good + [Sample(path, mask, 1, category, "defect") for path, mask in pairs if mask is not None]
+    good = [
+        Sample(path=path, mask=None, label=0, category=category, defect=GOOD)
+        for path, mask in pairs
+        if mask is None
+    ]
+    return good + [
+        Sample(path=path, mask=mask, label=1, category=category, defect="defect")
+        for path, mask in pairs
+        if mask is not None
+    ]
 
 
 def read_sdd(root: Path) -> Reading | None:
@@ -93,9 +101,9 @@ def _halves(path: Path, label: Path) -> list[Sample]:
     marked = read_grey(label) > 0  # (H, W)
     middle, height = len(marked) // 2, len(marked)
     return [
-        Sample(path, label, 1, "electrical commutators", "defect", rows)
+        Sample(path=path, mask=label, label=1, category="electrical commutators", defect="defect", rows=rows)
         if marked[slice(*rows)].any()
-        else Sample(path, None, 0, "electrical commutators", GOOD, rows)
+        else Sample(path=path, mask=None, label=0, category="electrical commutators", defect=GOOD, rows=rows)
         for rows in ((0, middle), (middle, height))
     ]
 

@@ -67,9 +67,13 @@ def _check_visa_row(path: Path, number: int, row: Mapping[str, str]) -> None:
 
 def _visa_sample(root: Path, row: Mapping[str, str]) -> Sample:
     if row["label"] == "normal":
-        return Sample(inside(root, row["image"]), None, 0, row["object"], GOOD)
+        return Sample(
+            path=inside(root, row["image"]), mask=None, label=0, category=row["object"], defect=GOOD
+        )
     mask = inside(root, row["mask"]) if row["mask"] else None
-    return Sample(inside(root, row["image"]), mask, 1, row["object"], row["label"])
+    return Sample(
+        path=inside(root, row["image"]), mask=mask, label=1, category=row["object"], defect=row["label"]
+    )
 
 
 def read_head_ct(root: Path) -> Reading | None:
@@ -139,7 +143,7 @@ def _ids(numbers: set[int]) -> str:
 
 
 def _head_ct_sample(path: Path, label: int) -> Sample:
-    return Sample(path, None, label, "brain", "hemorrhage" if label else GOOD)
+    return Sample(path=path, mask=None, label=label, category="brain", defect="hemorrhage" if label else GOOD)
 
 
 def _read_table(path: Path, columns: set[str], remedy: str) -> dict[int, dict[str, str]]:

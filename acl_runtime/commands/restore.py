@@ -1,0 +1,36 @@
+"""`acl restore`: take back a calibration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from acl_runtime.text.terminal import echo
+
+
+def restore(
+    bundle: Annotated[
+        Path, typer.Argument(help="Bundle that was calibrated; it is changed.", show_default=False)
+    ],
+) -> None:
+    """Restore the previous calibration: thresholds and patch memory.
+
+    Each calibration keeps what it replaced, so that several can be taken back
+    one by one, down to the default threshold.
+    """
+    from acl_runtime.bundle.bundle import load_bundle
+    from acl_runtime.calibration.calibrate import restore_previous
+    from acl_runtime.calibration.record import read_record
+    from acl_runtime.scoring.rule import bundle_rule, rule_words
+
+    calibration = restore_previous(bundle)
+    record = read_record(load_bundle(bundle))
+    words = rule_words(bundle_rule(calibration))
+    if record is None:
+        echo(f"{bundle}: anomalous from {words} again, the default, an arbitrary number")
+    else:
+        echo(
+            f"{bundle}: anomalous from {words} again, as calibrated on {record.created[:10]}: {record.statement}"
+        )

@@ -1,0 +1,278 @@
+"""The three stages of a verdict: cut and resize, run the network, read its answers.
+
+Whole frames and tiles are images like any other: what goes through the stages is a batch of images, each owned by a
+frame. Frames share a batch, and a large frame has several, so that no more than a batch is held at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from acl_runtime.backends.session import Session
+from acl_runtime.bundle.manifest import Manifest, Tiling
+from acl_runtime.detection.verdict import Inspected, Result, Verdict
+from acl_runtime.files.errors import FrameError
+from acl_runtime.images.blend import Blend, Place, cut
+from acl_runtime.images.frame import FRAME_FAULTS, BadFrame, Frame, bad_frame, check_size
+from acl_runtime.images.preprocess import Resize, stack, to_image
+from acl_runtime.images.tiles import TilePlan, plan_tiles
+from acl_runtime.scoring.heads import Answers, NotFiniteError, read_head
+from acl_runtime.scoring.maps import sigmoid
+from acl_runtime.scoring.patch_memory import Memory
+from acl_runtime.scoring.regions import Region, find_regions, hottest_region
+from acl_runtime.scoring.rule import Rule
+
+STAGES = ("preprocess", "inference", "postprocess")
+LOG = logging.getLogger("acl")
+MOST_NOTES = 3  # on how frames are cut: a folder may hold pictures of many sizes
+LONG_S = 10.0  # a frame that takes longer is announced
+
+Made = TypeVar("Made")
+
+
+@dataclass(kw_only=True, eq=False)
+class Job:
+    """A frame on its way to a verdict.
+
+    Attributes:
+        frame: As it came.
+        blend: Where its tiles lie, and what their maps add up to; None for a frame that is squashed whole.
+        tiles: How many.
+        logit: Log-odds of a defect so far, the largest of any tile.
+        whole_map: Of a frame that is squashed whole, (S, S) float32, once it is known.
+        fault: Why the frame cannot be judged.
+        latency_ms: What each stage took for it; of a call of the network its share.
+    """
+
+    frame: Frame
+    blend: Blend | None = None
+    tiles: int = 1
+    logit: float = -np.inf
+    whole_map: npt.NDArray[np.float32] | None = None
+    fault: BaseException | None = None
+    latency_ms: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+
+    def timed(self, stage: str, call: Callable[..., Made], *arguments: object) -> Made | None:
+        """Call something for the frame, and count its time to a stage; None once the frame is known to be bad."""
+        if self.fault is not None:
+            return None
+        started = time.perf_counter()
+        try:
+            return call(*arguments)
+        except FRAME_FAULTS as fault:
+            self.fault = fault
+            return None
+        finally:
+            self.latency_ms[stage] += 1000 * (time.perf_counter() - started)
+
+
+@dataclass(kw_only=True, eq=False)
+class Work:
+    """A batch of images on its way through the stages.
+
+    Attributes:
+        images: Each as the graph takes it, without the leading axis; empty once the network has seen them.
+        owners: Of each image, the frame, and its place there; None for the whole of it.
+        ended: Frames whose last image is in this batch, and bad ones after it, in their order.
+        outputs: What the network returned.
+    """
+
+    images: list[npt.NDArray[np.uint8]] = field(default_factory=list)
+    owners: list[tuple[Job, Place | None]] = field(default_factory=list)
+    ended: list[Job | BadFrame] = field(default_factory=list)
+    outputs: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Stages:
+    """What a detector does with frames, stage by stage; a frame that fails becomes a BadFrame in its place.
+
+    Attributes:
+        manifest: Of the bundle.
+        session: Runs its graph.
+        resize: Resizes frames and tiles, see `choose_resize`.
+        tiling: How large frames are cut; None to squash each whole.
+        directions: See `defect_directions`.
+        memory: Of good parts; None where the text judges alone.
+        rule: When a frame is anomalous.
+    """
+
+    manifest: Manifest
+    session: Session
+    resize: Resize
+    tiling: Tiling | None
+    directions: npt.NDArray[np.float32]
+    memory: Memory | None
+    rule: Rule
+    _noted: set[tuple[str, int, int]] = field(default_factory=set)
+
+    def judge(self, frames: Iterable[Frame | BadFrame]) -> Iterator[Result]:
+        """The results on frames, in their order, one stage after the other."""
+        for work in self.preprocess(frames):
+            yield from self.postprocess(self.infer(work))
+
+    def preprocess(self, frames: Iterable[Frame | BadFrame]) -> Iterator[Work]:
+        """First stage: plan each frame, and make batches of images, of the bundle's `max_batch` at most."""
+        work = Work()
+        for frame in frames:
+            if isinstance(frame, BadFrame):
+                work.ended.append(frame)
+                continue
+            job = Job(frame=frame)
+            for place in job.timed("preprocess", self._places, job) or ():
+                if len(work.images) == self.manifest.max_batch:
+                    yield work
+                    work = Work()
+                image = job.timed("preprocess", self._image, frame, place)
+                if image is None:
+                    break
+                work.images.append(image)
+                work.owners.append((job, place))
+            work.ended.append(job)
+        if work.ended:
+            yield work
+
+    def infer(self, work: Work) -> Work:
+        """Second stage: the network."""
+        if work.images:
+            images = stack(work.images)
+            work.images = []
+            started = time.perf_counter()
+            work.outputs = self.session(images)
+            share_ms = 1000 * (time.perf_counter() - started) / len(images)
+            for job, _ in work.owners:
+                job.latency_ms["inference"] += share_ms
+            self._announce(work, share_ms)
+        return work
+
+    def postprocess(self, work: Work) -> list[Result]:
+        """Last stage: the results on the frames that end in this batch."""
+        started = time.perf_counter()
+        answers = self._read(work.outputs, len(work.owners)) if work.owners else []
+        share_ms = 1000 * (time.perf_counter() - started) / max(len(answers), 1)
+        for (job, place), answer in zip(work.owners, answers, strict=True):
+            job.latency_ms["postprocess"] += share_ms
+            job.timed("postprocess", _take, job, place, answer)
+        return [job if isinstance(job, BadFrame) else self._conclude(job) for job in work.ended]
+
+    def _places(self, job: Job) -> Iterable[Place | None]:
+        """Where the images of a frame lie in it; one None for a frame that is squashed whole."""
+        check_size(job.frame, self.manifest)
+        if self.tiling is None:
+            return (None,)
+        height, width = job.frame.size
+        plan = plan_tiles(
+            height, width, self.tiling, image_size=self.manifest.image_size, grid=self.manifest.grid
+        )
+        if len(plan) == 1:
+            return (None,)
+        self._note_plan(plan)
+        job.blend, job.tiles = Blend(plan), len(plan)
+        return job.blend.places
+
+    def _image(self, frame: Frame, place: Place | None) -> npt.NDArray[np.uint8]:
+        pixels = frame.frame if place is None else cut(frame.frame, place)
+        return to_image(pixels, self.manifest, self.resize)
+
+    def _read(self, outputs: Mapping[str, np.ndarray], count: int) -> list[Answer]:
+        """The answer on each image; if one is not finite the others still have theirs."""
+        try:
+            return _rows(read_head(outputs, self.manifest, self.directions, self.memory))
+        except NotFiniteError as error:
+            if count == 1:
+                return [FrameError(str(error))]
+        rows = ({name: array[row : row + 1] for name, array in outputs.items()} for row in range(count))
+        return [answer for row in rows for answer in self._read(row, 1)]
+
+    def _conclude(self, job: Job) -> Result:
+        verdict = job.timed("postprocess", self._verdict, job)
+        if verdict is None:
+            assert job.fault is not None
+            return bad_frame(job.frame, job.fault)
+        return Inspected(job.frame, verdict)
+
+    def _verdict(self, job: Job) -> Verdict:
+        anomaly_map = job.whole_map if job.blend is None else job.blend.finish()
+        assert anomaly_map is not None
+        rule, peak = self.rule, float(anomaly_map.max())
+        score = float(sigmoid(np.float64(job.logit)))
+        is_anomalous = rule.is_anomalous(score, peak)
+        return Verdict(
+            score=score,
+            peak=peak,
+            is_anomalous=is_anomalous,
+            margin=rule.margin(score, peak),
+            threshold=rule.score_threshold,
+            peak_threshold=rule.peak_threshold,
+            regions=self._find_regions(anomaly_map, job.frame, is_anomalous=is_anomalous),
+            region_threshold=self.manifest.calibration.regions_from,
+            tiles=job.tiles,
+            anomaly_map=anomaly_map,
+            latency_ms=job.latency_ms,
+        )
+
+    def _find_regions(
+        self, anomaly_map: np.ndarray, frame: Frame, *, is_anomalous: bool
+    ) -> tuple[Region, ...]:
+        height, width = frame.size
+        regions = find_regions(
+            anomaly_map,
+            threshold=self.manifest.calibration.regions_from,
+            frame_width=width,
+            frame_height=height,
+        )
+        if is_anomalous and not regions:
+            return (hottest_region(anomaly_map, frame_width=width, frame_height=height),)
+        return regions
+
+    def _note_plan(self, plan: TilePlan) -> None:
+        height, width = plan.rows.length, plan.columns.length
+        if self._is_new("plan", height, width):
+            side = plan.rows.spans[0].pixels
+            LOG.info(
+                "frames of %d×%d are cut into %d tiles of %d pixels",
+                width,
+                height,
+                len(plan),
+                side.stop - side.start,
+            )
+
+    def _announce(self, work: Work, tile_ms: float) -> None:
+        """Say how long a frame of many tiles takes, once its first batch is done."""
+        job = work.owners[-1][0]
+        seconds = job.tiles * tile_ms / 1000
+        if seconds > LONG_S and self._is_new("time", *job.frame.size):
+            LOG.info("a frame of %d tiles takes about %.0f s here", job.tiles, seconds)
+
+    def _is_new(self, what: str, height: int, width: int) -> bool:
+        key = (what, height, width)
+        if key in self._noted or sum(each[0] == what for each in self._noted) == MOST_NOTES:
+            return False
+        self._noted.add(key)
+        return True
+
+
+Answer = tuple[float, npt.NDArray[np.float32]] | FrameError
+"""Log-odds and map of an image, or why there are none."""
+
+
+def _rows(answers: Answers) -> list[Answer]:
+    return list(zip(answers[0].tolist(), answers[1], strict=True))
+
+
+def _take(job: Job, place: Place | None, answer: Answer) -> None:
+    if isinstance(answer, FrameError):
+        raise answer
+    logit, anomaly_map = answer
+    job.logit = max(job.logit, logit)
+    if job.blend is None or place is None:
+        job.whole_map = anomaly_map
+    else:
+        job.blend.add(anomaly_map, place)
