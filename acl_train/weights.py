@@ -277,8 +277,8 @@ def _download(backbone: str, tag: str) -> Path:
             declared.get("url") or f"the Hugging Face repository {str(declared.get('hf_hub')).strip('/')}"
         )
         raise InputError(
-            f"open_clip could not load {backbone} {tag} ({_first_line(error)}); where there is a network, fetch it from "
-            f"{address} and pass it with --weights FILE"
+            f"open_clip could not load {backbone} {tag} ({_first_line(error)}); where there is a network, fetch it "
+            f"from {address} and pass it with --weights FILE"
         ) from error
     finally:
         logging.disable(logging.NOTSET)

@@ -56,6 +56,10 @@ class Commands(typer.core.TyperGroup):
             if extra is None:
                 raise
             fail(f'{error.name} is not installed; in the checkout: pip install -e ".[{extra}]"', 1)
+        except ImportError as error:
+            if ".so" not in str(error):
+                raise
+            fail(f"error: a library cannot be loaded: {error}; acl doctor says what is missing", 1)
         except (UserError, OSError) as error:
             fail(f"error: {_explain(error)}", 1)
         except MemoryError:

@@ -89,3 +89,29 @@ def test_a_full_disk_is_said_with_what_was_written_to() -> None:
 def test_commands_of_other_tools_are_suggested() -> None:
     assert "Did you mean 'run'?" in acl("predict").stderr
     assert "Did you mean 'eval'?" in acl("test", "bundle").stderr
+
+
+def test_a_note_is_said_once_whatever_handlers_the_root_of_logging_has() -> None:
+    """PyTorch's exporter gives it one."""
+
+    def body() -> None:
+        note("said")
+
+    root, lines = logging.getLogger(), list[str]()
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    root.addHandler(handler)
+    try:
+        result = CliRunner().invoke(command(body), ["body"])
+    finally:
+        root.removeHandler(handler)
+    assert (result.stderr, lines) == ("note: said\n", [])
+
+
+def test_a_library_of_the_system_that_is_missing_is_one_line() -> None:
+    def body() -> None:
+        raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
+
+    result = CliRunner().invoke(command(body), ["body"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: a library cannot be loaded: libGL.so.1: cannot open")

@@ -204,7 +204,7 @@ def test_a_failed_download_says_what_to_do(published: Path, monkeypatch: pytest.
     monkeypatch.setattr(factory, "download_pretrained", fail)
     with pytest.raises(
         InputError,
-        match=r"could not load ViT-small openai .*fetch it from .* and pass it with --weights FILE",
+        match=r"could not load ViT-small openai .*fetch it from .* with --weights FILE",
     ):
         load_weights("ViT-small", "openai")
 
