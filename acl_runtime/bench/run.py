@@ -19,7 +19,8 @@ from acl_runtime.bench.measure import Laps, Progress, measure, measure_edges
 from acl_runtime.bench.probe import Start, probe
 from acl_runtime.bundle.bundle import Bundle, load_text_embeddings
 from acl_runtime.bundle.manifest import Drift
-from acl_runtime.detection.stages import STAGES, Detector
+from acl_runtime.detection.detector import Detector
+from acl_runtime.detection.stages import STAGES
 from acl_runtime.files.errors import BackendError
 
 FRAME_SIZE = (720, 1280)  # of the frames that are drawn where none are given and the bundle takes any

@@ -100,7 +100,7 @@ def calibrate(
     from acl_runtime.calibration.record import record_to_json
     from acl_runtime.calibration.report import histogram_lines, report_lines
     from acl_runtime.files.atomic import atomic_file
-    from acl_runtime.inspection.run import check_outputs
+    from acl_runtime.outputs.pictures import check_outputs
     from acl_runtime.sources.files import list_sources
     from acl_runtime.text.names import shorten
     from acl_runtime.text.progress import progress_phases

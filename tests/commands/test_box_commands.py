@@ -245,7 +245,7 @@ def test_an_evaluation_of_nothing_says_what_is_wanted(bundle: Path, tmp_path: Pa
 
 def test_overlays_never_become_parts(bundle: Path, parts: Path, tmp_path: Path) -> None:
     journal = tmp_path / "out.jsonl"
-    for command in (["run", bundle, parts], ["run", bundle, "--watch", parts, "--json", journal]):
+    for command in (["run", bundle, parts], ["watch", bundle, parts, "--json", journal]):
         refused = acl(*command, "--save-overlays", parts)
         assert refused.exit_code == 1
         assert "where the next run would judge the overlays as parts; name a folder outside" in refused.stderr

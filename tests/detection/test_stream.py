@@ -107,7 +107,7 @@ def named(number: int, frame: np.ndarray | None = None) -> Frame:
 
 def test_bad_frames_keep_their_place(detector: Detector) -> None:
     bad = [BadFrame(f"{number}.png", 0, "odd") for number in range(3)]
-    items = [named(0), bad[0], named(1), bad[1], bad[2]]
+    items: list[Frame | BadFrame] = [named(0), bad[0], named(1), bad[1], bad[2]]
     results = list(Stream(detector.stages, items, batch=3, max_latency_ms=None))
     assert [result if isinstance(result, BadFrame) else result.frame for result in results] == items
     assert list(Stream(detector.stages, bad)) == bad

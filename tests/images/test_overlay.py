@@ -100,6 +100,7 @@ def test_a_map_is_scaled_to_where_its_values_are_seen() -> None:
     anomaly_map = np.zeros((28, 28), np.float32)
     anomaly_map[7, 21] = 1
     scaled = scale_map(anomaly_map, np.zeros((280, 560, 3), np.uint8))
-    assert (scaled.shape, scaled.dtype) == ((280, 560), np.float32)
+    assert scaled.shape == (280, 560)
+    assert scaled.dtype == np.float32
     assert scaled[75, 430] > 0.9
     assert scaled[60, 430] == 0
