@@ -191,9 +191,7 @@ class Manifest:
     ladder: tuple[
         Step, ...
     ]  # tried in this order where an engine made of the graph does not compute what it says
-    int8: (
-        str | None
-    )  # graph for CPUs with the linear layers in int8; whether it may be used is judged there, see gate.py
+    int8: str | None  # graph for CPUs with the linear layers in int8; used where `acl qualify` has passed
     preprocessing: Preprocessing
     calibration: Calibration
     parity: Parity  # of the graph

@@ -338,7 +338,8 @@ def _read_opencv(read: _Reader) -> OpenCv | None:
     try:
         cv2: Any = importlib.import_module("cv2")
     except ImportError as error:
-        read.problems.append(f"OpenCV cannot be imported: {error}")
+        if not isinstance(error, ModuleNotFoundError):  # as where libGL is missing
+            read.problems.append(f"OpenCV cannot be imported: {error}")
         return None
     built: str = cv2.getBuildInformation()
     windows = re.search(r"GUI:\s*(\S+)", built)

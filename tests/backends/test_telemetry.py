@@ -14,6 +14,7 @@ from graphs import write_tiny_bundle
 from parts import draw_parts
 
 ACL = (sys.executable, "-m", "acl_runtime.cli")
+STOPPED = ("timeout", "--preserve-status", "--signal=TERM", "6")  # ends what would run for ever
 REASON = why_not()
 alone = pytest.mark.skipif(bool(REASON), reason=REASON or "commands can be run alone")
 
@@ -45,6 +46,7 @@ def test_the_box_asks_nothing_and_writes_nothing_at_home(tmp_path: Path) -> None
     commands = [
         [*ACL, "calibrate", str(bundle), str(parts / "good"), "--max-overkill", "30%"],
         [*ACL, "run", str(bundle), str(parts), "--json", str(tmp_path / "run.json")],
+        [*STOPPED, *ACL, "watch", str(bundle), str(parts), "--json", str(tmp_path / "watch.json")],
         [*ACL, "bench", str(bundle), "--backend", "onnxruntime", "--seconds", "0"],
         [sys.executable, "-c", program],
     ]
