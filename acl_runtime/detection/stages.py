@@ -18,7 +18,7 @@ import numpy.typing as npt
 from acl_runtime.backends.session import Session
 from acl_runtime.bundle.manifest import Manifest, Tiling
 from acl_runtime.detection.verdict import Inspected, Result, Verdict
-from acl_runtime.files.errors import FrameError
+from acl_runtime.files.errors import BackendError, FrameError
 from acl_runtime.images.blend import Blend, Place, cut
 from acl_runtime.images.frame import FRAME_FAULTS, BadFrame, Frame, bad_frame, check_size
 from acl_runtime.images.preprocess import Resize, stack, to_image
@@ -183,6 +183,11 @@ class Stages:
 
     def _read(self, outputs: Mapping[str, np.ndarray], count: int) -> list[Answer]:
         """The answer on each image; if one is not finite the others still have theirs."""
+        for name, array in outputs.items():
+            if array.shape[:1] != (count,):
+                raise BackendError(
+                    f"{name} must be of {count} images, got {array.shape}; export the bundle again"
+                )
         try:
             return _rows(read_head(outputs, self.manifest, self.directions, self.memory))
         except NotFiniteError as error:

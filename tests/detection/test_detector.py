@@ -14,7 +14,7 @@ from sessions import Around
 from acl_runtime import Detector
 from acl_runtime.bundle.bundle import load_bundle, write_manifest
 from acl_runtime.detection.verdict import Inspected
-from acl_runtime.files.errors import BundleError, FrameError
+from acl_runtime.files.errors import BackendError, BundleError, FrameError
 from acl_runtime.images.frame import BadFrame, Frame
 from acl_runtime.images.preprocess import preprocess
 from acl_runtime.scoring.heads import defect_directions, read_map_head
@@ -260,3 +260,22 @@ def test_log_odds_beyond_all_numbers_are_a_bad_frame(tmp_path: Path) -> None:
 
     with pytest.raises(FrameError, match="log-odds must be finite"):
         Detector(detector.bundle, session=Around(session, long))(FRAMES[0])
+
+
+def test_a_graph_that_answers_for_more_images_than_it_was_given_is_refused(tmp_path: Path) -> None:
+    detector = Detector(write_tiny_bundle(tmp_path / "bundle"))
+    session = detector.session
+
+    class Twice:
+        backend = provider = "test"
+
+        def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+            return session(np.concatenate([images, images]))
+
+        def close(self) -> None:
+            session.close()
+
+    with pytest.raises(
+        BackendError, match=r"image_logits must be of 1 images, got \(2,\); export the bundle again"
+    ):
+        Detector(tmp_path / "bundle", session=Twice())(FRAMES[0])
