@@ -153,7 +153,9 @@ def test_mistakes_are_one_line_with_a_remedy(bundle: Path, parts: Path, tmp_path
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_full_disk_is_one_line(bundle: Path, parts: Path) -> None:
-    assert_one_line(acl("run", bundle, parts, "--json", "/dev/full"), "error: /dev/full: no space left on device")
+    assert_one_line(
+        acl("run", bundle, parts, "--json", "/dev/full"), "error: /dev/full: no space left on device"
+    )
 
 
 def test_a_mistake_does_not_empty_the_last_results(bundle: Path, parts: Path, tmp_path: Path) -> None:
