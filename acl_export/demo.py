@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from acl_export.config import ExportConfig
+from acl_export.demo_folder import demo_folder
 from acl_export.demo_report import DemoResult, count_outcome, write_pages
 from acl_export.export import export_bundle
-from acl_export.reference_contender import enter_reference
-from acl_runtime.bench.contenders import enter
+from acl_export.reference_candidate import make_reference
+from acl_runtime.bench.candidates import make_candidates
 from acl_runtime.bench.measure import measure
 from acl_runtime.bundle.bundle import load_bundle
 from acl_runtime.bundle.manifest import Manifest
@@ -40,13 +40,10 @@ from acl_train.train import Progress, TrainFiles, train
 from acl_train.weights import Weights, build_clip, load_weights
 
 DRAWN_SIZE = 256
-MARKER = ".acl-demo"  # a folder with this file may be replaced
-
-
 TIMED_FRAMES = 30  # different ones
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DemoConfig:
     """What the demo draws and learns.
 
@@ -84,7 +81,7 @@ def run_demo(
     """Draw products, learn prompts on some, export, calibrate, and judge others that were not in the learning.
 
     Args:
-        output: Folder of everything the demo makes; an earlier demo there is replaced.
+        output: Folder of everything the demo makes; an earlier demo there is replaced, see `demo_folder`.
         config: How much.
         data: The user's own labelled images to judge instead of drawn products; the thresholds stay the
             default.
@@ -94,7 +91,15 @@ def run_demo(
     dataset = None if data is None else read_dataset(data)  # what is wrong with it comes first
     if dataset is not None:
         require_both(dataset)
-    _clear(output)
+    with demo_folder(output, data):
+        return _run(output, config, dataset, progress, say)
+
+
+def _run(
+    output: Path, config: DemoConfig, dataset: Dataset | None, progress: Progress, say: Callable[[str], None]
+) -> DemoResult:
+    """The demonstration in an empty folder; `dataset` holds the user's images, None for drawn ones."""
+    drawn = dataset is None
     if dataset is None:
         _draw(output / "unseen", config.unseen, DEFECTS, config.per_unseen, config.seed + 1)
         dataset = read_dataset(output / "unseen")
@@ -105,15 +110,15 @@ def run_demo(
         f"exported {output / 'bundle'}: equal to PyTorch within {manifest.parity.image_logits:.1e} (log-odds) "
         f"and {manifest.parity.anomaly_map:.1e} (map)"
     )
-    if data is None:
+    if drawn:
         manifest = _calibrate(output, config, progress, say)
     detector = Detector(output / "bundle", provider="CPUExecutionProvider")
     evaluation, verdicts = _judge(detector, dataset, progress)
     clip = build_clip(weights, prompts.config.vision)
     frames = _frames(dataset, TIMED_FRAMES)
-    entered = enter(detector.bundle, "onnxruntime", detector.session, manifest.precision, [1])
-    contenders = [enter_reference(detector.bundle, clip), *entered]
-    reference, ours = measure(contenders, frames, seconds=config.timing_s, progress=progress)
+    entered = make_candidates(detector.bundle, detector.session, manifest.precision, [1])
+    candidates = [make_reference(detector.bundle, clip), *entered]
+    reference, ours = measure(candidates, frames, seconds=config.timing_s, progress=progress)
     outcome = count_outcome(dataset, verdicts)
     result = DemoResult(
         report=output / "report" / INDEX,
@@ -123,17 +128,8 @@ def run_demo(
         ours=ours,
         outcome=outcome,
     )
-    write_pages(result, evaluation, verdicts, detector, drawn=data is None)
+    write_pages(result, evaluation, verdicts, detector, drawn=drawn)
     return result
-
-
-def _clear(output: Path) -> None:
-    if output.exists() and any(output.iterdir()) and not (output / MARKER).exists():
-        raise InputError(f"{output}: is not empty and no demo made it; name a new or an empty folder")
-    for part in ("learning", "calibration", "unseen", "bundle", "prompts.checkpoints"):
-        shutil.rmtree(output / part, ignore_errors=True)
-    output.mkdir(parents=True, exist_ok=True)
-    (output / MARKER).touch()
 
 
 def _draw(root: Path, families: Sequence[str], defects: Sequence[str], count: int, seed: int) -> None:

@@ -18,6 +18,7 @@ from acl_runtime.commands.build import build
 from acl_runtime.commands.calibrate import calibrate
 from acl_runtime.commands.doctor import doctor
 from acl_runtime.commands.info import info
+from acl_runtime.commands.qualify import qualify
 from acl_runtime.commands.restore import restore
 from acl_runtime.commands.run import run
 from acl_runtime.commands.watch import watch
@@ -50,7 +51,10 @@ def _main(
     """Find defects on products never seen before: learn prompts once, export, inspect without PyTorch."""
 
 
-for command in (train, convert, export, build, run, watch, calibrate, restore, bench, info, doctor, demo):
+for command in (
+    *(train, convert, export, build, qualify, run, watch, calibrate, restore),
+    *(bench, info, doctor, demo),
+):
     app.command()(command)
 app.command("eval")(evaluate)  # eval is a builtin of Python
 

@@ -107,7 +107,13 @@ def measure(
             write_onnx(network, graph, head=head, max_batch=max(batches), weights=weights)
             for batch in batches:
                 capabilities = ("8.6", "8.9", "12.0") if library == "tensorrt-rtx" else ()
-                request = BuildRequest(library, graph, plan, 1, batch, capabilities, None, None, None, False)
+                request = BuildRequest(
+                    library=library,
+                    graph=graph,
+                    plan=plan,
+                    max_batch=batch,
+                    compute_capabilities=capabilities,
+                )
                 report = build_engine(request, log=log, progress=lambda what, done, total: None)
                 yield Measured(shape, head, arithmetic, batch, plan.stat().st_size, report)
 

@@ -127,7 +127,10 @@ def tensorrt(bench: Bench, name: LibraryName) -> Iterator[Row]:
             raise NotHereError(str(error)) from error
         cuda = None
     capabilities = () if cuda else ("8.6", "8.9", "12.0")
-    bundle, options = bench.bundles["fp16"], EngineOptions(1, max(bench.batches), capabilities)
+    bundle, options = (
+        bench.bundles["fp16"],
+        EngineOptions(max_batch=max(bench.batches), compute_capabilities=capabilities),
+    )
     for attempt in make_engine(bundle, library, cuda, options, progress=lambda *_: None):
         what = f"{name} {library.version}, {attempt.arithmetic}"
         if attempt.engine is None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from acl_export.config import ExportConfig
 from acl_export.export import export_bundle
-from acl_export.reference_contender import enter_reference, keep_freed_memory
+from acl_export.reference_candidate import keep_freed_memory, make_reference
 from acl_export.torch_session import fill_projections
 from acl_runtime.backends.onnx_session import OnnxSession
-from acl_runtime.bench.contenders import Contender, enter
+from acl_runtime.bench.candidates import Candidate, make_candidates
 from acl_runtime.bench.flop import flop_per_image
 from acl_runtime.bench.measure import Laps, measure
 from acl_runtime.bench.run import draw_frames
@@ -66,8 +66,8 @@ def measure_costs(
         label: _enter(weights, row, image_size, folder / str(n))
         for n, (label, row) in enumerate(distinct.items())
     }
-    contenders = [contender for _, *pair in pairs.values() for contender in pair]
-    laps = measure(contenders, draw_frames(), seconds=seconds, progress=lambda what, done, total: None)
+    candidates = [candidate for _, *pair in pairs.values() for candidate in pair]
+    laps = measure(candidates, draw_frames(), seconds=seconds, progress=lambda what, done, total: None)
     timed = dict(zip(pairs, zip(laps[::2], laps[1::2], strict=True), strict=True))
     plain_reference, plain_exported = timed[PLAIN.label]
     return {
@@ -85,14 +85,14 @@ def _cost(bundle: Bundle, laps: tuple[Laps, Laps], plain_reference: Laps, plain_
         exported.ratio_to(plain_exported),
         exported.ratio_to(reference),
         None if flop is None else flop / 1e9,
-        exported.contender.image_logits,
-        exported.contender.anomaly_map,
+        exported.candidate.image_logits,
+        exported.candidate.anomaly_map,
     )
 
 
 def _enter(
     weights: Weights, row: Row, image_size: int | None, folder: Path
-) -> tuple[Bundle, Contender, Contender]:
+) -> tuple[Bundle, Candidate, Candidate]:
     """The published steps and the exported graph of a row."""
     prompts = start_prompts(weights, row, image_size)
     category = "bolt" if prompts.config.needs_category else None
@@ -100,8 +100,8 @@ def _enter(
     bundle = load_bundle(folder)
     clip = build_clip(weights, prompts.config.vision)
     fill_projections(clip, bundle)
-    (exported,) = enter(bundle, "onnxruntime", OnnxSession.of_bundle(bundle, "cpu"), "fp32", [1])
-    return bundle, enter_reference(bundle, clip), exported
+    (exported,) = make_candidates(bundle, OnnxSession.of_bundle(bundle, "cpu"), "fp32", [1])
+    return bundle, make_reference(bundle, clip), exported
 
 
 def start_prompts(weights: Weights, row: Row, image_size: int | None) -> Prompts:

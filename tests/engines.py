@@ -51,4 +51,14 @@ class StandinMachine:
             tuple(replace(tensor, shape=(batch, *tensor.shape[1:])) for tensor in tensors)
             for tensors in (self._graph.inputs, self._graph.outputs)
         )
-        return BuildReport(standin_trt.__version__, inputs, outputs, 1 << 16, None, None, None, 0.1, ())
+        return BuildReport(
+            library_version=standin_trt.__version__,
+            inputs=inputs,
+            outputs=outputs,
+            activation_bytes=1 << 16,
+            weights_bytes=None,
+            fused_attention=None,
+            host_bytes=None,
+            seconds=0.1,
+            warnings=(),
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ["acl_runtime", "acl_train", "acl_export"]  # each may import itself and those before it
 HEAVY = {"numpy", "cv2", "PIL", "torch", "onnxruntime", "onnx", "open_clip", "scipy", "safetensors"}
 COMMANDS = ("acl_train.commands", "acl_export.commands.")  # light: see test_help_is_instant
-RUNTIME = {"numpy", "cv2", "PIL", "typer", "rich", "acl_runtime"}
+RUNTIME = {"numpy", "cv2", "PIL", "typer", "rich", "packaging", "acl_runtime"}
 BACKENDS = {
     "onnxruntime": "onnx_session.py",
     "tensorrt": "library.py",
@@ -108,7 +109,8 @@ def test_an_evaluation_knows_nothing_of_reports(path: Path) -> None:
 
 
 ROOMS = (  # of the runtime, from the ground up: a room imports those before it; of one level none the other
-    {"files", "text"},
+    {"files"},
+    {"text"},
     {"bundle"},
     {"scoring"},
     {"images", "backends"},
@@ -141,3 +143,22 @@ def test_all_but_the_face_and_the_command_lie_in_rooms() -> None:
 def test_no_import_runs_up_the_house(path: Path) -> None:
     used = {module.split(".")[1] for module, _ in imports(path) if module.startswith("acl_runtime.")}
     assert not {each for each in used - {room(path)} if LEVELS[each] >= LEVELS[room(path)]}
+
+
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "cv2": "opencv-python-headless",
+    "cuda": "cuda-bindings",
+    "tensorrt": "tensorrt-cu12",
+    "tensorrt_rtx": "tensorrt-rtx-cu13-bindings",
+    "open_clip": "open_clip_torch",
+}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_what_is_imported_is_declared(package: str) -> None:
+    declared = set(re.findall(r'"([\w-]+)[\[>]', (ROOT / "pyproject.toml").read_text()))
+    files = sorted((ROOT / package).rglob("*.py"))
+    names = {top(module) for path in files for module, _ in imports(path)}
+    others = names - set(sys.stdlib_module_names) - set(PACKAGES)
+    assert {DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in others} <= declared

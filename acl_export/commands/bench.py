@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from acl_runtime.backends.choose import BACKENDS
 from acl_runtime.text.terminal import echo, note
 from acl_train import options
 
@@ -18,6 +19,9 @@ class BenchAgainst(str, Enum):
     reference = "reference"
 
 
+_REFERENCE = "With --against reference"  # a panel of the help
+
+
 def bench(
     bundle: Annotated[Path, typer.Argument(help="Exported bundle.", show_default=False)],
     images: Annotated[
@@ -26,26 +30,39 @@ def bench(
     *,
     against: Annotated[
         BenchAgainst | None,
-        typer.Option(help="Take turns with the published pipeline in PyTorch, and give ratios to it."),
+        typer.Option(
+            help="Also measure the published pipeline in PyTorch, in turn, and give speeds relative to it."
+        ),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="With --against: file or tag of the weights, if not where they were.")
+        str | None,
+        typer.Option(
+            help="File or tag of the weights, if they are not where the export found them.",
+            rich_help_panel=_REFERENCE,
+        ),
     ] = None,
     untuned: Annotated[
-        bool, typer.Option("--untuned", help="With --against: leave PyTorch its slow memory allocation.")
+        bool,
+        typer.Option(
+            "--untuned",
+            help="Leave PyTorch its slow default memory allocation.",
+            rich_help_panel=_REFERENCE,
+        ),
     ] = False,
     backend: Annotated[
         str | None,
         typer.Option(
             metavar="A,B",
-            help="Of onnxruntime, openvino, openvino-bf16, openvino-int8, onnxruntime-int8, tensorrt. "
-            "[default: all]",
+            help=f"Backends to measure, of {', '.join(BACKENDS)}. [default: all that this machine has]",
         ),
     ] = None,
-    batch: Annotated[str, typer.Option(metavar="A,B", help="Frames to judge together.")] = "1",
+    batch: Annotated[str, typer.Option(metavar="A,B", help="Numbers of frames per call.")] = "1",
     data: Annotated[
         list[Path] | None,
-        typer.Option(help="With --against: labelled images, for how far each row moves the AUROC; repeat."),
+        typer.Option(
+            help="Folder of labelled images, to measure how far each backend moves the AUROC; repeat.",
+            rich_help_panel=_REFERENCE,
+        ),
     ] = None,
     fast_resize: Annotated[
         bool,
@@ -55,27 +72,34 @@ def bench(
             "same. Needs the extra fast-resize.",
         ),
     ] = False,
-    seconds: Annotated[float, typer.Option(min=0, help="About how long the turns may take.")] = 20,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="Approximate duration of the measurement, in seconds.")
+    ] = 20,
     sustained: Annotated[
-        float | None, typer.Option(min=0.1, metavar="MINUTES", help="Then run the fastest so long, for heat.")
+        float | None,
+        typer.Option(
+            min=0.1,
+            metavar="MINUTES",
+            help="Then run the fastest backend so long, in minutes, to see what heat costs.",
+        ),
     ] = None,
     json: Annotated[Path | None, typer.Option(help="File for all figures; - for stdout.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="File for the table.")] = None,
     plot: Annotated[Path | None, typer.Option(help="File for a picture, .png.")] = None,
 ) -> None:
-    """Measure how fast a bundle is on this machine, and beside each speed how exact.
+    """Measure how fast a bundle is on this machine, and how exact.
 
-    All take turns on the same frames. A row has the median and the 95th
+    All backends take turns on the same frames. A row has the median and the 95th
     percentile of a frame, frames per second one after the other and with the
     stages overlapped (as acl run works), how many times faster that is than the
     reference, the worst differences from PyTorch on the golden images, the share
     of this CPU's matrix speed, and of a fresh process the memory and the time to
     the first verdict.
     """
-    from acl_runtime.bench.contenders import label
+    from acl_runtime.bench.candidates import label
     from acl_runtime.bench.measure import sustain
     from acl_runtime.bench.report import draw, to_json, to_markdown, to_text
-    from acl_runtime.bench.run import draw_frames, find_contender, run_benchmark
+    from acl_runtime.bench.run import draw_frames, reopen_fastest, run_benchmark
     from acl_runtime.bundle.bundle import load_bundle
     from acl_runtime.files.atomic import atomic_file
     from acl_runtime.images.decode import load_frame
@@ -87,17 +111,21 @@ def bench(
     files = [Path(source.path) for source in list_sources(images or [])]
     frames = [load_frame(file) for file in files] or draw_frames(loaded.manifest.frame_size)
     reference = drift_of = None
-    if data and against is None:
-        raise typer.BadParameter("--data compares with PyTorch: add --against reference")
+    if against is None:
+        for option, is_given in (("--data", data), ("--weights", weights), ("--untuned", untuned)):
+            if is_given:
+                raise typer.BadParameter(
+                    f"{option} is for the comparison with PyTorch: add --against reference"
+                )
     if against is not None:
-        from acl_export.reference_contender import drift_from, enter_reference, keep_freed_memory
+        from acl_export.reference_candidate import drift_from, keep_freed_memory, make_reference
         from acl_export.torch_session import load_clip
         from acl_train.device import choose_device
 
         if not untuned and not keep_freed_memory():
             note("PyTorch's memory allocation cannot be tuned on this system; ratios may flatter the bundle")
         clip = load_clip(loaded, weights).to(choose_device("auto"))
-        reference = enter_reference(loaded, clip)
+        reference = make_reference(loaded, clip)
         if data:
             drift_of = drift_from(loaded, clip, data)
     with progress_phases() as progress:
@@ -112,7 +140,6 @@ def bench(
             fast_resize=fast_resize,
             seconds=seconds,
             progress=progress,
-            tell=note,
         )
     echo(to_json(result).rstrip() if json == Path("-") else to_text(result))
     written = {json: to_json(result), markdown: to_markdown(result)}
@@ -125,8 +152,8 @@ def bench(
             draw(result, temporary)
     if sustained is not None:
         with progress_phases() as progress:
-            contender = find_contender(loaded, result)
-            speeds = sustain(contender, frames, seconds=60 * sustained, parts=10, progress=progress)
+            candidate = reopen_fastest(loaded, result)
+            speeds = sustain(candidate, frames, seconds=60 * sustained, parts=10, progress=progress)
         tenths = ", ".join(f"{speed:.1f}" for speed in speeds)
-        name = label(contender.backend, contender.precision, contender.batch)
+        name = label(candidate.backend, candidate.precision, candidate.batch)
         echo(f"{name}, for {sustained:g} minutes, frames/s in each tenth: {tenths}", err=json == Path("-"))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from acl_export.config import ExportConfig, Head, Precision
+from acl_runtime.bundle.limits import RANGES
 from acl_runtime.commands.detector import note_unless_fit
 from acl_runtime.text.terminal import echo
 from acl_train import options
@@ -17,14 +19,16 @@ if TYPE_CHECKING:
     from acl_runtime.bundle.manifest import Manifest
 
 EXPORT = ExportConfig()  # the defaults
+GRAPH, PROOF, ENGINES = "The graph", "The comparison with PyTorch", "Engines"  # groups of options
 
 
 def export_lines(output: Path, manifest: Manifest) -> list[str]:
     """What was written and how it compares with torch."""
     from acl_runtime.bundle.words import input_words, parity_words
     from acl_runtime.commands.describe import drift_words
+    from acl_runtime.text.names import printable
 
-    lines = [f"{output}: head {manifest.head}, {input_words(manifest)}"]
+    lines = [f"{printable(str(output))}: head {manifest.head}, {input_words(manifest)}"]
     for arithmetic in manifest.arithmetics():
         lines.append(
             f"{manifest.graph_file(arithmetic)}: {arithmetic}, {parity_words(manifest.parity_of(arithmetic))}"
@@ -32,6 +36,13 @@ def export_lines(output: Path, manifest: Manifest) -> list[str]:
     if manifest.parity.drift is not None:
         lines.append(f"drift from torch: {drift_words(manifest.parity)}")
     return lines
+
+
+def next_line(output: Path, manifest: Manifest) -> str:
+    """What to do with the new bundle."""
+    if manifest.calibration.record is None:
+        return f"next: acl calibrate {quote(str(output))} GOOD_IMAGES, so that its threshold keeps a promise"
+    return f"next: acl run {quote(str(output))} IMAGES"
 
 
 def export(
@@ -54,59 +65,99 @@ def export(
     image_size: options.ImageSize = None,
     layers: options.Layers = None,
     vv_from: options.VVFrom = None,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace",
+            help="Lose the calibrations and engines of the bundle before if they do not hold for the new one.",
+        ),
+    ] = False,
     head: Annotated[
-        Head, typer.Option(help="map: image in, map out; embeddings: the runtime applies the prompts.")
+        Head,
+        typer.Option(
+            help="What the graph returns. map: score and anomaly map; embeddings: vectors that the runtime compares "
+            "with the text, which acl calibrate --memory needs.",
+            rich_help_panel=GRAPH,
+        ),
     ] = EXPORT.head,
-    precision: Annotated[Precision, typer.Option(help="Arithmetic of the graph.")] = EXPORT.precision,
-    max_batch: Annotated[int, typer.Option(min=1, help="Most images at once.")] = EXPORT.max_batch,
+    precision: Annotated[
+        Precision, typer.Option(help="Arithmetic of the graph; fp16 is for GPUs.", rich_help_panel=GRAPH)
+    ] = EXPORT.precision,
+    max_batch: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=RANGES["max_batch"][1],
+            help="Largest number of images that the graph takes at once.",
+            rich_help_panel=GRAPH,
+        ),
+    ] = EXPORT.max_batch,
     frame_size: Annotated[
         str | None,
         typer.Option(
             metavar="HxW",
-            help="Height and width of the camera's frames, such as 1080x1920, which the graph then resizes itself.",
+            help="Height and width in pixels of the camera's frames, such as 1080x1920, for a graph that resizes them.",
             callback=options.check_frame_size,
             show_default=False,
+            rich_help_panel=GRAPH,
         ),
-    ] = None,
-    frames: Annotated[
-        list[Path] | None,
-        typer.Option(help="Image to prove the graph on and keep in the bundle; repeat. [default: drawn]"),
-    ] = None,
-    drift: Annotated[
-        list[Path] | None,
-        typer.Option(help="Labelled images, to measure how far the graph moves the metrics; repeat."),
     ] = None,
     int8: Annotated[
         bool,
         typer.Option(
-            "--int8", help="Add a graph with linear layers in int8, for ONNX Runtime on CPUs; see acl build."
+            "--int8",
+            help="Add a graph whose linear layers compute in int8, for ONNX Runtime on CPUs; see acl build.",
+            rich_help_panel=GRAPH,
         ),
     ] = False,
+    frames: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Image to compare the graph with PyTorch on, kept in the bundle; repeat. [default: drawn products]",
+            rich_help_panel=PROOF,
+        ),
+    ] = None,
+    drift: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder of labelled images on which to compare the graph's metrics with PyTorch's; repeat.",
+            rich_help_panel=PROOF,
+        ),
+    ] = None,
     tensorrt: Annotated[
         bool,
         typer.Option(
-            "--tensorrt", help="Then build an engine for this machine: acl build --backend tensorrt."
+            "--tensorrt",
+            help="Then build an engine for this machine: acl build --backend tensorrt.",
+            rich_help_panel=ENGINES,
         ),
     ] = False,
     tensorrt_rtx: Annotated[
-        bool, typer.Option("--tensorrt-rtx", help="The same for RTX cards: acl build --backend tensorrt-rtx.")
+        bool,
+        typer.Option(
+            "--tensorrt-rtx",
+            help="Then build an engine for RTX cards: acl build --backend tensorrt-rtx.",
+            rich_help_panel=ENGINES,
+        ),
     ] = False,
 ) -> None:
-    """Write a bundle: text embeddings, ONNX, and the proof that it equals PyTorch.
+    """Write a bundle: an ONNX graph, the text's vectors, and the proof that they compute what PyTorch does.
 
-    Size, layers and weights are those of the prompts unless given. The bundle is written only when the graph
-    has been run and compared; it then replaces an older one at the same place.
+    Image size, layers and weights are those of the prompts unless you name others.
+    The bundle is written only after its graph was run and compared with PyTorch. A
+    bundle at the same place is replaced; its calibrations and engines are kept where
+    they hold for the new graph, and otherwise nothing is written without --replace.
 
-    With --precision fp16 it holds four graphs that share their weights, each more
-    careful than the one before, for acl build to choose from; the first is what
-    ONNX Runtime runs.
+    With --precision fp16 the bundle holds four graphs that share their weights, each
+    more careful than the one before. acl build chooses the first that is exact enough
+    on your GPU; ONNX Runtime runs the first.
 
-    With --frame-size the resize is part of the graph, equal to Pillow's, so that the
-    CPU has nothing to do per frame: for a GPU. Such a bundle takes frames of that
-    size only, and cannot cut them into tiles.
+    With --frame-size the graph resizes the frames itself, exactly as Pillow does, so
+    that the CPU has nothing to do per frame. Use it with a GPU. Such a bundle takes
+    frames of that size only and does not cut them into tiles.
 
-    The methods clip, clip-ac and winclip learn nothing: they need no PROMPTS, but
-    --category, --backbone and --weights.
+    The methods clip, clip-ac and winclip learn nothing: give them --category,
+    --backbone and --weights in place of PROMPTS.
     """
     from acl_export.export import export_bundle
     from acl_export.inputs import find_prompts
@@ -128,7 +179,12 @@ def export(
         read_out,
     )
     config = ExportConfig(
-        head, precision, max_batch, int8, options.parse_frame_size(frame_size), category=category
+        head=head,
+        precision=precision,
+        max_batch=max_batch,
+        int8=int8,
+        frame_size=options.parse_frame_size(frame_size),
+        category=category,
     )
     with progress_phases() as progress:
         manifest = export_bundle(
@@ -138,6 +194,7 @@ def export(
             config,
             frames=frames or (),
             drift_data=drift or (),
+            may_lose=replace,
             progress=progress,
         )
     for line in export_lines(output, manifest):
@@ -145,3 +202,4 @@ def export(
     note_unless_fit(manifest.backbone)
     for engine in engines:
         build(output, backend=engine)
+    echo(next_line(output, manifest))

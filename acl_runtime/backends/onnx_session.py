@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Timer
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ _ERRORS = (  # they share no base class but Exception
     ort_state.NoSuchFile,
     ort_state.NotImplemented,
     ort_state.RuntimeException,
+    UnicodeDecodeError,  # its message quotes a name of a damaged graph
 )
 
 
@@ -62,6 +64,7 @@ class OnnxSession:
         threads: int = 0,
         options: Mapping[str, str] | None = None,
         backend: str = "onnxruntime",
+        time_limit_s: float | None = None,
     ) -> None:
         """Load a graph.
 
@@ -72,19 +75,22 @@ class OnnxSession:
             threads: CPU threads to compute with; 0 for one per core.
             options: More options of the provider, by ONNX Runtime's names.
             backend: What the session calls itself.
+            time_limit_s: Longest that a call may take, in seconds; None for no limit.
 
         Raises:
-            ValueError: There is no such provider.
-            RuntimeError: It does not start, leaves work to the CPU, or cannot load the file.
+            InputError: There is no such provider.
+            BackendError: It does not start, leaves work to the CPU, or cannot load the file.
         """
-        self.backend, self.provider = backend, find_provider(provider)
+        self.backend, self.provider, self._time_limit_s = backend, find_provider(provider), time_limit_s
         providers = [(self.provider, {**_OPTIONS.get(self.provider, {}), **(options or {})})]
         if self.provider == TENSORRT:
             providers.append((CUDA, _OPTIONS[CUDA]))  # for what TensorRT does not take
         if self.provider in _OPTIONS and hasattr(ort, "preload_dlls"):
             ort.preload_dlls()  # CUDA's libraries as pip installs them
         try:
-            session = ort.InferenceSession(str(path), _session_options(threads), providers=providers)
+            session = ort.InferenceSession(
+                str(path), _session_options(threads), providers=providers, enable_fallback=0
+            )  # a fallback is also printed on stdout
         except _ERRORS as error:
             raise BackendError(f"{path}: ONNX Runtime cannot load it: {_first_line(error)}") from error
         session.disable_fallback()
@@ -103,7 +109,9 @@ class OnnxSession:
         self._device = DeviceBuffers(session, "cuda") if self.provider in _OPTIONS else None
 
     @classmethod
-    def of_bundle(cls, bundle: Bundle, provider: str = "auto", *, threads: int = 0) -> OnnxSession:
+    def of_bundle(
+        cls, bundle: Bundle, provider: str = "auto", *, threads: int = 0, time_limit_s: float | None = None
+    ) -> OnnxSession:
         """Load a bundle's graph; arguments and errors as of `OnnxSession`.
 
         ONNX Runtime's TensorRT keeps what it builds in the bundle's folder `engines/onnxruntime`.
@@ -113,9 +121,8 @@ class OnnxSession:
         """
         name = find_provider(provider)
         path = bundle.cpu_graph_path if name == CPU else bundle.graph_path
-        return cls(
-            path, name, threads=threads, options=tensorrt_options(bundle) if name == TENSORRT else None
-        )
+        options = tensorrt_options(bundle) if name == TENSORRT else None
+        return cls(path, name, threads=threads, options=options, time_limit_s=time_limit_s)
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Run the graph on `images`, (B, S, S, 3) uint8 RGB."""
@@ -123,10 +130,19 @@ class OnnxSession:
         if session is None:
             raise BackendError("the session was closed; open another")
         try:
-            if device is not None:
-                return device.run(images)
-            arrays = session.run(self._outputs, {self._input: images})
+            with _stopping(self._time_limit_s) as options:
+                if device is not None:
+                    return device.run(images, options)
+                arrays = session.run(self._outputs, {self._input: images}, options)
+        except MemoryError as error:
+            raise BackendError(
+                f"there is not enough memory for {len(images)} images; use a smaller batch"
+            ) from error
         except (*_ERRORS, RuntimeError) as error:
+            if options.terminate:
+                raise BackendError(
+                    f"ONNX Runtime gave no answer on {images.shape} in {self._time_limit_s:g} s, the time limit"
+                ) from error
             raise BackendError(f"ONNX Runtime failed on {images.shape}: {_first_line(error)}") from error
         return dict(zip(self._outputs, arrays, strict=True))
 
@@ -155,7 +171,7 @@ class DeviceBuffers:
         self._buffers: dict[tuple[int, ...], tuple[Any, Any, list[Any]]] = {}
         self._lock = Lock()  # a set of buffers serves one call at a time
 
-    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+    def run(self, images: np.ndarray, options: ort.RunOptions | None = None) -> dict[str, np.ndarray]:
         """As `OnnxSession`."""
         if images.dtype != np.uint8:  # its bytes would be taken as they are
             raise BackendError(f"images must be uint8, got {images.dtype}")
@@ -163,7 +179,7 @@ class DeviceBuffers:
             buffers = self._buffers.get(images.shape) or self._make(images.shape)
             binding, source, results = buffers
             source.update_inplace(np.ascontiguousarray(images))
-            self._session.run_with_iobinding(binding)
+            self._session.run_with_iobinding(binding, options)
             return {
                 output.name: np.array(result.numpy())
                 for output, result in zip(self._outputs, results, strict=True)
@@ -206,7 +222,7 @@ def tensorrt_options(bundle: Bundle) -> dict[str, str]:
 
 
 def check_placement(session: ort.InferenceSession) -> None:
-    """Raise RuntimeError if work for a GPU is left to the CPU; ONNX Runtime before 1.24 does not tell."""
+    """Raise BackendError if work for a GPU is left to the CPU; ONNX Runtime before 1.24 does not tell."""
     if not hasattr(session, "get_provider_graph_assignment_info"):
         return
     stray = {
@@ -242,7 +258,7 @@ def available_providers() -> tuple[str, ...]:
 
 
 def find_provider(name: str) -> str:
-    """The full name of a provider; ValueError, with the remedy, if this ONNX Runtime has none of that name."""
+    """The full name of a provider; InputError, with the remedy, if this ONNX Runtime has none of that name."""
     available = available_providers()
     if name == "auto":
         return next(provider for provider in AUTO if provider in available)
@@ -261,6 +277,23 @@ def _remedy() -> str:
         f"onnxruntime-gpu {installed} is installed, but hidden by onnxruntime: pip uninstall -y onnxruntime "
         "onnxruntime-gpu && pip install onnxruntime-gpu"
     )
+
+
+@contextmanager
+def _stopping(time_limit_s: float | None) -> Iterator[ort.RunOptions]:
+    """Options of a call that ends, with an error of ONNX Runtime, when its time is over."""
+    options = ort.RunOptions()
+    options.log_severity_level = 4  # what goes wrong is in the exception
+    if time_limit_s is None:
+        yield options
+        return
+    timer = Timer(time_limit_s, setattr, (options, "terminate", True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield options
+    finally:
+        timer.cancel()
 
 
 def _session_options(threads: int) -> ort.SessionOptions:

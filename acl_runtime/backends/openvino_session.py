@@ -44,7 +44,7 @@ class OpenVinoSession:
             threads: CPU threads to compute with; 0 for one per core.
 
         Raises:
-            RuntimeError: It cannot be loaded, or this CPU does not compute in that precision.
+            BackendError: It cannot be loaded, or this CPU does not compute in that precision.
         """
         self.backend = "openvino" if precision == "f32" else f"openvino-{precision}"
         self.provider = f"CPU {precision}"
@@ -91,7 +91,12 @@ class OpenVinoSession:
         with self._lock:
             if self._request is None:
                 raise BackendError("the session was closed; open another")
-            found = [self._infer(image[None]) for image in np.ascontiguousarray(images)]
+            try:
+                found = [self._infer(image[None]) for image in np.ascontiguousarray(images)]
+            except MemoryError as error:
+                raise BackendError(
+                    "there is not enough memory to run the graph; close other programs"
+                ) from error
         return {name: np.concatenate([each[name] for each in found]) for name in self._names}
 
     def close(self) -> None:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from acl_runtime.bench.contenders import Contender
+from acl_runtime.bench.candidates import Candidate
 from acl_runtime.bench.measure import Progress, group_of
 
-METERED_S = 4.0  # per contender; the programs print ten times a second
+METERED_S = 4.0  # per candidate; the programs print ten times a second
 POWERCAP = Path("/sys/class/powercap")
 _TEGRASTATS = ("tegrastats", "--interval", "100")
 _SMI = ("nvidia-smi", "--query-gpu=power.draw", "--format=csv,noheader,nounits", "--id=0", "-lms", "100")
@@ -48,36 +48,36 @@ def find_meters() -> list[Meter]:
 
 
 def joules_per_frame(
-    contenders: Sequence[Contender], frames: Sequence[np.ndarray], meters: Sequence[Meter], progress: Progress
+    candidates: Sequence[Candidate], frames: Sequence[np.ndarray], meters: Sequence[Meter], progress: Progress
 ) -> list[dict[str, float]]:
-    """Energy of a frame, by what was metered, of each contender at work; idle power is part of it.
+    """Energy of a frame, by what was metered, of each candidate at work; idle power is part of it.
 
     Args:
-        contenders: Who; one after the other, for some seconds each and meter.
+        candidates: Who; one after the other, for some seconds each and meter.
         frames: Used again and again.
         meters: See `find_meters`.
         progress: Called with what is done, how much of it and of how much.
     """
     found: list[dict[str, float]] = []
-    for done, contender in enumerate(contenders if meters else (), start=1):
+    for done, candidate in enumerate(candidates if meters else (), start=1):
         found.append({})
         for meter in meters:
             judged, elapsed = 0, 0.0
 
-            def work(contender: Contender = contender) -> None:
+            def work(candidate: Candidate = candidate) -> None:
                 nonlocal judged, elapsed
                 started = time.perf_counter()
                 for turn in count():
-                    contender.judge(group_of(frames, turn * contender.batch, contender.batch))
-                    judged += contender.batch
+                    candidate.run(group_of(frames, turn * candidate.batch, candidate.batch))
+                    judged += candidate.batch
                     elapsed = time.perf_counter() - started
                     if elapsed >= METERED_S:
                         return
 
             if (watts := meter.watts(work)) is not None:
                 found[-1][meter.of] = watts * elapsed / judged
-        progress("metering energy", done, len(contenders))
-    return found or [{} for _ in contenders]
+        progress("metering energy", done, len(candidates))
+    return found or [{} for _ in candidates]
 
 
 def _printed_watts(

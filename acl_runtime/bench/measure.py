@@ -1,4 +1,4 @@
-"""Time contenders in turn, so that whatever disturbs one disturbs the others."""
+"""Time candidates in turn, so that whatever disturbs one disturbs the others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from acl_runtime.bench.contenders import Contender
+from acl_runtime.bench.candidates import Candidate
 from acl_runtime.detection.stages import STAGES
 from acl_runtime.detection.verdict import Inspected, Verdict
 from acl_runtime.images.decode import load_frame
@@ -21,7 +21,7 @@ from acl_runtime.outputs.json_lines import json_line
 COUNTED, UNCOUNTED = (
     3,
     1,
-)  # calls of a contender before the next one's; the first still meets the other's threads
+)  # calls of a candidate before the next one's; the first still meets the other's threads
 FEWEST_ROUNDS, MOST_ROUNDS = 4, 200
 STREAM_TURNS, STREAM_S = 3, 1.0  # measurements of a stream, and how long one is at least
 EDGE_TURNS = 5
@@ -32,15 +32,15 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Laps:
-    """What a contender took.
+    """What a candidate took.
 
     Attributes:
-        contender: Who.
+        candidate: Who.
         stages_ms: (N, 3) float64, milliseconds per frame of each stage, in the order of `STAGES`.
         overlapped_fps: Frames per second where the stages overlap; None for the reference, whose do not.
     """
 
-    contender: Contender
+    candidate: Candidate
     stages_ms: np.ndarray
     overlapped_fps: float | None
 
@@ -67,32 +67,32 @@ class Laps:
 
 
 def measure(
-    contenders: Sequence[Contender], frames: Sequence[np.ndarray], *, seconds: float, progress: Progress
+    candidates: Sequence[Candidate], frames: Sequence[np.ndarray], *, seconds: float, progress: Progress
 ) -> list[Laps]:
-    """Let all contenders judge the same frames in turn.
+    """Let all candidates judge the same frames in turn.
 
     Args:
-        contenders: Who.
+        candidates: Who.
         frames: Used again and again.
         seconds: About how long in all; a few rounds are made in any case.
         progress: Called with what is done, how much of it and of how much.
     """
-    calls_once = [partial(each.judge, group_of(frames, 0, each.batch)) for each in contenders]
+    calls_once = [partial(each.run, group_of(frames, 0, each.batch)) for each in candidates]
     passes = [sum(map(_milliseconds, calls_once)) for _ in range(2)]
     rounds = int(np.clip(1000 * seconds / (min(passes) * (COUNTED + UNCOUNTED)), FEWEST_ROUNDS, MOST_ROUNDS))
-    taken: list[list[list[float]]] = [[] for _ in contenders]
+    taken: list[list[list[float]]] = [[] for _ in candidates]
     for turn in range(rounds):
-        numbers = list(range(len(contenders)))
+        numbers = list(range(len(candidates)))
         for number in numbers if turn % 2 else numbers[::-1]:
-            contender = contenders[number]
-            group = group_of(frames, turn * contender.batch, contender.batch)
-            calls = [contender.judge(group) for _ in range(UNCOUNTED + COUNTED)][UNCOUNTED:]
-            taken[number] += [[call[stage] / contender.batch for stage in STAGES] for call in calls]
+            candidate = candidates[number]
+            group = group_of(frames, turn * candidate.batch, candidate.batch)
+            calls = [candidate.run(group) for _ in range(UNCOUNTED + COUNTED)][UNCOUNTED:]
+            taken[number] += [[call[stage] / candidate.batch for stage in STAGES] for call in calls]
         progress("measuring in turn", turn + 1, rounds)
-    streams = _measure_streams(contenders, frames, taken, progress)
+    streams = _measure_streams(candidates, frames, taken, progress)
     return [
-        Laps(contender, np.array(laps), fps)
-        for contender, laps, fps in zip(contenders, taken, streams, strict=True)
+        Laps(candidate, np.array(laps), fps)
+        for candidate, laps, fps in zip(candidates, taken, streams, strict=True)
     ]
 
 
@@ -117,15 +117,15 @@ def measure_edges(files: Sequence[Path], frame: np.ndarray, verdict: Verdict) ->
 
 
 def sustain(
-    contender: Contender, frames: Sequence[np.ndarray], *, seconds: float, parts: int, progress: Progress
+    candidate: Candidate, frames: Sequence[np.ndarray], *, seconds: float, parts: int, progress: Progress
 ) -> list[float]:
     """Frames per second in each of so many parts of a long time: what heat leaves of the speed."""
-    group, found = group_of(frames, 0, contender.batch), []
+    group, found = group_of(frames, 0, candidate.batch), []
     for part in range(parts):
         started, judged = time.perf_counter(), 0
         while (elapsed := time.perf_counter() - started) < seconds / parts:
-            contender.judge(group)
-            judged += contender.batch
+            candidate.run(group)
+            judged += candidate.batch
         found.append(judged / elapsed)
         progress("under load", part + 1, parts)
     return found
@@ -143,21 +143,21 @@ def _milliseconds(call: Callable[[], object]) -> float:
 
 
 def _measure_streams(
-    contenders: Sequence[Contender],
+    candidates: Sequence[Candidate],
     frames: Sequence[np.ndarray],
     taken: Sequence[Sequence[Sequence[float]]],
     progress: Progress,
 ) -> list[float | None]:
-    """Median frames per second of each contender that has a detector."""
-    found: list[list[float]] = [[] for _ in contenders]
+    """Median frames per second of each candidate that has a detector."""
+    found: list[list[float]] = [[] for _ in candidates]
     for turn in range(STREAM_TURNS):
-        for contender, laps, fps in zip(contenders, taken, found, strict=True):
-            if contender.detector is not None:
+        for candidate, laps, fps in zip(candidates, taken, found, strict=True):
+            if candidate.detector is not None:
                 frame_s = float(np.median(np.sum(laps, axis=1))) / 1000
-                count = max(4 * contender.batch, int(STREAM_S / STREAM_TURNS / frame_s))
+                count = max(4 * candidate.batch, int(STREAM_S / STREAM_TURNS / frame_s))
                 started = time.perf_counter()
-                stream = contender.detector.stream(
-                    islice(cycle(frames), count), batch=contender.batch, max_latency_ms=None
+                stream = candidate.detector.stream(
+                    islice(cycle(frames), count), batch=candidate.batch, max_latency_ms=None
                 )
                 for _ in stream:
                     pass

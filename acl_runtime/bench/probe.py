@@ -52,13 +52,13 @@ def probe(bundle: Path, backend: str, *, fast_resize: bool = False) -> Start:
 
 def main(bundle: str, backend: str, started: float, *, fast_resize: bool) -> None:
     """In the process that is measured."""
-    from acl_runtime.bench.contenders import open_backend
+    from acl_runtime.backends.choose import open_backend
     from acl_runtime.bundle.bundle import load_bundle
     from acl_runtime.detection.detector import Detector
 
     before, begun = peak_memory(), time.perf_counter()
     loaded = load_bundle(bundle)
-    session, _ = open_backend(loaded, backend, tell=lambda message: None)
+    session, _ = open_backend(loaded, backend)
     load_s = time.perf_counter() - begun
     Detector(loaded, session=session, fast_resize=fast_resize)(
         np.zeros(loaded.manifest.frame_size or (loaded.manifest.image_size,) * 2, np.uint8)

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from PIL import Image, ImageDraw, ImageFont
 
-from acl_runtime.bench.contenders import label
+from acl_runtime.bench.candidates import label
 from acl_runtime.bench.run import Benchmark, Row
 from acl_runtime.detection.stages import STAGES
 

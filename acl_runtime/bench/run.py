@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from acl_runtime.backends.choose import BACKENDS, open_backend
 from acl_runtime.backends.host import cpu_model
-from acl_runtime.bench.contenders import BACKENDS, REFERENCE, Contender, enter, open_backend
+from acl_runtime.bench.candidates import REFERENCE, Candidate, make_candidates
 from acl_runtime.bench.energy import find_meters, joules_per_frame
 from acl_runtime.bench.flop import flop_per_image, measure_cpu_peak
 from acl_runtime.bench.measure import Laps, Progress, measure, measure_edges
@@ -28,7 +29,7 @@ FRAMES = 8
 PERCENTILES = (50, 95, 99)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One configuration.
 
@@ -69,7 +70,7 @@ class Row:
     is_noisy: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Benchmark:
     """What was measured.
 
@@ -99,14 +100,13 @@ def run_benchmark(
     backends: Sequence[str],
     batches: Sequence[int],
     *,
-    reference: Contender | None = None,
+    reference: Candidate | None = None,
     frames: Sequence[np.ndarray] = (),
     files: Sequence[Path] = (),
     drift_of: Callable[[Detector], Drift] | None = None,
     fast_resize: bool = False,
     seconds: float,
     progress: Progress,
-    tell: Callable[[str], None],
 ) -> Benchmark:
     """Measure a bundle on backends, in turn.
 
@@ -121,68 +121,67 @@ def run_benchmark(
         fast_resize: As of `Detector`; not for the reference.
         seconds: About how long the turns may take.
         progress: Called with what is done, how much of it and of how much.
-        tell: Called with what the user should know.
 
     Raises:
         RuntimeError: A backend that was named cannot be had here, or none can.
         ValueError: There is no such backend, or the bundle does not take such a batch.
     """
-    contenders = [] if reference is None else [reference]
+    candidates = [] if reference is None else [reference]
     starts: dict[str, Start] = {}
     drifts: dict[str, Drift] = {}
     left_out: dict[str, str] = {}
     for done, backend in enumerate(backends or BACKENDS, start=1):
         try:
-            session, precision = open_backend(bundle, backend, tell=tell)
-        except RuntimeError as error:
+            session, precision = open_backend(bundle, backend)
+        except BackendError as error:
             if backends:
                 raise
             left_out[backend] = str(error)
         else:
-            entered = enter(bundle, backend, session, precision, batches, fast_resize=fast_resize)
-            for contender in entered:
-                assert contender.detector is not None
-                contender.detector.check_batch(contender.batch)
-            contenders += entered
+            made = make_candidates(bundle, session, precision, batches, fast_resize=fast_resize)
+            for candidate in made:
+                assert candidate.detector is not None
+                candidate.detector.check_batch(candidate.batch)
+            candidates += made
             starts[backend] = probe(bundle.path, backend, fast_resize=fast_resize)
-            if drift_of is not None and entered[0].detector is not None:
-                drifts[backend] = drift_of(entered[0].detector)
+            if drift_of is not None and made[0].detector is not None:
+                drifts[backend] = drift_of(made[0].detector)
         progress("loading backends", done, len(backends or BACKENDS))
     if not starts:
         raise BackendError("; ".join(left_out.values()))
     frames = frames or draw_frames(bundle.manifest.frame_size)
-    laps = measure(contenders, frames, seconds=seconds, progress=progress)
-    joules = joules_per_frame(contenders, frames, find_meters(), progress)
+    laps = measure(candidates, frames, seconds=seconds, progress=progress)
+    joules = joules_per_frame(candidates, frames, find_meters(), progress)
     dimension = load_text_embeddings(bundle).shape[-1]
     flop, peak = flop_per_image(bundle.manifest, dimension=dimension), measure_cpu_peak()
-    detector = next(each.detector for each in contenders if each.detector is not None)
+    detector = next(each.detector for each in candidates if each.detector is not None)
     base = laps[0] if reference is not None else None
     return Benchmark(
-        describe_machine(),
-        {
+        machine=describe_machine(),
+        bundle={
             "name": bundle.path.resolve().name,
             "backbone": bundle.manifest.backbone.name,
             "image_size": bundle.manifest.image_size,
             "precision": bundle.manifest.precision,
         },
-        tuple(
+        rows=tuple(
             _row(each, base, used, starts, drifts, flop, peak)
             for each, used in zip(laps, joules, strict=True)
         ),
-        left_out,
-        flop,
-        peak,
-        measure_edges(files, frames[0], detector(frames[0])),
-        fast_resize,
+        left_out=left_out,
+        flop_per_image=flop,
+        cpu_peak=peak,
+        edges_ms=measure_edges(files, frames[0], detector(frames[0])),
+        fast_resize=fast_resize,
     )
 
 
-def find_contender(bundle: Bundle, benchmark: Benchmark) -> Contender:
+def reopen_fastest(bundle: Bundle, benchmark: Benchmark) -> Candidate:
     """The fastest row's, loaded again."""
     fastest = max((row for row in benchmark.rows if row.backend != REFERENCE), key=lambda row: row.fps)
-    session, precision = open_backend(bundle, fastest.backend, tell=lambda message: None)
+    session, precision = open_backend(bundle, fastest.backend)
     batches, fast_resize = [fastest.batch], benchmark.fast_resize
-    return enter(bundle, fastest.backend, session, precision, batches, fast_resize=fast_resize)[0]
+    return make_candidates(bundle, session, precision, batches, fast_resize=fast_resize)[0]
 
 
 def draw_frames(size: tuple[int, int] | None = None) -> list[np.ndarray]:
@@ -219,28 +218,28 @@ def _row(
     flop: float | None,
     peak: float,
 ) -> Row:
-    contender, total = laps.contender, laps.total_ms
+    candidate, total = laps.candidate, laps.total_ms
     stages = dict(zip(STAGES, laps.stages_ms.T, strict=True)) | {"total": total}
     inference_s = float(np.median(stages["inference"])) / 1000
-    flop_per_s = None if flop is None or contender.backend == REFERENCE else flop / inference_s
-    on_cpu = contender.provider.startswith("CPU")
+    flop_per_s = None if flop is None or candidate.backend == REFERENCE else flop / inference_s
+    on_cpu = candidate.provider.startswith("CPU")
     return Row(
-        contender.backend,
-        contender.provider,
-        contender.precision,
-        contender.batch,
-        {name: _percentiles(values) for name, values in stages.items()},
-        1000 / float(np.median(total)),
-        laps.overlapped_fps,
-        None if reference is None else laps.ratio_to(reference),
-        contender.image_logits,
-        contender.anomaly_map,
-        joules,
-        dict(drifts[contender.backend].metrics) if contender.backend in drifts else None,
-        flop_per_s,
-        flop_per_s / peak if flop_per_s is not None and on_cpu else None,
-        starts.get(contender.backend),
-        laps.is_noisy,
+        backend=candidate.backend,
+        provider=candidate.provider,
+        precision=candidate.precision,
+        batch=candidate.batch,
+        latency_ms={name: _percentiles(values) for name, values in stages.items()},
+        fps=1000 / float(np.median(total)),
+        overlapped_fps=laps.overlapped_fps,
+        ratio=None if reference is None else laps.ratio_to(reference),
+        image_logits_difference=candidate.image_logits,
+        max_map_difference=candidate.anomaly_map,
+        joules=joules,
+        drift=dict(drifts[candidate.backend].metrics) if candidate.backend in drifts else None,
+        flop_per_s=flop_per_s,
+        peak_share=flop_per_s / peak if flop_per_s is not None and on_cpu else None,
+        start=starts.get(candidate.backend),
+        is_noisy=laps.is_noisy,
     )
 
 

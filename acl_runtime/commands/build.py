@@ -1,4 +1,4 @@
-"""`acl build`: an engine for the GPU that will run it, or fewer bits for the CPU, and the proof."""
+"""`acl build`: a TensorRT engine on the machine that will run it, and the proof."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from acl_runtime.files.errors import BackendError
 from acl_runtime.text.terminal import echo, note
 
 if TYPE_CHECKING:
-    from acl_runtime.backends.reduced import Name
     from acl_runtime.backends.tensorrt.cuda import Cuda
     from acl_runtime.backends.tensorrt.ladder import Attempt
     from acl_runtime.backends.tensorrt.library import Library, LibraryName
@@ -23,24 +22,16 @@ class BuildBackend(str, Enum):
 
     tensorrt = "tensorrt"
     tensorrt_rtx = "tensorrt-rtx"
-    openvino_bf16 = "openvino-bf16"
-    openvino_int8 = "openvino-int8"
-    onnxruntime_int8 = "onnxruntime-int8"
 
 
 LIBRARY_OF: dict[BuildBackend, LibraryName] = {
     BuildBackend.tensorrt: "tensorrt",
     BuildBackend.tensorrt_rtx: "tensorrt-rtx",
 }
-REDUCED: dict[BuildBackend, Name] = {
-    BuildBackend.openvino_bf16: "openvino-bf16",
-    BuildBackend.openvino_int8: "openvino-int8",
-    BuildBackend.onnxruntime_int8: "onnxruntime-int8",
-}
 
 
 class First(str, Enum):
-    """Where on the ladder to begin."""
+    """Where on the precision ladder to begin."""
 
     fp16 = "fp16"
     attention_fp32 = "fp16-attention-fp32"
@@ -49,6 +40,7 @@ class First(str, Enum):
 
 
 RTX_CAPABILITIES = ("8.6", "8.9", "12.0")  # RTX 30, 40 and 50, where there is no GPU to ask
+_TUNING = "Tuning"  # a panel of the help
 
 
 def build(
@@ -57,37 +49,59 @@ def build(
     backend: Annotated[
         BuildBackend | None,
         typer.Option(
-            help="tensorrt, or tensorrt-rtx for RTX cards; for CPUs openvino-bf16, openvino-int8 or "
-            "onnxruntime-int8. "
-            "[default: the TensorRT that is installed]"
+            help="tensorrt, or tensorrt-rtx for RTX cards of PCs. [default: the TensorRT that is installed]"
         ),
     ] = None,
     batch: Annotated[
-        str, typer.Option(metavar="N|A..B", help="Images at once; optimised for the larger.")
+        str,
+        typer.Option(
+            metavar="N|A..B", help="Number or range of images per call; speed is optimised for the largest."
+        ),
     ] = "1",
     compute_capability: Annotated[
         str | None,
         typer.Option(
             metavar="8.6,8.9",
-            help="GPUs to build for, tensorrt-rtx only, needs no GPU. [default: the GPU of this machine]",
+            help="Compute capabilities of the GPUs to build for; tensorrt-rtx only, needs no GPU. [default: the GPU "
+            "of this machine]",
+        ),
+    ] = None,
+    device: Annotated[
+        int | None, typer.Option(min=0, help="Number of the GPU, from 0 on. [default: 0]", show_default=False)
+    ] = None,
+    arithmetic: Annotated[
+        First | None,
+        typer.Option(
+            help="Step of the precision ladder to begin with. [default: the bundle's own]",
+            rich_help_panel=_TUNING,
         ),
     ] = None,
     workspace: Annotated[
-        int | None, typer.Option(min=1, metavar="MB", help="Most scratch memory for a kernel.")
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="MB",
+            help="Maximum scratch memory per kernel, in MB. [default: no limit]",
+            rich_help_panel=_TUNING,
+        ),
     ] = None,
     optimization_level: Annotated[
-        int | None, typer.Option(min=0, max=5, help="How long the builder searches; more is slower to build.")
+        int | None,
+        typer.Option(
+            min=0,
+            max=5,
+            help="Effort of the builder's search: a higher level builds longer. [default: the library's]",
+            rich_help_panel=_TUNING,
+        ),
     ] = None,
     weightless: Annotated[
-        bool, typer.Option("--weightless", help="Leave the weights out; they are read from the ONNX at load.")
+        bool,
+        typer.Option(
+            "--weightless",
+            help="Leave the weights out of the engine; loading reads them from the ONNX file.",
+            rich_help_panel=_TUNING,
+        ),
     ] = False,
-    arithmetic: Annotated[
-        First | None, typer.Option(help="Where to begin, of the bundle's graphs. [default: as exported]")
-    ] = None,
-    device: Annotated[int, typer.Option(min=0, help="Number of the GPU.")] = 0,
-    data: Annotated[
-        list[Path] | None, typer.Option(help="For CPUs: labelled images to judge fewer bits on; repeat.")
-    ] = None,
 ) -> None:
     """Build a TensorRT engine on the machine that will run it, and prove it.
 
@@ -100,57 +114,33 @@ def build(
     Without a GPU TensorRT-RTX builds too, for RTX 30, 40 and 50 unless told
     otherwise; the proof then waits for the first load.
 
-    On a CPU, bf16 and int8 are let through only where they move the AUROC on
-    your labelled images (--data) by less than 0.2 points and are faster on this
-    machine than float32; acl run takes them by --backend.
+    For bf16 and int8 on a CPU see acl qualify.
     """
-    if backend in REDUCED:
-        _judge(bundle, REDUCED[backend], data or [])
-        return
-    if data:
-        raise typer.BadParameter(f"--data is for --backend {', '.join(each.value for each in REDUCED)}")
     from acl_runtime.backends.tensorrt.ladder import EngineOptions, make_engine
     from acl_runtime.bundle.bundle import load_bundle
     from acl_runtime.text.progress import progress_phases
 
     loaded = load_bundle(bundle)
+    smallest, largest = parse_batch(batch)
+    if backend is BuildBackend.tensorrt:
+        _refuse_without_gpu(device)  # before anybody installs what would not help
     library = _library(backend)
     cuda = _gpu(library, device)
     for fault in _known_faults(library, cuda):
         note(fault)
-    smallest, largest = parse_batch(batch)
     options = EngineOptions(
-        smallest,
-        largest,
-        _capabilities(compute_capability, library, cuda),
-        workspace and workspace << 20,
-        optimization_level,
-        weightless,
-        None if arithmetic is None else arithmetic.value,
+        min_batch=smallest,
+        max_batch=largest,
+        compute_capabilities=_capabilities(compute_capability, library, cuda),
+        workspace_bytes=workspace and workspace << 20,
+        optimization_level=optimization_level,
+        weightless=weightless,
+        first=None if arithmetic is None else arithmetic.value,
     )
     with progress_phases() as progress:
         attempts = make_engine(loaded, library, cuda, options, progress=progress)
     for line in describe(attempts):
         echo(line)
-
-
-def _judge(path: Path, backend: Name, data: list[Path]) -> None:
-    from acl_runtime.bench.qualify import judge
-    from acl_runtime.bundle.bundle import load_bundle
-    from acl_runtime.evaluation.metrics import METRICS
-    from acl_runtime.text.progress import progress_phases
-
-    if not data:
-        raise typer.BadParameter(f"--backend {backend} is judged on labelled images: give --data FOLDER")
-    with progress_phases() as progress:
-        gate = judge(load_bundle(path), backend, data, progress=progress)
-    for drift in gate.drift:
-        points = ", ".join(f"{METRICS[name]} {100 * moved:+.3f}" for name, moved in drift.metrics.items())
-        echo(f"{', '.join(drift.data)}, {drift.images} images: {points} points")
-    echo(f"{gate.ratio:.2f} times as fast as {gate.fastest} in float32 on {gate.cpu}")
-    if failures := gate.failures():
-        raise BackendError(f"{backend} is refused: {'; '.join(failures)}; use --backend {gate.fastest}")
-    echo(f"accepted: acl run {path} IMAGES --backend {backend}")
 
 
 def parse_batch(text: str) -> tuple[int, int]:
@@ -202,14 +192,26 @@ def _library(backend: BuildBackend | None) -> Library:
     return find_library() if backend is None else load_library(LIBRARY_OF[backend])
 
 
-def _gpu(library: Library, device: int) -> Cuda | None:
-    """The GPU; None, with a note, where TensorRT-RTX can do without."""
+def _refuse_without_gpu(device: int | None) -> None:
+    """Raise BackendError unless there is a GPU; TensorRT itself need not be there."""
     from acl_runtime.backends.tensorrt.cuda import Cuda
 
     try:
-        return Cuda(device)
-    except RuntimeError as error:
-        if not library.is_rtx:
+        Cuda(device or 0).close()
+    except BackendError as error:
+        raise BackendError(
+            f"TensorRT builds on the GPU that will run the engine: {error}; tensorrt-rtx can build without one"
+        ) from error
+
+
+def _gpu(library: Library, device: int | None) -> Cuda | None:
+    """The GPU; None, with a note, where TensorRT-RTX can do without and none was named."""
+    from acl_runtime.backends.tensorrt.cuda import Cuda
+
+    try:
+        return Cuda(device or 0)
+    except BackendError as error:
+        if not library.is_rtx or device is not None:
             raise
         note(f"no GPU can be used ({error}): the engine is built, and proven at its first load")
         return None

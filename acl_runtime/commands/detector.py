@@ -52,7 +52,6 @@ def open_detector(
             bundle,
             backend=backend.value,
             provider=provider,
-            tell=note,
             threshold=threshold,
             tiling=options.parse_tiling(tile, overlap, min_defect),
             fast_resize=fast_resize,

@@ -25,10 +25,11 @@ def doctor(
 ) -> None:
     """Say what this machine has, what is wrong with it, and the command that helps.
 
-    It reads GPU, driver, JetPack, TensorRT, ONNX Runtime, memory, power mode and
-    clocks, knows versions of TensorRT that compute wrongly, and predicts the
-    memory that building takes. With a bundle it also says which of its engines
-    fit. The exit code is 1 if an error is found. The JSON holds no name of a
+    It reads GPU, driver, JetPack, TensorRT, ONNX Runtime, OpenVINO, OpenCV, memory,
+    power mode and clocks, knows versions of TensorRT that compute wrongly, names
+    the extra that makes this machine faster, and predicts the memory that building
+    takes. With a bundle it also says which of its engines fit, and whether its
+    thresholds are those that were measured. The exit code is 1 if an error is found. The JSON holds no name of a
     person, machine or folder.
     """
     from json import dumps
@@ -62,11 +63,11 @@ def _check_calibration(bundle: Path) -> list[Finding]:
     from acl_runtime.bundle.bundle import load_bundle
     from acl_runtime.calibration.record import check_calibration
     from acl_runtime.doctor.findings import Finding, Severity
-    from acl_runtime.files.errors import BundleError
+    from acl_runtime.files.errors import UserError
 
     try:
         check_calibration(load_bundle(bundle))
-    except BundleError as error:
+    except UserError as error:
         text = str(error).replace(str(Path.home()), "~")
         return [Finding(Severity.error, "calibration", text, "acl calibrate or acl restore")]
     return []

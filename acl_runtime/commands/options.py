@@ -103,8 +103,16 @@ MinDefect = Annotated[
         min=1, help="With --tile auto: smallest defect of interest, in frame pixels.", show_default=False
     ),
 ]
-Backend = Annotated[BackendName, typer.Option(help="What runs the graph.")]
-Provider = Annotated[str, typer.Option(help="Where ONNX Runtime computes: auto, cpu, cuda ...")]
+Backend = Annotated[
+    BackendName,
+    typer.Option(
+        help="What runs the graph; auto: the bundle's engine if it has one for this GPU, else ONNX Runtime."
+    ),
+]
+Provider = Annotated[
+    str,
+    typer.Option(help="Device of ONNX Runtime: cpu, cuda ...; auto: the GPU if this ONNX Runtime serves it."),
+]
 Threshold = Annotated[
     float | None,
     typer.Option(min=0, max=1, help="Smallest score of a defect; then it alone decides, not the bundle."),

@@ -69,7 +69,7 @@ def run(
     from acl_runtime.calibration.monitor import monitor_of
     from acl_runtime.inspection.run import Output, inspect
     from acl_runtime.outputs.json_lines import JsonLines, json_line
-    from acl_runtime.outputs.pictures import Maps, Overlays, check_outputs
+    from acl_runtime.outputs.pictures import check_outputs, open_pictures
     from acl_runtime.outputs.text import HEADER, text_line
     from acl_runtime.sources.files import list_sources
 
@@ -88,11 +88,7 @@ def run(
         threshold=threshold,
     )
     detector.check_batch(batch)
-    outputs: list[Output] = []
-    if save_maps is not None:
-        outputs.append(Maps(save_maps))
-    if save_overlays is not None:
-        outputs.append(Overlays(save_overlays))
+    outputs: list[Output] = [*open_pictures(save_maps, save_overlays)]
     if file is not None:
         outputs.append(JsonLines(file))
     for output in outputs:

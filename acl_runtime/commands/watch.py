@@ -69,11 +69,12 @@ def watch(
     is 0.
     """
     import time
+    from functools import partial
 
     from acl_runtime.calibration.monitor import monitor_of
-    from acl_runtime.inspection.run import Output, inspect
+    from acl_runtime.inspection.run import inspect
     from acl_runtime.inspection.watch import check_places, watch_folder
-    from acl_runtime.outputs.pictures import Maps, Overlays, check_outputs
+    from acl_runtime.outputs.pictures import check_outputs, open_pictures
     from acl_runtime.outputs.text import HEADER, Tally, text_line
     from acl_runtime.sources.files import read_as
     from acl_runtime.text.progress import progress
@@ -95,19 +96,20 @@ def watch(
         threshold=threshold,
     )
     detector.check_batch(batch)
-    outputs: list[Output] = []
-    if save_maps is not None:
-        outputs.append(Maps(save_maps))
-    if save_overlays is not None:
-        outputs.append(Overlays(save_overlays))
-    drift = monitor_of(detector)
+    judge = partial(
+        inspect,
+        detector=detector,
+        outputs=open_pictures(save_maps, save_overlays),
+        drift=monitor_of(detector),
+        batch=batch,
+        max_latency_ms=None,
+    )
     busy_s = 0.0  # a watch mostly waits
 
     def timed(sources: Sequence[Source]) -> Iterator[Result]:
         nonlocal busy_s
         started = time.perf_counter()
-        parts = read_as(sources, reading)
-        yield from inspect(parts, detector, outputs, drift=drift, batch=batch, max_latency_ms=None)
+        yield from judge(read_as(sources, reading))
         busy_s += time.perf_counter() - started
 
     tally = Tally()

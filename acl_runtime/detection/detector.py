@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from acl_runtime.backends.choose import open_session, warn
+from acl_runtime.backends.choose import open_session
 from acl_runtime.backends.session import Session
 from acl_runtime.bundle.bundle import Bundle, load_bundle, load_text_embeddings
 from acl_runtime.bundle.manifest import Tiling
@@ -41,7 +41,7 @@ class Detector:
         backend: str = "auto",
         provider: str = "auto",
         session: Session | None = None,
-        tell: Callable[[str], None] = warn,
+        time_limit_s: float | None = None,
         threshold: float | None = None,
         tiling: Tiling | Literal["bundle"] | None = "bundle",
         fast_resize: bool = False,
@@ -54,7 +54,8 @@ class Detector:
             provider: Where ONNX Runtime computes; see `OnnxSession`.
             session: What to compute with instead, whatever the backend; it may give the outputs of either
                 head.
-            tell: Called with what the user should know about the backend, a sentence each.
+            time_limit_s: Longest that a call of the network may take, see `open_session`; for a service that must not
+                hang.
             threshold: Smallest score that makes a frame anomalous, and then the only rule; None for the
                 bundle's own rule.
             tiling: How large frames are cut; None to squash each whole, "bundle" for what the bundle's
@@ -81,7 +82,7 @@ class Detector:
             directions=defect_directions(load_text_embeddings(self.bundle), temperature=manifest.temperature),
             memory=load_memory(self.bundle),
             rule=bundle_rule(manifest.calibration) if threshold is None else Rule(threshold, None),
-            session=open_session(self.bundle, backend=backend, provider=provider, tell=tell)
+            session=open_session(self.bundle, backend=backend, provider=provider, time_limit_s=time_limit_s)
             if session is None
             else session,
         )

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acl_runtime.backends.tensorrt.certificate import read_certificate
-from acl_runtime.backends.tensorrt.engine_file import Engine, Place, list_engines, why_unfit
+from acl_runtime.backends.tensorrt.engine_file import Engine, Engines, Place, list_engines, why_unfit
 from acl_runtime.bundle.bundle import Bundle, load_bundle
+from acl_runtime.bundle.words import network_words
 from acl_runtime.doctor.findings import SWAP, SWAP_BYTES, Finding, Severity
 from acl_runtime.doctor.gpu_memory import MemoryNeed, predict_memory
 from acl_runtime.doctor.machine import Gpu, Machine
+from acl_runtime.files.errors import UserError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EngineFacts:
     """An engine of the bundle."""
 
@@ -27,12 +29,14 @@ class EngineFacts:
     proof: str  # "holds", "refused", "none"; of the GPU that the certificate is about
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BundleFacts:
     """A bundle, without its path."""
 
     name: str
     precision: str
+    network: str  # its activation and heads, and what both are known from
+    inspection: bool  # false: a demonstration
     arithmetics: tuple[str, ...]
     engines: tuple[EngineFacts, ...]
     need: MemoryNeed  # of an engine for one image
@@ -44,16 +48,35 @@ def check_bundle(path: Path, machine: Machine) -> tuple[BundleFacts | None, list
         bundle = load_bundle(path)
         engines = list_engines(bundle)
         facts = BundleFacts(
-            bundle.path.resolve().name,
-            bundle.manifest.precision,
-            bundle.manifest.arithmetics(),
-            tuple(_engine_facts(engine, bundle, machine) for engine in engines),
-            predict_memory(bundle, bundle.manifest.precision, 1),
+            name=bundle.path.resolve().name,
+            precision=bundle.manifest.precision,
+            network=network_words(bundle.manifest),
+            inspection=bundle.manifest.backbone.inspection,
+            arithmetics=bundle.manifest.arithmetics(),
+            engines=tuple(_engine_facts(engine, bundle, machine) for engine in engines.whole),
+            need=predict_memory(bundle, bundle.manifest.precision, 1),
         )
-    except (OSError, ValueError) as error:
+    except (OSError, UserError) as error:
         text = str(error).replace(str(Path.home()), "~")
         return None, [Finding(Severity.error, "bundle", text, "export or copy the bundle again")]
-    return facts, [*_engines(facts, path, machine), *_memory(facts, path, machine)]
+    findings = [*_fitness(facts), *_broken(engines, path), *_engines(facts, path, machine)]
+    return facts, [*findings, *_memory(facts, path, machine)]
+
+
+def _fitness(facts: BundleFacts) -> Iterator[Finding]:
+    if not facts.inspection:
+        yield Finding(
+            Severity.warning,
+            "demonstration",
+            f"{facts.name} is a demonstration, not for inspection",
+            "acl train or acl convert with --backbone ViT-L-14-336 --weights openai, then acl export",
+        )
+
+
+def _broken(engines: Engines, path: Path) -> Iterator[Finding]:
+    for problem in engines.broken:
+        text = problem.replace(str(path), path.resolve().name)
+        yield Finding(Severity.warning, "engine-broken", text, f"acl build {path}")
 
 
 def _engine_facts(engine: Engine, bundle: Bundle, machine: Machine) -> EngineFacts:
@@ -66,13 +89,13 @@ def _engine_facts(engine: Engine, bundle: Bundle, machine: Machine) -> EngineFac
         else f"{record.max_batch}"
     )
     return EngineFacts(
-        engine.path.name,
-        record.library,
-        record.library_version,
-        record.arithmetic,
-        batch,
-        _why_unfit(engine, bundle, machine),
-        proof,
+        name=engine.path.name,
+        library=record.library,
+        library_version=record.library_version,
+        arithmetic=record.arithmetic,
+        batch=batch,
+        unfit=_why_unfit(engine, bundle, machine),
+        proof=proof,
     )
 
 

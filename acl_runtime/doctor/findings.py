@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
+from packaging.version import Version
+
 from acl_runtime.doctor.known_bad import known_faults
 from acl_runtime.doctor.machine import Machine
 
@@ -36,7 +38,18 @@ class Finding:
 
 def find(machine: Machine) -> list[Finding]:
     """What there is to know about a machine, the worst first."""
-    checks = (_problems, _no_gpu, _driver, _tensorrt, _known_bad, _onnxruntime, _power, _memory)
+    checks = (
+        _problems,
+        _no_gpu,
+        _driver,
+        _tensorrt,
+        _known_bad,
+        _onnxruntime,
+        _opencv,
+        _faster,
+        _power,
+        _memory,
+    )
     findings = [finding for check in checks for finding in check(machine)]
     return sort_findings(findings)
 
@@ -81,7 +94,7 @@ def _driver(machine: Machine) -> Iterator[Finding]:
     if not machine.driver or machine.jetson:
         return
     needs = [name for name in machine.packages if "cu13" in name]
-    if needs and int(machine.driver.partition(".")[0]) < CUDA_13_DRIVER:
+    if needs and Version(machine.driver).major < CUDA_13_DRIVER:
         yield Finding(
             Severity.error,
             "driver-too-old",
@@ -94,7 +107,7 @@ def _driver(machine: Machine) -> Iterator[Finding]:
 def _tensorrt(machine: Machine) -> Iterator[Finding]:
     capabilities = [gpu.compute_capability for gpu in machine.gpus]
     if "tensorrt" not in machine.libraries and machine.system_tensorrt:
-        python, version = max(machine.system_tensorrt.items())
+        python, version = max(machine.system_tensorrt.items(), key=lambda found: Version(found[0]))
         sees = "cannot see it" if machine.python.startswith(f"{python}.") else f"is Python {machine.python}"
         yield Finding(
             Severity.warning if machine.libraries else Severity.error,
@@ -157,6 +170,37 @@ def _onnxruntime(machine: Machine) -> Iterator[Finding]:
             "no-cuda-provider",
             "ONNX Runtime computes on the CPU only, though there is a GPU",
             f"{anew} onnxruntime-gpu",
+        )
+
+
+def _opencv(machine: Machine) -> Iterator[Finding]:
+    installed = [name for name in machine.packages if name.startswith("opencv-")]
+    if len(installed) > 1:
+        told = " and ".join(f"{name} {machine.packages[name]}" for name in installed)
+        yield Finding(
+            Severity.error,
+            "two-opencvs",
+            f"{told} are installed together and overwrite each other's files: cv2.imshow may be gone",
+            f"pip uninstall -y {' '.join(installed)} && pip install {installed[0]}",
+        )
+    elif machine.opencv is None:
+        yield Finding(
+            Severity.error,
+            "no-opencv",
+            "OpenCV cannot be imported, so no image can be judged",
+            'pip install -e ".[opencv]", or the OpenCV of your own program',
+        )
+
+
+def _faster(machine: Machine) -> Iterator[Finding]:
+    is_pc = machine.system.endswith(("x86_64", "AMD64"))
+    if is_pc and not machine.gpus and machine.providers and "openvino" not in machine.packages:
+        yield Finding(
+            Severity.hint,
+            "faster-backend",
+            "OpenVINO was faster than ONNX Runtime on CPUs like this: 1.2 times in float32, 2 to 3 times in bf16 and "
+            "int8 where acl qualify lets them run (ViT-L/14 at 518 pixels, see benchmarks/README.md)",
+            'pip install -e ".[openvino]", then acl run --backend openvino',
         )
 
 

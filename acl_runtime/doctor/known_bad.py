@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from packaging.version import Version
+
 from acl_runtime.files.errors import InputError
 from acl_runtime.files.strict_json import read_document
 
@@ -25,7 +27,7 @@ _COMPARISONS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class KnownFault:
     """A row of the table."""
 
@@ -76,7 +78,7 @@ def read_table(path: Path) -> tuple[KnownFault, ...]:
     """The rows of a table.
 
     Raises:
-        ValueError: What is wrong with the file.
+        InputError: What is wrong with the file.
     """
     table: Table = read_document(
         path,
@@ -94,18 +96,19 @@ def read_table(path: Path) -> tuple[KnownFault, ...]:
 def is_within(version: str, versions: str) -> bool:
     """Whether a version satisfies all comparisons, such as ">=10.10,<=10.16.1".
 
-    Numbers are compared only as far as the bound has them: 10.16.1.11 is == 10.16.1, and <= it.
+    Numbers are compared only as far as the bound has them, unlike those of `packaging.specifiers`: 10.16.1.11 is
+    == 10.16.1, and <= it.
 
     Raises:
-        ValueError: A comparison is none.
+        InputError: A comparison is none.
     """
-    numbers = [int(number) for number in re.findall(r"\d+", version)]
+    here = Version(version).release
     for comparison in versions.split(","):
         match = re.fullmatch(r"(==|<=|>=|<|>)(\d+(?:\.\d+)*)", comparison.strip())
         if match is None:
             raise InputError(f"versions must be comparisons such as >=10.3,<10.8, got {versions}")
-        bound = [int(number) for number in match[2].split(".")]
-        compared = (numbers + [0] * len(bound))[: len(bound)]
+        bound = Version(match[2]).release
+        compared = (here + (0,) * len(bound))[: len(bound)]
         if not _COMPARISONS[match[1]](compared, bound):
             return False
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import re
@@ -11,8 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from acl_runtime.backends.tensorrt.library import LIBRARIES, Library, load_library
+from acl_runtime.files.errors import BackendError
 
 Run = Callable[[Sequence[str]], str]
 """Runs a command and returns what it prints; FileNotFoundError if there is none, RuntimeError if it fails."""
@@ -28,6 +31,7 @@ PACKAGES = (
         "tensorrt-cu13",
     ),
     *("tensorrt-rtx", "tensorrt-rtx-cu12-bindings", "tensorrt-rtx-cu13-bindings"),
+    *("opencv-python", "opencv-contrib-python", "opencv-python-headless", "opencv-contrib-python-headless"),
 )
 JETPACKS = {  # by the start of the L4T version
     "35.": "5.1",
@@ -52,7 +56,17 @@ _QUERY = (
 _NVIDIA, _DISPLAY = "0x10de", "0x03"  # vendor, and the start of the class, of a graphics card on the PCI bus
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class OpenCv:
+    """The OpenCV that Python imports."""
+
+    version: str
+    is_system: bool  # installed for the system, as by JetPack, and not by pip into this environment
+    windows: str  # what cv2.imshow draws with; "none" without
+    gstreamer: bool  # whether it opens GStreamer's pipelines
+
+
+@dataclass(frozen=True, kw_only=True)
 class Gpu:
     """A GPU; what the system does not tell is None."""
 
@@ -64,7 +78,7 @@ class Gpu:
     default_power_limit_w: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Jetson:
     """A Jetson board, whose GPU shares the memory; what the system does not tell is None."""
 
@@ -78,7 +92,7 @@ class Jetson:
     )  # lowest, present and highest clock; all the same once they are fixed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Machine:
     """Facts, without names of people or of the machine."""
 
@@ -100,6 +114,7 @@ class Machine:
     libraries: dict[str, str]  # version of each edition of TensorRT that can be imported
     rtx_capabilities: tuple[str, ...]  # what TensorRT-RTX builds for; none if it cannot be imported
     providers: tuple[str, ...]  # of ONNX Runtime; none if it cannot be imported
+    opencv: OpenCv | None  # None if it cannot be imported
     problems: tuple[str, ...]  # what should have told something and did not, a sentence each
 
 
@@ -122,23 +137,24 @@ def read_machine(root: Path = Path("/"), run: Run | None = None) -> Machine:
     libraries = _load_libraries(read)
     rtx = libraries.get("tensorrt-rtx")
     return Machine(
-        f"{platform.system()} {platform.release()} {platform.machine()}",
-        platform.python_version(),
-        os.cpu_count() or 1,
-        memory.get("MemTotal"),
-        memory.get("MemAvailable"),
-        memory.get("SwapTotal"),
-        gpus,
-        read.has_nvidia_card(),
-        driver or (found[1] if found else None),
-        cuda[1] if cuda else None,
-        jetson,
-        _read_packages(),
-        _read_system_tensorrt(read),
-        {name: library.version for name, library in libraries.items()},
-        tuple(rtx.compute_capabilities) if rtx else (),
-        _read_providers(read),
-        tuple(problem.replace(str(Path.home()), "~") for problem in read.problems),
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        python=platform.python_version(),
+        cores=os.cpu_count() or 1,
+        memory_bytes=memory.get("MemTotal"),
+        available_bytes=memory.get("MemAvailable"),
+        swap_bytes=memory.get("SwapTotal"),
+        gpus=gpus,
+        has_nvidia_card=read.has_nvidia_card(),
+        driver=driver or (found[1] if found else None),
+        cuda=cuda[1] if cuda else None,
+        jetson=jetson,
+        packages=_read_packages(),
+        system_tensorrt=_read_system_tensorrt(read),
+        libraries={name: library.version for name, library in libraries.items()},
+        rtx_capabilities=tuple(rtx.compute_capabilities) if rtx else (),
+        providers=_read_providers(read),
+        opencv=_read_opencv(read),
+        problems=tuple(problem.replace(str(Path.home()), "~") for problem in read.problems),
     )
 
 
@@ -208,7 +224,16 @@ def _read_gpus(read: _Reader) -> tuple[tuple[Gpu, ...], str | None]:
         name, capability, *numbers, version_text = fields
         total, free, limit, default = map(_number, numbers)
         known = capability if re.fullmatch(r"\d+\.\d", capability) else None
-        gpus.append(Gpu(name, known, _mebibytes(total), _mebibytes(free), limit, default))
+        gpus.append(
+            Gpu(
+                name=name,
+                compute_capability=known,
+                memory_bytes=_mebibytes(total),
+                free_bytes=_mebibytes(free),
+                power_limit_w=limit,
+                default_power_limit_w=default,
+            )
+        )
         driver = version_text if re.match(r"\d", version_text) else driver
     return tuple(gpus), driver
 
@@ -232,12 +257,12 @@ def _read_jetson(read: _Reader) -> Jetson | None:
     mode = re.search(r"Power Mode:\s*(\S+)", read.output("nvpmodel", "-q"))
     full = re.search(r"POWER_MODEL\s+ID=(\d+)\s+NAME=MAXN", read.text("etc/nvpmodel.conf"))
     return Jetson(
-        board or "a board that does not tell its name",
-        l4t,
-        package.partition("+")[0] or guess,
-        mode[1] if mode else None,
-        int(full[1]) if full else None,
-        _read_clocks(read),
+        board=board or "a board that does not tell its name",
+        l4t=l4t,
+        jetpack=package.partition("+")[0] or guess,
+        power_mode=mode[1] if mode else None,
+        full_power=int(full[1]) if full else None,
+        gpu_mhz=_read_clocks(read),
     )
 
 
@@ -254,7 +279,14 @@ def _read_clocks(read: _Reader) -> tuple[int, int, int] | None:
 
 def _gpu_of(jetson: Jetson, memory: dict[str, int]) -> Gpu:
     capability = next((number for word, number in BOARDS.items() if word in jetson.board), None)
-    return Gpu(jetson.board, capability, memory.get("MemTotal"), memory.get("MemAvailable"), None, None)
+    return Gpu(
+        name=jetson.board,
+        compute_capability=capability,
+        memory_bytes=memory.get("MemTotal"),
+        free_bytes=memory.get("MemAvailable"),
+        power_limit_w=None,
+        default_power_limit_w=None,
+    )
 
 
 def _read_packages() -> dict[str, str]:
@@ -287,7 +319,7 @@ def _load_libraries(read: _Reader) -> dict[str, Library]:
     for name in LIBRARIES:
         try:
             found[name] = load_library(name)
-        except RuntimeError as error:
+        except BackendError as error:
             if "cannot be imported" in str(error):
                 read.problems.append(str(error))
     return found
@@ -296,7 +328,24 @@ def _load_libraries(read: _Reader) -> dict[str, Library]:
 def _read_providers(read: _Reader) -> tuple[str, ...]:
     try:
         from acl_runtime.backends.onnx_session import available_providers
-    except RuntimeError as error:
+    except BackendError as error:
         read.problems.append(str(error))
         return ()
     return available_providers()
+
+
+def _read_opencv(read: _Reader) -> OpenCv | None:
+    try:
+        cv2: Any = importlib.import_module("cv2")
+    except ImportError as error:
+        if not isinstance(error, ModuleNotFoundError):  # as where libGL is missing
+            read.problems.append(f"OpenCV cannot be imported: {error}")
+        return None
+    built: str = cv2.getBuildInformation()
+    windows = re.search(r"GUI:\s*(\S+)", built)
+    return OpenCv(
+        version=cv2.__version__,
+        is_system="dist-packages" in cv2.__file__,  # Debian's folder; pip's is site-packages
+        windows=(windows[1] if windows else "none").lower(),
+        gstreamer=bool(re.search(r"GStreamer:\s*YES", built)),
+    )

@@ -13,7 +13,7 @@ from typing import Any
 
 from acl_runtime.doctor.bundle_check import BundleFacts
 from acl_runtime.doctor.findings import Finding
-from acl_runtime.doctor.machine import Gpu, Machine
+from acl_runtime.doctor.machine import Gpu, Machine, OpenCv
 
 
 def to_document(
@@ -98,8 +98,15 @@ def _machine_rows(machine: Machine) -> list[tuple[str, str]]:
     ]
     providers = ", ".join(name.removesuffix("ExecutionProvider") for name in machine.providers)
     rows.append(("OpenVINO", machine.packages.get("openvino", "none")))
+    rows.append(("OpenCV", "none" if machine.opencv is None else _describe_opencv(machine.opencv)))
     rows.append(("ONNX Runtime", f"{' and '.join(runtimes) or 'none'}: {providers or 'no providers'}"))
     return rows
+
+
+def _describe_opencv(opencv: OpenCv) -> str:
+    origin = "the system's" if opencv.is_system else "pip's"
+    gstreamer = "with" if opencv.gstreamer else "without"
+    return f"{opencv.version}, {origin}, windows {opencv.windows}, {gstreamer} GStreamer"
 
 
 def _describe_gpu(gpu: Gpu) -> str:
@@ -110,6 +117,7 @@ def _describe_gpu(gpu: Gpu) -> str:
 def _bundle_rows(bundle: BundleFacts) -> list[tuple[str, str]]:
     need = bundle.need
     rows = [
+        ("network", bundle.network),
         ("bundle", f"{bundle.name}, for engines {', then '.join(bundle.arithmetics)}"),
         (
             "memory to build",

@@ -80,7 +80,7 @@ def watch(
         folder: Looked at again and again, since the system reports no arrivals from other machines.
         journal: Gets a line per frame: what `json_line` gives, with the `path` below the folder, `size` and
             `mtime_ns` of its file.
-        inspect: Gives the results of sources, by the source's path, their pictures saved; see `inspect`.
+        inspect: Gives the results of sources, by the source's path, their pictures saved; see `inspection.run.inspect`.
         pace: How often to look and how long to wait.
         batch: Files to hand to `inspect` together, at most.
         stopped: Asked between batches and during pauses whether to end.

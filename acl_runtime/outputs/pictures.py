@@ -69,6 +69,12 @@ class Overlays:
         """Do nothing: every file is whole."""
 
 
+def open_pictures(maps: Path | None, overlays: Path | None) -> list[Maps | Overlays]:
+    """Open the outputs for folders that were asked for."""
+    found: list[Maps | Overlays] = [] if maps is None else [Maps(maps)]
+    return found if overlays is None else [*found, Overlays(overlays)]
+
+
 def draw_overlay(frame: np.ndarray, verdict: Verdict) -> npt.NDArray[np.uint8]:
     """Draw a frame under its anomaly map, with boxes around its regions, and the verdict in a strip above it.
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from acl_runtime.backends.choose import BACKENDS
 from acl_runtime.bundle.words import (
     memory_words,
     network_words,
@@ -146,7 +147,8 @@ def _pixels_words(read: ReadSettings) -> str:
 
 def _computer(detector: Detector) -> str:
     """Name what computes and where, as people know it."""
-    backend = "ONNX Runtime" if detector.backend == "onnxruntime" else detector.backend
+    entry = BACKENDS.get(detector.backend)
+    backend = detector.backend if entry is None else entry.label
     return " on ".join(filter(None, (backend, detector.provider.removesuffix("ExecutionProvider"))))
 
 

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import typer
 import typer.core
 
+from acl_runtime.files.errors import UserError
 from acl_runtime.text.names import printable
 
 LOG = logging.getLogger("acl")  # notes of all packages: info and warning alike are shown as "note: ..."
@@ -27,6 +28,7 @@ _MEANT = {  # what other tools call these commands
 _EXTRAS = {  # module -> extra that installs it
     **dict.fromkeys(("torch", "open_clip", "safetensors", "scipy"), "train"),
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
+    "cv2": "opencv",
 }
 
 
@@ -44,6 +46,9 @@ class Commands(typer.core.TyperGroup):
                 return super().invoke(ctx)
         except (typer.Exit, typer.Abort, BrokenPipeError):  # typer's own business
             raise
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")  # of what checks typer's choices
+            raise
         except KeyboardInterrupt:
             fail("interrupted", 130)
         except ModuleNotFoundError as error:
@@ -51,8 +56,14 @@ class Commands(typer.core.TyperGroup):
             if extra is None:
                 raise
             fail(f'{error.name} is not installed; in the checkout: pip install -e ".[{extra}]"', 1)
-        except (ValueError, RuntimeError, OSError) as error:
+        except ImportError as error:
+            if ".so" not in str(error):
+                raise
+            fail(f"error: a library cannot be loaded: {error}; acl doctor says what is missing", 1)
+        except (UserError, OSError) as error:
             fail(f"error: {_explain(error)}", 1)
+        except MemoryError:
+            fail("error: the memory does not suffice; use smaller images or batches, or a larger machine", 1)
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -119,11 +130,13 @@ class _Notes(logging.Handler):
 
 @contextmanager
 def _notes_on_stderr() -> Iterator[None]:
-    handler, level = _Notes(), LOG.level
+    handler, level, propagate = _Notes(), LOG.level, LOG.propagate
     LOG.addHandler(handler)
     LOG.setLevel(logging.INFO)
+    LOG.propagate = False  # PyTorch's exporter gives the root a handler that would say each note again
     try:
         yield
     finally:
         LOG.removeHandler(handler)
         LOG.setLevel(level)
+        LOG.propagate = propagate

@@ -75,7 +75,7 @@ def test_the_detector_takes_it_by_name(tmp_path: Path) -> None:
     assert mine.score == pytest.approx(theirs.score, abs=1e-5)
     np.testing.assert_allclose(mine.anomaly_map, theirs.anomaly_map, rtol=0, atol=1e-5)
     with pytest.raises(
-        ValueError, match="provider is where ONNX Runtime computes, got cpu with backend openvino"
+        ValueError, match="provider is for backend onnxruntime, got cpu with backend openvino"
     ):
         Detector(bundle, backend="openvino", provider="cpu")
 

@@ -14,6 +14,7 @@ from graphs import write_tiny_bundle
 from parts import draw_parts
 
 ACL = (sys.executable, "-m", "acl_runtime.cli")
+STOPPED = ("timeout", "--preserve-status", "--signal=TERM", "6")  # ends what would run for ever
 REASON = why_not()
 alone = pytest.mark.skipif(bool(REASON), reason=REASON or "commands can be run alone")
 
@@ -45,6 +46,7 @@ def test_the_box_asks_nothing_and_writes_nothing_at_home(tmp_path: Path) -> None
     commands = [
         [*ACL, "calibrate", str(bundle), str(parts / "good"), "--max-overkill", "30%"],
         [*ACL, "run", str(bundle), str(parts), "--json", str(tmp_path / "run.json")],
+        [*STOPPED, *ACL, "watch", str(bundle), str(parts), "--json", str(tmp_path / "watch.json")],
         [*ACL, "bench", str(bundle), "--backend", "onnxruntime", "--seconds", "0"],
         [sys.executable, "-c", program],
     ]
@@ -58,7 +60,8 @@ def test_the_workshop_asks_nothing_either(tmp_path: Path) -> None:
     bundle, data = str(tmp_path / "bundle"), str(tmp_path / "data")
     tiny = ["--backbone", "tiny"]
     demo = "from pathlib import Path; from acl_export.demo import DemoConfig, run_demo\n"
-    demo += "config = DemoConfig(('wood', 'nut'), ('egg', 'leather'), 3, 3, epochs=1, timing_s=0)\n"
+    demo += "products = {'learning': ('wood', 'nut'), 'unseen': ('egg', 'leather'), 'per_family': 3, 'per_unseen': 3}\n"
+    demo += "config = DemoConfig(**products, epochs=1, timing_s=0)\n"
     demo += "run_demo(Path('demo'), config, progress=lambda *_: None, say=print)"
     commands = [
         [*ACL, "train", data, "-o", "prompts.safetensors", *tiny, "--epochs", "1", "--cache", "cache"],

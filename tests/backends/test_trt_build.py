@@ -43,8 +43,9 @@ def request_for(tmp_path: Path) -> Request:
     """A request with the defaults."""
 
     def make(graph: Path, **changes: object) -> BuildRequest:
-        plan = tmp_path / "a.engine"
-        request = BuildRequest("tensorrt-rtx", graph, plan, 1, 1, GPUS, None, None, None, weightless=False)
+        request = BuildRequest(
+            library="tensorrt-rtx", graph=graph, plan=tmp_path / "a.engine", compute_capabilities=GPUS
+        )
         return replace(request, **changes)  # type: ignore[arg-type]
 
     return make
@@ -301,7 +302,9 @@ def test_a_real_interruption_leaves_no_process(fp16_bundles: dict[Head, Path], t
 from pathlib import Path
 from acl_runtime.backends.tensorrt.build import *
 graph = Path({str(fp16_bundles[Head.map] / "model.onnx")!r})
-request = BuildRequest("tensorrt-rtx", graph, Path("a.engine"), 1, 8, ("8.6",), None, None, None, False)
+request = BuildRequest(
+    library="tensorrt-rtx", graph=graph, plan=Path("a.engine"), max_batch=8, compute_capabilities=("8.6",)
+)
 build_engine(request, log=Path("a.log"), progress=lambda *a: print(*a, flush=True))
 """
     with subprocess.Popen(

@@ -117,31 +117,33 @@ def test_one_that_was_edited_is_refused_with_the_remedy(
         edit(document)
         engine.certificate_path.write_text(json.dumps(document))
         with pytest.raises(ValueError, match=rf"certificate\.json: .*{message}.*; delete it"):
-            prove(session, bundle, lambda message: None)
+            prove(session, bundle)
 
 
-def test_it_is_made_at_the_first_load_and_kept(bundle: Bundle) -> None:
-    engine, told = make_standin_engine(bundle), list[str]()
+def test_it_is_made_at_the_first_load_and_kept(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
+    engine = make_standin_engine(bundle)
     with load(bundle, engine) as session:
-        certificate = prove(session, bundle, told.append)
-    assert told == [f"proving {engine.path.name} on Stand-in GPU: it has no certificate yet"]
+        certificate = prove(session, bundle)
+    assert caplog.messages == [f"proving {engine.path.name} on Stand-in GPU: it has no certificate yet"]
     with load(bundle, engine) as session:
-        assert prove(session, bundle, told.append) == certificate == read_certificate(engine)
-    assert len(told) == 1
+        assert prove(session, bundle) == certificate == read_certificate(engine)
+    assert len(caplog.messages) == 1
 
 
-def test_it_is_made_again_after_a_change_of_driver(bundle: Bundle) -> None:
-    engine, told = make_standin_engine(bundle), list[str]()
+def test_it_is_made_again_after_a_change_of_driver(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
+    engine = make_standin_engine(bundle)
     with load(bundle, engine) as session:
-        before = prove(session, bundle, told.append)
+        before = prove(session, bundle)
     with load(bundle, engine, cuda=StandinCuda(driver="580.00.00, CUDA 13.0")) as session:
-        after = prove(session, bundle, told.append)
+        after = prove(session, bundle)
         assert after.subject == subject_of(engine, bundle, session.library, session.cuda) != before.subject
-    assert told[1].endswith("its certificate is about another driver")
+    assert caplog.messages[1].endswith("its certificate is about another driver")
 
 
-def test_an_engine_that_does_not_hold_is_not_served_now_or_later(bundle: Bundle) -> None:
-    engine, told = make_standin_engine(bundle, fault=Fault("rows", amount=0.5)), list[str]()
+def test_an_engine_that_does_not_hold_is_not_served_now_or_later(
+    bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = make_standin_engine(bundle, fault=Fault("rows", amount=0.5))
     for _ in range(2):
         with (
             load(bundle, engine) as session,
@@ -149,19 +151,19 @@ def test_an_engine_that_does_not_hold_is_not_served_now_or_later(bundle: Bundle)
                 RuntimeError, match=r"does not compute what was trained on Stand-in GPU: .*; run acl build"
             ),
         ):
-            prove(session, bundle, told.append)
-    assert len(told) == 1  # the second time the certificate itself said so
+            prove(session, bundle)
+    assert len(caplog.messages) == 1  # the second time the certificate itself said so
 
 
 def test_where_it_cannot_be_written_the_engine_is_proven_at_each_load(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine, told = make_standin_engine(bundle), list[str]()
+    engine = make_standin_engine(bundle)
 
     def refuse(engine: Engine, certificate: Certificate) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("acl_runtime.backends.tensorrt.certificate.write_certificate", refuse)
     with load(bundle, engine) as session:
-        assert prove(session, bundle, told.append).holds
-    assert told[-1].endswith("cannot be written (Permission denied): proven again at each load")
+        assert prove(session, bundle).holds
+    assert caplog.messages[-1].endswith("cannot be written (Permission denied): proven again at each load")

@@ -23,6 +23,7 @@ from acl_runtime.backends.tensorrt.choose import NoEngineError, open_engine
 from acl_runtime.backends.tensorrt.session import TrtSession
 from acl_runtime.bundle.bundle import ENGINES, Bundle, load_bundle, write_manifest
 from acl_runtime.cli import app
+from acl_runtime.files.errors import BackendError
 
 WRONG = Fault("offset", amount=0.5)
 
@@ -42,15 +43,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> StandinCuda:
     return cuda
 
 
-def told_by(call: Callable[[Callable[[str], None]], object]) -> list[str]:
-    told: list[str] = []
-    call(told.append)
-    return told
-
-
 def test_the_engine_computes_what_onnx_runtime_computes(bundle: Bundle, gpu: StandinCuda) -> None:
     make_standin_engine(bundle)
-    with Detector(bundle, backend="tensorrt", tell=lambda message: None) as detector:
+    with Detector(bundle, backend="tensorrt") as detector:
         assert detector.backend == "tensorrt"
         assert detector.provider == "Stand-in GPU, tensorrt 10.13.3.9, fp32"
         verdict = detector(drawn_frame(3))
@@ -63,26 +58,26 @@ def test_the_engine_computes_what_onnx_runtime_computes(bundle: Bundle, gpu: Sta
 def test_auto_takes_the_engine_where_there_is_one(bundle: Bundle, gpu: StandinCuda) -> None:
     assert isinstance(open_session(bundle), OnnxSession)
     make_standin_engine(bundle)
-    assert isinstance(open_session(bundle, tell=lambda message: None), TrtSession)
+    assert isinstance(open_session(bundle), TrtSession)
     assert isinstance(open_session(bundle, provider="cpu"), OnnxSession)
     assert isinstance(open_session(bundle, backend="onnxruntime"), OnnxSession)
 
 
 def test_the_engine_that_is_proven_comes_first_then_the_larger(bundle: Bundle, gpu: StandinCuda) -> None:
     small, large = (make_standin_engine(bundle, batch=batch) for batch in ((1, 1), (1, 3)))
-    assert open_engine(bundle, lambda message: None).engine == large
+    assert open_engine(bundle).engine == large
     large.certificate_path.unlink()
-    told_by(lambda tell: prove(TrtSession(bundle, small), bundle, tell))
-    assert open_engine(bundle, lambda message: None).engine == small
+    prove(TrtSession(bundle, small), bundle)
+    assert open_engine(bundle).engine == small
 
 
 def test_one_that_was_refused_is_taken_last_and_is_an_error(bundle: Bundle, gpu: StandinCuda) -> None:
     make_standin_engine(bundle, batch=(1, 3), fault=WRONG)
     for backend in ("tensorrt", "auto"):
         with pytest.raises(RuntimeError, match="does not compute what was trained"):
-            open_session(bundle, backend=backend, tell=lambda message: None)
+            open_session(bundle, backend=backend)
     right = make_standin_engine(bundle, batch=(1, 1))
-    assert open_engine(bundle, lambda message: None).engine == right
+    assert open_engine(bundle).engine == right
 
 
 @pytest.mark.parametrize(
@@ -97,7 +92,11 @@ def test_one_that_was_refused_is_taken_last_and_is_an_error(bundle: Bundle, gpu:
     ids=["capability", "gpu", "version", "graph", "platform"],
 )
 def test_one_for_something_else_is_told_with_the_remedy(
-    bundle: Bundle, gpu: StandinCuda, change: dict[str, Any], reason: str
+    bundle: Bundle,
+    gpu: StandinCuda,
+    change: dict[str, Any],
+    reason: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     make_standin_engine(bundle, **change)
     with pytest.raises(
@@ -105,9 +104,8 @@ def test_one_for_something_else_is_told_with_the_remedy(
     ) as caught:
         open_session(bundle, backend="tensorrt")
     assert "\n" not in str(caught.value)
-    told: list[str] = []
-    assert isinstance(open_session(bundle, tell=told.append), OnnxSession)
-    assert told == [f"ONNX Runtime computes, not TensorRT: {caught.value}"]
+    assert isinstance(open_session(bundle), OnnxSession)
+    assert caplog.messages == [f"ONNX Runtime computes, not TensorRT: {caught.value}"]
 
 
 def test_an_engine_of_an_older_export_does_not_fit(bundle: Bundle, gpu: StandinCuda) -> None:
@@ -117,7 +115,7 @@ def test_an_engine_of_an_older_export_does_not_fit(bundle: Bundle, gpu: StandinC
     assert (other / "model.onnx").read_bytes() != model
     shutil.copytree(bundle.path / ENGINES, other / ENGINES)
     with pytest.raises(NoEngineError, match="acl build"):
-        open_engine(load_bundle(other), lambda message: None)
+        open_engine(load_bundle(other))
 
 
 def test_a_bundle_without_engines_says_how_to_make_one(bundle: Bundle, gpu: StandinCuda) -> None:
@@ -132,19 +130,54 @@ def test_a_damaged_engine_is_an_error(
     engine = make_standin_engine(bundle)
     engine.path.write_bytes(cut(engine.path.read_bytes()))
     with pytest.raises(RuntimeError, match=r"(must be \d+ bytes, got|was altered).*acl build"):
-        open_session(bundle, tell=lambda message: None)
-
-
-@pytest.mark.parametrize("text", ["", "{}", '{"format": "anomalyclip-engine", "format_version": 1}'])
-def test_a_damaged_record_is_an_error(bundle: Bundle, gpu: StandinCuda, text: str) -> None:
-    engine = make_standin_engine(bundle)
-    engine.path.with_suffix(".json").write_text(text)
-    with pytest.raises(ValueError, match=r"\.json: .*build the engine again with acl build"):
         open_session(bundle)
 
 
+BREAKS: dict[str, Callable[[Path], object]] = {
+    "empty record": lambda path: path.with_suffix(".json").write_text(""),
+    "record of nothing": lambda path: path.with_suffix(".json").write_text("{}"),
+    "no record": lambda path: path.with_suffix(".json").unlink(),
+    "damaged certificate": lambda path: path.with_suffix(".certificate.json").write_text("{"),
+}
+
+
+@pytest.mark.parametrize("breaks", BREAKS.values(), ids=list(BREAKS))
+def test_a_broken_engine_does_not_stop_a_box_that_runs_on_its_cpu(
+    bundle: Bundle, gpu: StandinCuda, breaks: Callable[[Path], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = make_standin_engine(bundle)
+    breaks(engine.path)
+    assert isinstance(open_session(bundle), OnnxSession)
+    (note,) = caplog.messages
+    assert note.startswith("ONNX Runtime computes, not TensorRT: ")
+    assert str(engine.path.with_suffix("")) in note
+    with pytest.raises(NoEngineError, match="no engine of .* fits this machine"):
+        open_session(bundle, backend="tensorrt")
+
+
+def test_a_folder_that_is_named_like_an_engine_is_told_and_passed_over(
+    bundle: Bundle, gpu: StandinCuda, caplog: pytest.LogCaptureFixture
+) -> None:
+    (bundle.path / ENGINES / "d.engine").mkdir(parents=True)
+    assert isinstance(open_session(bundle), OnnxSession)
+    assert "d.engine: is no file; build the engine again with acl build" in caplog.messages[0]
+    make_standin_engine(bundle)
+    assert isinstance(open_session(bundle), TrtSession)
+
+
+def test_without_a_gpu_that_is_what_is_said_first(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_gpu(device: int = 0) -> None:
+        raise BackendError("there is no NVIDIA driver here")
+
+    monkeypatch.setattr(choose, "Cuda", no_gpu)
+    with pytest.raises(NoEngineError, match="TensorRT needs an NVIDIA GPU: there is no NVIDIA driver here"):
+        open_session(bundle, backend="tensorrt")
+
+
 def test_a_provider_is_of_onnx_runtime(bundle: Bundle) -> None:
-    with pytest.raises(ValueError, match="provider is where ONNX Runtime computes, got cuda"):
+    with pytest.raises(
+        ValueError, match="provider is for backend onnxruntime, got cuda with backend tensorrt"
+    ):
         open_session(bundle, backend="tensorrt", provider="cuda")
 
 

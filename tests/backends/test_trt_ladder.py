@@ -57,7 +57,7 @@ def test_a_right_engine_is_kept_with_its_proof(bundle: Bundle, machine: StandinM
     assert machine.built == ["model.onnx"]
     assert attempt.arithmetic == "fp16"
     assert attempt.engine is not None
-    assert list_engines(bundle) == (attempt.engine,)
+    assert list_engines(bundle).whole == (attempt.engine,)
     assert read_certificate(attempt.engine) == attempt.certificate
     assert attempt.certificate is not None
     assert attempt.certificate.holds
@@ -79,7 +79,7 @@ def test_it_goes_down_until_an_engine_holds(
     assert [attempt.arithmetic for attempt in attempts] == list(LADDER[: wrong + 1])
     assert [attempt.engine is None for attempt in attempts] == [True] * wrong + [False]
     assert all("at batch 2, at most 0.001" in attempt.problem for attempt in attempts[:-1])
-    (engine,) = list_engines(bundle)
+    (engine,) = list_engines(bundle).whole
     assert engine.record.arithmetic == LADDER[wrong]
     lines = describe(attempts)
     assert lines[0].startswith("fp16: refused: image_logits off by 0.5 at batch 2")
@@ -203,7 +203,7 @@ def test_an_engine_with_other_outputs_than_the_manifests_is_refused(
     monkeypatch.setattr(ladder_module, "build_engine", renamed)
     with pytest.raises(RuntimeError, match="the manifest says"):
         make()
-    assert list_engines(bundle) == ()
+    assert list_engines(bundle).whole == ()
 
 
 def test_the_memory_of_the_gpu_is_given_back(machine: StandinMachine, make: Make) -> None:

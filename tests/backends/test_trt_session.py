@@ -52,7 +52,7 @@ class Machine:
             return make_standin_engine(bundle, batch=batch, library=self.library.name)
         from acl_runtime.backends.tensorrt.ladder import EngineOptions, make_engine
 
-        options = EngineOptions(*batch)
+        options = EngineOptions(min_batch=batch[0], max_batch=batch[1])
         attempt = make_engine(bundle, self.library, self.cuda, options, progress=lambda *_: None)[-1]
         assert attempt.engine is not None
         return attempt.engine

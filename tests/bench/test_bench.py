@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +17,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from acl_export.config import Head
-from acl_export.reference_contender import enter_reference, keep_freed_memory
+from acl_export.reference_candidate import keep_freed_memory, make_reference
 from acl_export.torch_session import load_clip
-from acl_runtime.bench import contenders, run
-from acl_runtime.bench.contenders import Contender, enter, label, open_backend
+from acl_runtime.backends import choose
+from acl_runtime.backends.choose import BACKENDS, open_backend
+from acl_runtime.backends.session import Session
+from acl_runtime.bench import run
+from acl_runtime.bench.candidates import Candidate, label, make_candidates
 from acl_runtime.bench.flop import flop_per_image, measure_cpu_peak
 from acl_runtime.bench.measure import COUNTED, FEWEST_ROUNDS, measure, sustain
 from acl_runtime.bench.probe import probe
@@ -29,6 +32,7 @@ from acl_runtime.bench.run import Benchmark, run_benchmark
 from acl_runtime.bundle.bundle import Bundle, load_bundle
 from acl_runtime.cli import app
 from acl_runtime.detection.stages import STAGES
+from acl_runtime.files.errors import BackendError
 
 FRAMES = [np.full((40, 50, 3), number, np.uint8) for number in range(3)]
 
@@ -37,17 +41,17 @@ def silent(what: str, done: int, total: int) -> None:
     pass
 
 
-def taking(milliseconds: float, batch: int = 1, log: list[float] | None = None) -> Contender:
+def taking(milliseconds: float, batch: int = 1, log: list[float] | None = None) -> Candidate:
     """One who says that inference took so long, and does take it."""
 
-    def judge(frames: Sequence[np.ndarray]) -> Mapping[str, float]:
+    def run(frames: Sequence[np.ndarray]) -> Mapping[str, float]:
         assert len(frames) == batch
         time.sleep(milliseconds / 1000)
         if log is not None:
             log.append(milliseconds)
         return {"preprocess": 1.0, "inference": milliseconds, "postprocess": 0.5}
 
-    return Contender("none", "CPU", "fp32", batch, judge)
+    return Candidate(backend="none", provider="CPU", precision="fp32", batch=batch, run=run)
 
 
 @pytest.fixture
@@ -103,18 +107,18 @@ def test_the_cpu_multiplies_at_some_speed() -> None:
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_a_backend_takes_part_with_its_parity(bundle: Bundle, backend: str) -> None:
     pytest.importorskip(backend)
-    session, precision = open_backend(bundle, backend, tell=pytest.fail)
-    (one, two) = enter(bundle, backend, session, precision, [1, 2])
+    session, precision = open_backend(bundle, backend)
+    (one, two) = make_candidates(bundle, session, precision, [1, 2])
     assert (one.batch, two.batch, one.precision) == (1, 2, "fp32")
     assert one.image_logits < 1e-3  # OpenVINO adds a small number under the roots of this graph
-    stages = two.judge(FRAMES[:2])
+    stages = two.run(FRAMES[:2])
     assert set(stages) == set(STAGES)
     assert min(stages.values()) > 0
 
 
 def test_a_backend_that_does_not_exist_is_refused(bundle: Bundle) -> None:
     with pytest.raises(ValueError, match="backend must be one of onnxruntime, .*, got abacus"):
-        open_backend(bundle, "abacus", tell=pytest.fail)
+        open_backend(bundle, "abacus")
 
 
 def test_a_fresh_process_tells_its_start(bundle: Bundle, tmp_path: Path) -> None:
@@ -129,18 +133,18 @@ def test_a_fresh_process_tells_its_start(bundle: Bundle, tmp_path: Path) -> None
 def only_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two backends, of which one cannot be had."""
 
-    def missing(bundle: Bundle, tell: Callable[[str], None]) -> None:
-        raise RuntimeError("it is not installed")
+    def missing(bundle: Bundle) -> Session:
+        raise BackendError("it is not installed")
 
-    backends = {"onnxruntime": contenders.BACKENDS["onnxruntime"], "openvino": missing}
-    for module in (contenders, run):
-        monkeypatch.setattr(module, "BACKENDS", backends)
+    openvino = replace(BACKENDS["openvino"], open=missing)
+    for module in (choose, run):
+        monkeypatch.setattr(
+            module, "BACKENDS", {"onnxruntime": BACKENDS["onnxruntime"], "openvino": openvino}
+        )
 
 
-def benchmark_of(bundle: Bundle, *, reference: Contender | None = None) -> Benchmark:
-    return run_benchmark(
-        bundle, [], [1, 2], reference=reference, frames=FRAMES, seconds=0, progress=silent, tell=pytest.fail
-    )
+def benchmark_of(bundle: Bundle, *, reference: Candidate | None = None) -> Benchmark:
+    return run_benchmark(bundle, [], [1, 2], reference=reference, frames=FRAMES, seconds=0, progress=silent)
 
 
 @pytest.mark.usefixtures("only_onnxruntime")
@@ -173,9 +177,9 @@ def test_every_row_has_its_ratio_and_what_cannot_run_is_told(bundle: Bundle, tmp
 
 def test_a_backend_that_is_named_must_be_there(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RuntimeError, match="has no engines; build one here with acl build"):
-        run_benchmark(bundle, ["tensorrt"], [1], seconds=0, progress=silent, tell=pytest.fail)
+        run_benchmark(bundle, ["tensorrt"], [1], seconds=0, progress=silent)
     with pytest.raises(ValueError, match=r"batch must lie in 1\.\."):
-        run_benchmark(bundle, ["onnxruntime"], [99], seconds=0, progress=silent, tell=pytest.fail)
+        run_benchmark(bundle, ["onnxruntime"], [99], seconds=0, progress=silent)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +189,9 @@ def test_a_backend_that_is_named_must_be_there(bundle: Bundle, monkeypatch: pyte
         (("--backend", "abacus"), "backend must be one of onnxruntime"),
         (("--backend", "onnxruntime", "--batch", "64"), "batch must lie in 1.."),
         (("none.png",), "no such file or folder"),
-        (("--data", "."), "--data compares with PyTorch: add --against reference"),
+        (("--data", "."), "--data is for the comparison with PyTorch: add --against reference"),
+        (("--weights", "w.pt"), "--weights is for the comparison with PyTorch: add --against reference"),
+        (("--untuned",), "--untuned is for the comparison with PyTorch: add --against reference"),
     ],
 )
 def test_wrong_options_are_one_sentence(bundle: Bundle, options: tuple[str, ...], message: str) -> None:
@@ -201,9 +207,9 @@ def test_what_is_called_by_its_precision_says_it_once() -> None:
 
 def test_the_reference_is_the_published_pipeline(bundles: dict[Head, Path], clip_path: Path) -> None:
     bundle = load_bundle(bundles[Head.map])
-    reference = enter_reference(bundle, load_clip(bundle, str(clip_path)))
+    reference = make_reference(bundle, load_clip(bundle, str(clip_path)))
     assert (reference.backend, reference.batch, reference.image_logits) == ("reference", 1, 0.0)
-    stages = reference.judge([np.zeros((SIDE, SIDE, 3), np.uint8)])
+    stages = reference.run([np.zeros((SIDE, SIDE, 3), np.uint8)])
     assert set(stages) == set(STAGES)
 
 
@@ -253,19 +259,16 @@ def test_what_comes_before_and_after_is_timed(bundle: Bundle, tmp_path: Path) ->
         files=files,
         seconds=0,
         progress=silent,
-        tell=pytest.fail,
     )
     assert 0 < result.edges_ms["publish"] < result.edges_ms["decode"]
     assert "before and after the stages, in ms a frame: decode " in to_text(result)
-    drawn = run_benchmark(bundle, ["onnxruntime"], [1], seconds=0, progress=silent, tell=pytest.fail)
+    drawn = run_benchmark(bundle, ["onnxruntime"], [1], seconds=0, progress=silent)
     assert set(drawn.edges_ms) == {"publish"}
 
 
 def test_joules_are_told_where_they_were_metered(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "find_meters", list)
-    result = run_benchmark(
-        bundle, ["onnxruntime"], [1], frames=FRAMES, seconds=0, progress=silent, tell=pytest.fail
-    )
+    result = run_benchmark(bundle, ["onnxruntime"], [1], frames=FRAMES, seconds=0, progress=silent)
     assert "energy: not told here" in to_text(result)
     metered = replace(result, rows=(replace(result.rows[0], joules={"CPU, RAPL": 0.5}),))
     told = "joules a frame, idle power included: onnxruntime fp32, batch 1 0.50 (CPU, RAPL)"

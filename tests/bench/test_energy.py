@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from acl_runtime.bench import energy
-from acl_runtime.bench.contenders import Contender
+from acl_runtime.bench.candidates import Candidate
 from acl_runtime.bench.energy import Meter, find_meters, joules_per_frame
 
 FRAMES = [np.zeros((4, 4), np.uint8)]
@@ -38,17 +38,17 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def working(milliseconds: float, batch: int = 1) -> Contender:
-    def judge(frames: Sequence[np.ndarray]) -> Mapping[str, float]:
+def working(milliseconds: float, batch: int = 1) -> Candidate:
+    def run(frames: Sequence[np.ndarray]) -> Mapping[str, float]:
         assert len(frames) == batch
         time.sleep(milliseconds / 1000)
         return {}
 
-    return Contender("none", "CPU", "fp32", batch, judge)
+    return Candidate(backend="none", provider="CPU", precision="fp32", batch=batch, run=run)
 
 
-def joules(*contenders: Contender) -> list[dict[str, float]]:
-    return joules_per_frame(contenders, FRAMES, find_meters(), lambda *told: None)
+def joules(*candidates: Candidate) -> list[dict[str, float]]:
+    return joules_per_frame(candidates, FRAMES, find_meters(), lambda *told: None)
 
 
 def test_where_nothing_tells_there_is_no_figure() -> None:

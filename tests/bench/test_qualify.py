@@ -1,4 +1,4 @@
-"""Fewer bits are let through only where they are exact enough and faster, on this very CPU."""
+"""Fewer bits run only where accuracy holds and speed improves, on this very CPU."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ from typer.testing import CliRunner
 from acl_export.config import ExportConfig, Head
 from acl_export.export import export_bundle
 from acl_runtime import Detector
+from acl_runtime.backends.choose import BACKENDS, open_backend, open_session
+from acl_runtime.backends.host import cpu_model
 from acl_runtime.backends.parity import GoldenImages
-from acl_runtime.backends.reduced import Name, gate_path, open_gated, open_reduced
-from acl_runtime.bench import qualify
+from acl_runtime.backends.qualification import Qualification, qualification_path, read_qualification
+from acl_runtime.bench import qualify as bench
 from acl_runtime.bench.measure import Laps
-from acl_runtime.bench.qualify import judge
+from acl_runtime.bench.qualify import qualify
 from acl_runtime.bundle.bundle import Bundle, load_bundle
 from acl_runtime.bundle.manifest import Drift
 from acl_runtime.cli import app
 from acl_train.weights import Weights
 
 BLOCKS, SECOND_PATH = 12, 10
-INT8: Name = "onnxruntime-int8"
+INT8 = "onnxruntime-int8"
 
 
 def silent(what: str, done: int, total: int) -> None:
@@ -40,7 +42,7 @@ def silent(what: str, done: int, total: int) -> None:
 def original(prompts_path: Path, weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of the kit's small CLIP with a graph in int8; not to be written to."""
     folder = tmp_path_factory.mktemp("int8") / "bundle"
-    export_bundle(prompts_path, folder, weights, ExportConfig(Head.map, max_batch=2, int8=True))
+    export_bundle(prompts_path, folder, weights, ExportConfig(head=Head.map, max_batch=2, int8=True))
     return folder
 
 
@@ -51,18 +53,18 @@ def bundle(original: Path, tmp_path: Path) -> Bundle:
 
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, float], None]:
-    """Have the gate find a drift of AUROC and a ratio, instead of measuring."""
+    """Have the qualification find a drift of AUROC and a ratio, instead of measuring."""
 
     def pretend(drift: float, ratio: float) -> None:
-        def measured(contenders: Any, *_: Any, **__: Any) -> list[Laps]:
-            times = [1.0] * (len(contenders) - 1) + [1 / ratio]
+        def measured(candidates: Any, *_: Any, **__: Any) -> list[Laps]:
+            times = [1.0] * (len(candidates) - 1) + [1 / ratio]
             return [
-                Laps(each, np.full((5, 3), time), None) for each, time in zip(contenders, times, strict=True)
+                Laps(each, np.full((5, 3), time), None) for each, time in zip(candidates, times, strict=True)
             ]
 
         metrics = {"image_auroc": 0.0, "pixel_auroc": drift}
-        monkeypatch.setattr(qualify, "measure", measured)
-        monkeypatch.setattr(qualify, "measure_change", lambda *_: Drift(("parts",), 9, metrics))
+        monkeypatch.setattr(bench, "measure", measured)
+        monkeypatch.setattr(bench, "measure_change", lambda *_: Drift(("parts",), 9, metrics))
 
     return pretend
 
@@ -80,11 +82,11 @@ def test_all_linear_layers_are_in_int8_and_nothing_else(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("backend", [INT8, "openvino-bf16", "openvino-int8"])
-def test_fewer_bits_are_near_and_not_the_same(bundle: Bundle, backend: Name) -> None:
+def test_fewer_bits_are_near_and_not_the_same(bundle: Bundle, backend: str) -> None:
     if backend.startswith("openvino"):
         pytest.importorskip("openvino")
     try:
-        session = open_reduced(bundle, backend)
+        session = open_backend(bundle, backend)[0]
     except RuntimeError as error:
         pytest.skip(str(error))  # a CPU without bf16
     off = GoldenImages(bundle).compare(session, batch=2)
@@ -93,7 +95,7 @@ def test_fewer_bits_are_near_and_not_the_same(bundle: Bundle, backend: Name) -> 
 
 def test_a_bundle_without_an_int8_graph_says_so(bundles: dict[Head, Path]) -> None:
     with pytest.raises(RuntimeError, match="has no graph in int8; export it with acl export --int8"):
-        open_reduced(load_bundle(bundles[Head.map]), INT8)
+        open_backend(load_bundle(bundles[Head.map]), INT8)
 
 
 def test_a_missing_int8_graph_is_refused_at_load(bundle: Bundle) -> None:
@@ -102,21 +104,23 @@ def test_a_missing_int8_graph_is_refused_at_load(bundle: Bundle) -> None:
         load_bundle(bundle.path)
 
 
-def test_the_gate_judges_real_images_and_the_clock(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(qualify, "TIMED_S", 0.0)
-    made = judge(bundle, INT8, [MINI], progress=silent)
+def test_a_qualification_judges_real_images_and_the_clock(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "TIMED_S", 0.0)
+    made = qualify(bundle, INT8, [MINI], progress=silent)
     (drift,) = made.drift
     assert drift.images == 18
     assert {"image_auroc", "pixel_auroc", "aupro"} <= set(drift.metrics)
     assert made.ratio > 0
     assert made.fastest in ("onnxruntime", "openvino")
-    assert json.loads(gate_path(bundle, INT8).read_text())["backend"] == INT8
+    assert json.loads(qualification_path(bundle, INT8).read_text())["backend"] == INT8
     assert load_bundle(bundle.path).manifest == bundle.manifest  # the record is no file of the bundle
 
 
-def test_what_is_let_through_is_opened(bundle: Bundle, found: Callable[[float, float], None]) -> None:
+def test_what_is_qualified_is_opened(bundle: Bundle, found: Callable[[float, float], None]) -> None:
     found(0.0019, 1.01)
-    assert judge(bundle, INT8, [MINI], progress=silent).failures() == []
+    assert qualify(bundle, INT8, [MINI], progress=silent).failures() == []
     detector = Detector(bundle, backend=INT8)
     assert detector(np.zeros((40, 40), np.uint8)).score >= 0
 
@@ -134,12 +138,12 @@ def test_what_is_off_or_slow_is_refused_with_the_reason(
     bundle: Bundle, found: Callable[[float, float], None], drift: float, ratio: float, reasons: list[str]
 ) -> None:
     found(drift, ratio)
-    failures = judge(bundle, INT8, [MINI], progress=silent).failures()
+    failures = qualify(bundle, INT8, [MINI], progress=silent).failures()
     assert len(failures) == len(reasons)
     for failure, reason in zip(failures, reasons, strict=True):
         assert re.search(reason, failure)
-    with pytest.raises(RuntimeError, match=r"was refused on this CPU .*; use --backend auto"):
-        open_gated(bundle, INT8)
+    with pytest.raises(RuntimeError, match=r"failed on this CPU .*; use --backend auto"):
+        open_session(bundle, backend=INT8)
 
 
 @pytest.mark.parametrize("change", [{"cpu": "another"}, {"library_version": "0.1"}, {"graph_sha256": "0"}])
@@ -147,24 +151,24 @@ def test_a_record_of_something_else_does_not_count(
     bundle: Bundle, found: Callable[[float, float], None], change: dict[str, str]
 ) -> None:
     found(0.0, 2.0)
-    judge(bundle, INT8, [MINI], progress=silent)
-    path = gate_path(bundle, INT8)
+    qualify(bundle, INT8, [MINI], progress=silent)
+    path = qualification_path(bundle, INT8)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(RuntimeError, match="was tried on another CPU, version or graph; run acl build"):
-        open_gated(bundle, INT8)
+    with pytest.raises(RuntimeError, match="was qualified on another CPU, version or graph; run acl qualify"):
+        open_session(bundle, backend=INT8)
 
 
-def test_what_was_not_tried_is_an_error_with_the_command(bundle: Bundle) -> None:
-    remedy = "was not tried on this CPU; run acl build .* --backend onnxruntime-int8 --data"
+def test_what_was_not_qualified_is_an_error_with_the_command(bundle: Bundle) -> None:
+    remedy = "is not qualified on this CPU; run acl qualify .* --backend onnxruntime-int8 --data"
     with pytest.raises(RuntimeError, match=remedy):
         Detector(bundle, backend=INT8)
 
 
 def test_a_damaged_record_is_an_error(bundle: Bundle) -> None:
-    gate_path(bundle, INT8).parent.mkdir()
-    gate_path(bundle, INT8).write_text("{}")
-    with pytest.raises(ValueError, match="is no gate record"):
-        open_gated(bundle, INT8)
+    qualification_path(bundle, INT8).parent.mkdir()
+    qualification_path(bundle, INT8).write_text("{}")
+    with pytest.raises(ValueError, match="is no qualification record"):
+        open_session(bundle, backend=INT8)
 
 
 def test_images_of_one_kind_have_no_auroc_to_move(bundle: Bundle, tmp_path: Path) -> None:
@@ -173,21 +177,55 @@ def test_images_of_one_kind_have_no_auroc_to_move(bundle: Bundle, tmp_path: Path
     for name in ("000.png", "001.png"):
         shutil.copy(MINI / "01" / "test" / "bad" / name, tmp_path / "parts" / "bad")
     with pytest.raises(ValueError, match="parts"):
-        judge(bundle, INT8, [tmp_path / "parts"], progress=silent)
+        qualify(bundle, INT8, [tmp_path / "parts"], progress=silent)
 
 
 def test_the_command_tells_what_was_found(bundle: Bundle, found: Callable[[float, float], None]) -> None:
     def acl(*arguments: object) -> Any:
-        return CliRunner().invoke(app, ["build", *map(str, arguments)])
+        return CliRunner().invoke(app, ["qualify", *map(str, arguments)])
 
     found(0.001, 1.5)
     accepted = acl(bundle.path, "--backend", INT8, "--data", MINI)
     assert accepted.exit_code == 0, accepted.output
     assert accepted.stdout.splitlines()[0] == "parts, 9 images: Image AUROC +0.000, Pixel AUROC +0.100 points"
-    assert f"accepted: acl run {bundle.path} IMAGES --backend {INT8}" in accepted.stdout
+    assert f"qualified: acl run {bundle.path} IMAGES --backend {INT8}" in accepted.stdout
     found(0.01, 1.5)
     refused = acl(bundle.path, "--backend", INT8, "--data", MINI)
     assert refused.exit_code == 1
-    assert "onnxruntime-int8 is refused: Pixel AUROC of parts moved by +1.000 points" in refused.stderr
+    assert "onnxruntime-int8 fails: Pixel AUROC of parts moved by +1.000 points" in refused.stderr
     assert acl(bundle.path, "--backend", INT8).exit_code == 2
-    assert acl(bundle.path, "--backend", "tensorrt", "--data", MINI).exit_code == 2
+    other = acl(bundle.path, "--backend", "tensorrt", "--data", MINI)
+    assert "Invalid value for '--backend': 'tensorrt' is not one of" in " ".join(other.stderr.split())
+
+
+SAMPLE = Path(__file__).parents[1] / "samples" / "qualifications" / "onnxruntime-int8.gate.json"
+
+
+def test_records_of_gates_are_read(bundle: Bundle) -> None:
+    path = qualification_path(bundle, INT8)
+    old = path.with_name(path.name.replace(".qualification.json", ".gate.json"))
+    old.parent.mkdir()
+    shutil.copy(SAMPLE, old)
+    found = read_qualification(bundle, INT8, "remedy")
+    assert found is not None
+    assert found == Qualification(
+        format="anomalyclip-gate",
+        format_version=1,
+        backend=INT8,
+        cpu="Intel(R) Xeon(R) Processor",
+        library_version="1.32.0",
+        graph_sha256="0e10f8ca1251be3ed015cf020c76bfedd216a4ee7b138cb573197fd1549a20bd",
+        drift=found.drift,
+        largest_drift=0.002,
+        ratio=1.0618485523691918,
+        fastest="onnxruntime",
+        created="2026-11-27T12:28:39+00:00",
+    )
+    assert found.drift[0].metrics["pixel_auroc"] == 0.0001664929884142019
+    here = {
+        "cpu": cpu_model(),
+        "library_version": BACKENDS[INT8].version,
+        "graph_sha256": bundle.manifest.files["model.int8.onnx"].sha256,
+    }
+    old.write_text(json.dumps(json.loads(SAMPLE.read_text()) | here))
+    assert open_session(bundle, backend=INT8).backend == INT8

@@ -20,7 +20,7 @@ from benchmarks.calibration import HEADER, Measured, count_anomalous, deviation,
 @pytest.fixture(scope="module")
 def measured() -> Measured:
     rng = np.random.default_rng(0)
-    return Measured("drawn", "paper", expit(rng.normal(-3, 1, (200, 2))), expit(rng.normal(0, 1, (30, 2))))
+    return Measured("drawn", "paper", expit(rng.normal(-3, 1, (200, 2))), expit(rng.normal(-1, 1, (30, 2))))
 
 
 def test_a_split_is_as_predicted(measured: Measured) -> None:

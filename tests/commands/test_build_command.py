@@ -53,7 +53,7 @@ def test_it_says_what_holds_and_what_it_costs(machine: StandinMachine, tmp_path:
     assert lines[1].startswith("fp16-attention-fp32: holds at batch 1..3: log-odds within ")
     assert lines[2].startswith("what it costs: fp16-attention-fp32 takes ")
     assert lines[3].endswith("MB, built in 0 s")
-    (engine,) = list_engines(load_bundle(tmp_path / "bundle"))
+    (engine,) = list_engines(load_bundle(tmp_path / "bundle")).whole
     assert lines[3].startswith(f"{engine.path}: ")
     assert f"{engine.path.name} (proven on Stand-in GPU)" in acl("info", tmp_path / "bundle")[1]
 
@@ -79,7 +79,7 @@ def test_here_it_builds_without_a_gpu_and_says_that_the_proof_waits(
     assert code == 0, errors
     assert "no GPU can be used" in errors
     assert out.startswith("fp16: built, not proven: no GPU here that it is for")
-    (engine,) = list_engines(load_bundle(tmp_path / "bundle"))
+    (engine,) = list_engines(load_bundle(tmp_path / "bundle")).whole
     assert engine.path.name.startswith("any_sm86-sm89-sm120_tensorrt-rtx-")
     assert engine.record.fused_attention
     assert engine.record.activation_bytes
@@ -153,3 +153,32 @@ def test_the_record_says_what_was_asked(machine: StandinMachine, tmp_path: Path)
     assert (record["workspace_bytes"], record["optimization_level"]) == (256 << 20, 2)
     assert (record["min_batch"], record["max_batch"]) == (2, 2)
     assert build_command.BuildBackend.tensorrt.value == record["library"]
+
+
+def test_without_a_gpu_tensorrt_says_so_before_anything_is_installed(tmp_path: Path) -> None:
+    if HAS_GPU:
+        pytest.skip("there is a GPU")
+    write_tiny_bundle(tmp_path / "bundle")
+    code, _, errors = acl("build", tmp_path / "bundle", "--backend", "tensorrt")
+    assert code == 1
+    assert "TensorRT builds on the GPU that will run the engine: " in errors
+    assert "pip install" not in errors
+    code, _, errors = acl("run", tmp_path / "bundle", tmp_path / "bundle", "--backend", "tensorrt")
+    assert code == 1
+    assert "acl build" not in errors
+
+
+def test_a_gpu_that_was_named_must_be_there(tmp_path: Path) -> None:
+    if HAS_GPU:
+        pytest.skip("there is a GPU")
+    write_tiny_bundle(tmp_path / "bundle")
+    code, _, errors = acl("build", tmp_path / "bundle", "--backend", "tensorrt-rtx", "--device", "3")
+    assert code == 1
+    assert "the engine is built" not in errors
+
+
+def test_a_backend_that_is_none_is_told_in_plain_words(tmp_path: Path) -> None:
+    code, _, errors = acl("run", tmp_path, tmp_path, "--backend", "cuda")
+    assert code == 2
+    told = " ".join(errors.replace("│", " ").split())
+    assert "Invalid value for '--backend': 'cuda' is not one of 'auto', 'onnxruntime', 'openvino'" in told

@@ -13,6 +13,7 @@ import pytest
 from folders import draw, draw_category
 from graphs import write_tiny_bundle
 from parts import draw_parts
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from acl_runtime.cli import app
@@ -92,6 +93,8 @@ def test_evaluations_that_differ_have_settings_that_differ(
         settings_of(bundle, data, "--tile", "auto", "--min-defect", 5),
         settings_of(bundle, data, "--exact"),
         settings_of(bundle, data, "--mask-above", 9),
+        settings_of(bundle, data, "--bits", 12),
+        settings_of(bundle, data, "--exif"),
         settings_of(calibrated, data),
     ]
     assert all(one not in every[:number] for number, one in enumerate(every))
@@ -245,3 +248,20 @@ def test_the_help_begins_with_what_one_needs_and_ends_with_what_experts_need() -
         for word in ("--backend", "Files", "--report", "--json", "Expert options", "--exact", "--against")
     ]
     assert places == sorted(places)
+
+
+def test_masks_drawn_in_a_viewer_fit_pictures_that_are_turned_as_their_tags_say(
+    bundle: Path, tmp_path: Path
+) -> None:
+    tag = Image.Exif()
+    tag[274] = 6  # stored lying, shown upright
+    for path in ("good/0.jpg", "bad/1.jpg"):
+        (tmp_path / "data" / path).parent.mkdir(parents=True)
+        Image.new("L", (12, 8)).save(tmp_path / "data" / path, exif=tag)
+    draw(tmp_path / "data/masks/1.png", size=(8, 12))
+    refused = acl("eval", bundle, tmp_path / "data")
+    assert refused.exit_code == 1
+    assert "1.png: is 8x12 and its image" in refused.stderr
+    done = acl("eval", bundle, tmp_path / "data", "--exif", "--json", tmp_path / "a.json")
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "a.json").read_text())["settings"]["orientation"] == "applied"

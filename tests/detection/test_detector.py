@@ -90,7 +90,7 @@ def test_a_threshold_that_is_no_probability_is_refused(tmp_path: Path, threshold
 def test_a_backend_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     folder = write_tiny_bundle(tmp_path / "bundle")
     with pytest.raises(
-        ValueError, match="backend must be one of auto, onnxruntime, tensorrt, openvino, .*, got abacus"
+        ValueError, match="backend must be one of auto, onnxruntime, openvino, .*, got abacus"
     ):
         Detector(folder, backend="abacus")
 

@@ -16,11 +16,12 @@ from standin_trt import make_standin_engine
 from typer.testing import CliRunner
 
 from acl_runtime.bundle.bundle import Bundle, load_bundle
+from acl_runtime.bundle.words import network_words
 from acl_runtime.cli import app
 from acl_runtime.doctor.bundle_check import check_bundle
 from acl_runtime.doctor.findings import Finding, Severity, find
 from acl_runtime.doctor.gpu_memory import predict_memory
-from acl_runtime.doctor.machine import Gpu, Machine, read_machine, run_command
+from acl_runtime.doctor.machine import Gpu, Machine, OpenCv, read_machine, run_command
 from acl_runtime.doctor.report import to_document, to_text, what_works
 
 RTX = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
@@ -47,6 +48,17 @@ def answering(**outputs: str | Exception) -> Callable[[Sequence[str]], str]:
     return run
 
 
+def nothing_known(name: str) -> Gpu:
+    return Gpu(
+        name=name,
+        compute_capability=None,
+        memory_bytes=None,
+        free_bytes=None,
+        power_limit_w=None,
+        default_power_limit_w=None,
+    )
+
+
 def memory(total_gb: float, free_gb: float, swap_gb: float) -> dict[str, str]:
     sizes = {"total": total_gb, "free": free_gb, "swap": swap_gb}
     return {"proc/meminfo": MEMINFO.format(**{name: int(size * 1e6) for name, size in sizes.items()})}
@@ -54,7 +66,13 @@ def memory(total_gb: float, free_gb: float, swap_gb: float) -> dict[str, str]:
 
 def with_python(machine: Machine, **installed: Any) -> Machine:
     """The machine with what its Python would have, instead of what this one has."""
-    bare: dict[str, Any] = {"packages": {}, "libraries": {}, "rtx_capabilities": (), "providers": ()}
+    bare: dict[str, Any] = {
+        "system": "Linux 6 x86_64",
+        "packages": {},
+        "libraries": {},
+        "rtx_capabilities": (),
+        "providers": (),
+    }
     return replace(machine, python="3.10.12", **bare | installed)
 
 
@@ -181,7 +199,16 @@ def test_an_rtx_4090_with_all_it_needs(tmp_path: Path) -> None:
         rtx_capabilities=RTX,
         providers=CUDA,
     )
-    assert machine.gpus == (Gpu("NVIDIA GeForce RTX 4090", "8.9", 24564 << 20, 23900 << 20, 450, 450),)
+    assert machine.gpus == (
+        Gpu(
+            name="NVIDIA GeForce RTX 4090",
+            compute_capability="8.9",
+            memory_bytes=24564 << 20,
+            free_bytes=23900 << 20,
+            power_limit_w=450,
+            default_power_limit_w=450,
+        ),
+    )
     assert find(machine) == []
     assert what_works(machine) == [
         "acl run --provider cuda: on the GPU, by ONNX Runtime",
@@ -243,7 +270,10 @@ def test_a_laptop_without_a_gpu_is_told_what_works(tmp_path: Path) -> None:
         rtx_capabilities=RTX,
         providers=CPU,
     )
-    assert [(finding.severity.value, finding.code) for finding in find(machine)] == [("hint", "no-gpu")]
+    assert {(finding.severity.value, finding.code) for finding in find(machine)} == {
+        ("hint", "no-gpu"),
+        ("hint", "faster-backend"),
+    }
     assert [line.partition(":")[0] for line in what_works(machine)] == [
         "acl run",
         "acl build --backend tensorrt-rtx --compute-capability 8.6,8.9,12.0",
@@ -292,7 +322,16 @@ def test_what_cannot_be_read_is_a_finding(tmp_path: Path, output: str | Exceptio
 def test_fields_without_an_answer_are_not_known(tmp_path: Path) -> None:
     smi = "NVIDIA Something, [N/A], [Not Supported], [N/A], [N/A], [Unknown Error], [N/A]\n"
     machine = read_machine(tmp_path, answering(nvidia_smi=smi))
-    assert machine.gpus == (Gpu("NVIDIA Something", None, None, None, None, None),)
+    assert machine.gpus == (
+        Gpu(
+            name="NVIDIA Something",
+            compute_capability=None,
+            memory_bytes=None,
+            free_bytes=None,
+            power_limit_w=None,
+            default_power_limit_w=None,
+        ),
+    )
     assert machine.driver is None
     assert machine.problems == ()
 
@@ -317,7 +356,16 @@ def test_empty_files_are_not_known(tmp_path: Path) -> None:
     machine = read_machine(tmp_path, answering(nvpmodel=""))
     assert machine.jetson is not None
     assert (machine.jetson.l4t, machine.jetson.jetpack, machine.jetson.gpu_mhz) == (None, None, None)
-    assert machine.gpus == (Gpu("NVIDIA Jetson", None, None, None, None, None),)
+    assert machine.gpus == (
+        Gpu(
+            name="NVIDIA Jetson",
+            compute_capability=None,
+            memory_bytes=None,
+            free_bytes=None,
+            power_limit_w=None,
+            default_power_limit_w=None,
+        ),
+    )
     assert machine.problems == ()
 
 
@@ -356,9 +404,8 @@ def with_tensorrt(tmp_path: Path) -> Machine:
 def test_a_bundle_without_an_engine_is_told_to_build_one(bundle: Bundle, with_tensorrt: Machine) -> None:
     facts, findings = check_bundle(bundle.path, with_tensorrt)
     assert facts is not None
-    assert [(finding.code, finding.fix) for finding in findings] == [
-        ("no-engine", f"acl build {bundle.path}")
-    ]
+    assert by_code(findings)["no-engine"].fix == f"acl build {bundle.path}"
+    assert not {code for code in by_code(findings) if code.startswith("engine")}
 
 
 def test_an_engine_that_fits_is_unproven_until_it_is_proven(bundle: Bundle, with_tensorrt: Machine) -> None:
@@ -366,7 +413,7 @@ def test_an_engine_that_fits_is_unproven_until_it_is_proven(bundle: Bundle, with
     facts, findings = check_bundle(bundle.path, with_tensorrt)
     assert facts is not None
     assert [(engine.unfit, engine.proof) for engine in facts.engines] == [("", "none")]
-    assert [finding.code for finding in findings] == ["engine-unproven"]
+    assert set(by_code(findings)) == {"demonstration", "engine-unproven"}
     assert "fits, not proven yet" in to_text(with_tensorrt, facts, findings, [])
 
 
@@ -376,7 +423,7 @@ def test_an_engine_for_another_machine_is_told(bundle: Bundle, with_tensorrt: Ma
     facts, findings = check_bundle(bundle.path, newer)
     assert facts is not None
     assert facts.engines[0].unfit == "was built with tensorrt 10.13.3.9, this is tensorrt 11.0.0.1"
-    assert [finding.code for finding in findings] == ["no-engine"]
+    assert set(by_code(findings)) == {"demonstration", "no-engine"}
     without = replace(with_tensorrt, libraries={"tensorrt-rtx": "1.7"})
     facts, _ = check_bundle(bundle.path, without)
     assert facts is not None
@@ -467,3 +514,60 @@ def test_the_ticket_names_nobody(bundle: Bundle, tmp_path: Path, monkeypatch: py
     text = json.dumps(to_document(machine, facts, [*find(machine), *findings], what_works(machine)))
     assert "~/libnvidia-ml.so" in text
     assert "somebody" not in text
+
+
+@pytest.mark.parametrize(
+    ("packages", "code", "fix"),
+    [
+        (("opencv-python-headless",), None, ""),
+        (("opencv-python",), None, ""),
+        (
+            ("opencv-python", "opencv-python-headless"),
+            "two-opencvs",
+            "pip uninstall -y opencv-python opencv-python-headless && pip install opencv-python",
+        ),
+    ],
+)
+def test_two_opencvs_are_a_fault_and_one_is_none(
+    tmp_path: Path, packages: tuple[str, ...], code: str | None, fix: str
+) -> None:
+    machine = with_python(
+        read_machine(tmp_path, answering()), packages=dict.fromkeys(packages, "4.12"), providers=CPU
+    )
+    found = {name: finding for name, finding in by_code(find(machine)).items() if "opencv" in name}
+    assert set(found) == ({code} if code else set())
+    if code:
+        assert (found[code].severity, found[code].fix) == (Severity.error, fix)
+
+
+def test_which_opencv_is_imported_is_told(tmp_path: Path) -> None:
+    machine = read_machine(tmp_path, answering())
+    assert machine.opencv is not None
+    jetpack = replace(machine, opencv=OpenCv(version="4.10.0", is_system=True, windows="gtk", gstreamer=True))
+    assert "4.10.0, the system's, windows gtk, with GStreamer" in to_text(jetpack, None, [], [])
+    without = replace(machine, opencv=None)
+    assert by_code(find(without))["no-opencv"].severity is Severity.error
+
+
+def test_a_bundle_says_its_network_and_that_it_is_a_demonstration(
+    bundle: Bundle, with_tensorrt: Machine
+) -> None:
+    facts, findings = check_bundle(bundle.path, with_tensorrt)
+    assert facts is not None
+    assert network_words(bundle.manifest) in to_text(with_tensorrt, facts, findings, [])
+    assert by_code(findings)["demonstration"].text == "bundle is a demonstration, not for inspection"
+
+
+def test_a_broken_engine_is_told_and_the_others_are_shown(bundle: Bundle, with_tensorrt: Machine) -> None:
+    make_standin_engine(bundle)
+    (bundle.path / "engines" / "d.engine").mkdir()
+    facts, findings = check_bundle(bundle.path, with_tensorrt)
+    assert facts is not None
+    assert len(facts.engines) == 1
+    assert by_code(findings)["engine-broken"].text.startswith("bundle/engines/d.engine: is no file")
+
+
+def test_pythons_are_compared_as_versions(tmp_path: Path) -> None:
+    tensorrt = {"3.9": "10.1", "3.10": "10.3"}
+    machine = replace(with_python(read_machine(tmp_path, answering())), system_tensorrt=tensorrt)
+    assert by_code(find(machine))["tensorrt-not-visible"].fix.startswith("python3.10 ")

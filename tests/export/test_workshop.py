@@ -96,13 +96,15 @@ def test_without_the_extra_each_command_names_it(command: str, tmp_path: Path) -
 def test_the_demo_goes_the_whole_road_on_unseen_products(tmp_path: Path) -> None:
     """Small, so that it takes seconds: two products learned, two judged; every step is the real one."""
     said: list[str] = []
-    config = DemoConfig(("wood", "nut"), ("egg", "leather"), 3, 3, epochs=1, timing_s=0)
+    config = DemoConfig(
+        learning=("wood", "nut"), unseen=("egg", "leather"), per_family=3, per_unseen=3, epochs=1, timing_s=0
+    )
     result = run_demo(tmp_path / "demo", config, say=said.append)
     assert [row["category"] for row in result.rows] == ["egg", "leather", "mean"]
     assert all(0 <= result.rows[-1][key] <= 1 for key in ("image_auroc", "pixel_auroc", "aupro"))
     assert result.ratio > 0
-    assert result.ours.contender.anomaly_map < 1e-5
-    assert result.ours.contender.image_logits < 5e-5
+    assert result.ours.candidate.anomaly_map < 1e-5
+    assert result.ours.candidate.image_logits < 5e-5
     page = result.report.read_text()
     assert result.report == tmp_path / "demo" / "report" / "index.html"  # the page of an evaluation
     assert "not for inspection" in page

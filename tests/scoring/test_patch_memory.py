@@ -211,10 +211,17 @@ def test_what_was_saved_is_loaded(tmp_path: Path, memory: Memory) -> None:
         ),
         *(
             (
+                lambda path, scale=scale: save_memory(path, Memory(unit_patches(), Scale(0, 1), scale)),
+                "a number in it is not finite",
+            )
+            for scale in (Scale(np.nan, 1), Scale(0, np.inf))
+        ),
+        *(
+            (
                 lambda path, factor=factor: save_memory(
                     path, Memory(unit_patches() * np.float32(factor), Scale(0, 1), Scale(0, 1))
                 ),
-                "must have unit norm, got",
+                "must have unit norm, got" if np.isfinite(factor) else "a number in it is not finite",
             )
             for factor in (0, 2)
         ),

@@ -60,11 +60,11 @@ def test_an_error_of_the_user_is_one_line_and_a_bug_keeps_its_traceback() -> Non
         raise InputError("x.png: is no picture; save it again")
 
     def bug() -> None:
-        raise KeyError("side")
+        dict(zip([1], [], strict=True))
 
     result = CliRunner().invoke(command(user), ["user"])
     assert (result.exit_code, result.stderr) == (1, "error: x.png: is no picture; save it again\n")
-    assert isinstance(CliRunner().invoke(command(bug), ["bug"]).exception, KeyError)
+    assert isinstance(CliRunner().invoke(command(bug), ["bug"]).exception, ValueError)
 
 
 def test_closed_streams_are_no_error() -> None:
@@ -89,3 +89,29 @@ def test_a_full_disk_is_said_with_what_was_written_to() -> None:
 def test_commands_of_other_tools_are_suggested() -> None:
     assert "Did you mean 'run'?" in acl("predict").stderr
     assert "Did you mean 'eval'?" in acl("test", "bundle").stderr
+
+
+def test_a_note_is_said_once_whatever_handlers_the_root_of_logging_has() -> None:
+    """PyTorch's exporter gives it one."""
+
+    def body() -> None:
+        note("said")
+
+    root, lines = logging.getLogger(), list[str]()
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    root.addHandler(handler)
+    try:
+        result = CliRunner().invoke(command(body), ["body"])
+    finally:
+        root.removeHandler(handler)
+    assert (result.stderr, lines) == ("note: said\n", [])
+
+
+def test_a_library_of_the_system_that_is_missing_is_one_line() -> None:
+    def body() -> None:
+        raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
+
+    result = CliRunner().invoke(command(body), ["body"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: a library cannot be loaded: libGL.so.1: cannot open")

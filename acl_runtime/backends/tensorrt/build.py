@@ -24,7 +24,7 @@ class BuildError(BackendError):
     """There is no engine; the builder's log says more."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BuildRequest:
     """What to build.
 
@@ -45,16 +45,16 @@ class BuildRequest:
     library: LibraryName
     graph: Path
     plan: Path
-    min_batch: int
-    max_batch: int
-    compute_capabilities: tuple[str, ...]
-    workspace_bytes: int | None
-    optimization_level: int | None
-    timing_cache: Path | None
-    weightless: bool
+    min_batch: int = 1
+    max_batch: int = 1
+    compute_capabilities: tuple[str, ...] = ()
+    workspace_bytes: int | None = None
+    optimization_level: int | None = None
+    timing_cache: Path | None = None
+    weightless: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BuildReport:
     """What was built.
 

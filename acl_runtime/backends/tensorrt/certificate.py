@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -28,11 +29,12 @@ if TYPE_CHECKING:
     from acl_runtime.backends.tensorrt.library import Library
     from acl_runtime.backends.tensorrt.session import TrtSession
 
+LOG = logging.getLogger("acl")
 FORMAT: Literal["anomalyclip-certificate"] = "anomalyclip-certificate"
 FORMAT_VERSION: Literal[1] = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Subject:
     """What a certificate is about; it holds for nothing else."""
 
@@ -55,7 +57,7 @@ class BatchResult:
     anomaly_map: float | None  # probability
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Certificate:
     """What came out, version 1 of the file format: a field is a key, none is optional."""
 
@@ -68,7 +70,7 @@ class Certificate:
     batches: tuple[BatchResult, ...]  # every size from 1 to the engine's largest
     tolerance: dict[str, float]  # largest difference of image_logits and anomaly_map that is accepted
     created: str  # ISO 8601 date
-    seal: str  # sha256 of all the others, to notice a file that was damaged or edited
+    seal: str  # checksum: sha256 of all the others, to notice a file that was damaged or edited
 
     @property
     def holds(self) -> bool:
@@ -109,31 +111,31 @@ def certify(session: TrtSession, bundle: Bundle, progress: Callable[[int, int], 
         results.append(_result(golden.compare(session, batch=batch)))
         progress(batch, session.max_batch)
     certificate = Certificate(
-        FORMAT,
-        FORMAT_VERSION,
-        subject_of(engine, bundle, session.library, session.cuda),
-        engine.record.arithmetic,
-        manifest.parity.reference,
-        len(golden),
-        tuple(results),
-        dict(manifest.parity_of(engine.record.arithmetic).tolerance),
-        datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        format=FORMAT,
+        format_version=FORMAT_VERSION,
+        subject=subject_of(engine, bundle, session.library, session.cuda),
+        arithmetic=engine.record.arithmetic,
+        reference=manifest.parity.reference,
+        images=len(golden),
+        batches=tuple(results),
+        tolerance=dict(manifest.parity_of(engine.record.arithmetic).tolerance),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         seal="",
     )
-    return replace(certificate, seal=_seal(certificate))
+    return replace(certificate, seal=_checksum(certificate))
 
 
 def subject_of(engine: Engine, bundle: Bundle, library: Library, cuda: Cuda) -> Subject:
     """What a certificate of this engine on this machine would be about."""
     return Subject(
-        engine.record.sha256,
-        dict(engine.record.sources),
-        bundle.manifest.files[GOLDEN].sha256,
-        library.name,
-        library.version,
-        cuda.name,
-        cuda.compute_capability,
-        cuda.driver,
+        engine_sha256=engine.record.sha256,
+        sources=dict(engine.record.sources),
+        golden_sha256=bundle.manifest.files[GOLDEN].sha256,
+        library=library.name,
+        library_version=library.version,
+        gpu=cuda.name,
+        compute_capability=cuda.compute_capability,
+        driver=cuda.driver,
     )
 
 
@@ -157,20 +159,19 @@ def read_certificate(engine: Engine) -> Certificate | None:
     certificate: Certificate = read_document(
         path, Certificate, kind="certificate", format_name=FORMAT, newest=FORMAT_VERSION, remedy=remedy
     )
-    if certificate.seal != _seal(certificate):
-        raise InputError(f"{path}: was altered after it was made (its seal is broken); {remedy}")
+    if certificate.seal != _checksum(certificate):
+        raise InputError(f"{path}: was altered after it was made (its checksum differs); {remedy}")
     return certificate
 
 
-def prove(session: TrtSession, bundle: Bundle, tell: Callable[[str], None]) -> Certificate:
+def prove(session: TrtSession, bundle: Bundle) -> Certificate:
     """See that there is a certificate for this engine on this machine, and that it holds.
 
-    It is made now if there is none, or if it is about another GPU, driver, TensorRT, engine or graph.
+    It is made now, with a note, if there is none, or if it is about another GPU, driver, TensorRT, engine or graph.
 
     Args:
         session: The engine, loaded.
         bundle: What it was built from.
-        tell: Called with what the user should know: that the engine is being proven, and why.
 
     Raises:
         RuntimeError: The engine computes something else; it must not be served.
@@ -180,14 +181,13 @@ def prove(session: TrtSession, bundle: Bundle, tell: Callable[[str], None]) -> C
     subject = subject_of(engine, bundle, session.library, session.cuda)
     certificate = read_certificate(engine)
     if certificate is None or certificate.subject != subject:
-        tell(f"proving {engine.path.name} on {session.cuda.name}: {_why(certificate, subject)}")
+        LOG.warning("proving %s on %s: %s", engine.path.name, session.cuda.name, _why(certificate, subject))
         certificate = certify(session, bundle, lambda done, total: None)
         try:
             write_certificate(engine, certificate)
         except OSError as error:
-            tell(
-                f"{engine.certificate_path}: cannot be written ({error.strerror}): proven again at each load"
-            )
+            where, why = engine.certificate_path, error.strerror
+            LOG.warning("%s: cannot be written (%s): proven again at each load", where, why)
     if not certificate.holds:
         raise BackendError(
             f"{engine.path.name} does not compute what was trained on {session.cuda.name}: "
@@ -216,6 +216,6 @@ def _figure(result: BatchResult, name: str) -> float:
     return math.inf if figure is None else float(figure)
 
 
-def _seal(certificate: Certificate) -> str:
+def _checksum(certificate: Certificate) -> str:
     text = json.dumps(asdict(replace(certificate, seal="")), sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from acl_runtime.files.errors import BackendError
 KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 _BINDING = (
     'CUDA\'s Python binding cannot be imported ({}); in the checkout: pip install "cuda-bindings>=12.8,<14"'
+)
+_NO_DRIVER = (
+    "there is no NVIDIA driver here; on a machine without a GPU choose --backend onnxruntime or openvino"
 )
 _DRIVER = "the NVIDIA driver cannot be loaded ({}); install it, then nvidia-smi must list the GPU"
 _NO_START = "CUDA does not start; see that nvidia-smi works, and acl doctor"
@@ -160,7 +164,7 @@ class Cuda:
             pointer = int(self.call("cuMemHostAlloc", size, kind, doing=doing))
             try:
                 address = int(self.call("cuMemHostGetDevicePointer", pointer, 0)) if mapped else None
-            except RuntimeError:
+            except BackendError:
                 self.release("cuMemFreeHost", pointer)
                 raise
         return HostMemory(np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(pointer)), address)
@@ -199,27 +203,37 @@ class Cuda:
         with self.current():
             self.call(function, *arguments)
 
-    def _error(self, code: Any, doing: str) -> RuntimeError:
+    def _error(self, code: Any, doing: str) -> BackendError:
         _, text = self.api.cuGetErrorString(code)
         name, said = code.name.removeprefix("CUDA_ERROR_"), f"{code.name}: {_text(text or b'')}"
         if name == "OUT_OF_MEMORY":
             return OutOfMemoryError(f"out of memory {doing} ({said}); close what else uses it")
         if self._context is None:
-            return RuntimeError(f"{_REMEDIES.get(name, _NO_START)} ({said} {doing})")
+            return BackendError(f"{_REMEDIES.get(name, _NO_START)} ({said} {doing})")
         if name in _FATAL:
             return DeviceLostError(
                 f"the GPU stopped working {doing} ({said}); start the program again, and if it comes "
                 "back look for Xid in the kernel's log (dmesg), at power and at temperature"
             )
-        return RuntimeError(f"CUDA failed {doing} ({said})")
+        return BackendError(f"CUDA failed {doing} ({said})")
 
 
 def _load_api() -> ModuleType:
     try:
         from cuda.bindings import driver
     except ImportError as error:
+        if not _has_driver():  # the binding would not help
+            raise BackendError(_NO_DRIVER) from error
         raise BackendError(_BINDING.format(error)) from error
     return driver  # type: ignore[no-any-return]
+
+
+def _has_driver() -> bool:
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def _describe_driver(cuda_version: int) -> str:

@@ -17,6 +17,7 @@ from typing import Literal
 from acl_runtime.bundle.bundle import ENGINES, Bundle
 from acl_runtime.bundle.manifest import Arithmetic, Tensor
 from acl_runtime.files.atomic import atomic_file
+from acl_runtime.files.errors import BackendError, UserError
 from acl_runtime.files.onnx_files import external_files
 from acl_runtime.files.strict_json import read_document
 from acl_runtime.text.names import slug
@@ -25,7 +26,7 @@ FORMAT: Literal["anomalyclip-engine"] = "anomalyclip-engine"
 FORMAT_VERSION: Literal[1] = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EngineRecord:
     """What an engine is, version 1 of the file format: a field is a key, none is optional."""
 
@@ -102,13 +103,14 @@ def read_engine(path: Path) -> Engine:
     """The engine `path` with its record, which is checked; the engine's bytes are not.
 
     Raises:
-        FileNotFoundError: There is no engine, or no record beside it.
-        ValueError: The record is not one.
+        BackendError: It is no file, or has no record beside it.
+        InputError: The record is not one.
     """
     record_path = path.with_suffix(".json")
     for needed in (path, record_path):
         if not needed.is_file():
-            raise FileNotFoundError(f"{needed}: no such file; build the engine again with acl build")
+            what = "is no file" if needed.exists() else "no such file"
+            raise BackendError(f"{needed}: {what}; build the engine again with acl build")
     record: EngineRecord = read_document(
         record_path,
         EngineRecord,
@@ -120,10 +122,30 @@ def read_engine(path: Path) -> Engine:
     return Engine(path, record)
 
 
-def list_engines(bundle: Bundle) -> tuple[Engine, ...]:
-    """The bundle's engines by name; none if there is no `engines` folder."""
-    paths = sorted((bundle.path / ENGINES).glob("*.engine"))
-    return tuple(read_engine(path) for path in paths if not path.name.startswith("."))
+@dataclass(frozen=True)
+class Engines:
+    """What lies in a bundle's `engines` folder.
+
+    Attributes:
+        whole: The engines with their records, by name.
+        broken: Of each of the others what is wrong with it, a sentence that begins with its path.
+    """
+
+    whole: tuple[Engine, ...]
+    broken: tuple[str, ...]
+
+
+def list_engines(bundle: Bundle) -> Engines:
+    """List the bundle's engines; none if there is no `engines` folder. One that is broken does not hide the others."""
+    whole, broken = [], []
+    for path in sorted((bundle.path / ENGINES).glob("*.engine")):
+        if path.name.startswith("."):
+            continue
+        try:
+            whole.append(read_engine(path))
+        except UserError as error:
+            broken.append(str(error))
+    return Engines(tuple(whole), tuple(broken))
 
 
 def is_of(record: EngineRecord, bundle: Bundle) -> bool:

@@ -52,7 +52,7 @@ class Buffer:
 
 
 @dataclass
-class _Lane:
+class _Slot:
     """How a batch size is run.
 
     Attributes:
@@ -87,8 +87,8 @@ class Execution:
         """
         self.notes: list[str] = []
         self._plan, self._is_integrated = plan, cuda.is_integrated
-        self._lanes: dict[int, _Lane] = {}  # by batch size
-        self._spare: _Lane | None = None  # of all sizes beyond MOST_GRAPHS
+        self._slots: dict[int, _Slot] = {}  # by batch size
+        self._spare: _Slot | None = None  # of all sizes beyond MOST_GRAPHS
         with ExitStack() as resources:
             self._stream = cuda.stream()
             resources.callback(self._stream.destroy)
@@ -96,8 +96,8 @@ class Execution:
             resources.callback(cuda.free, self._scratch)
             self._inputs = [_allocate(tensor, max_batch, cuda, resources) for tensor in inputs]
             self._outputs = [_allocate(tensor, max_batch, cuda, resources) for tensor in outputs]
-            resources.callback(self._drop_lanes)
-            self._lane(max_batch)  # if there is not enough memory, say so at load
+            resources.callback(self._drop_slots)
+            self._slot(max_batch)  # if there is not enough memory, say so at load
             self._resources = resources.pop_all()
 
     def close(self) -> None:
@@ -108,84 +108,84 @@ class Execution:
         """Compute `images`, as many as the engine takes; what is returned is the caller's own."""
         batch = len(images)
         self._inputs[0].array(batch)[...] = images
-        lane = self._lane(batch)
+        slot = self._slot(batch)
         try:
-            self._start(lane)
-        except RuntimeError:
+            self._start(slot)
+        except BackendError:
             self._stream.synchronize()  # if the GPU is the cause, this says so
             raise
         self._stream.synchronize()
-        if lane.runs == 0:
+        if slot.runs == 0:
             self._plan.save_kernels()
-        lane.runs += 1
+        slot.runs += 1
         return {buffer.tensor.name: buffer.array(batch).copy() for buffer in self._outputs}
 
-    def _lane(self, batch: int) -> _Lane:
-        if batch in self._lanes:
-            return self._lanes[batch]
-        if len(self._lanes) < MOST_GRAPHS:
-            self._lanes[batch] = self._new_lane(batch)
-            return self._lanes[batch]
+    def _slot(self, batch: int) -> _Slot:
+        if batch in self._slots:
+            return self._slots[batch]
+        if len(self._slots) < MOST_GRAPHS:
+            self._slots[batch] = self._new_slot(batch)
+            return self._slots[batch]
         if self._spare is None:
-            self._spare = self._new_lane(batch)
+            self._spare = self._new_slot(batch)
             self._spare.is_recordable = False
         if self._spare.batch != batch:
             self._set_shape(self._spare.context, batch)
             self._spare.batch = batch
         return self._spare
 
-    def _new_lane(self, batch: int) -> _Lane:
+    def _new_slot(self, batch: int) -> _Slot:
         context = self._plan.context(self._scratch)
         for buffer in (*self._inputs, *self._outputs):
             if not context.set_tensor_address(buffer.tensor.name, buffer.address):
                 raise self._plan.error(f"refuses the address of {buffer.tensor.name}")
         self._set_shape(context, batch)
-        return _Lane(context, batch)
+        return _Slot(context, batch)
 
     def _set_shape(self, context: Any, batch: int) -> None:
         for buffer in self._inputs:
             if not context.set_input_shape(buffer.tensor.name, (batch, *buffer.row)):
                 raise self._plan.error(f"refuses {batch} images")
 
-    def _start(self, lane: _Lane) -> None:
+    def _start(self, slot: _Slot) -> None:
         """Give the stream the work of one call, replayed if it can be."""
-        if lane.is_recordable and lane.runs > 0:
-            self._record(lane)
-        if lane.graph is not None:
-            lane.graph.launch(self._stream)
+        if slot.is_recordable and slot.runs > 0:
+            self._record(slot)
+        if slot.graph is not None:
+            slot.graph.launch(self._stream)
         else:
-            self._enqueue(lane)
+            self._enqueue(slot)
 
-    def _enqueue(self, lane: _Lane) -> None:
+    def _enqueue(self, slot: _Slot) -> None:
         """Give the stream the work of one call, or what is recorded of it."""
         if not self._is_integrated:
             for buffer in self._inputs:
-                self._stream.copy_in(buffer.address, buffer.bytes(lane.batch))
-        if not lane.context.execute_async_v3(self._stream.handle):
-            raise self._plan.error(f"fails on {lane.batch} images", remedy="see acl doctor")
+                self._stream.copy_in(buffer.address, buffer.bytes(slot.batch))
+        if not slot.context.execute_async_v3(self._stream.handle):
+            raise self._plan.error(f"fails on {slot.batch} images", remedy="see acl doctor")
         if not self._is_integrated:
             for buffer in self._outputs:
-                self._stream.copy_out(buffer.bytes(lane.batch), buffer.address)
+                self._stream.copy_out(buffer.bytes(slot.batch), buffer.address)
 
-    def _record(self, lane: _Lane) -> None:
+    def _record(self, slot: _Slot) -> None:
         """Record one call; if that cannot be done, a note says so, and calls go on being made plainly."""
-        lane.is_recordable = False
+        slot.is_recordable = False
         try:
-            if not self._plan.is_recordable(lane.context, self._stream.handle):
+            if not self._plan.is_recordable(slot.context, self._stream.handle):
                 raise BackendError("TensorRT says that it cannot be")
-            lane.graph = self._stream.capture(lambda: self._enqueue(lane))
+            slot.graph = self._stream.capture(lambda: self._enqueue(slot))
         except DeviceLostError:
             raise
-        except RuntimeError as error:
+        except BackendError as error:
             self.notes.append(
-                f"batch {lane.batch} is not recorded as a CUDA graph, which costs speed: {error}"
+                f"batch {slot.batch} is not recorded as a CUDA graph, which costs speed: {error}"
             )
 
-    def _drop_lanes(self) -> None:
-        for lane in self._lanes.values():
-            if lane.graph is not None:
-                lane.graph.destroy()
-        self._lanes.clear()
+    def _drop_slots(self) -> None:
+        for slot in self._slots.values():
+            if slot.graph is not None:
+                slot.graph.destroy()
+        self._slots.clear()
         self._spare = None
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 TIMED_CALLS = 20  # at the largest batch, for what a step costs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EngineOptions:
     """Which engine to build.
 
@@ -63,7 +63,7 @@ class EngineOptions:
     first: Arithmetic | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Attempt:
     """One step of the ladder.
 
@@ -76,7 +76,7 @@ class Attempt:
     """
 
     arithmetic: Arithmetic
-    engine: Engine | None
+    engine: Engine | None = None
     certificate: Certificate | None = None
     latency_ms: float | None = None
     problem: str = ""
@@ -140,21 +140,22 @@ def _attempt(job: _Job, arithmetic: Arithmetic, scratch: Path) -> Attempt:
     try:
         engine = _build(job, arithmetic, scratch)
     except BuildError as error:
-        return Attempt(arithmetic, None, problem=str(error))
+        return Attempt(arithmetic=arithmetic, problem=str(error))
     if cuda is None or cuda.compute_capability not in engine.record.compute_capabilities:
-        return Attempt(arithmetic, engine)
+        return Attempt(arithmetic=arithmetic, engine=engine)
     try:
         with TrtSession(bundle, engine, library=job.library, cuda=cuda) as session:
             certificate = certify(
                 session, bundle, lambda done, total: job.progress(f"proving {arithmetic}", done, total)
             )
             latency_ms = _time(session, GoldenImages(bundle))
-    except RuntimeError as error:  # it cannot be loaded or run
-        return Attempt(arithmetic, None, problem=str(error))
+    except BackendError as error:  # it cannot be loaded or run
+        return Attempt(arithmetic=arithmetic, problem=str(error))
     if not certificate.holds:
-        return Attempt(arithmetic, None, certificate, latency_ms, "; ".join(certificate.failures()))
+        problem = "; ".join(certificate.failures())
+        return Attempt(arithmetic=arithmetic, certificate=certificate, latency_ms=latency_ms, problem=problem)
     write_certificate(engine, certificate)
-    return Attempt(arithmetic, engine, certificate, latency_ms)
+    return Attempt(arithmetic=arithmetic, engine=engine, certificate=certificate, latency_ms=latency_ms)
 
 
 def _build(job: _Job, arithmetic: Arithmetic, scratch: Path) -> Engine:
@@ -173,16 +174,16 @@ def _build(job: _Job, arithmetic: Arithmetic, scratch: Path) -> Engine:
     graph, folder = bundle.manifest.graph_file(arithmetic), bundle.path / ENGINES
     plan = scratch / f"{name}.engine"
     request = BuildRequest(
-        library.name,
-        bundle.path / graph,
-        plan,
-        options.min_batch,
-        options.max_batch,
-        capabilities if library.is_rtx else (),
-        options.workspace_bytes,
-        options.optimization_level,
-        folder / f"{slug(gpu or 'any')}_{library.name}-{library.version}.timing",
-        options.weightless,
+        library=library.name,
+        graph=bundle.path / graph,
+        plan=plan,
+        min_batch=options.min_batch,
+        max_batch=options.max_batch,
+        compute_capabilities=capabilities if library.is_rtx else (),
+        workspace_bytes=options.workspace_bytes,
+        optimization_level=options.optimization_level,
+        timing_cache=folder / f"{slug(gpu or 'any')}_{library.name}-{library.version}.timing",
+        weightless=options.weightless,
     )
     report = build_engine(
         request,
@@ -191,28 +192,28 @@ def _build(job: _Job, arithmetic: Arithmetic, scratch: Path) -> Engine:
     )
     _check_tensors(bundle, options, report)
     record = EngineRecord(
-        FORMAT,
-        FORMAT_VERSION,
-        library.name,
-        library.version,
-        gpu,
-        capabilities,
-        f"{sys.platform}-{platform.machine()}".lower(),
-        arithmetic,
-        hash_sources(bundle, graph),
-        options.min_batch,
-        options.max_batch,
-        options.weightless,
-        report.inputs,
-        report.outputs,
-        report.activation_bytes,
-        report.fused_attention,
-        options.workspace_bytes,
-        options.optimization_level,
-        report.seconds,
-        sha256(plan),
-        plan.stat().st_size,
-        datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        format=FORMAT,
+        format_version=FORMAT_VERSION,
+        library=library.name,
+        library_version=library.version,
+        gpu=gpu,
+        compute_capabilities=capabilities,
+        platform=f"{sys.platform}-{platform.machine()}".lower(),
+        arithmetic=arithmetic,
+        sources=hash_sources(bundle, graph),
+        min_batch=options.min_batch,
+        max_batch=options.max_batch,
+        weightless=options.weightless,
+        inputs=report.inputs,
+        outputs=report.outputs,
+        activation_bytes=report.activation_bytes,
+        fused_attention=report.fused_attention,
+        workspace_bytes=options.workspace_bytes,
+        optimization_level=options.optimization_level,
+        build_seconds=report.seconds,
+        sha256=sha256(plan),
+        bytes=plan.stat().st_size,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
     write_record(plan, record)
     return Engine(plan, record)

@@ -134,6 +134,6 @@ def find_library() -> Library:
     for name in _MODULES:
         try:
             return load_library(name)
-        except RuntimeError as error:
+        except BackendError as error:
             problems.append(str(error))
     raise BackendError("; or ".join(problems))

@@ -63,10 +63,10 @@ class Plan:
         """Whether a CUDA graph can be made of a run; the full TensorRT does not say beforehand."""
         return not self._library.is_rtx or bool(context.is_stream_capturable(stream))
 
-    def error(self, what: str, *, remedy: str = "") -> RuntimeError:
+    def error(self, what: str, *, remedy: str = "") -> BackendError:
         """An error that says what TensorRT did, and the last that it told; build it again unless told otherwise."""
         said = self._log.errors[-1] if self._log.errors else "it does not say why"
-        return RuntimeError(
+        return BackendError(
             f"{self._file.name}: {self._library.name} {what} ({said}); {remedy or self._again}"
         )
 
@@ -105,7 +105,7 @@ class Plan:
         self.scratch_bytes = int(self._engine.device_memory_size_v2)
         self._configure()
 
-    def _memory_or(self, what: str) -> RuntimeError:
+    def _memory_or(self, what: str) -> BackendError:
         """The error, as one of memory if TensorRT spoke of that; its last word is often about what followed."""
         error = self.error(what)
         is_memory = any(re.search(r"out ?of ?memory|GPU memory", said, re.I) for said in self._log.errors)

@@ -21,6 +21,7 @@ from acl_runtime.backends.tensorrt.build import BuildError, BuildReport, BuildRe
 from acl_runtime.backends.tensorrt.builder_log import BuilderLog, make_logger
 from acl_runtime.backends.tensorrt.library import Library, load_library
 from acl_runtime.files.atomic import atomic_file
+from acl_runtime.files.errors import UserError
 
 Tell = Callable[..., None]
 
@@ -36,8 +37,8 @@ def main() -> int:
     request = request_from_json(sys.stdin.read())
     try:
         report = build(request, BuilderLog(sys.stderr), tell)
-    except (RuntimeError, OSError, ValueError) as error:
-        tell(error=str(error))
+    except (UserError, OSError, MemoryError) as error:
+        tell(error=str(error) or "there is not enough memory to build the engine")
         return 1
     tell(report=asdict(report))
     return 0
@@ -86,15 +87,15 @@ def build(request: BuildRequest, log: BuilderLog, tell: Tell) -> BuildReport:
     inputs = [network.get_input(index).name for index in range(network.num_inputs)]
     outputs = [network.get_output(index).name for index in range(network.num_outputs)]
     return BuildReport(
-        library.version,
-        log.tensors(inputs, is_dynamic=is_dynamic),
-        log.tensors(outputs, is_dynamic=is_dynamic),
-        log.bytes_of("Total Activation Memory"),
-        log.bytes_of("Total Weights Memory"),
-        library.count_fused_attention(data),
-        peak_memory(),
-        round(time.monotonic() - started, 1),
-        tuple(log.warnings),
+        library_version=library.version,
+        inputs=log.tensors(inputs, is_dynamic=is_dynamic),
+        outputs=log.tensors(outputs, is_dynamic=is_dynamic),
+        activation_bytes=log.bytes_of("Total Activation Memory"),
+        weights_bytes=log.bytes_of("Total Weights Memory"),
+        fused_attention=library.count_fused_attention(data),
+        host_bytes=peak_memory(),
+        seconds=round(time.monotonic() - started, 1),
+        warnings=tuple(log.warnings),
     )
 
 

@@ -1,4 +1,4 @@
-"""The published pipeline in PyTorch as one who takes part in a benchmark."""
+"""The published pipeline in PyTorch as a candidate of a benchmark."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from acl_export.torch_session import TorchSession
-from acl_runtime.bench.contenders import REFERENCE, Contender
+from acl_runtime.bench.candidates import REFERENCE, Candidate
 from acl_runtime.bundle.bundle import Bundle, load_text_embeddings
 from acl_runtime.bundle.manifest import Drift
 from acl_runtime.detection.detector import Detector
@@ -24,7 +24,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 KEPT_BYTES = 1 << 30
 
 
-def enter_reference(bundle: Bundle, clip: CLIP) -> Contender:
+def make_reference(bundle: Bundle, clip: CLIP) -> Candidate:
     """A network as the published code runs it: eager, float32, one frame at a time, on the device where it is.
 
     Args:
@@ -34,7 +34,7 @@ def enter_reference(bundle: Bundle, clip: CLIP) -> Contender:
     vectors = torch.from_numpy(load_text_embeddings(bundle))
     device = str(clip.text_projection.device).upper()
 
-    def judge(frames: Sequence[np.ndarray]) -> Mapping[str, float]:
+    def run(frames: Sequence[np.ndarray]) -> Mapping[str, float]:
         reference = run_reference(
             clip,
             vectors,
@@ -44,14 +44,14 @@ def enter_reference(bundle: Bundle, clip: CLIP) -> Contender:
         )
         return reference.latency_ms
 
-    return Contender(REFERENCE, device, "fp32", 1, judge)
+    return Candidate(backend=REFERENCE, provider=device, precision="fp32", batch=1, run=run)
 
 
 def drift_from(bundle: Bundle, clip: CLIP, data: Sequence[Path]) -> Callable[[Detector], Drift]:
     """Says how far a detector moves the metrics on labelled images from those of the network in PyTorch.
 
     Args:
-        bundle: As in `enter_reference`.
+        bundle: As in `make_reference`.
         clip: As there.
         data: Folders of data sets, as `acl eval` reads them.
     """
