@@ -26,7 +26,7 @@ FrameSize = tuple[int, int]
 """Height and width of a camera's frames, in pixels."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExportConfig:
     """What kind of bundle to write.
 

@@ -43,7 +43,7 @@ DRAWN_SIZE = 256
 TIMED_FRAMES = 30  # different ones
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DemoConfig:
     """What the demo draws and learns.
 

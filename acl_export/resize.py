@@ -106,7 +106,9 @@ def _split(weights: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.N
     fine = weights - (coarse << FINE_BITS)
     for part in (fine, coarse):
         if 255 * np.abs(part).sum(axis=1).max() >= LARGEST_EXACT // 2:  # and room to carry and to round
-            raise InputError(f"a frame of {weights.shape[1]} pixels is too large to be resized in a graph")
+            raise InputError(
+                f"a frame of {weights.shape[1]} pixels is too large to be resized in a graph; leave --frame-size out"
+            )
     return fine, coarse
 
 

@@ -269,12 +269,16 @@ def _download(backbone: str, tag: str) -> Path:
 
     LOG.info("open_clip gives the weights %s of %s, from the internet unless it has them", tag, backbone)
     logging.disable(logging.ERROR)  # twenty lines about retries, which the error below says in one
+    declared = factory.get_pretrained_cfg(backbone, tag)
     try:
-        return Path(factory.download_pretrained(factory.get_pretrained_cfg(backbone, tag)))
+        return Path(factory.download_pretrained(declared))
     except (OSError, RuntimeError) as error:
-        raise RuntimeError(
-            f"open_clip could not load {backbone} {tag} ({_first_line(error)}); fetch the file where there "
-            "is a network and pass it with --weights FILE"
+        address = (
+            declared.get("url") or f"the Hugging Face repository {str(declared.get('hf_hub')).strip('/')}"
+        )
+        raise InputError(
+            f"open_clip could not load {backbone} {tag} ({_first_line(error)}); where there is a network, fetch it "
+            f"from {address} and pass it with --weights FILE"
         ) from error
     finally:
         logging.disable(logging.NOTSET)

@@ -22,6 +22,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what 
 Golden = Callable[[str], dict[str, np.ndarray]]
 FIXTURES = Path(__file__).parent / "golden" / "fixtures"
 MINI = FIXTURES / "mini"
+SAMPLES = Path(__file__).parent / "samples"  # files of old formats
 LAYERS = (3, 6, 9, 12)
 VV_FROM = 3
 BUNDLE_SIZE = 98
@@ -80,7 +81,7 @@ def bundles(
 
     folder = tmp_path_factory.mktemp("bundles")
     for head in Head:
-        export_bundle(prompts_path, folder / head.value, weights, ExportConfig(head, max_batch=3))
+        export_bundle(prompts_path, folder / head.value, weights, ExportConfig(head=head, max_batch=3))
     return {head: folder / head.value for head in Head}
 
 
@@ -94,7 +95,10 @@ def fp16_bundles(
     folder = tmp_path_factory.mktemp("fp16_bundles")
     for head in Head:
         export_bundle(
-            prompts_path, folder / head.value, weights, ExportConfig(head, Precision.fp16, max_batch=8)
+            prompts_path,
+            folder / head.value,
+            weights,
+            ExportConfig(head=head, precision=Precision.fp16, max_batch=8),
         )
     return {head: folder / head.value for head in Head}
 

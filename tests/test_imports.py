@@ -109,7 +109,8 @@ def test_an_evaluation_knows_nothing_of_reports(path: Path) -> None:
 
 
 ROOMS = (  # of the runtime, from the ground up: a room imports those before it; of one level none the other
-    {"files", "text"},
+    {"files"},
+    {"text"},
     {"bundle"},
     {"scoring"},
     {"images", "backends"},

@@ -11,14 +11,19 @@ from acl_runtime.text.terminal import echo
 
 
 def demo(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for all of it.")] = Path("demo"),
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", help="Folder to write to; of an earlier demo only its own files are replaced."
+        ),
+    ] = Path("demo"),
     *,
     data: Annotated[
-        Path | None, typer.Option(help="Judge your own labelled images instead of drawn ones.")
+        Path | None, typer.Option(help="Folder of your own labelled images to judge instead of drawn ones.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the drawings and of the learning.")] = 111,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the drawings and of the learning.")] = 111,
 ) -> None:
-    """Go the whole road in minutes: draw products, learn, export, prove, detect, and write a page to look at.
+    """Show every step in minutes: draw products, learn prompts, export, calibrate, judge, and write a page to look at.
 
     Needs no GPU and no downloads: it uses a small CLIP that ships with the package.
     """

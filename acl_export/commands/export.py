@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from acl_export.config import ExportConfig, Head, Precision
-from acl_runtime.bundle.manifest import RANGES
+from acl_runtime.bundle.limits import RANGES
 from acl_runtime.commands.detector import note_unless_fit
 from acl_runtime.text.terminal import echo
 from acl_train import options
@@ -179,7 +179,12 @@ def export(
         read_out,
     )
     config = ExportConfig(
-        head, precision, max_batch, int8, options.parse_frame_size(frame_size), category=category
+        head=head,
+        precision=precision,
+        max_batch=max_batch,
+        int8=int8,
+        frame_size=options.parse_frame_size(frame_size),
+        category=category,
     )
     with progress_phases() as progress:
         manifest = export_bundle(

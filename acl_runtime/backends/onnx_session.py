@@ -42,6 +42,7 @@ _ERRORS = (  # they share no base class but Exception
     ort_state.NoSuchFile,
     ort_state.NotImplemented,
     ort_state.RuntimeException,
+    UnicodeDecodeError,  # its message quotes a name of a damaged graph
 )
 
 
@@ -87,7 +88,9 @@ class OnnxSession:
         if self.provider in _OPTIONS and hasattr(ort, "preload_dlls"):
             ort.preload_dlls()  # CUDA's libraries as pip installs them
         try:
-            session = ort.InferenceSession(str(path), _session_options(threads), providers=providers)
+            session = ort.InferenceSession(
+                str(path), _session_options(threads), providers=providers, enable_fallback=0
+            )  # a fallback is also printed on stdout
         except _ERRORS as error:
             raise BackendError(f"{path}: ONNX Runtime cannot load it: {_first_line(error)}") from error
         session.disable_fallback()

@@ -30,7 +30,9 @@ def network_words(manifest: Manifest) -> str:
     if backbone.quick_gelu is None:
         return "not recorded by the version that made the bundle"
     words = "QuickGELU" if backbone.quick_gelu else "GELU"
-    if backbone.heads is not None:
+    if backbone.heads is None:
+        words += ", heads not recorded by the version that made the bundle"
+    else:
         words += f", {backbone.heads} heads, {backbone.text_heads} in the text tower"
     return f"{words} ({backbone.basis})" if backbone.basis else words
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from acl_runtime.backends.tensorrt.certificate import read_certificate
 from acl_runtime.backends.tensorrt.engine_file import Engine, list_engines
 from acl_runtime.bundle.bundle import Bundle
@@ -16,9 +18,10 @@ from acl_runtime.bundle.words import (
     prompts_words,
     tiling_words,
 )
-from acl_runtime.calibration.record import read_record
+from acl_runtime.calibration.record import CalibrationRecord, read_record
 from acl_runtime.evaluation.metrics import METRICS
 from acl_runtime.scoring.rule import bundle_rule, rule_words
+from acl_runtime.text.names import printable, shorten
 
 
 def drift_words(parity: Parity) -> str:
@@ -47,6 +50,18 @@ def proof_words(engine: Engine) -> str:
     return f"{'proven' if certificate.holds else 'refused'} on {certificate.subject.gpu}"
 
 
+def threshold_words(bundle: Bundle, record: CalibrationRecord | None) -> str:
+    """What the thresholds promise, and when and on which images they were measured."""
+    if record is None:
+        score = bundle.manifest.calibration.score_threshold
+        return f"default, an arbitrary {score:.4g}; run acl calibrate on images of good parts"
+    folders = sorted({os.path.dirname(source) or "." for source in record.good.source})
+    count = f"{record.images} good images in {shorten(folders)}"
+    if not bundle.manifest.backbone.inspection:
+        count += ", for a demonstration: they say nothing about other products"
+    return f"of {record.created[:10]}, {count}: {record.statement} ({bundle.manifest.calibration.record})"
+
+
 def describe(bundle: Bundle) -> str:
     """The facts a user of the bundle asks for, a line each; all of them are in its manifest."""
     manifest = bundle.manifest
@@ -60,14 +75,14 @@ def describe(bundle: Bundle) -> str:
         "prompts": prompts_words(manifest),
         "input": input_words(manifest),
         "normalised": normalisation_words(manifest),
+        "pixels": "as stored, whatever an orientation tag says (--exif turns them); 8 bits, of deeper ones the upper 8 "
+        "(--bits)",
         "map": map_words(manifest),
         "graph": f"head {manifest.head}, {manifest.precision}, opset {manifest.opset}",
         "anomalous from": rule_words(bundle_rule(calibration)),
         "regions from": f"map {calibration.regions_from:.4g}",
         "frames": tiling_words(calibration.tiling),
-        "thresholds": "default, an arbitrary 0.5; run acl calibrate"
-        if record is None
-        else f"of {record.created[:10]}: {calibration.source} ({calibration.record})",
+        "thresholds": threshold_words(bundle, record),
         "memory": memory_words(manifest),
         "parity": parity_words(manifest.parity),
         "drift": drift_words(manifest.parity),
@@ -76,4 +91,4 @@ def describe(bundle: Bundle) -> str:
         "created": f"{manifest.created} with {', '.join(f'{k} {v}' for k, v in manifest.tools.items())}",
     }
     width = max(map(len, facts))
-    return "\n".join(f"{name:<{width}}  {fact}" for name, fact in facts.items())
+    return "\n".join(f"{name:<{width}}  {printable(fact)}" for name, fact in facts.items())

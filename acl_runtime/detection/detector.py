@@ -19,7 +19,7 @@ from acl_runtime.detection.stages import Stages
 from acl_runtime.detection.stream import ArrayStream, Stream, check_batch, wrap_arrays
 from acl_runtime.detection.verdict import Result, Verdict
 from acl_runtime.files.errors import FrameError, InputError
-from acl_runtime.images.frame import BadFrame
+from acl_runtime.images.frame import BadFrame, Frame
 from acl_runtime.images.preprocess import choose_resize
 from acl_runtime.images.tiles import tile_side
 from acl_runtime.scoring.heads import defect_directions
@@ -123,19 +123,19 @@ class Detector:
         """When a frame is anomalous."""
         return self.stages.rule
 
-    def __call__(self, frame: np.ndarray) -> Verdict:
-        """The verdict on one frame.
+    def __call__(self, frame: np.ndarray | Frame) -> Verdict:
+        """The verdict on one frame, an array or a `Frame`.
 
         Raises:
             FrameError: It is no frame, or one that cannot be judged.
         """
         return self.detect([frame])[0]
 
-    def detect(self, frames: Sequence[np.ndarray]) -> list[Verdict]:
+    def detect(self, frames: Sequence[np.ndarray | Frame]) -> list[Verdict]:
         """The verdicts on frames, in their order, computed in batches of the bundle's `max_batch` at most.
 
         Args:
-            frames: Arrays, all checked before any is looked at; or a (B, H, W, 3) array.
+            frames: Arrays or `Frame`s, all checked before any is looked at; or a (B, H, W, 3) array.
 
         Raises:
             FrameError: One of them is no frame, or cannot be judged.

@@ -125,11 +125,11 @@ def check_batch(batch: int, max_batch: int) -> None:
         raise InputError(f"batch must lie in 1..{max_batch} (the bundle's max_batch), got {batch}")
 
 
-def wrap_arrays(arrays: Iterable[np.ndarray], *, copy: bool) -> Iterator[Frame]:
+def wrap_arrays(arrays: Iterable[np.ndarray | Frame], *, copy: bool) -> Iterator[Frame]:
     """Arrays as frames, numbered, checked here.
 
     Args:
-        arrays: See `Frame`.
+        arrays: See `Frame`; what is one already, and so was checked, is passed on.
         copy: Whether each is copied, so that its memory may be used again for the next.
 
     Raises:
@@ -146,11 +146,14 @@ def wrap_arrays(arrays: Iterable[np.ndarray], *, copy: bool) -> Iterator[Frame]:
     return _wrap(arrays, copy=copy)
 
 
-def _wrap(arrays: Iterable[np.ndarray], *, copy: bool) -> Iterator[Frame]:
+def _wrap(arrays: Iterable[np.ndarray | Frame], *, copy: bool) -> Iterator[Frame]:
     try:
         for number, array in enumerate(arrays):
-            pixels = np.array(array) if copy and isinstance(array, np.ndarray) else array
-            yield Frame("", number, PurePath(str(number)), pixels)
+            if isinstance(array, Frame):
+                yield array
+            else:
+                pixels = np.array(array) if copy and isinstance(array, np.ndarray) else array
+                yield Frame("", number, PurePath(str(number)), pixels)
     finally:  # a camera is let go as it would be without this wrapping
         close = getattr(arrays, "close", None)
         if close is not None:

@@ -129,12 +129,12 @@ def check_outputs(
     for output in (json, save_maps, save_overlays):
         if output is not None and output.resolve().is_relative_to(bundle.resolve()):
             raise InputError(f"{output}: lies in the bundle; name another place for the results")
+    if save_overlays is not None:
+        _check_no_parts(save_overlays, [path for path in map(Path, paths) if path.is_dir()], sources)
     for folder, suffix in ((save_maps, MAP), (save_overlays, OVERLAY)):
         for result in () if folder is None else _results(folder, sources, suffix):
             if _identity(result) in inputs:
                 raise InputError(f"{folder}: {result.name} would overwrite an input; name another folder")
-    if save_overlays is not None:
-        _check_no_parts(save_overlays, [path for path in map(Path, paths) if path.is_dir()], sources)
 
 
 def _check_no_parts(overlays: Path, folders: Sequence[Path], sources: Sequence[Source]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import typer
 import typer.core
 
+from acl_runtime.files.errors import UserError
 from acl_runtime.text.names import printable
 
 LOG = logging.getLogger("acl")  # notes of all packages: info and warning alike are shown as "note: ..."
@@ -59,8 +60,10 @@ class Commands(typer.core.TyperGroup):
             if ".so" not in str(error):
                 raise
             fail(f"error: a library cannot be loaded: {error}; acl doctor says what is missing", 1)
-        except (ValueError, RuntimeError, OSError) as error:
+        except (UserError, OSError) as error:
             fail(f"error: {_explain(error)}", 1)
+        except MemoryError:
+            fail("error: the memory does not suffice; use smaller images or batches, or a larger machine", 1)
 
 
 def fail(message: str, code: int) -> NoReturn:

@@ -136,6 +136,4 @@ def write(path: Path, picture: NDArray[np.uint8]) -> None:
     """Write a picture and the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(path), picture):
-        raise RuntimeError(
-            f"{path}: could not be written; check the disk's space and the folder's permissions"
-        )
+        raise OSError(f"{path}: could not be written; check the disk's space and the folder's permissions")

@@ -24,6 +24,7 @@ from acl_runtime.backends.onnx_session import (
     tensorrt_options,
 )
 from acl_runtime.bundle.bundle import load_bundle
+from acl_runtime.files.errors import BackendError
 
 NAMES = {
     "map": ["image_logits", "anomaly_maps"],
@@ -153,7 +154,12 @@ def test_a_gpu_provider_that_does_not_start_is_an_error(
     asked: list[tuple[str, dict[str, str]]] = []
     real = ort.InferenceSession
 
-    def drop(path: str, options: ort.SessionOptions, providers: list[tuple[str, dict[str, str]]]) -> object:
+    def drop(
+        path: str,
+        options: ort.SessionOptions,
+        providers: list[tuple[str, dict[str, str]]],
+        enable_fallback: int,
+    ) -> object:
         asked.extend(providers)
         return real(path, options, providers=[CPU])
 
@@ -170,3 +176,16 @@ def test_two_wheels_that_hide_each_other_are_told(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(onnx_session, "version", lambda name: "1.23.0")
     with pytest.raises(ValueError, match=r"onnxruntime-gpu 1.23.0 is installed, but hidden by onnxruntime"):
         OnnxSession(tmp_path / "model.onnx", "rocm")
+
+
+def test_a_graph_with_a_name_that_is_no_text_is_refused_in_a_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """ONNX Runtime quotes the name in its message, which its binding then cannot decode."""
+    write_tiny_graph(tmp_path / "model.onnx")
+    data = (tmp_path / "model.onnx").read_bytes()
+    for name in (b"images", b"floats", b"Cast"):
+        (tmp_path / "model.onnx").write_bytes(data.replace(name, b"\xff" + name[1:], 1))
+        with pytest.raises(BackendError, match=r"model\.onnx: ONNX Runtime cannot load it: \S[^\n]*$"):
+            OnnxSession(tmp_path / "model.onnx", "CPUExecutionProvider")
+    assert capfd.readouterr().out == ""  # its wrapper prints there when it tries once more

@@ -60,7 +60,8 @@ def test_the_workshop_asks_nothing_either(tmp_path: Path) -> None:
     bundle, data = str(tmp_path / "bundle"), str(tmp_path / "data")
     tiny = ["--backbone", "tiny"]
     demo = "from pathlib import Path; from acl_export.demo import DemoConfig, run_demo\n"
-    demo += "config = DemoConfig(('wood', 'nut'), ('egg', 'leather'), 3, 3, epochs=1, timing_s=0)\n"
+    demo += "products = {'learning': ('wood', 'nut'), 'unseen': ('egg', 'leather'), 'per_family': 3, 'per_unseen': 3}\n"
+    demo += "config = DemoConfig(**products, epochs=1, timing_s=0)\n"
     demo += "run_demo(Path('demo'), config, progress=lambda *_: None, say=print)"
     commands = [
         [*ACL, "train", data, "-o", "prompts.safetensors", *tiny, "--epochs", "1", "--cache", "cache"],

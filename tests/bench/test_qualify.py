@@ -42,7 +42,7 @@ def silent(what: str, done: int, total: int) -> None:
 def original(prompts_path: Path, weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of the kit's small CLIP with a graph in int8; not to be written to."""
     folder = tmp_path_factory.mktemp("int8") / "bundle"
-    export_bundle(prompts_path, folder, weights, ExportConfig(Head.map, max_batch=2, int8=True))
+    export_bundle(prompts_path, folder, weights, ExportConfig(head=Head.map, max_batch=2, int8=True))
     return folder
 
 

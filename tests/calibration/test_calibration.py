@@ -17,6 +17,7 @@ import pytest
 from folders import draw
 from graphs import write_tiny_bundle
 from parts import draw_parts
+from sessions import Around
 
 from acl_runtime.bundle.bundle import load_bundle, write_manifest
 from acl_runtime.bundle.manifest import Tiling, manifest_from_json
@@ -229,11 +230,8 @@ def test_a_folder_that_holds_defective_parts_too_is_refused(tmp_path: Path) -> N
         check_only_good([str(tmp_path / "bottle" / "test")])
 
 
-def test_a_frame_that_cannot_be_judged_is_named(
-    bundle: Path, images: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    detector = Detector(bundle)
-    session, calls = detector.session, itertools.count()
+def test_a_frame_that_cannot_be_judged_is_named(bundle: Path, images: Path) -> None:
+    session, calls = Detector(bundle).session, itertools.count()
 
     def overflowing(batch: np.ndarray) -> Mapping[str, np.ndarray]:
         outputs = dict(session(batch))
@@ -241,7 +239,7 @@ def test_a_frame_that_cannot_be_judged_is_named(
             outputs["image_logits"] = np.full_like(outputs["image_logits"], np.nan)
         return outputs
 
-    monkeypatch.setattr(detector, "session", overflowing)
+    detector = Detector(bundle, session=Around(session, overflowing))
     with pytest.raises(
         ValueError, match=r"good/5\.png: cannot be judged \(1 of 40 images; .*nothing was written"
     ):

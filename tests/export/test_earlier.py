@@ -88,7 +88,7 @@ def test_another_graph_is_refused_with_what_would_be_lost_and_replaced_on_demand
     folder: Path, export: Export, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = contents(folder)
-    config = ExportConfig(Head.embeddings, max_batch=3)
+    config = ExportConfig(head=Head.embeddings, max_batch=3)
     with pytest.raises(
         InputError, match=r"b: holds 1 calibration and 1 engine, which do not .* or pass --replace"
     ):

@@ -96,7 +96,9 @@ def test_without_the_extra_each_command_names_it(command: str, tmp_path: Path) -
 def test_the_demo_goes_the_whole_road_on_unseen_products(tmp_path: Path) -> None:
     """Small, so that it takes seconds: two products learned, two judged; every step is the real one."""
     said: list[str] = []
-    config = DemoConfig(("wood", "nut"), ("egg", "leather"), 3, 3, epochs=1, timing_s=0)
+    config = DemoConfig(
+        learning=("wood", "nut"), unseen=("egg", "leather"), per_family=3, per_unseen=3, epochs=1, timing_s=0
+    )
     result = run_demo(tmp_path / "demo", config, say=said.append)
     assert [row["category"] for row in result.rows] == ["egg", "leather", "mean"]
     assert all(0 <= result.rows[-1][key] <= 1 for key in ("image_auroc", "pixel_auroc", "aupro"))

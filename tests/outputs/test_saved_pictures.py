@@ -119,7 +119,7 @@ def test_an_input_is_known_whatever_links_lead_to_it(tmp_path: Path) -> None:
             check_outputs([folder], sources, bundle, json=tmp_path / f"{name}.jsonl")
         with pytest.raises(InputError, match=r"a\.npy would overwrite an input"):
             check_outputs([folder], sources, bundle, save_maps=tmp_path / name)
-        with pytest.raises(InputError, match=r"a\.png would overwrite an input"):
+        with pytest.raises(InputError, match=r"a\.png would overwrite an input|where overlays would be"):
             check_outputs([folder], sources, bundle, save_overlays=tmp_path / name)
     check_outputs([folder], sources, bundle, json=tmp_path / "x", save_maps=tmp_path, save_overlays=tmp_path)
 

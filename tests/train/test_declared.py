@@ -202,7 +202,10 @@ def test_a_failed_download_says_what_to_do(published: Path, monkeypatch: pytest.
         raise FileNotFoundError("Failed to download file (x) for y. Last error: no route to host.")
 
     monkeypatch.setattr(factory, "download_pretrained", fail)
-    with pytest.raises(RuntimeError, match=r"could not load ViT-small openai .*pass it with --weights FILE"):
+    with pytest.raises(
+        InputError,
+        match=r"could not load ViT-small openai .*fetch it from .* with --weights FILE",
+    ):
         load_weights("ViT-small", "openai")
 
 

@@ -74,7 +74,7 @@ def test_every_method_goes_from_learning_to_the_same_verdict_in_torch_and_in_the
     verdicts = []
     for head in Head if is_other else [Head.map]:
         bundle = tmp_path / head.value
-        settings = ExportConfig(head, max_batch=3, category=category)
+        settings = ExportConfig(head=head, max_batch=3, category=category)
         manifest = export_bundle(prompts_of, bundle, weights, settings)
         assert manifest.prompts["method"] == config.method
         loaded = load_bundle(bundle)

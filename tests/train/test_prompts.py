@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import SAMPLES
 from safetensors.torch import save_file
 
 from acl_runtime.files.errors import InputError
@@ -299,3 +300,17 @@ def test_a_prompt_that_is_longer_than_the_text_tower_is_not_cut_in_silence(weigh
 def test_braces_in_a_word_are_refused() -> None:
     with pytest.raises(InputError, match="words of a prompt must have no braces but {}"):
         with_options("anomalyclip", word="{0}")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_prompts_files_of_old_versions_are_read(prompts: Prompts, version: int) -> None:
+    """Written by the code of their time from the same checkpoint."""
+    path = SAMPLES / f"prompts_{version}.safetensors"
+    assert f'\\"format_version\\": {version}'.encode() in path.read_bytes()
+    read = load_prompts(path)
+    assert read.tensors.keys() == prompts.tensors.keys()
+    for name, tensor in prompts.tensors.items():
+        torch.testing.assert_close(read.tensors[name], tensor, rtol=0, atol=0)
+    assert read.config.vision == prompts.config.vision
+    assert read.config.method == "anomalyclip"
+    assert read.config.weights_sha256 == prompts.config.weights_sha256
