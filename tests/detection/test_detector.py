@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
@@ -269,7 +270,7 @@ def test_a_graph_that_answers_for_more_images_than_it_was_given_is_refused(tmp_p
     class Twice:
         backend = provider = "test"
 
-        def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        def __call__(self, images: np.ndarray) -> Mapping[str, np.ndarray]:
             return session(np.concatenate([images, images]))
 
         def close(self) -> None:
