@@ -28,55 +28,106 @@ def train(
     image_size: options.ImageSize = None,
     method: Annotated[
         options.LearnedMethod,
-        typer.Option(help=f"What to learn, and how; the options below change it. {options.about(LEARNED)}."),
+        typer.Option(
+            help=f"What to learn, and how; the options below change it. {options.about(LEARNED)}.",
+            rich_help_panel=options.LEARNING,
+        ),
     ] = METHOD,
     recipe: Annotated[
         Recipe | None,
-        typer.Option(help="paper: four layers, λ 1; released: the last layer, λ 4.", show_default=RECIPE),
+        typer.Option(
+            help="paper: four layers, λ 1; released: the last layer, λ 4.",
+            show_default=RECIPE,
+            rich_help_panel=options.LEARNING,
+        ),
     ] = None,
     layers: options.Layers = None,
     vv_from: options.VVFrom = None,
     attention: options.AttentionOf = "vv",
-    epochs: Annotated[int | None, typer.Option(min=1, help=f"Passes over the data; {EPOCHS}.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help=f"Images per step; {BATCHES}.")] = None,
-    lr: Annotated[float | None, typer.Option(min=0, help=f"Learning rate; {RATES}.")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"Passes over the data; {EPOCHS}.", rich_help_panel=options.LEARNING),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help=f"Images per step; {BATCHES}.", rich_help_panel=options.LEARNING)
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(min=0, help=f"Learning rate; {RATES}.", rich_help_panel=options.LEARNING)
+    ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, help="Of the first vectors and of the images' order.")
+        int,
+        typer.Option(
+            min=0,
+            help="Seed of the first vectors and of the order of images.",
+            rich_help_panel=options.LEARNING,
+        ),
     ] = LEARN.seed,
     losses: options.Losses = None,
     word: Annotated[
         str | None,
-        typer.Option(help="Before the product's name in the anomalous prompt; damaged, coop anomalous."),
+        typer.Option(
+            help="Word before the product's name in the anomalous prompt; damaged, for coop anomalous.",
+            rich_help_panel=options.ABLATIONS,
+        ),
     ] = None,
     shared_context: Annotated[
         bool | None,
-        typer.Option("--shared-context/--own-context", help="Whether both prompts have one context."),
+        typer.Option(
+            "--shared-context/--own-context",
+            help="Share one learned context between both prompts, or give each its own.",
+            rich_help_panel=options.ABLATIONS,
+        ),
     ] = None,
-    ctx_tokens: Annotated[int | None, typer.Option(min=1, help=f"Tokens of the context; {CONTEXTS}.")] = None,
+    ctx_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help=f"Learnable tokens of the context; {CONTEXTS}.", rich_help_panel=options.ABLATIONS
+        ),
+    ] = None,
     deep_layers: Annotated[
-        int | None, typer.Option(min=0, help=f"Text blocks with learned tokens of their own; {DEEP}.")
+        int | None,
+        typer.Option(
+            min=0,
+            help=f"Text blocks with learned tokens of their own; {DEEP}.",
+            rich_help_panel=options.ABLATIONS,
+        ),
     ] = None,
-    deep_tokens: Annotated[int | None, typer.Option(min=1, help=f"How many; {LEARN.deep_tokens}.")] = None,
+    deep_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help=f"Learnable tokens per deep layer; {LEARN.deep_tokens}.",
+            rich_help_panel=options.ABLATIONS,
+        ),
+    ] = None,
     head_vectors: Annotated[
         options.HeadVectors,
         typer.Option(
             help="decoupled: no prompts, but vectors of their own for images and each layer's patches; "
-            f"learning rate {VECTORS_RATE:g}."
+            f"learning rate {VECTORS_RATE:g}.",
+            rich_help_panel=options.ABLATIONS,
         ),
     ] = options.HeadVectors.shared,
-    device: Annotated[options.Device, typer.Option(help="Where torch computes.")] = options.Device.auto,
+    device: Annotated[
+        options.Device, typer.Option(help="Device that PyTorch computes on.")
+    ] = options.Device.auto,
     cache: Annotated[
         Path | None,
         typer.Option(help="Folder of the feature cache; ~/.cache/anomalyclip-deploy.", show_default=False),
     ] = None,
     fp32_cache: Annotated[
-        bool, typer.Option("--fp32-cache", help="Twice the disk; equals learning without a cache.")
+        bool,
+        typer.Option(
+            "--fp32-cache", help="Keep features in float32: twice the disk, exactly as without a cache."
+        ),
     ] = False,
     allow_blank_masks: Annotated[
         bool,
         typer.Option("--allow-blank-masks", help="Accept masks of defective parts that mark nothing."),
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on after the last finished epoch.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue after the last finished epoch, to the same result.")
+    ] = False,
 ) -> None:
     """Learn prompts, or what a method learns instead, on images of good and defective products.
 

@@ -11,6 +11,9 @@ import typer
 from acl_train.config import LOSSES, check_attention
 from acl_train.methods import LEARNED, METHODS, WRITTEN
 
+LEARNING = "Learning"  # panels of the help: what one needs stands above them
+ABLATIONS = "Ablations: for research"
+
 
 class Device(str, Enum):
     """Where torch computes."""
@@ -125,11 +128,17 @@ Layers = Annotated[
         help="Blocks whose patches are used; the recipe's.",
         callback=_check_layers,
         show_default=False,
+        rich_help_panel=ABLATIONS,
     ),
 ]
 VVFrom = Annotated[
     int | None,
-    typer.Option(min=0, help="Block where the second path starts; depth / 4; 0: none.", show_default=False),
+    typer.Option(
+        min=0,
+        help="Block where the second path starts; depth / 4; 0: none.",
+        show_default=False,
+        rich_help_panel=ABLATIONS,
+    ),
 ]
 AttentionOf = Annotated[
     str,
@@ -138,6 +147,7 @@ AttentionOf = Annotated[
         metavar="vv|qq|kk|qk",
         help="What the second path attends with; several, averaged: vv+kk.",
         callback=_check_attention,
+        rich_help_panel=ABLATIONS,
     ),
 ]
 Losses = Annotated[
@@ -147,6 +157,7 @@ Losses = Annotated[
         help="What to learn from; the method's.",
         callback=_check_losses,
         show_default=False,
+        rich_help_panel=ABLATIONS,
     ),
 ]
 Category = Annotated[

@@ -118,6 +118,7 @@ def train(
     """
     check_output(files.output)
     check_log(files.log)
+    _check_checkpoints(files, resume=resume)
     vision.check(weights.architecture.vision_layers)
     check_image_size(vision.image_size, weights.architecture.patch_size)
     datasets = [
@@ -220,22 +221,27 @@ def _name(sample: Sample) -> str:
 def _start(
     clip: CLIP, files: TrainFiles, prompts_config: PromptsConfig, config: LearnConfig, resume: bool
 ) -> Learner:
-    checkpoints = files.finished()
     if not resume:
-        if checkpoints:
-            raise FileExistsError(
-                f"{files.checkpoints}: holds {len(checkpoints)} epochs of an earlier run; pass --resume to go "
-                "on, or another -o, or delete the folder"
-            )
         return new_learner(clip, config)
-    if not checkpoints:
-        raise FileNotFoundError(f"{files.checkpoints}: no checkpoint to resume; run without --resume")
+    checkpoints = files.finished()
     tensors, earlier = load_prompts_tensors(checkpoints[-1])
     _check_same_run(checkpoints[-1], earlier, prompts_config)
     try:
         return restore_learner(clip, tensors, epoch_of(checkpoints[-1]), config)
     except InputError as error:
         raise InputError(f"{checkpoints[-1]}: {error}") from error
+
+
+def _check_checkpoints(files: TrainFiles, *, resume: bool) -> None:
+    """Raise unless there are checkpoints to resume, or none where nothing is to be resumed."""
+    checkpoints = files.finished()
+    if checkpoints and not resume:
+        raise FileExistsError(
+            f"{files.checkpoints}: holds {len(checkpoints)} epochs of an earlier run; pass --resume to go "
+            "on, or another -o, or delete the folder"
+        )
+    if resume and not checkpoints:
+        raise FileNotFoundError(f"{files.checkpoints}: no checkpoint to resume; run without --resume")
 
 
 def _check_same_run(path: Path, earlier: PromptsConfig, now: PromptsConfig) -> None:

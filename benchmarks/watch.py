@@ -59,6 +59,7 @@ def start(arguments: list[str], folder: Path, picture: bytes, number: int) -> St
     begun = time.perf_counter()
     with subprocess.Popen([sys.executable, "-c", COMMAND, *arguments], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
+        process.stdout.readline()  # the names of the columns
         line = process.stdout.readline()
         seconds = time.perf_counter() - begun
         if NEW.encode() not in line:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from acl_runtime.backends.tensorrt.cuda import Cuda, DeviceLostError, HostMemory, OutOfMemoryError
 from acl_runtime.backends.tensorrt.stream import Graph, Stream
+from acl_runtime.files.errors import BackendError
 
 Work = Callable[[], None]
 STREAMS: dict[int, StandinStream] = {}  # by handle, as TensorRT is given them
@@ -92,7 +93,7 @@ class StandinCuda(Cuda):
     @contextmanager
     def current(self) -> Iterator[None]:
         if self.is_closed:
-            raise RuntimeError("the GPU was given back; open it again")
+            raise BackendError("the GPU was given back; open it again")
         self._depths.value = self._depth + 1
         try:
             yield
@@ -205,7 +206,7 @@ class StandinStream(Stream):
         finally:
             recorded, self._work, self._recording = self._work, [], False
         if self._standin.faults.no_capture or self._broken:
-            raise RuntimeError(f"CUDA failed while recording (stand-in: {self._broken or 'planted'})")
+            raise BackendError(f"CUDA failed while recording (stand-in: {self._broken or 'planted'})")
         self._standin.counts.take("graph")
         return StandinGraph(self._standin, recorded)
 

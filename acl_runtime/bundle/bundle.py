@@ -53,6 +53,8 @@ def load_bundle(path: Path | str) -> Bundle:
     """
     folder = Path(path)
     if not folder.is_dir():
+        if folder.is_file():
+            raise BundleError(f"{path}: is a file; name the bundle's folder, such as {folder.parent}")
         raise FileNotFoundError(f"{path}: no such folder; name a bundle made by acl export")
     if not (folder / MANIFEST).is_file():
         raise FileNotFoundError(f"{path}: holds no {MANIFEST}; name a bundle made by acl export")

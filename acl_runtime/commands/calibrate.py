@@ -9,7 +9,7 @@ import typer
 
 from acl_runtime.backends.choose import Backend
 from acl_runtime.commands import options
-from acl_runtime.commands.detector import open_detector
+from acl_runtime.commands.detector import check_order, open_detector
 from acl_runtime.text.terminal import echo, note, shows_blocks
 
 PROMISE = "The promise"
@@ -106,6 +106,7 @@ def calibrate(
     from acl_runtime.text.progress import progress_phases
 
     demand = Demand(options.parse_share(max_overkill), options.parse_share(confidence), hidden_defects)
+    check_order(bundle, good)
     check_only_good(good)
     check_only_defective(defective or [])
     reading = options.parse_reading(bits, exif, max_megapixels)

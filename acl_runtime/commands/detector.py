@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,18 @@ def open_detector(
     for mismatch in find_mismatches(detector) if says_mismatches else ():
         note(mismatch)
     return detector
+
+
+def check_order(bundle: Path, paths: Sequence[str]) -> None:
+    """Raise InputError where bundle and images changed places on the command line."""
+    from acl_runtime.bundle.bundle import MANIFEST
+    from acl_runtime.files.errors import InputError
+
+    swapped = [path for path in paths if (Path(path) / MANIFEST).is_file()]
+    if swapped and bundle.is_dir() and not (bundle / MANIFEST).is_file():
+        raise InputError(
+            f"{bundle}: is no bundle, but {swapped[0]} is; the bundle comes first, then the images"
+        )
 
 
 def note_unless_fit(backbone: Backbone) -> None:

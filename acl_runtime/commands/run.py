@@ -10,7 +10,7 @@ import typer
 
 from acl_runtime.backends.choose import Backend
 from acl_runtime.commands import options
-from acl_runtime.commands.detector import open_detector
+from acl_runtime.commands.detector import check_order, open_detector
 from acl_runtime.detection.pipeline import MAX_LATENCY_MS
 from acl_runtime.text.terminal import echo
 
@@ -74,6 +74,7 @@ def run(
     from acl_runtime.sources.files import list_sources
 
     file = None if json == Path("-") else json
+    check_order(bundle, source)
     sources = list_sources(source, options.parse_reading(bits, exif, max_megapixels))
     check_outputs(source, sources, bundle, json=file, save_maps=save_maps, save_overlays=save_overlays)
     detector = open_detector(

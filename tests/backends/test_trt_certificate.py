@@ -100,7 +100,7 @@ def test_it_survives_its_file(bundle: Bundle) -> None:
     [
         (
             lambda d: d["batches"][0].update(image_logits=0.0),
-            "was altered after it was made .its seal is broken",
+            "was altered after it was made .its checksum differs",
         ),
         (lambda d: d["subject"].update(driver="999"), "was altered after it was made"),
         (lambda d: d["tolerance"].update(image_logits=9.0), "was altered after it was made"),

@@ -239,3 +239,11 @@ def test_results_replace_no_input_and_no_bundle(bundle: Path, parts: Path, tmp_p
     )
     assert (picture.read_bytes(), manifest.read_bytes()) == before
     assert acl("run", bundle, parts, "--json", tmp_path / "out.jsonl").exit_code == 0
+
+
+def test_swapped_arguments_and_a_files_name_are_told(bundle: Path, parts: Path) -> None:
+    assert_one_line(acl("run", parts, bundle), f"{bundle} is; the bundle comes first, then the images")
+    assert_one_line(acl("calibrate", parts, bundle), f"{bundle} is; the bundle comes first, then the images")
+    assert_one_line(
+        acl("info", bundle / "model.onnx"), f"is a file; name the bundle's folder, such as {bundle}"
+    )

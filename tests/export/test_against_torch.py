@@ -157,7 +157,8 @@ def test_every_image_is_judged_once_by_each(bundles: dict[Head, Path], data: Pat
         ours, [data], EvalSettings(), reference=theirs, progress=lambda *at: calls.append(at)
     )
     assert seen == 4 * ["bundle", "reference"]
-    assert calls == [("judging nut", number, 4) for number in (1, 2, 3, 4)]
+    judging = [call for call in calls if call[0] == "judging nut"]
+    assert judging == [("judging nut", number, 4) for number in (1, 2, 3, 4)]
     (mine, *_), (other, *_), (drift, *_) = (
         table_rows(result.text, label) for label in ("bundle", "torch", "difference")
     )
