@@ -78,5 +78,10 @@ def check_order(bundle: Path, paths: Sequence[str]) -> None:
 
 def note_unless_fit(backbone: Backbone) -> None:
     """Say that a demonstration model is one."""
-    if not backbone.inspection:
-        note(f"{backbone.name} is a demonstration, not for inspection")
+    if warning := demonstration_words(backbone):
+        note(warning)
+
+
+def demonstration_words(backbone: Backbone) -> str:
+    """That a model is a demonstration; empty for one that is fit for inspection."""
+    return "" if backbone.inspection else f"{backbone.name} is a demonstration, not for inspection"

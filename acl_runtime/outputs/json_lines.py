@@ -44,16 +44,18 @@ def json_line(result: Result) -> str:
 
 
 class JsonLines:
-    """An output that writes a line per result to a new file; what is there is whole, and safe from Ctrl-C."""
+    """An output that adds a line per result to a file; what is there is whole, and safe from Ctrl-C."""
 
-    def __init__(self, path: Path) -> None:
-        """Take the file, alone, and empty it.
+    def __init__(self, path: Path, *, append: bool = False) -> None:
+        """Take the file, alone.
 
         Args:
-            path: File to write; an older one is replaced, unless another process has it.
+            path: File to write.
+            append: Whether it may hold results of an earlier run, which then stay.
 
         Raises:
-            InputError: Another process writes it, or it is the journal of a watched folder.
+            InputError: It holds results of an earlier run, another process writes it, or it is the journal of a watched
+                folder.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path, self._file = path, path.open("ab+", buffering=0)  # nothing is lost before it is held
@@ -61,8 +63,7 @@ class JsonLines:
         try:
             if self._is_regular:
                 lock(self._file, path, "wait until it has ended, or name another file")
-                self._check_no_journal()
-                self._file.truncate(0)
+                self._check_content(append=append)
         except BaseException:
             self._file.close()
             raise
@@ -87,9 +88,14 @@ class JsonLines:
         """Let the file go."""
         self._file.close()
 
-    def _check_no_journal(self) -> None:
+    def _check_content(self, *, append: bool) -> None:
         self._file.seek(0)
-        if b'"mtime_ns": ' in self._file.readline():
+        first = self._file.readline()
+        if b'"mtime_ns": ' in first:
             raise InputError(
                 f"{self._path}: remembers what was judged of a watched folder; name another file"
+            )
+        if first and not append:
+            raise InputError(
+                f"{self._path}: holds the results of an earlier run; pass --append to add to them, or name another file"
             )
