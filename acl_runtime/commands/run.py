@@ -79,7 +79,8 @@ def run(
     if append and file is None:
         raise typer.BadParameter("--append needs --json FILE, to which results are added")
     check_order(bundle, source)
-    sources = list_sources(source, options.parse_reading(bits, exif, max_megapixels))
+    reading = options.parse_reading(bits, exif, max_megapixels)
+    sources = list_sources(source, reading)
     check_outputs(source, sources, bundle, json=file, save_maps=save_maps, save_overlays=save_overlays)
     detector = open_detector(
         context,
@@ -91,6 +92,7 @@ def run(
         backend=backend,
         provider=provider,
         threshold=threshold,
+        reading=reading,
     )
     detector.check_batch(batch)
     outputs: list[Output] = [*open_pictures(save_maps, save_overlays)]

@@ -96,6 +96,7 @@ def watch(
         backend=backend,
         provider=provider,
         threshold=threshold,
+        reading=reading,
     )
     detector.check_batch(batch)
     judge = partial(
