@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from acl_runtime.backends.tensorrt.cuda import Cuda, DeviceLostError, HostMemory, OutOfMemoryError
-from acl_runtime.backends.tensorrt.stream import Graph, Stream
+from acl_runtime.backends.tensorrt.stream import CapturedGraph, CudaStream
 from acl_runtime.files.errors import BackendError
 
 Work = Callable[[], None]
@@ -148,7 +148,7 @@ class StandinCuda(Cuda):
             raise DeviceLostError("the GPU stopped working (stand-in)")
 
 
-class StandinStream(Stream):
+class StandinStream(CudaStream):
     """Does its work when waited for."""
 
     def __init__(self, cuda: StandinCuda) -> None:
@@ -215,13 +215,13 @@ class StandinStream(Stream):
         self._standin.counts.give_back("stream")
 
 
-class StandinGraph(Graph):
+class StandinGraph(CapturedGraph):
     """Work to be done again and again."""
 
     def __init__(self, cuda: StandinCuda, work: list[Work]) -> None:
         self._standin, self._work = cuda, work
 
-    def launch(self, stream: Stream) -> None:
+    def launch(self, stream: CudaStream) -> None:
         self._standin.use("launch")
         assert isinstance(stream, StandinStream)
         for work in self._work:

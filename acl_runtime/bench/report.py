@@ -1,7 +1,7 @@
 """A benchmark as a table for a terminal or for Markdown, as JSON, and as a picture.
 
 The JSON's keys: `format` "anomalyclip-bench", `format_version` 1, and the fields of `Benchmark`, `rows` with those of
-`Row`.
+`Measured`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TypeVar
 from PIL import Image, ImageDraw, ImageFont
 
 from acl_runtime.bench.candidates import label
-from acl_runtime.bench.run import Benchmark, Row
+from acl_runtime.bench.run import Benchmark, Measured
 from acl_runtime.detection.stages import STAGES
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ def to_text(benchmark: Benchmark) -> str:
     return "\n".join([*table, "", *notes(benchmark)])
 
 
-def cells(row: Row) -> list[str]:
+def cells(row: Measured) -> list[str]:
     """A row of the table."""
     total, start = row.latency_ms["total"], row.start
     memory = None if start is None else start.peak_bytes

@@ -30,7 +30,7 @@ PERCENTILES = (50, 95, 99)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class Measured:
     """One configuration.
 
     Attributes:
@@ -88,7 +88,7 @@ class Benchmark:
 
     machine: dict[str, str]
     bundle: dict[str, Any]
-    rows: tuple[Row, ...]
+    rows: tuple[Measured, ...]
     left_out: dict[str, str]
     flop_per_image: float | None
     cpu_peak: float
@@ -218,13 +218,13 @@ def _row(
     drifts: dict[str, Drift],
     flop: float | None,
     peak: float,
-) -> Row:
+) -> Measured:
     candidate, total = laps.candidate, laps.total_ms
     stages = dict(zip(STAGES, laps.stages_ms.T, strict=True)) | {"total": total}
     inference_s = float(np.median(stages["inference"])) / 1000
     flop_per_s = None if flop is None or candidate.backend == REFERENCE else flop / inference_s
     has_peak = candidate.provider.startswith("CPU") and candidate.precision == "fp32"
-    return Row(
+    return Measured(
         backend=candidate.backend,
         provider=candidate.provider,
         precision=candidate.precision,

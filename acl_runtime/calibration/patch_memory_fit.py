@@ -16,7 +16,7 @@ from acl_runtime.files.atomic import atomic_file
 from acl_runtime.files.errors import InputError
 from acl_runtime.images.frame import BadFrame
 from acl_runtime.scoring.heads import defect_directions, read_embeddings
-from acl_runtime.scoring.patch_memory import Floats, Memory, Scale, nearest_distances
+from acl_runtime.scoring.patch_memory import Floats, GaussianScale, Memory, nearest_distances
 from acl_runtime.sources.files import Source, iter_frames
 
 LEAST_IMAGES = 2  # each is compared with the others
@@ -180,9 +180,9 @@ def save_memory(path: Path, memory: Memory) -> None:
         )
 
 
-def _fit_scale(values: Sequence[Floats], least: float) -> Scale:
+def _fit_scale(values: Sequence[Floats], least: float) -> GaussianScale:
     together = np.concatenate(values).astype(np.float64)
-    return Scale(float(together.mean()), max(float(together.std()), least))
+    return GaussianScale(float(together.mean()), max(float(together.std()), least))
 
 
 def _farthest_patches(image: Floats, count: int, rng: np.random.Generator) -> Floats:

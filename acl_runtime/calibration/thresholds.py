@@ -41,7 +41,7 @@ Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Scale:
+class LogOddsScale:
     """Where the log-odds of good parts lie, and how far they spread upwards."""
 
     location: float  # median
@@ -161,7 +161,7 @@ def draw_scale_images(images: int, *, seed: int) -> npt.NDArray[np.bool_]:
     return chosen
 
 
-def fit_scales(scores: Values, peaks: Values) -> tuple[Scale, Scale]:
+def fit_scales(scores: Values, peaks: Values) -> tuple[LogOddsScale, LogOddsScale]:
     """Fit the scales of score and peak to log-odds of scale images, (N,) each.
 
     A threshold lies above the good parts, so a spread is the distance from the median up to the highest image, or three
@@ -175,7 +175,7 @@ def fit_scales(scores: Values, peaks: Values) -> tuple[Scale, Scale]:
     ]
     common = math.sqrt(own[0] * own[1])
     score, peak = (
-        Scale(location, spread**OWN_WEIGHT * common ** (1 - OWN_WEIGHT))
+        LogOddsScale(location, spread**OWN_WEIGHT * common ** (1 - OWN_WEIGHT))
         for location, spread in zip(locations, own, strict=True)
     )
     return score, peak

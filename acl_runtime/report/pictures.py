@@ -124,7 +124,9 @@ def draw_panels(card: Card, *, side: int) -> Panels:
     frame = _fit(to_bgr(card.frame), side)
     height, width = frame.shape[:2]
     pixels = cv2.resize(card.anomaly_map, (width, height), interpolation=cv2.INTER_LINEAR)
-    marked = overlay(frame, card.anomaly_map, map_threshold=card.map_threshold)
+    marked = overlay(
+        frame, card.anomaly_map, map_threshold=card.map_threshold, is_anomalous=card.is_anomalous
+    )
     return Panels(frame, outline(frame, card.mask), colorize(pixels), marked)
 
 

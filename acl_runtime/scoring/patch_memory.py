@@ -29,7 +29,7 @@ UNIT_NORM = 0.01  # from 1, for vectors that were rounded to float16
 
 
 @dataclass(frozen=True)
-class Scale:
+class GaussianScale:
     """Where a value lies on patches of good parts, and how far it spreads."""
 
     location: float
@@ -41,8 +41,8 @@ class Memory:
     """Patches of good parts, and what is usual there."""
 
     patch_embeddings: Floats  # (L, M, D), unit norm, each a number of float16
-    text: Scale  # of the log-odds, averaged over the layers
-    distance: Scale  # of `nearest_distances` to the patches of other images
+    text: GaussianScale  # of the log-odds, averaged over the layers
+    distance: GaussianScale  # of `nearest_distances` to the patches of other images
 
 
 def nearest_distances(patch_embeddings: np.ndarray, remembered: np.ndarray) -> Floats:
@@ -117,8 +117,10 @@ def load_memory(bundle: Bundle) -> Memory | None:
         raise BundleError(
             f"{path}: patch_embeddings must have unit norm, got {norms.min():.3g} to {norms.max():.3g}; calibrate again"
         )
-    return Memory(patches.astype(np.float32), Scale(*text.tolist()), Scale(*distance.tolist()))
+    return Memory(
+        patches.astype(np.float32), GaussianScale(*text.tolist()), GaussianScale(*distance.tolist())
+    )
 
 
-def _standardise(values: np.ndarray, scale: Scale) -> np.ndarray:
+def _standardise(values: np.ndarray, scale: GaussianScale) -> np.ndarray:
     return np.asarray((values - np.float32(scale.location)) / np.float32(scale.spread))

@@ -20,8 +20,8 @@ from acl_runtime.images.preprocess import preprocess
 from acl_runtime.scoring.maps import patches_to_map, sigmoid
 from acl_runtime.scoring.patch_memory import (
     Floats,
+    GaussianScale,
     Memory,
-    Scale,
     load_memory,
     nearest_distances,
     patch_evidence,
@@ -143,7 +143,7 @@ def test_evidence_is_the_sum_of_both_in_units_of_their_spread() -> None:
     rng = np.random.default_rng(5)
     patches, remembered = unit(rng, 2, LAYERS, GRID * GRID, JOINT), unit(rng, LAYERS, 7, JOINT)
     logits = rng.normal(size=(2, LAYERS, GRID, GRID)).astype(np.float32)
-    memory = Memory(remembered, Scale(-4.0, 2.0), Scale(0.3, 0.1))
+    memory = Memory(remembered, GaussianScale(-4.0, 2.0), GaussianScale(0.3, 0.1))
     distances = nearest_distances(patches, remembered).reshape(2, GRID, GRID)
     expected = -3 + 0.5 * ((logits.mean(axis=1) + 4) / 2 + (distances - 0.3) / 0.1)
     np.testing.assert_allclose(patch_evidence(memory, patches, logits), expected, rtol=1e-5)
@@ -187,39 +187,48 @@ def test_what_was_saved_is_loaded(tmp_path: Path, memory: Memory) -> None:
         (lambda path: path.write_bytes(b"no archive"), "is not an archive of arrays"),
         (lambda path: np.savez(path, text=np.zeros(2)), "is not an archive of arrays"),
         (
-            lambda path: save_memory(path, Memory(ones(1, 4, JOINT), Scale(0, 1), Scale(0, 1))),
+            lambda path: save_memory(
+                path, Memory(ones(1, 4, JOINT), GaussianScale(0, 1), GaussianScale(0, 1))
+            ),
             r"must be \(2, ",
         ),
         (
-            lambda path: save_memory(path, Memory(ones(2, 4, 5), Scale(0, 1), Scale(0, 1))),
+            lambda path: save_memory(path, Memory(ones(2, 4, 5), GaussianScale(0, 1), GaussianScale(0, 1))),
             f"{JOINT}\\) float16",
         ),
         (
-            lambda path: save_memory(path, Memory(ones(2, 4, JOINT), Scale(0, 1), Scale(0, 0))),
+            lambda path: save_memory(
+                path, Memory(ones(2, 4, JOINT), GaussianScale(0, 1), GaussianScale(0, 0))
+            ),
             "a spread, got",
         ),
         *(
             (
-                lambda path, scale=scale: save_memory(path, Memory(unit_patches(), Scale(0, 1), scale)),
+                lambda path, scale=scale: save_memory(
+                    path, Memory(unit_patches(), GaussianScale(0, 1), scale)
+                ),
                 "a spread, got",
             )
             for scale in (
-                Scale(0, 1e300),
-                Scale(1e300, 1),
-                Scale(0, 1e-50),
+                GaussianScale(0, 1e300),
+                GaussianScale(1e300, 1),
+                GaussianScale(0, 1e-50),
             )
         ),
         *(
             (
-                lambda path, scale=scale: save_memory(path, Memory(unit_patches(), Scale(0, 1), scale)),
+                lambda path, scale=scale: save_memory(
+                    path, Memory(unit_patches(), GaussianScale(0, 1), scale)
+                ),
                 "a number in it is not finite",
             )
-            for scale in (Scale(np.nan, 1), Scale(0, np.inf))
+            for scale in (GaussianScale(np.nan, 1), GaussianScale(0, np.inf))
         ),
         *(
             (
                 lambda path, factor=factor: save_memory(
-                    path, Memory(unit_patches() * np.float32(factor), Scale(0, 1), Scale(0, 1))
+                    path,
+                    Memory(unit_patches() * np.float32(factor), GaussianScale(0, 1), GaussianScale(0, 1)),
                 ),
                 "must have unit norm, got" if np.isfinite(factor) else "a number in it is not finite",
             )
@@ -228,9 +237,9 @@ def test_what_was_saved_is_loaded(tmp_path: Path, memory: Memory) -> None:
         *(
             (lambda path, wrong=wrong: save_memory(path, Memory(*wrong)), "a number in it is not finite")
             for wrong in (
-                (unit_patches(), Scale(np.nan, 1), Scale(0, 1)),
-                (unit_patches(), Scale(0, 1), Scale(0, np.inf)),
-                (unit_patches() * np.float32(np.nan), Scale(0, 1), Scale(0, 1)),
+                (unit_patches(), GaussianScale(np.nan, 1), GaussianScale(0, 1)),
+                (unit_patches(), GaussianScale(0, 1), GaussianScale(0, np.inf)),
+                (unit_patches() * np.float32(np.nan), GaussianScale(0, 1), GaussianScale(0, 1)),
             )
         ),
         (lambda path: path.write_bytes(damaged_archive()), "is not an archive of arrays"),

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from acl_runtime.backends.tensorrt.stream import Stream
+from acl_runtime.backends.tensorrt.stream import CudaStream
 from acl_runtime.files.errors import BackendError
 
 KERNEL_MODULE = Path("/proc/driver/nvidia/version")
@@ -173,10 +173,12 @@ class Cuda:
         """Give back what `allocate_host` gave."""
         self.release("cuMemFreeHost", memory.array.ctypes.data)
 
-    def stream(self) -> Stream:
+    def stream(self) -> CudaStream:
         """A new stream, which waits for no other."""
         with self.current():
-            return Stream(self, self.call("cuStreamCreate", self.api.CUstream_flags.CU_STREAM_NON_BLOCKING))
+            return CudaStream(
+                self, self.call("cuStreamCreate", self.api.CUstream_flags.CU_STREAM_NON_BLOCKING)
+            )
 
     def _attribute(self, name: str) -> int:
         attribute = getattr(self.api.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}")

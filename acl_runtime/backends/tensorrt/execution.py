@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from acl_runtime.backends.tensorrt.cuda import Cuda, DeviceLostError, HostMemory
 from acl_runtime.backends.tensorrt.plan import Plan
-from acl_runtime.backends.tensorrt.stream import Graph
+from acl_runtime.backends.tensorrt.stream import CapturedGraph
 from acl_runtime.bundle.manifest import Tensor
 from acl_runtime.files.errors import BackendError
 
@@ -67,7 +67,7 @@ class _Slot:
     batch: int
     runs: int = 0
     is_recordable: bool = True
-    graph: Graph | None = None
+    graph: CapturedGraph | None = None
 
 
 class Execution:

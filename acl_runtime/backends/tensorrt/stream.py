@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from acl_runtime.backends.tensorrt.cuda import Cuda
 
 
-class Stream:
+class CudaStream:
     """Work that the GPU does in order. Its methods are called inside `Cuda.current()`."""
 
     def __init__(self, cuda: Cuda, handle: Any) -> None:
@@ -35,7 +35,7 @@ class Stream:
         """Wait until all is done."""
         self._cuda.call("cuStreamSynchronize", self._stream, doing="while computing")
 
-    def capture(self, work: Callable[[], None]) -> Graph:
+    def capture(self, work: Callable[[], None]) -> CapturedGraph:
         """Record what `work` gives this stream to do, without doing it.
 
         Raises:
@@ -50,7 +50,7 @@ class Stream:
             raise
         recorded = self._cuda.call("cuStreamEndCapture", self._stream, doing="while recording")
         try:
-            return Graph(
+            return CapturedGraph(
                 self._cuda, self._cuda.call("cuGraphInstantiate", recorded, 0, doing="while recording")
             )
         finally:
@@ -66,13 +66,13 @@ class Stream:
             self._cuda.release("cuGraphDestroy", recorded)
 
 
-class Graph:
+class CapturedGraph:
     """Recorded work. Its methods are called inside `Cuda.current()`."""
 
     def __init__(self, cuda: Cuda, handle: Any) -> None:
         self._cuda, self._graph = cuda, handle
 
-    def launch(self, stream: Stream) -> None:
+    def launch(self, stream: CudaStream) -> None:
         """Do the work on a stream."""
         self._cuda.call("cuGraphLaunch", self._graph, stream._stream)
 
