@@ -72,6 +72,13 @@ def _open_drawn(address: Address, settings: Sequence[Setting]) -> LineSource:
     return DrawnSource(address)
 
 
+def _open_strips(address: Address, settings: Sequence[Setting]) -> LineSource:
+    from acl_runtime.sources.strips import StripSource
+
+    return StripSource(address)
+
+
 SCHEMES = {
     "drawn": Entry(_open_drawn, "drawn:SEED"),
+    "strips": Entry(_open_strips, "strips:FOLDER"),
 }

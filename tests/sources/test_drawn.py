@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from lines import Clock, blocks_of
 
 from acl_runtime.files.errors import InputError
 from acl_runtime.sources.address import parse_address
@@ -15,34 +16,13 @@ from acl_runtime.sources.drawn_web import DrawnWeb, WebOptions
 from acl_runtime.sources.lines import open_line_source
 
 
-class Clock:
-    """Time that passes only while somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
 def drawn(text: str, clock: Clock | None = None) -> DrawnSource:
     clock = clock or Clock()
     return DrawnSource(parse_address(text), clock=clock, sleep=clock.sleep)
 
 
 def read_all(source: DrawnSource) -> list[Block]:
-    """Every block with a copy of its lines."""
-    blocks: list[Block] = []
-    while True:
-        try:
-            block = source.read(10.0)
-        except EOFError:
-            return blocks
-        assert block is not None
-        blocks.append(Block(**{**vars(block), "lines": block.lines.copy()}))
+    return list(blocks_of(source))
 
 
 def whole(text: str) -> np.ndarray:
