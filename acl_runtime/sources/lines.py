@@ -78,7 +78,14 @@ def _open_strips(address: Address, settings: Sequence[Setting]) -> LineSource:
     return StripSource(address)
 
 
+def _open_aravis(address: Address, settings: Sequence[Setting]) -> LineSource:
+    from acl_runtime.sources.aravis import AravisSource
+
+    return AravisSource(address, settings)
+
+
 SCHEMES = {
+    "aravis": Entry(_open_aravis, "aravis:NAME", takes_settings=True),
     "drawn": Entry(_open_drawn, "drawn:SEED"),
     "strips": Entry(_open_strips, "strips:FOLDER"),
 }

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from lines import Clock, blocks_of
+from cameras import Clock, blocks_of
 
 from acl_runtime.files.errors import InputError
 from acl_runtime.sources.address import parse_address

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from lines import Clock, blocks_of
+from cameras import Clock, blocks_of
 
 from acl_runtime.files.errors import InputError, SourceError
 from acl_runtime.sources.address import parse_address
