@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
@@ -72,6 +73,11 @@ def read_options(kind: type[Options], pairs: Collection[Setting], text: str) -> 
             raise InputError(f"{text}: gives {key} twice; give it once")
         values[key] = _read_value(hints[key], key, value, text)
     return kind(**values)
+
+
+def hide_password(text: str) -> str:
+    """The text of a camera, without the password that an address of the net may hold."""
+    return re.sub(r"(://[^/:@]*):[^/@]*@", r"\1:***@", text)
 
 
 def suggest(name: str, known: Collection[str]) -> str:

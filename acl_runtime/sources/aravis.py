@@ -67,6 +67,7 @@ class _Handles:
     lost: threading.Event  # set by the library when the camera is gone
     handler: Any  # that sets it; called as long as it is connected
     connection: int
+    lock: threading.Lock  # held while a thread reads: at the program's end another one gives all of it back
     stream: int = 0
     parser: int = 0
     memory: dict[int, np.ndarray] = field(default_factory=dict)  # buffer -> its bytes
@@ -114,13 +115,13 @@ class AravisSource:
         Raises:
             SourceError: The camera is gone, or it sends something else than it was set to.
         """
-        if not self._release.alive:
-            raise SourceError(f"{self.name}: is closed; open it again")
-        self._give_back()
-        buffer = self._arv.stream_timeout_pop_buffer(self._handles.stream, int(timeout_s * 1e6))
-        if buffer:
-            self._held = buffer
-            return self._block(buffer, time.monotonic_ns())
+        with self._handles.lock:
+            if not self._release.alive:
+                raise SourceError(f"{self.name}: is closed; open it again")
+            self._give_back()
+            self._held = self._arv.stream_timeout_pop_buffer(self._handles.stream, int(timeout_s * 1e6)) or 0
+            if self._held:
+                return self._block(self._held, time.monotonic_ns())
         if self._handles.lost.is_set():
             raise SourceError(
                 f"{self.name}: the camera does not answer any more; check its cable and power, and whether another "
@@ -259,21 +260,22 @@ def _open(name: str) -> _Handles:
     device = arv.camera_get_device(camera)
     lost = threading.Event()
     handler = ON_LOST(lambda device, data: lost.set())
-    return _Handles(camera, device, lost, handler, connect_lost(device, handler))
+    return _Handles(camera, device, lost, handler, connect_lost(device, handler), threading.Lock())
 
 
 def _release(handles: _Handles) -> None:
     """Stop the camera and give everything back; until its stream is gone, a thread may write into the memory."""
-    if handles.stream and not handles.lost.is_set():
-        try:
-            load_aravis().camera_stop_acquisition(handles.camera)
-        except SourceError as error:
-            LOG.info("a camera could not be stopped (%s)", error)
-    disconnect(handles.device, handles.connection)
-    for thing in (handles.parser, handles.stream, handles.camera):
-        if thing:
-            unref(thing)
-    handles.memory.clear()
+    with handles.lock:
+        if handles.stream and not handles.lost.is_set():
+            try:
+                load_aravis().camera_stop_acquisition(handles.camera)
+            except SourceError as error:
+                LOG.info("a camera could not be stopped (%s)", error)
+        disconnect(handles.device, handles.connection)
+        for thing in (handles.parser, handles.stream, handles.camera):
+            if thing:
+                unref(thing)
+        handles.memory.clear()
 
 
 def list_aravis() -> list[FoundCamera]:

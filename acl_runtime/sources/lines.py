@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from acl_runtime.files.errors import InputError
-from acl_runtime.sources.address import Address, Setting, parse_address, suggest
+from acl_runtime.sources.address import Address, Setting, hide_password, parse_address, suggest
 from acl_runtime.sources.block import LineSource
+
+_NET = ("rtsp", "rtsps", "http", "https")
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,14 @@ def open_line_source(text: str, settings: Sequence[Setting] = ()) -> LineSource:
 def parse_source(text: str) -> Address:
     """Take the text of a source apart, whose scheme is one of `SCHEMES`; see `open_line_source`."""
     scheme, separator, _ = text.partition(":")
+    if separator and scheme in (*_NET, "gst"):  # where a question mark is no mark of ours
+        return Address(text, scheme, text.partition(":")[2], ())
     if separator and scheme in SCHEMES:
         return parse_address(text)
     if os.path.exists(text.partition("?")[0]):
         address = parse_address(f"strips:{text}")
         return Address(text, address.scheme, address.name, address.pairs)
+    text = hide_password(text)
     known = ", ".join(entry.example for entry in SCHEMES.values())
     if separator:
         raise InputError(f"{text}: no source is called {scheme}{suggest(scheme, SCHEMES)}; there are {known}")
@@ -84,8 +89,17 @@ def _open_aravis(address: Address, settings: Sequence[Setting]) -> LineSource:
     return AravisSource(address, settings)
 
 
+def _open_opencv(address: Address, settings: Sequence[Setting]) -> LineSource:
+    from acl_runtime.sources.opencv import OpenCVSource
+
+    return OpenCVSource(address)
+
+
 SCHEMES = {
     "aravis": Entry(_open_aravis, "aravis:NAME", takes_settings=True),
     "drawn": Entry(_open_drawn, "drawn:SEED"),
+    "opencv": Entry(_open_opencv, "opencv:NUMBER"),
+    **{scheme: Entry(_open_opencv, f"{scheme}://ADDRESS") for scheme in _NET},
+    "gst": Entry(_open_opencv, "gst:PIPELINE"),
     "strips": Entry(_open_strips, "strips:FOLDER"),
 }
