@@ -12,15 +12,8 @@ import numpy as np
 import pytest
 
 from acl_runtime.files.errors import InputError
-from acl_runtime.web.flat_field import (
-    FlatField,
-    Kind,
-    Reference,
-    ReferenceTaker,
-    load_flat_field,
-    load_reference,
-    save_reference,
-)
+from acl_runtime.web.flat_field import FlatField, load_flat_field
+from acl_runtime.web.reference import Kind, Reference, ReferenceTaker, load_reference, save_reference
 
 W = 300
 DTYPES = [np.uint8, np.uint16]
