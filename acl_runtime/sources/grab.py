@@ -43,8 +43,8 @@ def iter_blocks(
             last = clock()
         elif clock() - last > wait_s:
             raise SourceError(
-                f"{source.name}: sent nothing for {wait_s:g} s; see whether the web moves and the encoder or the trigger "
-                "gives pulses"
+                f"{source.name}: sent nothing for {wait_s:g} s; see whether the web moves and the encoder or "
+                "trigger gives pulses"
             )
 
 
