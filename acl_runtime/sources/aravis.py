@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import math
 import threading
 import time
 import weakref
@@ -31,11 +30,10 @@ from acl_runtime.sources.aravis_library import (
 )
 from acl_runtime.sources.block import Block
 from acl_runtime.sources.found import FoundCamera
+from acl_runtime.sources.genicam import LONG_NUMBERS, SIXTEEN_BITS, check_taken, split_settings
 from acl_runtime.sources.pixel_format import find_format
 
 LOG = logging.getLogger("acl")
-_SIXTEEN_BITS = range(1, 65536)  # block numbers of GigE Vision 1; there is no 0
-_ROUNDED = 1e-3  # share by which a camera may round a number with a fraction to steps of its own
 _FAKE = "Fake_"  # Aravis's camera without a network
 
 
@@ -87,8 +85,8 @@ class AravisSource:
             InputError: An option is not what it must be.
             SourceError: The camera is not there, is taken by another program, or a setting did not take.
         """
-        own = [pair for pair in address.pairs if not pair[0][:1].isupper()]
-        settings = [*settings, *(pair for pair in address.pairs if pair[0][:1].isupper())]
+        own, of_text = split_settings(address)
+        settings = [*settings, *of_text]
         options = read_options(AravisOptions, own, address.text)
         check_range(address.text, options, {"buffers": (2, 10_000), "packet": (0, 65535)})
         self.name, self._options = address.text, options
@@ -154,15 +152,15 @@ class AravisSource:
             arv.camera_gv_set_packet_size(camera, self._options.packet)
         self.width, self.height = (arv.camera_get_integer(camera, name) for name in (b"Width", b"Height"))
         pixels = arv.camera_get_string(camera, b"PixelFormat").decode()
-        self._format = find_format(pixels, self.name)
-        self.numbers = _SIXTEEN_BITS if is_gige and not self._has_long_numbers() else None
+        self._format = find_format(pixels)
+        self.numbers = SIXTEEN_BITS if is_gige and not self._has_long_numbers() else None
         if _FAKE in self.name:
-            self.numbers = _SIXTEEN_BITS
+            self.numbers = SIXTEEN_BITS
         self._start(arv.camera_get_payload(camera))
 
     def _has_long_numbers(self) -> bool:
         """Whether block numbers have 64 bits, an option of GigE Vision 2."""
-        name = b"GevGVSPExtendedIDMode"
+        name = LONG_NUMBERS.encode()
         if not self._arv.camera_is_feature_available(self._handles.camera, name):
             return False
         return bool(self._arv.camera_get_string(self._handles.camera, name) == b"On")
@@ -199,10 +197,7 @@ class AravisSource:
             raise SourceError(
                 f"{name}={value} was refused ({error}); see which values the camera takes"
             ) from error
-        if not _is_same(value, got):
-            raise SourceError(
-                f"{name}={value} did not take: the camera has {got}; set what it can do, or change the settings' order"
-            )
+        check_taken(name, value, got)
 
     def _block(self, buffer: int, now_ns: int) -> Block:
         arv = self._arv
@@ -322,16 +317,3 @@ def _find(address: Address) -> str:
     )
     problem = "several cameras have that name" if fitting else f"no such camera{suggest(name, ids)}"
     raise SourceError(f"{problem}; there are: {there}")
-
-
-def _is_same(wanted: str, got: str) -> bool:
-    """Whether the camera has what was written; a number with a fraction may be rounded to steps of the camera's own."""
-    if wanted.casefold() == got.casefold():
-        return True
-    try:
-        one, other = float(wanted), float(got)
-    except ValueError:
-        is_true = {"1": "true", "on": "true", "0": "false", "off": "false"}
-        return is_true.get(wanted.casefold()) == got.casefold()
-    is_rounded = "." in got and math.isclose(one, other, rel_tol=_ROUNDED)
-    return one == other or is_rounded

@@ -77,6 +77,12 @@ def _open_drawn(address: Address, settings: Sequence[Setting]) -> LineSource:
     return DrawnSource(address)
 
 
+def _open_basler(address: Address, settings: Sequence[Setting]) -> LineSource:
+    from acl_runtime.sources.basler import BaslerSource
+
+    return BaslerSource(address, settings)
+
+
 def _open_strips(address: Address, settings: Sequence[Setting]) -> LineSource:
     from acl_runtime.sources.strips import StripSource
 
@@ -98,6 +104,7 @@ def _open_opencv(address: Address, settings: Sequence[Setting]) -> LineSource:
 SCHEMES = {
     "aravis": Entry(_open_aravis, "aravis:NAME", takes_settings=True),
     "drawn": Entry(_open_drawn, "drawn:SEED"),
+    "basler": Entry(_open_basler, "basler:SERIAL", takes_settings=True),
     "opencv": Entry(_open_opencv, "opencv:NUMBER"),
     **{scheme: Entry(_open_opencv, f"{scheme}://ADDRESS") for scheme in _NET},
     "gst": Entry(_open_opencv, "gst:PIPELINE"),
