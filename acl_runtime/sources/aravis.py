@@ -90,6 +90,7 @@ class AravisSource:
         options = read_options(AravisOptions, own, address.text)
         check_range(address.text, options, {"buffers": (2, 10_000), "packet": (0, 65535)})
         self.name, self._options = address.text, options
+        self._is_fake = address.name.startswith(_FAKE)
         self._arv = load_aravis()
         self._held = 0  # the buffer of the block that was read last
         try:
@@ -153,9 +154,8 @@ class AravisSource:
         self.width, self.height = (arv.camera_get_integer(camera, name) for name in (b"Width", b"Height"))
         pixels = arv.camera_get_string(camera, b"PixelFormat").decode()
         self._format = find_format(pixels)
-        self.numbers = SIXTEEN_BITS if is_gige and not self._has_long_numbers() else None
-        if _FAKE in self.name:
-            self.numbers = SIXTEEN_BITS
+        is_short = (is_gige and not self._has_long_numbers()) or self._is_fake
+        self.numbers = SIXTEEN_BITS if is_short else None
         self._start(arv.camera_get_payload(camera))
 
     def _has_long_numbers(self) -> bool:

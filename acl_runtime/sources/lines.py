@@ -32,7 +32,8 @@ def open_line_source(text: str, settings: Sequence[Setting] = ()) -> LineSource:
     """Open a line camera, an area camera, or what stands in for one.
 
     Args:
-        text: Such as `aravis:LINE01`, see `SCHEMES`; a folder of strips or a video may be named by its path alone.
+        text: Such as `aravis:LINE01`, see `SCHEMES`; a folder of strips or a video may be named by its path alone, a
+            USB camera by its number.
         settings: GenICam names and values, written in this order before those that the text itself gives.
 
     Raises:
@@ -55,6 +56,8 @@ def parse_source(text: str) -> Address:
         return Address(text, scheme, text.partition(":")[2], ())
     if separator and scheme in SCHEMES:
         return parse_address(text)
+    if text.isascii() and text.isdecimal() and not os.path.exists(text):
+        return parse_address(f"opencv:{text}")
     if os.path.exists(text.partition("?")[0]):
         address = parse_address(f"strips:{text}")
         return Address(text, address.scheme, address.name, address.pairs)
