@@ -9,7 +9,6 @@ import time
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,6 +33,7 @@ from acl_runtime.sources.genicam import LONG_NUMBERS, SIXTEEN_BITS, check_taken,
 from acl_runtime.sources.pixel_format import find_format
 
 LOG = logging.getLogger("acl")
+_CLOSE_S = 2.0
 _FAKE = "Fake_"  # Aravis's camera without a network
 
 
@@ -65,7 +65,7 @@ class _Handles:
     lost: threading.Event  # set by the library when the camera is gone
     handler: Any  # that sets it; called as long as it is connected
     connection: int
-    lock: threading.Lock  # held while a thread reads: at the program's end another one gives all of it back
+    lock: threading.Lock  # held while a thread reads: at the program's end another one releases all of it
     stream: int = 0
     parser: int = 0
     memory: dict[int, np.ndarray] = field(default_factory=dict)  # buffer -> its bytes
@@ -99,9 +99,8 @@ class AravisSource:
             raise SourceError(
                 f"{self.name}: cannot be opened ({error}); acl camera list says what is there"
             ) from error
-        self._release = weakref.finalize(
-            self, _release, self._handles
-        )  # or its thread would write into freed memory
+        # What nobody closes must stop too, or the library's thread would write into freed memory.
+        self._release = weakref.finalize(self, _release, self._handles)
         try:
             self._set_up(settings)
         except SourceError as error:
@@ -114,11 +113,14 @@ class AravisSource:
         Raises:
             SourceError: The camera is gone, or it sends something else than it was set to.
         """
+        timeout_us = max(0, round(timeout_s * 1e6))
+        if not self._release.alive:
+            raise SourceError(f"{self.name}: is closed; open it again")
         with self._handles.lock:
-            if not self._release.alive:
-                raise SourceError(f"{self.name}: is closed; open it again")
+            if not self._handles.stream:  # the program ends
+                return None
             self._give_back()
-            self._held = self._arv.stream_timeout_pop_buffer(self._handles.stream, int(timeout_s * 1e6)) or 0
+            self._held = self._arv.stream_timeout_pop_buffer(self._handles.stream, timeout_us) or 0
             if self._held:
                 return self._block(self._held, time.monotonic_ns())
         if self._handles.lost.is_set():
@@ -129,18 +131,16 @@ class AravisSource:
         return None
 
     def close(self) -> None:
-        """Stop and give back what it holds; may be called twice and on a camera that is gone."""
-        if not self._release.alive:
+        """Stop, in two seconds at most; may be called twice and on a camera that is gone."""
+        if self._release.detach() is None:
             return
         self._give_back()
-        if (
-            self._handles.lost.is_set()
-        ):  # Aravis asks the camera twice to let go, and waits 2.5 s for each answer
-            self._release.detach()
-            target = partial(_release, self._handles)
-            threading.Thread(target=target, name="acl-aravis-close", daemon=True).start()
-        else:
-            self._release()
+        # Aravis asks a camera that is gone several times to stop and let go, and waits 2.5 s for each answer.
+        releasing = threading.Thread(
+            target=_release, args=(self._handles,), name="acl-aravis-close", daemon=True
+        )
+        releasing.start()
+        releasing.join(_CLOSE_S)
 
     def _set_up(self, settings: Sequence[Setting]) -> None:
         arv, camera = self._arv, self._handles.camera
@@ -242,9 +242,8 @@ class AravisSource:
     def _give_back(self) -> None:
         """Let the camera fill the block that was read last."""
         if self._held:
-            self._arv.buffer_set_frame_id(
-                self._held, 0
-            )  # or a block without leader would show the number of this one
+            # A block whose leader does not come keeps the number that its buffer had.
+            self._arv.buffer_set_frame_id(self._held, 0)
             self._arv.stream_push_buffer(self._handles.stream, self._held)
             self._held = 0
 
@@ -270,6 +269,7 @@ def _release(handles: _Handles) -> None:
         for thing in (handles.parser, handles.stream, handles.camera):
             if thing:
                 unref(thing)
+        handles.stream = 0
         handles.memory.clear()
 
 

@@ -85,7 +85,7 @@ def test_a_camera_that_falls_silent_keeps_nobody_waiting() -> None:
     with camera(silent_after=3) as address:
         source = OpenCVSource(parse_source(address), OpenCVOptions(wait_s=0.4))
         began = time.monotonic()
-        with pytest.raises(SourceError, match="gave no frame for .* s; check that it is connected"):
+        with pytest.raises(SourceError, match="(gave no frame for .* s|gives no frame); check that it"):
             read_on(source)
         assert 0.4 < time.monotonic() - began < 3
         source.close()
