@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -161,6 +161,18 @@ class Stages:
             job.latency_ms["postprocess"] += share_ms
             job.timed("postprocess", _take, job, place, answer)
         return [job if isinstance(job, BadFrame) else self._conclude(job) for job in work.ended]
+
+    def answer(self, pictures: Sequence[np.ndarray]) -> list[Answer]:
+        """What the network says to pictures, each squashed whole, in one call.
+
+        Args:
+            pictures: As `Frame` checks them, at most the bundle's `max_batch`.
+
+        Returns:
+            Log-odds and (S, S) map of each, or why one has none.
+        """
+        images = stack([to_image(picture, self.manifest, self.resize) for picture in pictures])
+        return self._read(self.session(images), len(images))
 
     def _places(self, job: Job) -> Iterable[Place | None]:
         """Where the images of a frame lie in it; one None for a frame that is squashed whole."""
