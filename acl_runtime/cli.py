@@ -22,6 +22,7 @@ from acl_runtime.commands.qualify import qualify
 from acl_runtime.commands.restore import restore
 from acl_runtime.commands.run import run
 from acl_runtime.commands.watch import watch
+from acl_runtime.commands.web import web
 from acl_runtime.text.terminal import Commands
 from acl_train.commands import convert, train
 
@@ -52,7 +53,7 @@ def _main(
 
 
 for command in (
-    *(train, convert, export, build, qualify, run, watch, calibrate, restore),
+    *(train, convert, export, build, qualify, run, watch, web, calibrate, restore),
     *(bench, info, doctor, demo),
 ):
     app.command()(command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -10,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from acl_runtime.detection.stages import Answer
+from acl_runtime.files.errors import SourceError
 from acl_runtime.images.tiles import cut_axis
 from acl_runtime.scoring.rule import Rule
+from acl_runtime.sources.block import Block
 from acl_runtime.web.account import Lines, Lost
 from acl_runtime.web.engine import WebEngine, WebSettings
 from acl_runtime.web.plan import WebPlan
@@ -137,3 +140,52 @@ def make_defect(number: int = 1, **changes: object) -> Defect:
         **{"lanes": (), "is_flood": False, "pictures": None},
     }
     return Defect(**(given | changes))  # type: ignore[arg-type]
+
+
+@dataclass
+class ArraySource:
+    """A line camera over an array; each block's fate is "seen", "packets" (incomplete), "blocks" or "breaks".
+
+    One that is live never waits, and begins with the first `read`.
+    """
+
+    web: np.ndarray
+    height: int = 32
+    fates: dict[int, str] = field(default_factory=dict)  # by index of the block
+    is_live: bool = False
+    line_ns: int = LINE_NS  # between lines, by the blocks' own times
+    pauses_s: dict[int, float] = field(default_factory=dict)  # before a block, by its index
+    name: str = "array:"
+    numbers: range | None = range(1, 65536)
+    index: int = 0
+    closed: int = 0
+
+    @property
+    def width(self) -> int:
+        return int(self.web.shape[1])
+
+    def read(self, timeout_s: float) -> Block | None:
+        """The next block."""
+        if self.index * self.height >= len(self.web):
+            raise EOFError
+        if (pause := self.pauses_s.get(self.index, 0.0)) > 0:
+            waited = min(pause, timeout_s)
+            time.sleep(waited)
+            self.pauses_s[self.index] -= waited
+            return None
+        index, fate = self.index, self.fates.get(self.index, "seen")
+        self.index += 1
+        if fate == "breaks":
+            raise SourceError("array: the cable was pulled out")
+        if fate == "blocks":
+            return self.read(timeout_s)
+        lines = self.web[index * self.height : (index + 1) * self.height]
+        return Block(
+            lines=lines if fate == "seen" else np.zeros_like(lines),
+            number=1 + (65530 + index) % 65535,
+            complete=fate == "seen",
+            received_ns=(index + 1) * self.height * self.line_ns if self.line_ns else time.monotonic_ns(),
+        )
+
+    def close(self) -> None:
+        self.closed += 1

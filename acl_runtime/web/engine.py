@@ -200,6 +200,16 @@ class WebEngine:
         yield from self._end_strip()
         yield from self._tell_lost()
 
+    def abandon(self) -> Iterator[Event]:
+        """End the roll without judging what waits: it is lost as too slow."""
+        stop = self.exposed
+        self._run, self._run_state = [], 0
+        for region in self._regions.begin(self.plan.map_line(stop)):
+            yield self._defect(region)
+        if self._final < stop:
+            yield from self._lose(Lost(first=self._final, stop=stop, reason="too slow"))
+        yield from self._tell_lost()
+
     # Lines and their states
 
     def _checked(self, pixels: np.ndarray) -> npt.NDArray[np.uint8]:
