@@ -160,9 +160,8 @@ class ArraySource:
     index: int = 0
     closed: int = 0
 
-    @property
-    def width(self) -> int:
-        return int(self.web.shape[1])
+    def __post_init__(self) -> None:
+        self.width = int(self.web.shape[1])
 
     def read(self, timeout_s: float) -> Block | None:
         """The next block."""

@@ -13,7 +13,7 @@ from acl_runtime.web.records import Defect, Lane, Scale
 
 WIDTH = 1080  # of a panel, in its own units, which are pixels at its usual size
 LEFT, RIGHT, TOP, BOTTOM = 64, 1066, 8, 34  # margins around the plot; RIGHT is its right edge
-LEAST_HEIGHT, MOST_HEIGHT = 90, 260  # of the plot
+LEAST_HEIGHT, MOST_HEIGHT = 130, 300  # of the plot
 MOST_PANELS = 10
 PANEL_ASPECT = 12  # web widths that a panel shows, where the roll is no longer than its panels together
 RADII = ((1.0, 2.6), (10.0, 4.0), (100.0, 6.0), (math.inf, 8.5))  # area up to so many mm² -> radius of a spot
@@ -32,7 +32,7 @@ MAP_STYLE = """
 .roll .spot { fill: var(--spot); } .roll .along { fill: var(--along); } .roll .across { fill: var(--across); }
 .roll .flood { fill: var(--flood); } .roll a { cursor: pointer; } .roll .alarm { fill: var(--flood); }
 .keys { display: flex; flex-wrap: wrap; gap: 6px 20px; font-size: .85rem; color: var(--pale); margin-top: 10px; }
-.keys svg { width: 22px; height: 16px; vertical-align: -3px; margin-right: 6px; }
+.keys svg.key { display: inline; width: 22px; height: 16px; vertical-align: -3px; margin: 0 6px 0 0; }
 """
 
 
@@ -53,7 +53,9 @@ class _Panel:
         return TOP + min(max(across_mm / self.width_mm, 0.0), 1.0) * self.height
 
     def shows(self, first_mm: float, stop_mm: float) -> bool:
-        return first_mm < self.stop_mm and (stop_mm > self.start_mm or first_mm == stop_mm >= self.start_mm)
+        if first_mm == stop_mm:
+            return self.start_mm <= first_mm <= self.stop_mm
+        return first_mm < self.stop_mm and stop_mm > self.start_mm
 
 
 def roll_map(
@@ -96,7 +98,9 @@ def _panel(
         if panel.shows(alarm.along_mm, alarm.along_mm)
     ]
     parts.append(_box(LEFT, TOP, RIGHT - LEFT, panel.height, "frame"))
-    inside = sum(panel.shows(defect.along_mm, defect.along_mm) for defect in log.defects if defect.part == 1)
+    inside = sum(
+        panel.start_mm <= defect.along_mm < panel.stop_mm for defect in log.defects if defect.part == 1
+    )
     told = f"{panel.start_mm / 1000:.3g} to {panel.stop_mm / 1000:.3g} m of the roll, {inside} defects begin here"
     opening = (
         f'<svg class="roll" role="img" viewBox="0 0 {WIDTH} {panel.height + TOP + BOTTOM:.0f}" '
@@ -236,8 +240,7 @@ def _keys(log: RollLog) -> str:
     if log.alarms:
         entries.append(('<path class="alarm" d="M11,13l-5,-9h10z"/>', f"a rule was met: {len(log.alarms)}"))
     items = [
-        f'<span><svg class="roll" style="display:inline;margin:0" viewBox="0 0 22 16" aria-hidden="true">{mark}</svg>'
-        f"{to_html(text)}</span>"
+        f'<span><svg class="roll key" viewBox="0 0 22 16" aria-hidden="true">{mark}</svg>{to_html(text)}</span>'
         for mark, text in entries
     ]
     sizes = "<span>A spot is larger from 1, 10 and 100 mm² on.</span>" if counts["spot"] else ""

@@ -300,6 +300,9 @@ class WebEngine:
         self._strip = self._row = self._line = self._final = line
         self._waiting: list[int] = []  # rows that share calls and are not judged yet
         self._marks: list[_Mark] = []
+        self._scores: list[
+            tuple[int, int, int, float]
+        ] = []  # of tiles that show lines to come: their stop, edges, score
         self._bad_until = line  # lines before it were seen by a tile without an answer
         self._blend.begin(line)
         if self._lines is not None:
@@ -378,8 +381,8 @@ class WebEngine:
         plan = self.plan
         size = plan.map_tile
         maps = []
-        self._scores: list[tuple[int, int, float]] = []
-        self._row_stop = row + plan.tile
+        self._score, self._row_stop = 0.0, row + plan.tile
+        self._scores = [each for each in self._scores if each[0] > self._final]
         for span, answer in zip(plan.columns.spans, answers, strict=True):
             if isinstance(answer, FrameError):
                 self._bad_until = self._row_stop
@@ -388,7 +391,8 @@ class WebEngine:
             logit, tile_map = answer
             maps.append(tile_map)
             score = float(sigmoid(np.float64(logit)))
-            self._scores.append((span.map_start, span.map_stop, score))
+            self._score = max(self._score, score)
+            self._scores.append((self._row_stop, span.map_start, span.map_stop, score))
             if score >= self.settings.rule.score_threshold:
                 fresh = max(0, self._blend.final - plan.map_line(row))
                 fitted = self._blend.fit(tile_map, span)[fresh:]
@@ -428,7 +432,7 @@ class WebEngine:
             first=first,
             stop=stop,
             row_stop=self._row_stop,
-            score=max((score for _, _, score in self._scores), default=0.0),
+            score=self._score,
             peak=peak,
             left=left,
             right=right,
@@ -436,7 +440,8 @@ class WebEngine:
         if not lines.size:  # of a map much smaller than the web, where a strip ends
             return
         marked = self._marked(map_first, self._blend.final)
-        began, ended = self._regions.add(lines, peak=peak, scores=self._scores, marked=marked)
+        scores = [each[1:] for each in self._scores]
+        began, ended = self._regions.add(lines, peak=peak, scores=scores, marked=marked)
         for region in began:
             yield self._begun(region)
         for region in ended:
