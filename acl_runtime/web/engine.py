@@ -119,6 +119,7 @@ class WebEngine:
         settings: WebSettings,
         *,
         see_map: Callable[[int, Floats], None] | None = None,
+        see_lines: Callable[[int, npt.NDArray[np.uint8]], None] | None = None,
     ) -> None:
         """Begin a roll at line 0.
 
@@ -128,8 +129,10 @@ class WebEngine:
             settings: All else.
             see_map: Called with the number of a map line and the map lines from there on, (n, map width) float32, once
                 they are final; it must not keep them.
+            see_lines: Called with the number of a line and the lines from there on, (n, W) or (n, W, 3), before they are
+                told as judged; it must not keep them either.
         """
-        self._see_map = see_map
+        self._see_map, self._see_lines = see_map, see_lines
         self.plan, self.settings, self.tally = plan, settings, Tally()
         self._judge = judge
         self._lines: LineBuffer | None = None  # until the first line says whether it is grey
@@ -416,7 +419,10 @@ class WebEngine:
         first, map_first = self._final, self._blend.final
         assert self._lines is not None
         lines = self._blend.take(stop)
-        self._edges = find_edges(np.asarray(self._lines.view(first, stop)), self.settings.light)
+        seen = np.asarray(self._lines.view(first, stop), np.uint8)
+        self._edges = find_edges(seen, self.settings.light)
+        if self._see_lines is not None:
+            self._see_lines(first, seen)
         self._hide_outside(lines)
         self._final = stop
         self.tally.judged += stop - first
