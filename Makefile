@@ -11,16 +11,17 @@ test: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 .venv/.export: pyproject.toml
 	$(PYTHON) -c 'import sys; (3, 10) <= sys.version_info < (3, 14) or sys.exit("Python 3.10 to 3.13 is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[export,cpu]'
+	@echo "Installing about 6 GB into .venv, most of it PyTorch with its CUDA libraries; this takes minutes."
+	$(BIN)/pip install --editable '.[export,cpu]'
 	touch $@
 
 .venv/.dev: .venv/.export
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install --editable '.[dev]'
 	touch $@
 
 clean:

@@ -28,7 +28,7 @@ from acl_runtime.report.evaluation import INDEX
 from acl_runtime.sources.files import list_sources
 from acl_train.config import LearnConfig, Recipe
 from acl_train.methods import make_vision_config
-from acl_train.prompts import Prompts
+from acl_train.prompts import Prompts, load_prompts
 from acl_train.tiny.corpus import (
     DEFECTS,
     HELD_OUT_FAMILIES,
@@ -40,6 +40,8 @@ from acl_train.train import Progress, TrainFiles, train
 from acl_train.weights import Weights, build_clip, load_weights
 
 DRAWN_SIZE = 256
+PROMPTS = "prompts.safetensors"
+LEARNED = ("learning", "prompts.checkpoints")  # the folders that the learning leaves
 TIMED_FRAMES = 30  # different ones
 
 
@@ -84,28 +86,38 @@ def run_demo(
         output: Folder of everything the demo makes; an earlier demo there is replaced, see `demo_folder`.
         config: How much.
         data: The user's own labelled images to judge instead of drawn products; the thresholds stay the
-            default.
+            default, and prompts that an earlier demo in this folder learned in the same way are used again.
         progress: Called with what is done, how many and of how many.
         say: Called with a line for the user after each step.
     """
     dataset = None if data is None else read_dataset(data)  # what is wrong with it comes first
     if dataset is not None:
         require_both(dataset)
-    with demo_folder(output, data):
-        return _run(output, config, dataset, progress, say)
+    weights = load_weights("tiny")
+    learned = None if data is None else _learned_before(output, weights, config)
+    with demo_folder(output, data, kept=() if learned is None else LEARNED):
+        if learned is None:
+            learned = _learn(output, weights, config, progress, say)
+        else:
+            say("the prompts that the earlier demo here learned are used again")
+        return _run(output, config, dataset, weights, learned, progress, say)
 
 
 def _run(
-    output: Path, config: DemoConfig, dataset: Dataset | None, progress: Progress, say: Callable[[str], None]
+    output: Path,
+    config: DemoConfig,
+    dataset: Dataset | None,
+    weights: Weights,
+    prompts: Prompts,
+    progress: Progress,
+    say: Callable[[str], None],
 ) -> DemoResult:
     """The demonstration in an empty folder; `dataset` holds the user's images, None for drawn ones."""
     drawn = dataset is None
     if dataset is None:
         _draw(output / "unseen", config.unseen, DEFECTS, config.per_unseen, config.seed + 1)
         dataset = read_dataset(output / "unseen")
-    weights = load_weights("tiny")
-    prompts = _learn(output, weights, config, progress, say)
-    manifest = export_bundle(output / "prompts.safetensors", output / "bundle", weights, ExportConfig())
+    manifest = export_bundle(output / PROMPTS, output / "bundle", weights, ExportConfig())
     say(
         f"exported {output / 'bundle'}: equal to PyTorch within {manifest.parity.image_logits:.1e} (log-odds) "
         f"and {manifest.parity.anomaly_map:.1e} (map)"
@@ -139,6 +151,24 @@ def _draw(root: Path, families: Sequence[str], defects: Sequence[str], count: in
     )
 
 
+def _learned_before(output: Path, weights: Weights, config: DemoConfig) -> Prompts | None:
+    """The prompts of an earlier demo, if this one would learn from the same with the same weights and settings."""
+    path = output / PROMPTS
+    if not path.is_file():
+        return None
+    prompts = load_prompts(path)
+    learned = prompts.config.learning
+    images = 2 * config.per_family * len(config.learning)
+    wanted = {
+        "seed": config.seed,
+        "epochs": config.epochs,
+        "images": images,
+        "categories": sorted(config.learning),
+    }
+    is_same = all(learned.get(name) == value for name, value in wanted.items())
+    return prompts if is_same and prompts.config.weights_sha256 == weights.sha256 else None
+
+
 def _learn(
     output: Path, weights: Weights, config: DemoConfig, progress: Progress, say: Callable[[str], None]
 ) -> Prompts:
@@ -146,7 +176,7 @@ def _learn(
     learn = LearnConfig(recipe=Recipe.paper, epochs=config.epochs, seed=config.seed)
     vision = make_vision_config(weights.backbone, weights.architecture.vision_layers, recipe=learn.recipe)
     started = time.perf_counter()
-    files = TrainFiles(output / "prompts.safetensors", output / "cache")
+    files = TrainFiles(output / PROMPTS, output / "cache")
     prompts = train([output / "learning"], files, weights, vision, learn, progress=progress, say=say)
     say(
         f"learned two prompts on {len(config.learning)} drawn products, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,12 +20,13 @@ _CACHE = "bundle/engines/onnxruntime/"  # what using the bundle leaves there
 
 
 @contextmanager
-def demo_folder(output: Path, data: Path | None) -> Iterator[None]:
+def demo_folder(output: Path, data: Path | None, *, kept: Collection[str] = ()) -> Iterator[None]:
     """Empty the folder of what an earlier demonstration made, and note at the end, however it comes, what this one did.
 
     Args:
         output: Folder of everything that the demonstration makes; made if absent.
         data: The user's images, if they are judged.
+        kept: Which of `PARTS` stay.
 
     Raises:
         InputError: The folder is somebody else's, holds files that no demonstration made or that were changed since, or
@@ -37,7 +38,7 @@ def demo_folder(output: Path, data: Path | None) -> Iterator[None]:
         )
     _check(output)
     for part in PARTS:
-        if (output / part).exists():
+        if part not in kept and (output / part).exists():
             shutil.rmtree(output / part)
     output.mkdir(parents=True, exist_ok=True)
     try:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from acl_runtime.commands.options import MAX_MEGAPIXELS, Bits, Exif, MaxMegapixels, parse_reading
 from acl_runtime.text.terminal import echo, note
 from acl_train import options
 from acl_train.config import LearnConfig, Recipe, blind_words
@@ -121,6 +122,9 @@ def train(
             "--fp32-cache", help="Keep features in float32: twice the disk, exactly as without a cache."
         ),
     ] = False,
+    bits: Bits = None,
+    exif: Exif = False,
+    max_megapixels: MaxMegapixels = MAX_MEGAPIXELS,
     allow_blank_masks: Annotated[
         bool,
         typer.Option("--allow-blank-masks", help="Accept masks of defective parts that mark nothing."),
@@ -171,6 +175,7 @@ def train(
         vv_from=vv_from,
         attention=attention,
     )
+    reading = parse_reading(bits, exif, max_megapixels)
     files = TrainFiles(output, cache or Path.home() / ".cache" / "anomalyclip-deploy")
     try:
         with progress_phases() as progress:
@@ -184,6 +189,7 @@ def train(
                 half_cache=not fp32_cache,
                 resume=resume,
                 allow_blank_masks=allow_blank_masks,
+                reading=reading,
                 progress=progress,
                 say=note,
             )
@@ -193,6 +199,13 @@ def train(
         raise
     note_assumption(loaded)
     echo(f"{output}: prompts learned; losses in {files.log}, an epoch each in {files.checkpoints}")
+    echo(f"next: acl export {output} -o bundle{_same_weights(backbone, weights)}")
+
+
+def _same_weights(backbone: str | None, weights: str | None) -> str:
+    """The options by which the export finds the weights again."""
+    given = (("--backbone", backbone), ("--weights", weights))
+    return "".join(f" {option} {value}" for option, value in given if value is not None)
 
 
 def convert(
@@ -229,6 +242,7 @@ def convert(
     note_assumption(loaded)
     note_blind_edge(vision.image_size, loaded.architecture.patch_size)
     echo(f"{output}: prompts for {loaded.backbone} at {vision.image_size} px, layers {list(vision.layers)}")
+    echo(f"next: acl export {output} -o bundle{_same_weights(backbone, weights)}")
 
 
 def note_blind_edge(image_size: int, patch_size: int) -> None:

@@ -28,6 +28,7 @@ from acl_runtime.data.datasets import Sample, load_sample
 from acl_runtime.files.atomic import atomic_file, sha256
 from acl_runtime.files.errors import InputError
 from acl_runtime.files.strict_json import read_document
+from acl_runtime.images.decode import ReadSettings
 from acl_runtime.images.preprocess import preprocess
 from acl_train.clip import CLIP, normalize_images
 
@@ -58,9 +59,11 @@ class Features:
         return images, torch.from_numpy(self.patch_embeddings[rows].astype(np.float32))
 
 
-def load_images(samples: Sequence[Sample], *, image_size: int) -> np.ndarray:
+def load_images(
+    samples: Sequence[Sample], *, image_size: int, reading: ReadSettings | None = None
+) -> np.ndarray:
     """Pictures as the network takes them: (B, S, S, 3) uint8 RGB."""
-    return preprocess([load_sample(sample) for sample in samples], image_size=image_size)
+    return preprocess([load_sample(sample, reading) for sample in samples], image_size=image_size)
 
 
 def encode_images(clip: CLIP, images: np.ndarray, *, in_full: bool = False) -> tuple[Tensor, Tensor]:
@@ -88,14 +91,15 @@ def cached_features(
     weights_sha256: str,
     cache: Path,
     half: bool = True,
+    reading: ReadSettings | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Features:
     """Encode images, or read what an earlier call encoded.
 
     The folder's name is a digest of the weights, the read-out, the precision and the pictures (their files'
-    bytes, and which rows of them), so a change of any makes a new one. A call that was interrupted goes on
-    where it stopped. What is not as its record says, or has none, is computed again, with a note. Several processes may
-    call at once: one computes, the others wait.
+    bytes, which rows of them, and how they are read), so a change of any makes a new one. A call that was interrupted
+    goes on where it stopped. What is not as its record says, or has none, is computed again, with a note. Several
+    processes may call at once: one computes, the others wait.
 
     Args:
         clip: The frozen network, on the device that shall compute.
@@ -103,18 +107,20 @@ def cached_features(
         weights_sha256: Identity of the network's weights.
         cache: Folder that holds the caches.
         half: Keep fp16 (half the disk); otherwise fp32, which equals computing without a cache.
+        reading: How image files become pixels; None for the defaults.
         progress: Called with images done and in all.
 
     Raises:
         OSError: If the disk has no room; the message says how much is needed and where.
     """
     dtype = np.dtype(np.float16 if half else np.float32)
-    folder = cache / _key(clip, samples, weights_sha256, dtype)
+    reading = reading or ReadSettings()
+    folder = cache / _key(clip, samples, weights_sha256, dtype, reading)
     folder.mkdir(parents=True, exist_ok=True)
     files = CacheFiles(folder, _record_shapes(clip), dtype, len(samples))
     with _locked(folder):
         if not files.are_complete():
-            _encode_to_disk(clip, samples, files, progress)
+            _encode_to_disk(clip, samples, files, reading, progress)
         progress(len(samples), len(samples))
         return Features(**files.open())
 
@@ -259,15 +265,22 @@ def _record_shapes(clip: CLIP) -> dict[str, tuple[int, ...]]:
     return {"image_embeddings": (joint,), "patch_embeddings": patches}
 
 
-def _key(clip: CLIP, samples: Sequence[Sample], weights_sha256: str, dtype: np.dtype) -> str:
+def _key(
+    clip: CLIP, samples: Sequence[Sample], weights_sha256: str, dtype: np.dtype, reading: ReadSettings
+) -> str:
     identity = {
         "weights": weights_sha256,
         "quick_gelu": clip.architecture.quick_gelu,
         "vision": asdict(clip.visual.config),
         "dtype": dtype.name,
         "images": [_identity(sample) for sample in samples],
-    }
+    } | reading_facts(reading)
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def reading_facts(reading: ReadSettings) -> dict[str, Any]:
+    """What of the reading changes pixels; nothing for the default."""
+    return {name: value for name in ("bits", "exif") if (value := getattr(reading, name))}
 
 
 def _identity(sample: Sample) -> str:
@@ -276,7 +289,9 @@ def _identity(sample: Sample) -> str:
     return sha256(sample.path) + rows
 
 
-def _encode_to_disk(clip: CLIP, samples: Sequence[Sample], files: CacheFiles, progress: Progress) -> None:
+def _encode_to_disk(
+    clip: CLIP, samples: Sequence[Sample], files: CacheFiles, reading: ReadSettings, progress: Progress
+) -> None:
     """Append records to `*.partial` files (plain writes: a full disk is an OSError, not a crash)."""
     done, digests = files.done()
     _check_room(files.folder, (len(samples) - done) * sum(map(files.size, files.shapes)))
@@ -286,7 +301,7 @@ def _encode_to_disk(clip: CLIP, samples: Sequence[Sample], files: CacheFiles, pr
     for start in range(done, len(samples), ENCODE_BATCH):
         progress(start, len(samples))
         batch = samples[start : start + ENCODE_BATCH]
-        images = load_images(batch, image_size=clip.visual.config.image_size)
+        images = load_images(batch, image_size=clip.visual.config.image_size, reading=reading)
         for name, embeddings in zip(files.shapes, encode_images(clip, images), strict=True):
             data = embeddings.cpu().numpy().astype(files.dtype).tobytes()
             _append(files.partial(name), data)

@@ -17,10 +17,11 @@ import torch
 from acl_runtime.data.check_masks import check_masks
 from acl_runtime.data.datasets import Dataset, Sample, load_mask, read_dataset, require_both
 from acl_runtime.files.errors import InputError
+from acl_runtime.images.decode import ReadSettings
 from acl_runtime.text.names import category_words
 from acl_train.clip import CLIP
 from acl_train.config import LearnConfig, VisionConfig, check_image_size
-from acl_train.features import cached_features
+from acl_train.features import cached_features, reading_facts
 from acl_train.learn import (
     Examples,
     Learner,
@@ -93,6 +94,7 @@ def train(
     half_cache: bool = True,
     resume: bool = False,
     allow_blank_masks: bool = False,
+    reading: ReadSettings | None = None,
     progress: Progress = lambda what, done, total: None,
     say: Callable[[str], None] = lambda message: None,
 ) -> Prompts:
@@ -108,6 +110,7 @@ def train(
         half_cache: Keep the tower's outputs in fp16; fp32 equals learning without a cache.
         resume: Go on after the last finished epoch, to the same result as an uninterrupted run.
         allow_blank_masks: Accept masks of defective parts that mark nothing.
+        reading: How image files become pixels; None for the defaults.
         progress: Called with what is done, how many and of how many.
         say: Called with notices for the user.
 
@@ -116,6 +119,7 @@ def train(
         InputError: If the data, or a checkpoint to resume, do not fit; an output would replace something else; or the
             loss is not finite.
     """
+    reading = reading or ReadSettings()
     check_output(files.output)
     check_log(files.log)
     _check_checkpoints(files, resume=resume)
@@ -126,6 +130,7 @@ def train(
             read_dataset(root),
             image_size=vision.image_size,
             allow_blank=allow_blank_masks,
+            settings=reading,
             progress=partial(progress, "reading masks"),
         )
         for root in data
@@ -135,7 +140,7 @@ def train(
         raise InputError(
             f"{data[0]}: has no masks, and nothing else was to be learned from; add image to --losses, or masks"
         )
-    facts = _facts(samples, config, has_masks)
+    facts = _facts(samples, config, has_masks) | reading_facts(reading)
     prompts_config = make_prompts_config(
         weights, vision, config.recipe.value, facts, method=config.method, words=config.words
     )
@@ -147,10 +152,11 @@ def train(
         weights_sha256=weights.sha256,
         cache=files.cache,
         half=half_cache,
+        reading=reading,
         progress=lambda done, total: progress("encoding images", done, total),
     )
     labels = torch.tensor([sample.label for sample in samples])
-    masks = pack_masks(samples, vision.image_size) if has_masks else None
+    masks = pack_masks(samples, vision.image_size, reading) if has_masks else None
     names = [category_words(sample.category) for sample in samples]
     _run_epochs(
         clip, learner, Examples(features.batch, labels, masks, names), config, files, prompts_config, progress
@@ -181,9 +187,10 @@ def merge_samples(datasets: Sequence[Dataset], say: Callable[[str], None]) -> tu
     return [sample for dataset in datasets for sample in dataset.samples], has_masks
 
 
-def pack_masks(samples: Sequence[Sample], image_size: int) -> np.ndarray:
+def pack_masks(samples: Sequence[Sample], image_size: int, reading: ReadSettings | None = None) -> np.ndarray:
     """All masks at network resolution, bit-packed: (N, ceil(S·S / 8)) uint8."""
-    return np.stack([pack_mask(load_mask(sample, height=image_size, width=image_size)) for sample in samples])
+    masks = (load_mask(sample, height=image_size, width=image_size, settings=reading) for sample in samples)
+    return np.stack([pack_mask(mask) for mask in masks])
 
 
 def _names(datasets: Sequence[Dataset], *, has_masks: bool) -> str:

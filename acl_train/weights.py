@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ HIDDEN = "transformer.resblocks.0.mlp.c_fc.weight"
 HEAD_WIDTH = 64  # of all of OpenAI's models, and of all known ones whose vision tower is no wider than theirs
 MOST_WIDTH = {"vision": 1024, "text": 1280}
 VOCABULARY = 49408
+REACH_S = 5  # within which a server answers if it can be reached
 
 ASSUMED = "heads of 64 and QuickGELU, as in OpenAI's models"  # of files without a known name
 
@@ -267,10 +270,14 @@ def _download(backbone: str, tag: str) -> Path:
     """The file of a tag in open_clip's cache, fetched if it is not there."""
     from open_clip import factory
 
+    declared = factory.get_pretrained_cfg(backbone, tag)
+    if (cached := _find_cached(declared)) is not None:
+        return cached
     LOG.info("open_clip gives the weights %s of %s, from the internet unless it has them", tag, backbone)
     logging.disable(logging.ERROR)  # twenty lines about retries, which the error below says in one
-    declared = factory.get_pretrained_cfg(backbone, tag)
     try:
+        if declared.get("hf_hub"):
+            _check_hub()
         return Path(factory.download_pretrained(declared))
     except (OSError, RuntimeError) as error:
         address = (
@@ -282,6 +289,28 @@ def _download(backbone: str, tag: str) -> Path:
         ) from error
     finally:
         logging.disable(logging.NOTSET)
+
+
+def _find_cached(declared: Mapping[str, Any]) -> Path | None:
+    """What an earlier download from the Hugging Face Hub left; published weights do not change."""
+    from huggingface_hub import try_to_load_from_cache
+    from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+
+    repository, _, file = str(declared.get("hf_hub") or "").rpartition("/")
+    names = (file,) if file else (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
+    found = (try_to_load_from_cache(repository, name) for name in names if repository)
+    return next((Path(path) for path in found if isinstance(path, str)), None)
+
+
+def _check_hub() -> None:
+    """Raise OSError within seconds if the Hub cannot be reached; its own client would try for a minute."""
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
+    from huggingface_hub import constants
+
+    with suppress(HTTPError):  # it answers, and that is enough
+        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=REACH_S).close()
 
 
 def weights_of_open_clip(model: Any, backbone: str, tag: str, *, quick_gelu: bool | None = None) -> Weights:

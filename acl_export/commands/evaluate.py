@@ -116,6 +116,7 @@ def evaluate(
     from acl_runtime.report.eval_files import EvalFiles, check_files, render, write_files
     from acl_runtime.text.progress import progress_phases
 
+    reading = box.parse_reading(bits, exif, max_megapixels)
     files = EvalFiles(json, csv, markdown, report)
     if len(files.printed) > 1:
         raise typer.BadParameter(f"only one form can go to stdout, got {' and '.join(files.printed)}")
@@ -130,6 +131,7 @@ def evaluate(
         backend=backend,
         provider=provider,
         threshold=threshold,
+        reading=reading,
     )
     reference = None
     if against is Against.torch:
@@ -139,7 +141,6 @@ def evaluate(
         session = TorchSession.of_bundle(detector.bundle, weights)
         reference = Detector(detector.bundle, session=session, threshold=threshold, tiling=detector.tiling)
     with progress_phases() as progress:
-        reading = box.parse_reading(bits, exif, max_megapixels)
         settings = EvalSettings(exact, mask_above, allow_blank_masks, reading)
         result = run_evaluation(detector, data, settings, reference=reference, progress=progress)
     echo(result.text, err=bool(files.printed))  # before anything can go wrong with the files

@@ -47,7 +47,8 @@ class Row:
         joules: Of a frame, by what was metered, see `energy.py`; empty where nothing tells.
         drift: Of the metrics of `acl eval` from torch's, on labelled images; None if there were none.
         flop_per_s: Computed per second of inference; None if the bundle does not know its width.
-        peak_share: Of what a large matrix product reaches on this CPU; None on a GPU, or without `flop_per_s`.
+        peak_share: Of what a large float32 matrix product reaches on this CPU; None on a GPU, in other precisions, and
+            without `flop_per_s`.
         start: Of a fresh process; None for the reference.
         is_noisy: Whether the machine was too busy for the figures to mean much.
     """
@@ -222,7 +223,7 @@ def _row(
     stages = dict(zip(STAGES, laps.stages_ms.T, strict=True)) | {"total": total}
     inference_s = float(np.median(stages["inference"])) / 1000
     flop_per_s = None if flop is None or candidate.backend == REFERENCE else flop / inference_s
-    on_cpu = candidate.provider.startswith("CPU")
+    has_peak = candidate.provider.startswith("CPU") and candidate.precision == "fp32"
     return Row(
         backend=candidate.backend,
         provider=candidate.provider,
@@ -237,7 +238,7 @@ def _row(
         joules=joules,
         drift=dict(drifts[candidate.backend].metrics) if candidate.backend in drifts else None,
         flop_per_s=flop_per_s,
-        peak_share=flop_per_s / peak if flop_per_s is not None and on_cpu else None,
+        peak_share=flop_per_s / peak if flop_per_s is not None and has_peak else None,
         start=starts.get(candidate.backend),
         is_noisy=laps.is_noisy,
     )

@@ -39,6 +39,7 @@ from acl_runtime.calibration.thresholds import Thresholds, find_region_threshold
 from acl_runtime.detection.detector import Detector
 from acl_runtime.files.errors import InputError
 from acl_runtime.files.locks import locked_folder
+from acl_runtime.images.decode import ReadSettings
 from acl_runtime.scoring.rule import Rule, bundle_rule
 from acl_runtime.sources.files import Source
 
@@ -99,7 +100,7 @@ def calibrate_bundle(
         _check_same(detector.bundle, bundle)
         name = next_record_name(bundle.path)
         kept = None if fitted is None else _keep(bundle, name, fitted)
-        record = _make_record(detector, bundle, demand, found, judged, bad, seed, kept)
+        record = _make_record(detector, good[0].reading, bundle, demand, found, judged, bad, seed, kept)
         write_record(bundle.path, name, record)
         calibrated = replace(bundle.manifest, calibration=to_calibration(record, name))
         replace_manifest(bundle, calibrated, added=[name] if kept is None else [name, kept.file])
@@ -161,7 +162,7 @@ def calibrate_segments(
         good = Judged(
             images=segments, pictures=(), digests={each: each for each in segments.source}, copies=0
         )
-        record = _make_record(detector, bundle, demand, found, good, None, seed, None, unit)
+        record = _make_record(detector, None, bundle, demand, found, good, None, seed, None, unit)
         write_record(bundle.path, name, record)
         calibrated = replace(bundle.manifest, calibration=to_calibration(record, name))
         replace_manifest(bundle, calibrated, added=[name])
@@ -236,6 +237,7 @@ def _check_same(before: Bundle, now: Bundle) -> None:
 
 def _make_record(
     detector: Detector,
+    reading: ReadSettings | None,
     bundle: Bundle,
     demand: Demand,
     found: Thresholds,
@@ -277,6 +279,8 @@ def _make_record(
         region_threshold=find_region_threshold(np.array(good.images.peak), rule),
         tiling=detector.tiling,
         fast_resize=detector.fast_resize,
+        bits=None if reading is None else reading.bits,
+        exif=None if reading is None else reading.exif,
         max_overkill=demand.max_overkill,
         promised_overkill=found.promised_overkill,
         confidence=demand.confidence,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from acl_runtime.bundle.manifest import Backbone
     from acl_runtime.detection.detector import Detector
+    from acl_runtime.images.decode import ReadSettings
 
 
 def open_detector(
@@ -28,6 +29,7 @@ def open_detector(
     backend: Backend,
     provider: str,
     threshold: float | None = None,
+    reading: ReadSettings | None = None,
     says_mismatches: bool = True,
 ) -> Detector:
     """Open a detector that is closed when the command ends.
@@ -42,6 +44,7 @@ def open_detector(
         backend: What runs the graph.
         provider: Where ONNX Runtime computes.
         threshold: Smallest score of a defect, instead of the bundle's thresholds.
+        reading: How image files become frames; None where there are no files.
         says_mismatches: Whether to say what speaks against the bundle's thresholds here; not where they are about to
             be replaced.
     """
@@ -59,7 +62,7 @@ def open_detector(
         )
     )
     note_unless_fit(detector.bundle.manifest.backbone)
-    for mismatch in find_mismatches(detector) if says_mismatches else ():
+    for mismatch in find_mismatches(detector, reading) if says_mismatches else ():
         note(mismatch)
     return detector
 
@@ -78,5 +81,10 @@ def check_order(bundle: Path, paths: Sequence[str]) -> None:
 
 def note_unless_fit(backbone: Backbone) -> None:
     """Say that a demonstration model is one."""
-    if not backbone.inspection:
-        note(f"{backbone.name} is a demonstration, not for inspection")
+    if warning := demonstration_words(backbone):
+        note(warning)
+
+
+def demonstration_words(backbone: Backbone) -> str:
+    """That a model is a demonstration; empty for one that is fit for inspection."""
+    return "" if backbone.inspection else f"{backbone.name} is a demonstration, not for inspection"

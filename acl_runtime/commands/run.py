@@ -10,7 +10,7 @@ import typer
 
 from acl_runtime.backends.choose import Backend
 from acl_runtime.commands import options
-from acl_runtime.commands.detector import check_order, open_detector
+from acl_runtime.commands.detector import check_order, demonstration_words, open_detector
 from acl_runtime.detection.pipeline import MAX_LATENCY_MS
 from acl_runtime.text.terminal import echo
 
@@ -27,10 +27,13 @@ def run(
     ],
     *,
     json: Annotated[
-        Path | None, typer.Option(help="Write one JSON object per frame to this file; - for stdout.")
+        Path | None, typer.Option(help="Write one JSON object per frame to this new file; - for stdout.")
     ] = None,
+    append: Annotated[bool, typer.Option("--append", help="Add to the JSON file of an earlier run.")] = False,
     save_maps: Annotated[Path | None, typer.Option(help="Folder for anomaly maps, .npy float32.")] = None,
-    save_overlays: Annotated[Path | None, typer.Option(help="Folder for heat maps on frames, .png.")] = None,
+    save_overlays: Annotated[
+        Path | None, typer.Option(help="Folder for heat maps on frames, .overlay.png.")
+    ] = None,
     tile: options.TileSize = options.TILE,
     overlap: options.Overlap = None,
     min_defect: options.MinDefect = None,
@@ -61,8 +64,7 @@ def run(
     A line holds the verdict, the score, the peak of the map, the margin (distance
     from the other verdict, in log-odds), and the file. Folders are searched with
     all folders below them. What cannot be read, judged or saved is reported and
-    does not stop the run; the exit code is then 1. The JSON file is written anew
-    by each run.
+    does not stop the run; the exit code is then 1.
     """
     from contextlib import closing
 
@@ -70,12 +72,15 @@ def run(
     from acl_runtime.inspection.run import Output, inspect
     from acl_runtime.outputs.json_lines import JsonLines, json_line
     from acl_runtime.outputs.pictures import check_outputs, open_pictures
-    from acl_runtime.outputs.text import HEADER, text_line
+    from acl_runtime.outputs.text import HEADER, Tally, text_line
     from acl_runtime.sources.files import list_sources
 
     file = None if json == Path("-") else json
+    if append and file is None:
+        raise typer.BadParameter("--append needs --json FILE, to which results are added")
     check_order(bundle, source)
-    sources = list_sources(source, options.parse_reading(bits, exif, max_megapixels))
+    reading = options.parse_reading(bits, exif, max_megapixels)
+    sources = list_sources(source, reading)
     check_outputs(source, sources, bundle, json=file, save_maps=save_maps, save_overlays=save_overlays)
     detector = open_detector(
         context,
@@ -87,11 +92,12 @@ def run(
         backend=backend,
         provider=provider,
         threshold=threshold,
+        reading=reading,
     )
     detector.check_batch(batch)
     outputs: list[Output] = [*open_pictures(save_maps, save_overlays)]
     if file is not None:
-        outputs.append(JsonLines(file))
+        outputs.append(JsonLines(file, append=append))
     for output in outputs:
         context.with_resource(closing(output))
     total = None if any(item.is_video for item in sources) else len(sources)
@@ -107,28 +113,28 @@ def run(
         max_latency_ms=max_latency_ms,
         drop_oldest=drop is options.Drop.oldest,
     )
-    tally = _show(results, json_line if to_stdout else text_line, total=total, close_on_stderr=to_stdout)
+    tally = Tally(warning=demonstration_words(detector.bundle.manifest.backbone))
+    _show(results, tally, json_line if to_stdout else text_line, total=total, close_on_stderr=to_stdout)
     raise typer.Exit(tally.exit_code(fail_on_defect=fail_on_defect))
 
 
 def _show(
     results: Iterator[Result],
+    tally: Tally,
     line: Callable[[Result], str],
     *,
     total: int | None,
     close_on_stderr: bool = False,
-) -> Tally:
-    """Print every result as it comes, and what they add up to."""
+) -> None:
+    """Print and count every result as it comes, then say what they add up to."""
     import time
 
-    from acl_runtime.outputs.text import Tally
     from acl_runtime.text.progress import progress
 
-    tally, started = Tally(), time.perf_counter()
+    started = time.perf_counter()
     with progress("inspecting", total=total) as advance:
         for result in results:
             tally(result)
             echo(line(result))
             advance()
     echo(tally.text(time.perf_counter() - started), err=close_on_stderr)
-    return tally

@@ -10,7 +10,7 @@ import typer
 
 from acl_runtime.backends.choose import Backend
 from acl_runtime.commands import options
-from acl_runtime.commands.detector import open_detector
+from acl_runtime.commands.detector import demonstration_words, open_detector
 from acl_runtime.text.terminal import echo
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ def watch(
         ),
     ],
     save_maps: Annotated[Path | None, typer.Option(help="Folder for anomaly maps, .npy float32.")] = None,
-    save_overlays: Annotated[Path | None, typer.Option(help="Folder for heat maps on frames, .png.")] = None,
+    save_overlays: Annotated[
+        Path | None, typer.Option(help="Folder for heat maps on frames, .overlay.png.")
+    ] = None,
     rotate_mb: Annotated[
         int | None,
         typer.Option(
@@ -94,6 +96,7 @@ def watch(
         backend=backend,
         provider=provider,
         threshold=threshold,
+        reading=reading,
     )
     detector.check_batch(batch)
     judge = partial(
@@ -112,7 +115,7 @@ def watch(
         yield from judge(read_as(sources, reading))
         busy_s += time.perf_counter() - started
 
-    tally = Tally()
+    tally = Tally(warning=demonstration_words(detector.bundle.manifest.backbone))
     rotate_bytes = None if rotate_mb is None else rotate_mb * 1_000_000
     echo(HEADER)
     with progress("inspecting", total=None) as advance:

@@ -159,7 +159,12 @@ def _notes(reading: Reading, *, has_masks: bool) -> tuple[str, ...]:
         if only:
             where = "" if len(only) == len(_labels(samples)) else f" in {shorten(only)}"
             like = ", as in the paper" if published and PAPER_SETS[published].counts[lacking] == 0 else ""
-            notes.append(f"there are no {kind} images{where}, so image-level metrics are undefined{like}")
+            remedy = (
+                "" if where or kind == "good" else "; acl calibrate sets thresholds from good images alone"
+            )
+            notes.append(
+                f"there are no {kind} images{where}, so image-level metrics are undefined{like}{remedy}"
+            )
     if not has_masks and any(sample.label for sample in samples):
         notes.append("there are no masks, so there are image-level metrics only")
     if any(

@@ -120,7 +120,9 @@ def run_evaluation(
                 map_difference=differences.map,
             )
         )
-    return EvalResult(ours, describe(detector, settings, ours), _notes(detector), "\n\n".join(texts))
+    return EvalResult(
+        ours, describe(detector, settings, ours), _notes(detector, settings.read), "\n\n".join(texts)
+    )
 
 
 def _check_masks(dataset: Dataset, detector: Detector, settings: EvalSettings, progress: Progress) -> Dataset:
@@ -196,10 +198,10 @@ def _rows(evaluations: Sequence[DatasetEvaluation]) -> list[dict[str, object]]:
     return [row for evaluation in evaluations for row in evaluation.rows]
 
 
-def _notes(detector: Detector) -> list[str]:
+def _notes(detector: Detector, reading: ReadSettings) -> list[str]:
     fit = detector.bundle.manifest.backbone
     demonstration = [] if fit.inspection else [f"The backbone {fit.name} is {fit.note}."]
     return [
         *demonstration,
-        *(f"{mismatch[0].upper()}{mismatch[1:]}." for mismatch in find_mismatches(detector)),
+        *(f"{mismatch[0].upper()}{mismatch[1:]}." for mismatch in find_mismatches(detector, reading)),
     ]

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 
+OVERLAY = ".overlay.png"  # how pictures of results end, which are no pictures of parts
 _LEFT_BY_SYSTEMS = frozenset(
     {
         *("__macosx", "lost+found"),
@@ -24,8 +25,8 @@ _COMPANIONS = frozenset(  # endings of files that nobody takes for pictures
 
 
 def is_clutter(name: str) -> bool:
-    """Whether a file or folder of this name is hidden, or a system or a storage device keeps it for itself."""
-    return name.startswith(".") or name.lower() in _LEFT_BY_SYSTEMS
+    """Whether a file or folder is hidden, kept by a system or a storage device for itself, or an overlay of a run."""
+    return name.startswith(".") or name.endswith(OVERLAY) or name.lower() in _LEFT_BY_SYSTEMS
 
 
 def unread_ending(name: str) -> str:

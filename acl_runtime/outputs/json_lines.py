@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 from acl_runtime.detection.verdict import Result
 from acl_runtime.images.frame import BadFrame
@@ -40,7 +41,11 @@ def json_line(result: Result) -> str:
 
 
 class JsonLines(LineFile):
-    """An output that writes a line per result to a new file."""
+    """An output that adds a line per result to a file."""
+
+    def __init__(self, path: Path, *, append: bool = False) -> None:
+        """Take the file, alone; see `LineFile`."""
+        super().__init__(path, append=append, remedy="pass --append to add to them, or name another file")
 
     def __call__(self, result: Result) -> None:
         """Write one; see `write`."""

@@ -11,16 +11,19 @@ from acl_runtime.files.locks import lock
 
 
 class LineFile:
-    """A new file that lines are written to, each whole or not at all."""
+    """A file that lines are added to, each whole or not at all."""
 
-    def __init__(self, path: Path) -> None:
-        """Take the file, alone, and empty it.
+    def __init__(self, path: Path, *, append: bool = False, remedy: str = "name another file") -> None:
+        """Take the file, alone.
 
         Args:
-            path: File to write; an older one is replaced, unless another process has it.
+            path: File to write.
+            append: Whether it may hold results of an earlier run, which then stay.
+            remedy: What to do where it does and must not.
 
         Raises:
-            InputError: Another process writes it, or it is the journal of a watched folder.
+            InputError: It holds results of an earlier run, another process writes it, or it is the journal of a watched
+                folder.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path, self._file = path, path.open("ab+", buffering=0)  # nothing is lost before it is held
@@ -28,8 +31,7 @@ class LineFile:
         try:
             if self._is_regular:
                 lock(self._file, path, "wait until it has ended, or name another file")
-                self._check_no_journal()
-                self._file.truncate(0)
+                self._check_content(append=append, remedy=remedy)
         except BaseException:
             self._file.close()
             raise
@@ -57,9 +59,12 @@ class LineFile:
         """Let the file go."""
         self._file.close()
 
-    def _check_no_journal(self) -> None:
+    def _check_content(self, *, append: bool, remedy: str) -> None:
         self._file.seek(0)
-        if b'"mtime_ns": ' in self._file.readline():
+        first = self._file.readline()
+        if b'"mtime_ns": ' in first:
             raise InputError(
                 f"{self._path}: remembers what was judged of a watched folder; name another file"
             )
+        if first and not append:
+            raise InputError(f"{self._path}: holds the results of an earlier run; {remedy}")

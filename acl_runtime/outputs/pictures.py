@@ -15,13 +15,14 @@ from numpy.lib import format as npy
 
 from acl_runtime.detection.verdict import Inspected, Result, Verdict
 from acl_runtime.files.atomic import atomic_file
+from acl_runtime.files.clutter import OVERLAY
 from acl_runtime.files.errors import FrameError, InputError
 from acl_runtime.images.overlay import label, overlay
 from acl_runtime.sources.files import Source
 
 _NAMES = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)  # what a file system says of names it cannot hold
 _WORDS = {"score": "by score", "peak": "by peak", "both": "by score and peak", None: ""}
-MAP, OVERLAY = ".npy", ".png"
+MAP = ".npy"
 
 
 class Maps:
@@ -47,7 +48,7 @@ class Maps:
 
 
 class Overlays:
-    """An output that saves every frame under its map, `<name>.png`; see `draw_overlay`."""
+    """An output that saves every frame under its map, `<name>.overlay.png`; see `draw_overlay`."""
 
     def __init__(self, folder: Path) -> None:
         """Save into a folder, which is made with the first picture."""

@@ -25,11 +25,19 @@ def text_line(result: Result) -> str:
 
 @dataclass
 class Tally:
-    """What was found so far; an output."""
+    """What was found so far; an output.
+
+    Attributes:
+        good: Frames that are OK.
+        anomalous: Frames that are NG.
+        unreadable: Frames and files that could not be judged.
+        warning: What the closing line ends with, such as that the bundle is a demonstration; empty for nothing.
+    """
 
     good: int = 0
     anomalous: int = 0
     unreadable: int = 0
+    warning: str = ""
 
     def __call__(self, result: Result) -> None:
         """Count one result."""
@@ -48,7 +56,8 @@ class Tally:
         frames = self.good + self.anomalous
         counts = f"{frames} {'frame' if frames == 1 else 'frames'}: {self.anomalous} NG, {self.good} OK"
         unreadable = f", {self.unreadable} unreadable" if self.unreadable else ""
-        return f"{counts}{unreadable}; {frames / seconds:.2f} frames per second"
+        warning = f"; {self.warning}" if self.warning else ""
+        return f"{counts}{unreadable}; {frames / seconds:.2f} frames per second{warning}"
 
     def exit_code(self, *, fail_on_defect: bool) -> int:
         """3 for a defect where that is asked for, else 1 if anything could not be read, else 0."""

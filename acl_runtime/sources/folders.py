@@ -44,7 +44,7 @@ class Listing:
 def list_folder(folder: str) -> Listing:
     """The images below a folder; what is passed over beside them is noted.
 
-    Hidden files and folders, folders that a system keeps for itself and linked folders are passed over.
+    Hidden files and folders, folders that a system keeps for itself, linked folders and overlays are passed over.
 
     Raises:
         InputError: The folder holds no images.

@@ -129,8 +129,8 @@ class WebEngine:
             settings: All else.
             see_map: Called with the number of a map line and the map lines from there on, (n, map width) float32, once
                 they are final; it must not keep them.
-            see_lines: Called with the number of a line and the lines from there on, (n, W) or (n, W, 3), before they are
-                told as judged; it must not keep them either.
+            see_lines: Called with the number of a line and the lines from there on, (n, W) or (n, W, 3) uint8, before
+                they are told as judged; it must not keep them either.
         """
         self._see_map, self._see_lines = see_map, see_lines
         self.plan, self.settings, self.tally = plan, settings, Tally()

@@ -29,7 +29,7 @@ from acl_runtime.calibration.record import check_calibration, read_record
 from acl_runtime.detection.detector import Detector
 from acl_runtime.files.errors import InputError
 from acl_runtime.images.appearance import measure_appearance
-from acl_runtime.images.decode import load_frame
+from acl_runtime.images.decode import ReadSettings, load_frame
 from acl_runtime.sources.files import Source, list_sources
 
 GOOD, DEFECTIVE = 40, 6
@@ -298,6 +298,23 @@ def test_only_the_record_joins_the_files_of_the_bundle(bundle: Path, images: Pat
     restore_previous(bundle)
     (bundle / "stray.txt").unlink()
     assert load_bundle(bundle).manifest.calibration.source == "default"
+
+
+def test_images_that_are_read_otherwise_than_those_of_the_thresholds_are_told(
+    bundle: Path, images: Path
+) -> None:
+    calibrate_bundle(Detector(bundle), list_sources([images / "good"], ReadSettings(bits=12)))
+    detector = Detector(bundle)
+    assert find_mismatches(detector, ReadSettings(bits=12)) == find_mismatches(detector) == []
+    for reading, words in (
+        (ReadSettings(), "without --bits and without --exif"),
+        (ReadSettings(bits=12, exif=True), "with --bits 12 and with --exif"),
+    ):
+        (mismatch,) = find_mismatches(detector, reading)
+        assert mismatch == (
+            "the thresholds were measured on images read with --bits 12 and without --exif, these are read "
+            f"{words}: calibrate {words}"
+        )
 
 
 def test_thresholds_measured_elsewhere_are_doubted(bundle: Path, images: Path) -> None:

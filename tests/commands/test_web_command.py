@@ -190,3 +190,42 @@ def test_a_slip_of_the_finger_is_told(
 
 def test_bundle_and_source_that_changed_places_are_told(bundle: Path, tmp_path: Path) -> None:
     assert_one_line(acl("web", tmp_path, bundle, *TILE), "is no bundle, but")
+
+
+def test_good_web_sets_the_thresholds_that_the_inspection_uses(use: Use, tmp_path: Path) -> None:
+    own = write_tiny_bundle(tmp_path / "bundle")
+    pitch = ("--mm-per-pixel", 0.5, "--mm-per-line", 0.25)
+    use(ArraySource(draw_web(8000, WIDTH, defects=0)))
+    asked = ("--segment", 0.05, "--max-overkill", "5%", "--tile", SIDE, "--overlap", SIDE // 4)
+    result = acl("calibrate", own, "--web", "array:", *pitch, *asked)
+    assert result.exit_code == 0, result.output
+    assert "With 32 good segments of 0.05 m (8 others" in result.stdout
+    record = json.loads((own / "calibrations" / "0001.json").read_text())
+    assert record["segment_mm"] == 50
+    assert record["good"]["source"][1] == "array: 0.050 to 0.100 m"
+    use(ArraySource(draw_web(8000, WIDTH, defects=0, seed=9)))
+    acl("web", own, "array:", *pitch, "--json", tmp_path / "a.jsonl")
+    rows = rows_of(tmp_path / "a.jsonl")
+    assert rows[0]["score_threshold"] == record["score_threshold"]
+    assert rows[0]["peak_threshold"] == (
+        record["map_threshold"] if record["rule"] == "score or peak" else None
+    )
+    assert rows[0]["promise"] == record["statement"]
+    assert rows[0]["tile"] == SIDE
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--web", "x"), "--web needs --mm-per-pixel"),
+        ((), "give images of good parts, or --web"),
+        (("--web", "x", "--mm-per-pixel", 1, "--memory", 9), "leave them out with --web"),
+    ],
+)
+def test_what_calibrate_needs_of_a_web_is_told(
+    bundle: Path, use: Use, given: tuple[object, ...], message: str
+) -> None:
+    use(ArraySource(draw_web(400, WIDTH)))
+    result = acl("calibrate", bundle, *given)
+    assert result.exit_code == 2
+    assert message in " ".join(re.sub(r"[│\n]", " ", result.output).split())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,11 @@ def test_the_demo_goes_the_whole_road_on_unseen_products(tmp_path: Path) -> None
     assert max(float(number) for number in worst.groups()) < 1e-5
     again = run_demo(tmp_path / "demo", config)  # replaces the first
     assert again.rows == result.rows
+    shutil.copytree(tmp_path / "demo" / "unseen", tmp_path / "mine")
+    own = run_demo(tmp_path / "demo", config, data=tmp_path / "mine", say=said.append)
+    assert "the prompts that the earlier demo here learned are used again" in said
+    assert own.rows[-1]["image_auroc"] == result.rows[-1]["image_auroc"]
+    assert own.manifest.prompts["sha256"] == result.manifest.prompts["sha256"]
 
 
 def test_the_demo_judges_the_users_own_folder_and_replaces_nothing_else(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from acl_runtime.outputs.json_lines import JsonLines
-lines = JsonLines(Path(sys.argv[1]))
+lines = JsonLines(Path(sys.argv[1]), append=True)
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -88,8 +88,20 @@ def test_a_file_that_another_process_writes_is_refused_and_left_alone(tmp_path: 
             JsonLines(path)
         assert path.read_text() == '{"source": "of the other"}\n'
         process.communicate("")
-    JsonLines(path).close()
-    assert path.read_text() == ""
+    JsonLines(path, append=True).close()
+
+
+def test_results_of_an_earlier_run_stay_unless_more_are_to_be_added(
+    tmp_path: Path, result: Inspected
+) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text('{"source": "yesterday"}\n')
+    with pytest.raises(InputError, match=r"out\.jsonl: holds the results of an earlier run; pass --append"):
+        JsonLines(path)
+    lines = JsonLines(path, append=True)
+    lines(result)
+    lines.close()
+    assert [json.loads(line)["source"] for line in path.read_text().splitlines()] == ["yesterday", "a.png"]
 
 
 @pytest.mark.parametrize("lines", [b"", b'{"source": "a.png", "size": 1, "mtime_ns": 2}\n'])

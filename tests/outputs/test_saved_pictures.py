@@ -42,7 +42,7 @@ def test_a_map_is_saved_as_it_is(tmp_path: Path, verdict: Verdict) -> None:
 
 def test_an_overlay_is_saved_as_it_is_drawn(tmp_path: Path, verdict: Verdict) -> None:
     Overlays(tmp_path)(inspected(verdict))
-    saved = cv2.imread(str(tmp_path / "a.png"))
+    saved = cv2.imread(str(tmp_path / "a.overlay.png"))
     np.testing.assert_array_equal(saved, draw_overlay(drawn_frame(), verdict))
 
 
@@ -114,12 +114,14 @@ def test_an_input_is_known_whatever_links_lead_to_it(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         link(folder / "a.png", tmp_path / f"{name}.jsonl")
         link(folder / "a.png", tmp_path / name / "a.npy")
-        link(folder / "a.png", tmp_path / name / "a.png")
+        link(folder / "a.png", tmp_path / name / "a.overlay.png")
         with pytest.raises(InputError, match=r"jsonl: is one of the inputs"):
             check_outputs([folder], sources, bundle, json=tmp_path / f"{name}.jsonl")
         with pytest.raises(InputError, match=r"a\.npy would overwrite an input"):
             check_outputs([folder], sources, bundle, save_maps=tmp_path / name)
-        with pytest.raises(InputError, match=r"a\.png would overwrite an input|where overlays would be"):
+        with pytest.raises(
+            InputError, match=r"a\.overlay\.png would overwrite an input|where overlays would be"
+        ):
             check_outputs([folder], sources, bundle, save_overlays=tmp_path / name)
     check_outputs([folder], sources, bundle, json=tmp_path / "x", save_maps=tmp_path, save_overlays=tmp_path)
 

@@ -90,3 +90,9 @@ def test_a_number_that_no_camera_has_is_refused() -> None:
     with pytest.raises(InputError, match="99999999999999999999: no such file, and no camera has that number"):
         list_sources(["99999999999999999999"])
     assert list_sources(["7"])[0].is_camera
+
+
+def test_overlays_of_an_earlier_run_are_no_parts(tmp_path: Path) -> None:
+    part = save(tmp_path / "a.png")
+    save(tmp_path / "overlays" / "a.overlay.png")
+    assert [source.path for source in list_sources([tmp_path])] == [str(part)]

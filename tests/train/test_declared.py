@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from golden import recipe
+from huggingface_hub import constants
 from open_clip import factory, pretrained
 from safetensors.torch import save_file
 
@@ -207,6 +209,26 @@ def test_a_failed_download_says_what_to_do(published: Path, monkeypatch: pytest.
         match=r"could not load ViT-small openai .*fetch it from .* with --weights FILE",
     ):
         load_weights("ViT-small", "openai")
+
+
+def test_without_a_network_the_hub_is_given_up_in_seconds_and_what_was_fetched_before_is_used(
+    clip_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(factory._MODEL_CONFIGS, "ViT-small", SMALL)
+    tags = {"openai": pretrained._pcfg(hf_hub="someone/small/", quick_gelu=True)}
+    monkeypatch.setitem(pretrained._PRETRAINED, "ViT-small", tags)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens
+    started = time.monotonic()
+    with pytest.raises(InputError, match="fetch it from the Hugging Face repository someone/small and pass"):
+        load_weights("ViT-small", "openai")
+    assert time.monotonic() - started < 10
+    repository = tmp_path / "models--someone--small"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    (repository / "snapshots" / ("0" * 40)).mkdir(parents=True)
+    (repository / "snapshots" / ("0" * 40) / "open_clip_pytorch_model.bin").symlink_to(clip_path)
+    assert load_weights("ViT-small", "openai").sha256 == load_weights(weights=str(clip_path)).sha256
 
 
 def test_an_assumed_activation_is_told(

@@ -20,6 +20,7 @@ from conftest import LAYERS, MINI, VV_FROM
 from PIL import Image
 
 from acl_runtime.data.datasets import read_dataset
+from acl_runtime.images.decode import ReadSettings
 from acl_train import features
 from acl_train.clip import CLIP
 from acl_train.config import VisionConfig
@@ -97,6 +98,18 @@ def test_other_weights_settings_precision_or_images_are_another_cache(
     assert len([entry for entry in tmp_path.iterdir() if entry.is_dir()]) == 5
     cached_features(clip, SAMPLES[:1], weights_sha256="w", cache=tmp_path)  # the same bytes elsewhere
     assert len([entry for entry in tmp_path.iterdir() if entry.is_dir()]) == 5
+    reading = ReadSettings(exif=True)
+    cached_features(clip, SAMPLES[:1], weights_sha256="w", cache=tmp_path, reading=reading)
+    assert len([entry for entry in tmp_path.iterdir() if entry.is_dir()]) == 6
+
+
+def test_twelve_bits_in_sixteen_are_spread_where_that_is_asked(tmp_path: Path) -> None:
+    ramp = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
+    Image.fromarray(ramp).save(tmp_path / "a.png")
+    sample = replace(SAMPLES[0], path=tmp_path / "a.png")
+    dark = load_images([sample], image_size=64)
+    spread = load_images([sample], image_size=64, reading=ReadSettings(bits=12))
+    assert (dark.max(), spread.max()) == (15, 255)
 
 
 def test_a_disk_without_room_is_told_before_the_work(
