@@ -2,12 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test clean
+.PHONY: demo test aravis clean
 
 demo: .venv/.export
 	$(BIN)/acl demo -o demo
 
-test: .venv/.dev
+test: .venv/.dev aravis
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -23,6 +23,13 @@ test: .venv/.dev
 .venv/.dev: .venv/.export
 	$(BIN)/pip install --editable '.[dev]'
 	touch $@
+
+# Cameras are tested with real GigE Vision packets, which needs this library, and root for a network of their own.
+aravis:
+	@if ldconfig -p | grep -q 'libaravis-0\.8\.so'; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends libaravis-0.8-0; \
+	else echo 'the tests of GigE Vision cameras are skipped: they need libaravis-0.8-0 and root'; fi
 
 clean:
 	rm -rf .venv demo

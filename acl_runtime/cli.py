@@ -16,6 +16,7 @@ from acl_export.commands.evaluate import evaluate
 from acl_export.commands.export import export
 from acl_runtime.commands.build import build
 from acl_runtime.commands.calibrate import calibrate
+from acl_runtime.commands.camera import camera
 from acl_runtime.commands.doctor import doctor
 from acl_runtime.commands.info import info
 from acl_runtime.commands.qualify import qualify
@@ -58,6 +59,7 @@ for command in (
 ):
     app.command()(command)
 app.command("eval")(evaluate)  # eval is a builtin of Python
+app.add_typer(camera, name="camera")
 
 if __name__ == "__main__":
     app()

@@ -75,6 +75,17 @@ def parse_reading(bits: int | None, exif: bool, max_megapixels: float) -> ReadSe
     return ReadSettings(bits, exif, max_megapixels)
 
 
+def parse_camera_settings(settings: list[str] | None) -> list[tuple[str, str]]:
+    """What `--set` gives, each NAME=VALUE, in order."""
+    pairs = [setting.partition("=") for setting in settings or ()]
+    for name, separator, value in pairs:
+        if not (name and separator and value):
+            raise typer.BadParameter(
+                f"--set must be NAME=VALUE, such as Height=64, got {name}{separator}{value}"
+            )
+    return [(name, value) for name, _, value in pairs]
+
+
 def _check_tile(text: str) -> str:
     if text not in Tile.__members__ and not (text.isdecimal() and int(text) > 0):
         raise typer.BadParameter(f"must be a number of pixels, auto or off, got {text}")
@@ -148,6 +159,15 @@ MaxMegapixels = Annotated[
     typer.Option(
         min=0.001,
         help="Largest image that is decoded, in millions of pixels; each takes up to 18 bytes of memory.",
+    ),
+]
+CameraSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="GenICam setting of the camera, written in the order given and read back; may be given again.",
+        show_default=False,
     ),
 ]
 TILE = Tile.bundle.value  # the default

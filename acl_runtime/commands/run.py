@@ -23,7 +23,8 @@ def run(
     context: typer.Context,
     bundle: Annotated[Path, typer.Argument(help="Exported bundle.", show_default=False)],
     source: Annotated[
-        list[str], typer.Argument(help="Images, folders, videos, camera numbers.", show_default=False)
+        list[str],
+        typer.Argument(help="Images, folders, videos, cameras such as 0 or aravis:NAME.", show_default=False),
     ],
     *,
     json: Annotated[

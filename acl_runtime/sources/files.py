@@ -11,25 +11,28 @@ from pathlib import Path, PurePath
 from acl_runtime.files.errors import FrameError, InputError
 from acl_runtime.images.decode import ReadSettings, load_frame
 from acl_runtime.images.frame import BadFrame, Frame
+from acl_runtime.sources.address import hide_password
 from acl_runtime.sources.folders import VIDEOS, list_folder
-from acl_runtime.sources.videos import read_camera, read_video
-
-_LAST_CAMERA = 2**31 - 1  # OpenCV takes a C int
+from acl_runtime.sources.frames import read_frames
+from acl_runtime.sources.lines import is_source
+from acl_runtime.sources.opencv import LAST_CAMERA
+from acl_runtime.sources.videos import read_video
+from acl_runtime.text.names import slug
 
 
 @dataclass(frozen=True)
 class Source:
     """An image file, a video file or a camera; or a folder that cannot be listed."""
 
-    path: str  # as the user named it, or below the folder that the user named; a number for a camera
+    path: str  # as the user named it, or below the folder that the user named
     name: PurePath  # what to call its results, below the folder of all the sources; without suffix if unique
     reading: ReadSettings = field(default_factory=ReadSettings)
     problem: str = ""  # why it is known beforehand to give no frames
 
     @property
     def is_camera(self) -> bool:
-        """Whether the path is a camera's number."""
-        return _is_number(self.path) and not os.path.exists(self.path)
+        """Whether the path is a camera's number, or its text as of `open_line_source`."""
+        return _is_camera(self.path)
 
     @property
     def is_video(self) -> bool:
@@ -45,7 +48,8 @@ def list_sources(paths: Sequence[Path | str], reading: ReadSettings | None = Non
     `paths`; files that differ in their suffix only keep it.
 
     Args:
-        paths: Image files, video files, folders, and camera numbers such as "0".
+        paths: Image files, video files, folders, camera numbers such as "0", and cameras as `open_line_source` takes
+            them, such as "aravis:PART01".
         reading: How to read image files and videos.
 
     Raises:
@@ -53,11 +57,11 @@ def list_sources(paths: Sequence[Path | str], reading: ReadSettings | None = Non
         InputError: A folder holds no images, or there is no camera of such a number.
     """
     reading = reading or ReadSettings()
-    roots = [os.path.abspath(path if os.path.isdir(path) else Path(path).parent) for path in paths]
+    roots = [_root(str(path)) for path in paths]
     common = os.path.commonpath(roots) if roots else ""
     problems: dict[str, str] = {}
     files = [file for path in paths for file in _expand(str(path), problems)]
-    relative = [PurePath(os.path.relpath(os.path.abspath(file), common)) for file in files]
+    relative = [PurePath(os.path.relpath(_place(file), common)) for file in files]
     uses = Counter(name.with_suffix("") for name in set(relative))
     stems = [name.with_suffix("") for name in relative]
     named = zip(files, relative, stems, strict=True)
@@ -73,7 +77,8 @@ def iter_frames(sources: Iterable[Source]) -> Iterator[Frame | BadFrame]:
         if source.problem:
             yield BadFrame(source.path, 0, source.problem)
         elif source.is_camera:
-            yield from read_camera(source.path, source.name)
+            text = f"opencv:{source.path}" if _is_number(source.path) else source.path
+            yield from read_frames(text, source.name)
         elif source.is_video:
             yield from read_video(source.path, source.name, source.reading)
         else:
@@ -94,6 +99,8 @@ def _read_image(source: Source) -> Frame | BadFrame:
 
 def _expand(path: str, problems: dict[str, str]) -> list[str]:
     """The files to read for one argument; folders that cannot be listed are among them and in `problems`."""
+    if is_source(path):
+        return [path]
     if os.path.isdir(path):
         listing = list_folder(path)
         for folder, why in listing.problems.items():
@@ -101,9 +108,23 @@ def _expand(path: str, problems: dict[str, str]) -> list[str]:
         return [*listing.images, *listing.problems]
     if not os.path.exists(path) and not _is_number(path):
         raise FileNotFoundError(f"{path}: no such file or folder; check the name")
-    if not os.path.exists(path) and int(path) > _LAST_CAMERA:
+    if not os.path.exists(path) and int(path) > LAST_CAMERA:
         raise InputError(f"{path}: no such file, and no camera has that number; check the name")
     return [path]
+
+
+def _root(path: str) -> str:
+    """The folder that a path is in, or that it is."""
+    return os.path.abspath(path) if os.path.isdir(path) else os.path.dirname(_place(path))
+
+
+def _place(path: str) -> str:
+    """A path from the root on; a camera's results lie as if it were a file in the current folder."""
+    return os.path.abspath(slug(hide_password(path)).replace(".", "-") if is_source(path) else path)
+
+
+def _is_camera(path: str) -> bool:
+    return is_source(path) or (_is_number(path) and not os.path.exists(path))
 
 
 def _is_number(path: str) -> bool:

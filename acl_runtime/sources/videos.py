@@ -1,4 +1,4 @@
-"""Frames of a video or of a camera that OpenCV reads; what of a video cannot be decoded is said."""
+"""Frames of a video that OpenCV reads; what of it cannot be decoded is said."""
 
 from __future__ import annotations
 
@@ -35,27 +35,6 @@ def read_video(path: str, name: PurePath, reading: ReadSettings) -> Iterator[Fra
         yield from _frames(capture, path, name, reading)
     finally:
         capture.release()
-
-
-def read_camera(path: str, name: PurePath) -> Iterator[Frame | BadFrame]:
-    """The frames of a camera until it stops, which is a BadFrame.
-
-    Args:
-        path: Its number.
-        name: The results are called after the camera, beside this name.
-    """
-    capture = cv2.VideoCapture(int(path))
-    index = 0
-    try:
-        while capture.isOpened():
-            ok, frame = capture.read()
-            if not ok:
-                break
-            yield Frame(path, index, name.with_name(f"camera{path}_{index:06d}"), frame)
-            index += 1
-    finally:
-        capture.release()
-    yield BadFrame(path, index, f"camera {path}: gives no frame; check that it is connected")
 
 
 def _frames(

@@ -1,0 +1,1 @@
+"""The endless web: lines, tile rows, seams."""
