@@ -10,7 +10,7 @@ import typer
 from acl_runtime.backends.choose import Backend
 from acl_runtime.commands import options
 from acl_runtime.commands.detector import check_order, open_detector
-from acl_runtime.commands.web import Background, CameraSetting, FlatField, MmPerLine
+from acl_runtime.commands.web import Background, FlatField, MmPerLine
 from acl_runtime.text.terminal import echo, note, shows_blocks
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def calibrate(
     mm_per_line: MmPerLine = None,
     background: Background = None,
     flat_field: FlatField = None,
-    setting: CameraSetting = None,
+    setting: options.CameraSettings = None,
     defective: Annotated[
         list[str] | None,
         typer.Option(
@@ -182,7 +182,7 @@ def calibrate(
             length=length,
             background=background,
             flat_field=flat_field,
-            setting=setting,
+            settings=options.parse_camera_settings(setting),
         )
         _show(record, json)
         return

@@ -10,6 +10,8 @@ import typer
 from acl_runtime.text.terminal import note
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from acl_runtime.calibration.conformal import Demand
     from acl_runtime.calibration.record import CalibrationRecord
     from acl_runtime.detection.detector import Detector
@@ -26,7 +28,7 @@ def calibrate_web(
     length: float | None,
     background: str | None,
     flat_field: Path | None,
-    setting: list[str] | None,
+    settings: Sequence[tuple[str, str]],
 ) -> CalibrationRecord:
     """Judge good web as `acl web` will, until there is enough of it, and set the thresholds of the detector's bundle.
 
@@ -40,7 +42,7 @@ def calibrate_web(
         length: Metres to judge; None for as many as the demand needs.
         background: See `acl web`.
         flat_field: See `acl web`.
-        setting: See `acl web`.
+        settings: GenICam settings of the camera.
     """
     from acl_runtime.bundle.manifest import Tiling
     from acl_runtime.calibration.calibrate import SegmentUnit, calibrate_segments
@@ -59,37 +61,37 @@ def calibrate_web(
     detector = detector.with_memory(None)
     if detector.tiling is None:
         detector = detector.with_tiling(Tiling("auto", None, None))
-    camera = open_source(source, setting)
-    plan, settings = plan_settings(
+    camera = open_source(source, settings)
+    plan, chosen = plan_settings(
         detector, camera.width, mm_per_pixel=mm_per_pixel, mm_per_line=mm_per_line, background=background
     )
-    lines = round(1000 * segment / settings.scale.mm_per_line)
+    lines = round(1000 * segment / chosen.scale.mm_per_line)
     wanted = needed_images(
         demand.max_overkill, confidence=demand.confidence, hidden_defects=demand.hidden_defects
     )
     metres = wanted * segment if length is None else length
     note(f"{metres:g} m of good web are judged, in segments of {segment:g} m")
     meter, found = Segments(lines), list[Segment]()
-    engine = WebEngine(plan, detector.stages.answer, settings, see_lines=meter.see_lines)
+    engine = WebEngine(plan, detector.stages.answer, chosen, see_lines=meter.see_lines)
     ring = LineRing(max(RING_LINES, 2 * camera.height), waits=not camera.is_live)
     with stop_signals() as stopped, progress("judging good web", total=round(metres / segment)) as advance:
         reader = Reader(
-            camera, ring, lambda: open_source(source, setting), say=lambda message: note(message, again=True)
+            camera, ring, lambda: open_source(source, settings), say=lambda message: note(message, again=True)
         )
         events = inspect_web(
             engine,
             ring,
             reader,
-            correct=load_correction(flat_field, camera.width),
+            correct=load_correction(flat_field),
             stopped=lambda: stopped() or (length is None and len(found) >= wanted),
-            most_lines=None if length is None else round(1000 * length / settings.scale.mm_per_line),
+            most_lines=None if length is None else round(1000 * length / chosen.scale.mm_per_line),
             finish_s=0,
         )
         for event in events:
             for each in meter.add(event):
                 found.append(each)
                 advance()
-    pitch = settings.scale.mm_per_line / 1000
+    pitch = chosen.scale.mm_per_line / 1000
     values = JudgedImages(
         source=tuple(f"{source} {each.first * pitch:.3f} to {each.stop * pitch:.3f} m" for each in found),
         score=tuple(each.score for each in found),

@@ -55,16 +55,6 @@ FlatField = Annotated[
         show_default=False,
     ),
 ]
-CameraSetting = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="NAME=VALUE",
-        help="GenICam setting, written in this order and read back; may be repeated.",
-        rich_help_panel=CAMERA,
-        show_default=False,
-    ),
-]
 EncoderCounts = Annotated[
     float | None,
     typer.Option(
@@ -172,7 +162,7 @@ def web(
         ),
     ] = None,
     flat_field: FlatField = None,
-    setting: CameraSetting = None,
+    setting: options.CameraSettings = None,
     encoder_counts: EncoderCounts = None,
     flush_after: Annotated[
         float,
@@ -237,7 +227,8 @@ def web(
         provider=provider,
         threshold=threshold,
     )
-    camera = open_source(source, setting)
+    given = options.parse_camera_settings(setting)
+    camera = open_source(source, given)
     plan, settings = plan_settings(
         detector,
         camera.width,
@@ -261,13 +252,13 @@ def web(
     outputs += [] if log is None else [log]
     queue = LineRing(max(ring, 2 * camera.height), waits=not camera.is_live)
     engine = WebEngine(plan, detector.stages.answer, settings)
-    correct = load_correction(flat_field, camera.width)
+    correct = load_correction(flat_field)
     echo(HEADER)
     with stop_signals() as stopped:
         reader = Reader(
             camera,
             queue,
-            lambda: open_source(source, setting),
+            lambda: open_source(source, given),
             counts_per_line=encoder_counts,
             say=lambda message: note(message, again=True),
         )
@@ -297,24 +288,20 @@ def web(
     raise typer.Exit(1 if summary.lost else 0)
 
 
-def open_source(text: str, settings: Sequence[str] | None) -> LineSource:
-    """Open a line source with settings that are `NAME=VALUE`."""
+def open_source(text: str, settings: Sequence[tuple[str, str]]) -> LineSource:
+    """Open a line source."""
     from acl_runtime.sources.lines import open_line_source
 
-    pairs = [tuple(each.split("=", 1)) for each in settings or ()]
-    for each, pair in zip(settings or (), pairs, strict=True):
-        if len(pair) != 2 or not pair[0]:
-            raise typer.BadParameter(f"--set must be NAME=VALUE, got {each}")
-    return open_line_source(text, settings=pairs)
+    return open_line_source(text, settings)
 
 
-def load_correction(folder: Path | None, width: int) -> Correct | None:
-    """The flat field of a folder, for lines of this width; None without a folder."""
+def load_correction(folder: Path | None) -> Correct | None:
+    """The flat field of a folder; None without a folder."""
     if folder is None:
         return None
     from acl_runtime.web.flat_field import load_flat_field
 
-    return load_flat_field(folder, width=width)
+    return load_flat_field(folder)
 
 
 def plan_settings(

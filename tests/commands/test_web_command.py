@@ -39,7 +39,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Use:
     """Give the command this source, whatever it asks for."""
 
     def put(source: ArraySource) -> None:
-        def open_source(text: str, settings: Sequence[str] | None) -> LineSource:
+        def open_source(text: str, settings: Sequence[tuple[str, str]]) -> LineSource:
             return source
 
         monkeypatch.setattr("acl_runtime.commands.web.open_source", open_source)
@@ -156,7 +156,7 @@ def test_a_camera_that_is_pulled_out_comes_back(
 
 
 def test_a_camera_that_is_not_there_is_one_line(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def away(text: str, settings: Sequence[str] | None) -> LineSource:
+    def away(text: str, settings: Sequence[tuple[str, str]]) -> LineSource:
         raise SourceError(f"{text}: no camera answers; check its cable and address")
 
     monkeypatch.setattr("acl_runtime.commands.web.open_source", away)

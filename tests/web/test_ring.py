@@ -25,7 +25,7 @@ def numbered(first: int, count: int) -> Lines:
 
 def drain(ring: LineRing) -> list[tuple[int, int, str]]:
     """All that is there; lines that were seen are in their place."""
-    spans = []
+    spans: list[tuple[int, int, str]] = []
     while (item := ring.take(0)) is not None:
         if isinstance(item, Lines):
             assert item.pixels[:, 0].tolist() == list(range(item.first, item.stop))
@@ -57,7 +57,8 @@ def merged(spans: list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
 @pytest.mark.parametrize("seed", range(8))
 def test_what_is_put_is_taken_in_order_or_lost_as_too_slow(seed: int) -> None:
     rng, ring = np.random.default_rng(seed), LineRing(100, waits=False)
-    at, spans = 0, []
+    at = 0
+    spans: list[tuple[int, int, str]] = []
     for _ in range(300):
         count = int(rng.integers(1, 40))
         lost = Lost(first=at, stop=at + count, reason="packets")
@@ -145,9 +146,10 @@ def test_blocks_that_cannot_be_held_are_refused_in_words() -> None:
 def read_all(
     source: ArraySource, reopen: Callable[[], LineSource]
 ) -> tuple[list[tuple[int, int, str]], list[str]]:
-    ring, said = LineRing(4000, waits=True), []
+    ring = LineRing(4000, waits=True)
+    said: list[str] = []
     reader = Reader(source, ring, reopen, say=said.append)
-    spans = []
+    spans: list[tuple[int, int, str]] = []
     for item in take_all(ring):
         spans.append((item.first, item.stop, "seen" if isinstance(item, Lines) else item.reason))
     reader.close()
