@@ -10,7 +10,7 @@ import typer
 from acl_runtime.backends.choose import Backend
 from acl_runtime.commands import options
 from acl_runtime.commands.detector import check_order, open_detector
-from acl_runtime.commands.web import Background, FlatField, MmPerLine
+from acl_runtime.commands.web import Background, EdgeMargin, FlatField, MmPerLine
 from acl_runtime.text.terminal import echo, note, shows_blocks
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def calibrate(
     ] = None,
     mm_per_line: MmPerLine = None,
     background: Background = None,
+    edge_margin: EdgeMargin = 0.0,
     flat_field: FlatField = None,
     setting: options.CameraSettings = None,
     defective: Annotated[
@@ -181,6 +182,7 @@ def calibrate(
             segment=segment,
             length=length,
             background=background,
+            edge_margin=edge_margin,
             flat_field=flat_field,
             settings=options.parse_camera_settings(setting),
         )

@@ -27,6 +27,7 @@ def calibrate_web(
     segment: float,
     length: float | None,
     background: str | None,
+    edge_margin: float,
     flat_field: Path | None,
     settings: Sequence[tuple[str, str]],
 ) -> CalibrationRecord:
@@ -41,6 +42,7 @@ def calibrate_web(
         segment: Length of a segment in m.
         length: Metres to judge; None for as many as the demand needs.
         background: See `acl web`.
+        edge_margin: See `acl web`; in mm.
         flat_field: See `acl web`.
         settings: GenICam settings of the camera.
     """
@@ -63,7 +65,12 @@ def calibrate_web(
         detector = detector.with_tiling(Tiling("auto", None, None))
     camera = open_source(source, settings)
     plan, chosen = plan_settings(
-        detector, camera.width, mm_per_pixel=mm_per_pixel, mm_per_line=mm_per_line, background=background
+        detector,
+        camera.width,
+        mm_per_pixel=mm_per_pixel,
+        mm_per_line=mm_per_line,
+        background=background,
+        edge_margin=edge_margin,
     )
     lines = round(1000 * segment / chosen.scale.mm_per_line)
     wanted = needed_images(

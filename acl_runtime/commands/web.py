@@ -75,6 +75,12 @@ Background = Annotated[
         show_default=False,
     ),
 ]
+EdgeMargin = Annotated[
+    float,
+    typer.Option(
+        metavar="MM", min=0, help="Along the web's edges nothing is told so far inside.", rich_help_panel=WEB
+    ),
+]
 Rows = Annotated[
     int,
     typer.Option(
@@ -122,12 +128,7 @@ def web(
         ),
     ] = None,
     background: Background = None,
-    edge_margin: Annotated[
-        float,
-        typer.Option(
-            metavar="MM", min=0, help="Along the web's edges nothing is told so far.", rich_help_panel=WEB
-        ),
-    ] = 0.0,
+    edge_margin: EdgeMargin = 0.0,
     longest: Annotated[
         float,
         typer.Option(
