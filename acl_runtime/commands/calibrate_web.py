@@ -55,6 +55,7 @@ def calibrate_web(
     from acl_runtime.inspection.web import inspect_web
     from acl_runtime.text.progress import progress
     from acl_runtime.web.engine import WebEngine
+    from acl_runtime.web.judge import TileJudge
     from acl_runtime.web.ring import LineRing, Reader
     from acl_runtime.web.segments import Segment, Segments
 
@@ -79,7 +80,7 @@ def calibrate_web(
     metres = wanted * segment if length is None else length
     note(f"{metres:g} m of good web are judged, in segments of {segment:g} m")
     meter, found = Segments(lines), list[Segment]()
-    engine = WebEngine(plan, detector.stages.answer, chosen, see_lines=meter.see_lines)
+    engine = WebEngine(plan, TileJudge(detector.stages), chosen, see_lines=meter.see_lines)
     ring = LineRing(max(RING_LINES, 2 * camera.height), waits=not camera.is_live)
     with stop_signals() as stopped, progress("judging good web", total=round(metres / segment)) as advance:
         reader = Reader(

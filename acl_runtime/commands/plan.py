@@ -63,6 +63,7 @@ def plan(
     """
     from acl_runtime.commands.detector import open_detector
     from acl_runtime.web.capacity import WebDemand, largest_tile, measure_tiles_per_s, weigh
+    from acl_runtime.web.judge import TileJudge
     from acl_runtime.web.records import Scale
 
     if (line_rate is None) == (speed is None):
@@ -91,7 +92,7 @@ def plan(
     manifest = detector.bundle.manifest
     side = largest_tile(demand, manifest)
     measured = tiles_per_s or measure_tiles_per_s(
-        detector.stages.answer, side=side, batch=manifest.max_batch, shape=(3,) if color else ()
+        TileJudge(detector.stages), side=side, batch=manifest.max_batch, shape=(3,) if color else ()
     )
     capacity = weigh(demand, manifest, measured)
     machine = f"{detector.backend} {detector.provider}".strip()

@@ -211,6 +211,7 @@ def web(
     from acl_runtime.report.roll import write_roll_report
     from acl_runtime.report.roll_log import RollLog
     from acl_runtime.web.engine import WebEngine
+    from acl_runtime.web.judge import TileJudge
     from acl_runtime.web.records import Defect
     from acl_runtime.web.ring import LineRing, Reader
     from acl_runtime.web.summary import summarise
@@ -252,7 +253,7 @@ def web(
     log = None if report is None else RollLog(report, map_threshold=settings.region_threshold)
     outputs += [] if log is None else [log]
     queue = LineRing(max(ring, 2 * camera.height), waits=not camera.is_live)
-    engine = WebEngine(plan, detector.stages.answer, settings)
+    engine = WebEngine(plan, TileJudge(detector.stages), settings)
     correct = load_correction(flat_field)
     echo(HEADER)
     with stop_signals() as stopped:

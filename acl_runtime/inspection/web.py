@@ -51,7 +51,8 @@ def inspect_web(
                 continue
             here = item if most_lines is None else _up_to(item, most_lines)
             if is_late:
-                yield from engine.abandon()
+                if engine.pending:
+                    yield from engine.abandon()
                 here = _given_up(here)
             elif correct is not None and isinstance(here, Lines):
                 here = replace(here, pixels=correct(here.pixels))

@@ -178,7 +178,7 @@ def measure_tiles_per_s(
     """How many tiles a box judges in a second, from pixels to maps; the median of calls.
 
     Args:
-        judge: Judges tiles, see `Stages.answer`.
+        judge: Judges tiles, see `TileJudge`.
         side: Of a tile, in pixels.
         batch: Tiles of a call.
         shape: (3,) for colour, () for grey.

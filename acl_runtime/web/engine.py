@@ -17,6 +17,7 @@ import numpy.typing as npt
 from acl_runtime.detection.stages import Answer
 from acl_runtime.files.errors import FrameError, InputError
 from acl_runtime.images.preprocess import to_uint8
+from acl_runtime.images.tiles import Span
 from acl_runtime.scoring.maps import sigmoid
 from acl_runtime.scoring.regions import HOTTEST
 from acl_runtime.scoring.rule import Rule
@@ -45,7 +46,7 @@ WIDEST = 2048  # pixels of a picture
 
 Judge = Callable[[Sequence[np.ndarray]], list[Answer]]
 """From pictures, (h, w) or (h, w, 3) uint8, to the log-odds and the map of each, or why there are none; see
-`Stages.answer`."""
+`TileJudge`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -397,12 +398,21 @@ class WebEngine:
             self._score = max(self._score, score)
             self._scores.append((self._row_stop, span.map_start, span.map_stop, score))
             if score >= self.settings.rule.score_threshold:
-                fresh = max(0, self._blend.final - plan.map_line(row))
-                fitted = self._blend.fit(tile_map, span)[fresh:]
-                level = np.float32(min(self.settings.region_threshold, HOTTEST * float(fitted.max())))
-                self._marks.append(_Mark(self._blend.final, span.map_start, fitted >= level))
+                self._mark(row, self._blend.fit(tile_map, span), span)
         self._blend.add(row, maps, is_moved=is_moved)
         self._blend_stop = self._row_stop
+
+    def _mark(self, row: int, fitted: np.ndarray, span: Span) -> None:
+        """Mark where a tile that is anomalous by its score is hottest, on the web and not final yet."""
+        assert self._lines is not None
+        fresh = max(0, self._blend.final - self.plan.map_line(row))
+        seen = np.asarray(self._lines.view(row, row + self.plan.tile), np.uint8)
+        left, right = self._inside(find_edges(seen, self.settings.light))
+        left, right = max(left, span.map_start), min(right, span.map_stop)
+        if left < right:
+            hot = fitted[fresh:, left - span.map_start : right - span.map_start]
+            level = np.float32(min(self.settings.region_threshold, HOTTEST * float(hot.max())))
+            self._marks.append(_Mark(self._blend.final, left, hot >= level))
 
     # Lines that are final
 
@@ -446,6 +456,8 @@ class WebEngine:
         if not lines.size:  # of a map much smaller than the web, where a strip ends
             return
         marked = self._marked(map_first, self._blend.final)
+        if marked is not None:
+            self._hide_outside(marked)
         scores = [each[1:] for each in self._scores]
         began, ended = self._regions.add(lines, peak=peak, scores=scores, marked=marked)
         for region in began:
@@ -453,15 +465,19 @@ class WebEngine:
         for region in ended:
             yield self._defect(region)
 
-    def _hide_outside(self, lines: Floats) -> None:
-        """Say nothing of what lies beside the web."""
-        if self.settings.light.background is None:
-            return
-        left, right = self._edges
-        margin = self.settings.edge_margin
+    def _inside(self, edges: tuple[int, int]) -> tuple[int, int]:
+        """Map pixels between the web's edges in which something may be told; all where no background is known."""
         width, map_width = self.plan.width, self.plan.map_width
-        lines[:, : -(-(left + margin) * map_width // width)] = 0
-        lines[:, max(0, right - margin) * map_width // width :] = 0
+        if self.settings.light.background is None:
+            return 0, map_width
+        (left, right), margin = edges, self.settings.edge_margin
+        return -(-(left + margin) * map_width // width), max(0, right - margin) * map_width // width
+
+    def _hide_outside(self, values: np.ndarray) -> None:
+        """Say nothing of what lies beside the web: zero in map lines or marks, (n, map width)."""
+        left, right = self._inside(self._edges)
+        values[:, :left] = 0
+        values[:, right:] = 0
 
     def _marked(self, first: int, stop: int) -> npt.NDArray[np.bool_] | None:
         """What tiles that are anomalous by their scores mark of map lines; None for nothing."""

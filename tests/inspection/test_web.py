@@ -78,6 +78,9 @@ def test_when_it_is_stopped_what_waits_is_judged_for_a_while_and_the_rest_is_giv
         assert 0 < engine.tally.judged < 1280
     else:
         assert engine.tally.lost == {"too slow": 1280}
+        assert [event for event in events if isinstance(event, Lost)] == [
+            Lost(first=0, stop=1280, reason="too slow")
+        ]
 
 
 def test_a_web_that_stands_is_judged_so_far() -> None:

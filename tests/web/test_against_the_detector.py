@@ -17,6 +17,7 @@ from acl_runtime.detection.detector import Detector
 from acl_runtime.scoring.regions import find_regions
 from acl_runtime.scoring.rule import Rule
 from acl_runtime.web.engine import WebEngine, WebSettings
+from acl_runtime.web.judge import TileJudge
 from acl_runtime.web.plan import plan_web
 from acl_runtime.web.records import Event, Judged
 
@@ -57,7 +58,7 @@ def run(
     )
     maps: list[npt.NDArray[np.float32]] = []
     engine = WebEngine(
-        plan, detector.stages.answer, settings, see_map=lambda _, lines: maps.append(np.array(lines))
+        plan, TileJudge(detector.stages), settings, see_map=lambda _, lines: maps.append(np.array(lines))
     )
     return inspect(engine, as_items(web, [], heights)), np.concatenate(maps)
 

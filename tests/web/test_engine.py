@@ -390,6 +390,17 @@ def test_i10_a_tile_that_is_anomalous_by_its_score_alone_is_a_defect_where_it_is
     assert not defects_of(run(web, make_plan(), [64], rule=Rule(0.9, None), region_threshold=0.9)[0])
 
 
+def test_i10_a_tile_that_is_anomalous_by_its_score_tells_nothing_beside_the_web() -> None:
+    """Its hottest place is the table; what it tells is the hottest place of the web."""
+    web = np.full((300, 100), 100, np.uint8)
+    web[:, 80:] = 230
+    web[150:156, 40:46] = 140
+    light = Light(background=(200, 255), covered=0.99)
+    events, _, _, _ = run(web, make_plan(), [64], rule=Rule(0.9, None), light=light, edge_margin=4)
+    assert defects_of(events)
+    assert all(defect.right <= 80 - 4 for defect in defects_of(events))
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_i11_at_any_moment_the_events_alone_tell_where_the_roll_is_and_what_is_open(seed: int) -> None:
     """What a log of events holds when the process dies: the next one goes on behind it, with the hole as a loss."""
