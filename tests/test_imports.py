@@ -22,6 +22,7 @@ BACKENDS = {
     "cuda": "cuda.py",
     "openvino": "openvino_session.py",
     "cykooz_resizer": "fast_resize.py",
+    "pypylon": "basler.py",
 }  # each in one module only
 QUANTIZER = ROOT / "acl_export" / "quantize.py"  # uses ONNX Runtime's, where the workshop is
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]

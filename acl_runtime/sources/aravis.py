@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import math
 import threading
 import time
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,11 +29,11 @@ from acl_runtime.sources.aravis_library import (
 )
 from acl_runtime.sources.block import Block
 from acl_runtime.sources.found import FoundCamera
+from acl_runtime.sources.genicam import LONG_NUMBERS, SIXTEEN_BITS, check_taken, split_settings
 from acl_runtime.sources.pixel_format import find_format
 
 LOG = logging.getLogger("acl")
-_SIXTEEN_BITS = range(1, 65536)  # block numbers of GigE Vision 1; there is no 0
-_ROUNDED = 1e-3  # share by which a camera may round a number with a fraction to steps of its own
+_CLOSE_S = 2.0
 _FAKE = "Fake_"  # Aravis's camera without a network
 
 
@@ -67,7 +65,7 @@ class _Handles:
     lost: threading.Event  # set by the library when the camera is gone
     handler: Any  # that sets it; called as long as it is connected
     connection: int
-    lock: threading.Lock  # held while a thread reads: at the program's end another one gives all of it back
+    lock: threading.Lock  # held while a thread reads: at the program's end another one releases all of it
     stream: int = 0
     parser: int = 0
     memory: dict[int, np.ndarray] = field(default_factory=dict)  # buffer -> its bytes
@@ -89,11 +87,12 @@ class AravisSource:
             InputError: An option is not what it must be.
             SourceError: The camera is not there, is taken by another program, or a setting did not take.
         """
-        own = [pair for pair in address.pairs if not pair[0][:1].isupper()]
-        settings = [*settings, *(pair for pair in address.pairs if pair[0][:1].isupper())]
+        own, of_text = split_settings(address)
+        settings = [*settings, *of_text]
         options = read_options(AravisOptions, own, address.text)
         check_range(address.text, options, {"buffers": (2, 10_000), "packet": (0, 65535)})
         self.name, self._options = address.text, options
+        self._is_fake = address.name.startswith(_FAKE)
         self._arv = load_aravis()
         self._held = 0  # the buffer of the block that was read last
         try:
@@ -102,9 +101,8 @@ class AravisSource:
             raise SourceError(
                 f"{self.name}: cannot be opened ({error}); acl camera list says what is there"
             ) from error
-        self._release = weakref.finalize(
-            self, _release, self._handles
-        )  # or its thread would write into freed memory
+        # What nobody closes must stop too, or the library's thread would write into freed memory.
+        self._release = weakref.finalize(self, _release, self._handles)
         try:
             self._set_up(settings)
         except SourceError as error:
@@ -117,11 +115,14 @@ class AravisSource:
         Raises:
             SourceError: The camera is gone, or it sends something else than it was set to.
         """
+        timeout_us = max(0, round(timeout_s * 1e6))
+        if not self._release.alive:
+            raise SourceError(f"{self.name}: is closed; open it again")
         with self._handles.lock:
-            if not self._release.alive:
-                raise SourceError(f"{self.name}: is closed; open it again")
+            if not self._handles.stream:  # the program ends
+                return None
             self._give_back()
-            self._held = self._arv.stream_timeout_pop_buffer(self._handles.stream, int(timeout_s * 1e6)) or 0
+            self._held = self._arv.stream_timeout_pop_buffer(self._handles.stream, timeout_us) or 0
             if self._held:
                 return self._block(self._held, time.monotonic_ns())
         if self._handles.lost.is_set():
@@ -132,18 +133,16 @@ class AravisSource:
         return None
 
     def close(self) -> None:
-        """Stop and give back what it holds; may be called twice and on a camera that is gone."""
-        if not self._release.alive:
+        """Stop, in two seconds at most; may be called twice and on a camera that is gone."""
+        if self._release.detach() is None:
             return
         self._give_back()
-        if (
-            self._handles.lost.is_set()
-        ):  # Aravis asks the camera twice to let go, and waits 2.5 s for each answer
-            self._release.detach()
-            target = partial(_release, self._handles)
-            threading.Thread(target=target, name="acl-aravis-close", daemon=True).start()
-        else:
-            self._release()
+        # Aravis asks a camera that is gone several times to stop and let go, and waits 2.5 s for each answer.
+        releasing = threading.Thread(
+            target=_release, args=(self._handles,), name="acl-aravis-close", daemon=True
+        )
+        releasing.start()
+        releasing.join(_CLOSE_S)
 
     def _set_up(self, settings: Sequence[Setting]) -> None:
         arv, camera = self._arv, self._handles.camera
@@ -156,15 +155,14 @@ class AravisSource:
             arv.camera_gv_set_packet_size(camera, self._options.packet)
         self.width, self.height = (arv.camera_get_integer(camera, name) for name in (b"Width", b"Height"))
         pixels = arv.camera_get_string(camera, b"PixelFormat").decode()
-        self._format = find_format(pixels, self.name)
-        self.numbers = _SIXTEEN_BITS if is_gige and not self._has_long_numbers() else None
-        if _FAKE in self.name:
-            self.numbers = _SIXTEEN_BITS
+        self._format = find_format(pixels)
+        is_short = (is_gige and not self._has_long_numbers()) or self._is_fake
+        self.numbers = SIXTEEN_BITS if is_short else None
         self._start(arv.camera_get_payload(camera))
 
     def _has_long_numbers(self) -> bool:
         """Whether block numbers have 64 bits, an option of GigE Vision 2."""
-        name = b"GevGVSPExtendedIDMode"
+        name = LONG_NUMBERS.encode()
         if not self._arv.camera_is_feature_available(self._handles.camera, name):
             return False
         return bool(self._arv.camera_get_string(self._handles.camera, name) == b"On")
@@ -201,10 +199,7 @@ class AravisSource:
             raise SourceError(
                 f"{name}={value} was refused ({error}); see which values the camera takes"
             ) from error
-        if not _is_same(value, got):
-            raise SourceError(
-                f"{name}={value} did not take: the camera has {got}; set what it can do, or change the settings' order"
-            )
+        check_taken(name, value, got)
 
     def _block(self, buffer: int, now_ns: int) -> Block:
         arv = self._arv
@@ -249,9 +244,8 @@ class AravisSource:
     def _give_back(self) -> None:
         """Let the camera fill the block that was read last."""
         if self._held:
-            self._arv.buffer_set_frame_id(
-                self._held, 0
-            )  # or a block without leader would show the number of this one
+            # A block whose leader does not come keeps the number that its buffer had.
+            self._arv.buffer_set_frame_id(self._held, 0)
             self._arv.stream_push_buffer(self._handles.stream, self._held)
             self._held = 0
 
@@ -277,6 +271,7 @@ def _release(handles: _Handles) -> None:
         for thing in (handles.parser, handles.stream, handles.camera):
             if thing:
                 unref(thing)
+        handles.stream = 0
         handles.memory.clear()
 
 
@@ -324,16 +319,3 @@ def _find(address: Address) -> str:
     )
     problem = "several cameras have that name" if fitting else f"no such camera{suggest(name, ids)}"
     raise SourceError(f"{problem}; there are: {there}")
-
-
-def _is_same(wanted: str, got: str) -> bool:
-    """Whether the camera has what was written; a number with a fraction may be rounded to steps of the camera's own."""
-    if wanted.casefold() == got.casefold():
-        return True
-    try:
-        one, other = float(wanted), float(got)
-    except ValueError:
-        is_true = {"1": "true", "on": "true", "0": "false", "off": "false"}
-        return is_true.get(wanted.casefold()) == got.casefold()
-    is_rounded = "." in got and math.isclose(one, other, rel_tol=_ROUNDED)
-    return one == other or is_rounded

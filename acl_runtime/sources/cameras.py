@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from acl_runtime.files.errors import SourceError
@@ -48,4 +49,12 @@ def _list_aravis() -> list[FoundCamera]:
     return list_aravis()
 
 
-LISTS: tuple[Callable[[], list[FoundCamera]], ...] = (_list_aravis, list_video_devices)
+def _list_basler() -> list[FoundCamera]:
+    if find_spec("pypylon") is None:  # Basler's GigE and USB3 cameras answer Aravis too
+        return []
+    from acl_runtime.sources.basler import list_basler
+
+    return list_basler()
+
+
+LISTS: tuple[Callable[[], list[FoundCamera]], ...] = (_list_aravis, _list_basler, list_video_devices)

@@ -77,8 +77,7 @@ def iter_frames(sources: Iterable[Source]) -> Iterator[Frame | BadFrame]:
         if source.problem:
             yield BadFrame(source.path, 0, source.problem)
         elif source.is_camera:
-            text = f"opencv:{source.path}" if _is_number(source.path) else source.path
-            yield from read_frames(text, source.name)
+            yield from read_frames(source.path, source.name)
         elif source.is_video:
             yield from read_video(source.path, source.name, source.reading)
         else:

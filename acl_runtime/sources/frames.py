@@ -43,7 +43,7 @@ def read_frames(
         sleep: Waits between tries.
     """
     shown, index = hide_password(text), 0
-    names = slug(shown.partition("?")[0])
+    names = f"camera{text}" if text.isdecimal() else slug(shown.partition("?")[0])
     try:
         source = open_line_source(text)
     except (UserError, OSError) as error:

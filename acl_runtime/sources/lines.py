@@ -32,7 +32,8 @@ def open_line_source(text: str, settings: Sequence[Setting] = ()) -> LineSource:
     """Open a line camera, an area camera, or what stands in for one.
 
     Args:
-        text: Such as `aravis:LINE01`, see `SCHEMES`; a folder of strips or a video may be named by its path alone.
+        text: Such as `aravis:LINE01`, see `SCHEMES`; a folder of strips or a video may be named by its path alone, a
+            USB camera by its number.
         settings: GenICam names and values, written in this order before those that the text itself gives.
 
     Raises:
@@ -55,6 +56,8 @@ def parse_source(text: str) -> Address:
         return Address(text, scheme, text.partition(":")[2], ())
     if separator and scheme in SCHEMES:
         return parse_address(text)
+    if text.isascii() and text.isdecimal() and not os.path.exists(text):
+        return parse_address(f"opencv:{text}")
     if os.path.exists(text.partition("?")[0]):
         address = parse_address(f"strips:{text}")
         return Address(text, address.scheme, address.name, address.pairs)
@@ -75,6 +78,12 @@ def _open_drawn(address: Address, settings: Sequence[Setting]) -> LineSource:
     from acl_runtime.sources.drawn import DrawnSource
 
     return DrawnSource(address)
+
+
+def _open_basler(address: Address, settings: Sequence[Setting]) -> LineSource:
+    from acl_runtime.sources.basler import BaslerSource
+
+    return BaslerSource(address, settings)
 
 
 def _open_strips(address: Address, settings: Sequence[Setting]) -> LineSource:
@@ -98,6 +107,7 @@ def _open_opencv(address: Address, settings: Sequence[Setting]) -> LineSource:
 SCHEMES = {
     "aravis": Entry(_open_aravis, "aravis:NAME", takes_settings=True),
     "drawn": Entry(_open_drawn, "drawn:SEED"),
+    "basler": Entry(_open_basler, "basler:SERIAL", takes_settings=True),
     "opencv": Entry(_open_opencv, "opencv:NUMBER"),
     **{scheme: Entry(_open_opencv, f"{scheme}://ADDRESS") for scheme in _NET},
     "gst": Entry(_open_opencv, "gst:PIPELINE"),

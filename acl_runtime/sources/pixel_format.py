@@ -64,7 +64,7 @@ PIXEL_FORMATS = {
 }
 
 
-def find_format(name: str, source: str) -> PixelFormat:
+def find_format(name: str) -> PixelFormat:
     """The format that a camera says it sends.
 
     Raises:
@@ -72,5 +72,5 @@ def find_format(name: str, source: str) -> PixelFormat:
     """
     if name not in PIXEL_FORMATS:
         known = ", ".join(PIXEL_FORMATS)
-        raise SourceError(f"{source}: PixelFormat {name} cannot be read; set PixelFormat to one of {known}")
+        raise SourceError(f"PixelFormat {name} cannot be read; set PixelFormat to one of {known}")
     return PIXEL_FORMATS[name]

@@ -134,7 +134,7 @@ class Replay:
             complete=is_complete,
             first_encoder=first * options.encoder if has_encoder else None,
             exposed_ns=round(self._schedule.time_of(first) * 1e9) if timed and is_complete else None,
-            received_ns=time.monotonic_ns(),
+            received_ns=round(self._clock() * 1e9),
         )
 
     def _skip(self, index: int) -> None:

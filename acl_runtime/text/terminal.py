@@ -29,6 +29,7 @@ _EXTRAS = {  # module -> extra that installs it
     **dict.fromkeys(("torch", "open_clip", "safetensors", "scipy"), "train"),
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
     "cv2": "opencv",
+    "pypylon": "basler",
 }
 
 

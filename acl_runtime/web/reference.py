@@ -21,6 +21,7 @@ from acl_runtime.files.atomic import atomic_file
 from acl_runtime.files.errors import InputError
 from acl_runtime.files.strict_json import read_document
 from acl_runtime.sources.address import Setting
+from acl_runtime.sources.genicam import split_settings
 from acl_runtime.sources.grab import iter_blocks
 from acl_runtime.sources.lines import open_line_source, parse_source
 
@@ -124,9 +125,8 @@ def take_reference(text: str, settings: Sequence[Setting], kind: Kind, *, lines:
         InputError: The lines are of no use, see `ReferenceTaker`, or the camera is not called so.
         SourceError: The camera is away or sends nothing.
     """
-    address = parse_source(text)
-    own = [pair for pair in address.pairs if pair[0][:1].isupper()]
-    taker = ReferenceTaker(kind, source=text.partition("?")[0], settings=[*settings, *own])
+    _, of_text = split_settings(parse_source(text))
+    taker = ReferenceTaker(kind, source=text.partition("?")[0], settings=[*settings, *of_text])
     with closing(open_line_source(text, settings)) as source:
         for block in iter_blocks(source):
             if block.complete:

@@ -150,7 +150,7 @@ def test_a_camera_that_dies_is_noticed_and_taken_up_again_when_it_is_back() -> N
         return fake
 
     fake = start()
-    source = open_camera("Aravis-Fake-WEB03")
+    source = open_camera()
     take(source, 5)
     fake.kill()
     fake.communicate()
@@ -161,15 +161,17 @@ def test_a_camera_that_dies_is_noticed_and_taken_up_again_when_it_is_back() -> N
     closing = time.monotonic()
     source.close()
     source.close()
-    assert time.monotonic() - closing < 1
+    assert time.monotonic() - closing < 3
     with pytest.raises(SourceError, match="cannot be opened .*there are: none; check cable"):
         open_camera("Aravis-Fake-WEB03")
     fake = start()
     source = open_camera("Aravis-Fake-WEB03")
     blocks = take(source, 5)
-    source.close()
     fake.kill()
     fake.communicate()
+    closing = time.monotonic()
+    source.close()  # before the loss was noticed
+    assert time.monotonic() - closing < 3
     assert numbers_of(blocks[0].lines)[0] == 0  # another camera's web
     with pytest.raises(SourceError, match="is closed; open it again"):
         source.read(1.0)
@@ -181,8 +183,7 @@ def test_cameras_are_listed_and_opened_by_any_of_their_names() -> None:
     (camera,) = list_aravis()
     assert (camera.source, camera.model) == ("aravis:Aravis-Fake-WEB04", "Aravis Fake")
     assert (camera.serial, camera.address, camera.link) == ("WEB04", ADDRESS, "GigEVision")
-    for name in ("Aravis-Fake-WEB04", "WEB04"):
-        open_camera(name).close()
+    open_camera("WEB04").close()
     with pytest.raises(
         SourceError, match=r"no such camera \(did you mean Aravis-Fake-WEB04\?\); there are: Ara"
     ):

@@ -116,10 +116,9 @@ def test_the_same_losses_come_again() -> None:
 
 
 def test_numbers_go_from_65535_to_1() -> None:
-    numbers = [
-        block.number for block in read_all(drawn("drawn:0?width=16&height=1&lines=65537&defects_per_m=0"))
-    ]
-    assert numbers[-3:] == [65535, 1, 2]
+    source = drawn("drawn:0?width=16&height=1&defects_per_m=0")
+    blocks = [source.read(1.0) for _ in range(65537)]
+    assert [block.number for block in blocks[-3:] if block] == [65535, 1, 2]
 
 
 def test_blocks_come_at_the_rate_and_none_before_its_time() -> None:
@@ -130,6 +129,9 @@ def test_blocks_come_at_the_rate_and_none_before_its_time() -> None:
     assert clock.now == pytest.approx(100.0 + 0.999)
     assert [block.exposed_ns for block in blocks if block] == [10_000_000 * index for index in range(100)]
     assert [block.first_encoder for block in blocks if block] == [40 * index for index in range(100)]
+    assert [block.received_ns - 100e9 for block in blocks if block] == pytest.approx(
+        [1e6 * (10 * index + 9) for index in range(100)]
+    )
 
 
 def test_the_web_speeds_up_and_stands_still() -> None:

@@ -85,7 +85,7 @@ def test_a_camera_that_falls_silent_keeps_nobody_waiting() -> None:
     with camera(silent_after=3) as address:
         source = OpenCVSource(parse_source(address), OpenCVOptions(wait_s=0.4))
         began = time.monotonic()
-        with pytest.raises(SourceError, match="gave no frame for .* s; check that it is connected"):
+        with pytest.raises(SourceError, match="(gave no frame for .* s|gives no frame); check that it"):
             read_on(source)
         assert 0.4 < time.monotonic() - began < 3
         source.close()
@@ -105,13 +105,15 @@ def test_frames_go_on_when_the_camera_is_back(caplog: pytest.LogCaptureFixture) 
             first.append(next(frames))
     assert isinstance(first[-1], BadFrame)
     assert first[-1].problem == f"{address}: gives no frame; check that it is connected"
+    caplog.clear()
     with caplog.at_level(logging.INFO, "acl"), camera(port):
         item = next(frames)
+    messages = [message for message in caplog.messages if "passed over" not in message]
     frames.close()  # type: ignore[attr-defined]
     assert isinstance(item, Frame)
     assert item.index == len(first)
     assert item.name == PurePath(f"http-127.0.0.1-{port}-video_{len(first):06d}")
-    assert caplog.messages == [f"{address}: is away; waiting for it to come back", f"{address}: is back"]
+    assert messages == [f"{address}: is away; waiting for it to come back", f"{address}: is back"]
 
 
 def test_a_camera_that_stays_away_is_given_up() -> None:
