@@ -62,6 +62,7 @@ def plan(
     where the box does not keep up.
     """
     from acl_runtime.commands.detector import open_detector
+    from acl_runtime.web import capacity as box
     from acl_runtime.web.capacity import WebDemand, largest_tile, measure_tiles_per_s, weigh
     from acl_runtime.web.judge import TileJudge
     from acl_runtime.web.records import Scale
@@ -92,7 +93,11 @@ def plan(
     manifest = detector.bundle.manifest
     side = largest_tile(demand, manifest)
     measured = tiles_per_s or measure_tiles_per_s(
-        TileJudge(detector.stages), side=side, batch=manifest.max_batch, shape=(3,) if color else ()
+        TileJudge(detector.stages),
+        side=side,
+        batch=manifest.max_batch,
+        shape=(3,) if color else (),
+        seconds=box.MEASURE_S,
     )
     capacity = weigh(demand, manifest, measured)
     machine = f"{detector.backend} {detector.provider}".strip()

@@ -20,6 +20,7 @@ from acl_runtime.web.records import Defect, DefectBegun, Event, Judged, StateCha
 from acl_runtime.web.rules import Alarm
 
 SCHEMA = 1  # of the JSON lines
+TOGETHER = 10_000  # lines that were judged and are told as one
 COLUMNS = (
     *("number", "part", "continues", "along_mm", "across_mm", "length_mm", "width_mm", "area_mm2"),
     *("peak", "score", "decided_by", "lanes", "is_flood", "first", "stop", "left", "right"),
@@ -69,24 +70,52 @@ class Roll:
 
 
 class WebJsonLines:
-    """An output that writes a line for each event, the roll's own before them; see `records.py` for the keys."""
+    """An output that writes a line for each event, the roll's own before them; see `records.py` for the keys.
+
+    Lines that were judged one after another are told together, `TOGETHER` of them at most, unless something else is
+    told in between: a roll of a day would fill a disk.
+    """
 
     def __init__(self, path: Path, roll: Roll) -> None:
-        """Take the file, alone, and begin it anew; see `LineFile`."""
-        self._file = LineFile(path)
+        """Take the file, which must be a new one, alone; see `LineFile`."""
+        self._file, self._judged = LineFile(path), list[Judged]()
         self._write({"event": "roll", "schema": SCHEMA, **asdict(roll)})
 
     def __call__(self, event: Event | Alarm) -> None:
-        """Write one."""
-        self._write({"event": "rule", **asdict(event)} if isinstance(event, Alarm) else event_dict(event))
+        """Write one, or keep it to be told together with the next."""
+        if not isinstance(event, Judged):
+            self._tell_judged()
+            self._write({"event": "rule", **asdict(event)} if isinstance(event, Alarm) else event_dict(event))
+            return
+        if self._judged and self._judged[-1].stop != event.first:
+            self._tell_judged()
+        self._judged.append(event)
+        if event.stop - self._judged[0].first >= TOGETHER:
+            self._tell_judged()
 
     def end(self, summary: dict[str, Any]) -> None:
         """Write what the roll adds up to, as the last line."""
+        self._tell_judged()
         self._write({"event": "summary", **summary})
 
     def close(self) -> None:
-        """Let the file go."""
+        """Write what was kept, and let the file go."""
+        self._tell_judged()
         self._file.close()
+
+    def _tell_judged(self) -> None:
+        judged, self._judged = self._judged, []
+        if judged:
+            together = Judged(
+                first=judged[0].first,
+                stop=judged[-1].stop,
+                row_stop=judged[-1].row_stop,
+                score=max(each.score for each in judged),
+                peak=max(each.peak for each in judged),
+                left=min(each.left for each in judged),
+                right=max(each.right for each in judged),
+            )
+            self._write(event_dict(together))
 
     def _write(self, row: dict[str, Any]) -> None:
         self._file.write(json.dumps(row, allow_nan=False))
@@ -96,7 +125,7 @@ class WebCsv:
     """An output that writes a line for each defect, and its columns' names before them."""
 
     def __init__(self, path: Path) -> None:
-        """Take the file, alone, and begin it anew; see `LineFile`."""
+        """Take the file, which must be a new one, alone; see `LineFile`."""
         self._file = LineFile(path)
         self._file.write(_csv_line(COLUMNS))
 
@@ -169,6 +198,9 @@ def _csv_line(values: object) -> str:
 
 
 def _save(path: Path, picture: np.ndarray) -> None:
-    _, data = cv2.imencode(".png", picture)
-    with atomic_file(path, durable=False) as temporary:
-        temporary.write_bytes(data.tobytes())
+    _, data = cv2.imencode(".png", picture)  # imwrite would not say why a disk refused it
+    try:
+        with atomic_file(path, durable=False) as temporary:
+            temporary.write_bytes(data.tobytes())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error

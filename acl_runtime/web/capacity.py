@@ -125,7 +125,7 @@ def weigh(demand: WebDemand, manifest: Manifest, measured: float) -> Capacity:
     largest = largest_tile(demand, manifest)
     coarsest = choose_tile(largest, demand, manifest, usable)
     sides = range(min(SMALLEST_TILE, largest), largest + 1)
-    keeps = [side for side in sides if _needed(side, demand, manifest) <= usable]
+    keeps = [side for side in sides if _needed(side, demand) <= usable]
     finest = choose_tile(keeps[0], demand, manifest, usable) if keeps else None
     return Capacity(
         measured=measured,
@@ -201,8 +201,11 @@ def measure_tiles_per_s(
     return batch / float(np.median(took[WARM_UP:]))
 
 
-def _needed(side: int, demand: WebDemand, manifest: Manifest) -> float:
-    if demand.overlap is not None and 2 * demand.overlap > min(side, demand.width):
+def _needed(side: int, demand: WebDemand) -> float:
+    """Tiles per second of a side, as `choose_tile` counts them, without laying them out."""
+    tile, across = min(side, max(demand.width, SMALLEST_TILE)), min(side, demand.width)
+    overlap = tile // 4 if demand.overlap is None else demand.overlap
+    if 2 * overlap > tile:
         return math.inf
-    plan = plan_web(demand.width, Tiling(side, demand.overlap, None), manifest)
-    return len(plan.columns.spans) * demand.lines_per_s / plan.step
+    columns = 1 + -(-(demand.width - across) // (across - min(overlap, across // 2)))
+    return columns * demand.lines_per_s / (tile - overlap)

@@ -26,10 +26,10 @@ def test_the_speed_is_lines_over_the_processors_time() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_is_flat_over_a_long_roll_with_losses_and_defects() -> None:
-    """A smaller count than the benchmark's ten million: 400,000 lines with 200 defects."""
-    points = measure_memory(400_000, defects=200)
+    """A smaller count than the benchmark's ten million: 120,000 lines with 60 defects."""
+    points = measure_memory(120_000, defects=60)
     assert len(points) == 10
-    assert points[-1][1] >= 150
+    assert points[-1][1] >= 50
     settled = [size for _, _, size in points[2:]]
     assert max(settled) - min(settled) < 8e6
     assert "resident" in memory_table(points)

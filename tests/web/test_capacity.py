@@ -101,10 +101,11 @@ def test_the_measure_is_tiles_over_the_time_of_a_call() -> None:
 
     assert measure_tiles_per_s(judge, side=40, batch=3, clock=lambda: now[0]) == pytest.approx(6)
     with pytest.raises(FrameError, match="nan"):
-        measure_tiles_per_s(lambda tiles: [FrameError("nan")], side=40, batch=1)
+        measure_tiles_per_s(lambda tiles: [FrameError("nan")], side=40, batch=1, seconds=0.01)
 
 
-def test_the_command_says_it_both_ways(tmp_path: Path) -> None:
+def test_the_command_says_it_both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("acl_runtime.web.capacity.MEASURE_S", 0.1)
     bundle = write_tiny_bundle(tmp_path / "bundle")
     web = ("--width", 4096, "--mm-per-pixel", 0.1, "--smallest-defect", 2)
     fine = acl("plan", bundle, *web, "--line-rate", 100)

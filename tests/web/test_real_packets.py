@@ -21,7 +21,7 @@ from acl_runtime.web.records import Judged
 from acl_runtime.web.ring import LineRing, Reader
 
 WIDTH, HEIGHT = 1024, 64
-LINES = 64 * 220  # the numbers of the blocks pass 65535 meanwhile
+LINES = 64 * 150  # the numbers of the blocks pass 65535 meanwhile
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,7 +35,7 @@ def open_camera() -> LineSource:
         f"aravis:{ADDRESS}?packet=3000&buffers=32",
         [
             *(("Width", str(WIDTH)), ("Height", str(HEIGHT)), ("ExposureTimeAbs", "10")),
-            ("AcquisitionFrameRate", "100"),
+            ("AcquisitionFrameRate", "150"),
         ],
     )
 
@@ -50,7 +50,7 @@ class Pausing(Brightness):
     def __call__(self, tiles: Sequence[np.ndarray]) -> list[Answer]:
         answers = [(-5.0, np.zeros((48, 48), np.float32))] * len(tiles)
         self.calls.append(len(tiles))
-        if self._pause_s and len(self.calls) % 100 == 0:
+        if self._pause_s and len(self.calls) % 80 == 0:
             time.sleep(self._pause_s)
         return list(answers)
 
