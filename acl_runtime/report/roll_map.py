@@ -29,7 +29,7 @@ MAP_STYLE = """
 .roll .web { fill: var(--web); stroke: none; } .roll .frame { fill: none; stroke: var(--pale); stroke-width: .8; }
 .roll .grid { stroke: var(--line); } .roll .lane { stroke: var(--pale); stroke-dasharray: 5 4; stroke-width: .9; }
 .roll .gap { fill: var(--gap); opacity: .75; } .roll .unknown { fill: var(--gap); opacity: .4; }
-.roll .spot { fill: var(--spot); } .roll .along { fill: var(--along); } .roll .across { fill: var(--across); }
+.roll .spot { fill: var(--spot); fill-opacity: .85; } .roll .along { fill: var(--along); } .roll .across { fill: var(--across); }
 .roll .flood { fill: var(--flood); } .roll a { cursor: pointer; } .roll .alarm { fill: var(--flood); }
 .keys { display: flex; flex-wrap: wrap; gap: 6px 20px; font-size: .85rem; color: var(--pale); margin-top: 10px; }
 .keys svg.key { display: inline; width: 22px; height: 16px; vertical-align: -3px; margin: 0 6px 0 0; }
@@ -195,9 +195,11 @@ def _mark(panel: _Panel, defect: Defect, scale: Scale, linked: frozenset[int]) -
     )
     x, y = (left + right) / 2, (top + bottom) / 2
     if kind == "spot":
-        radius = max(_radius(defect.area_mm2), (right - left) / 2, (bottom - top) / 2)
+        radius = _radius(defect.area_mm2)
+        half = max(radius, (right - left) / 2), max(radius, (bottom - top) / 2)
         drawn = (
-            f'<circle class="spot" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"><title>{told}</title></circle>'
+            f'<ellipse class="spot" cx="{x:.1f}" cy="{y:.1f}" rx="{half[0]:.1f}" ry="{half[1]:.1f}">'
+            f"<title>{told}</title></ellipse>"
         )
     else:
         least = {"along": (9.0, 3.2), "across": (3.2, 12.0), "flood": (6.0, 6.0)}[kind]
