@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -240,7 +241,7 @@ def web(
         background=background,
         edge_margin=edge_margin,
         longest=longest,
-        flush_after=flush_after,
+        flush_after=flush_after if camera.is_live else math.inf,  # a recording never stands
         rows=rows,
         keeps_pictures=report is not None,
     )

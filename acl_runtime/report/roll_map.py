@@ -29,7 +29,8 @@ MAP_STYLE = """
 .roll .web { fill: var(--web); stroke: none; } .roll .frame { fill: none; stroke: var(--pale); stroke-width: .8; }
 .roll .grid { stroke: var(--line); } .roll .lane { stroke: var(--pale); stroke-dasharray: 5 4; stroke-width: .9; }
 .roll .gap { fill: var(--gap); opacity: .75; } .roll .unknown { fill: var(--gap); opacity: .4; }
-.roll .spot { fill: var(--spot); fill-opacity: .85; } .roll .along { fill: var(--along); } .roll .across { fill: var(--across); }
+.roll .spot { fill: var(--spot); fill-opacity: .85; } .roll .along { fill: var(--along); }
+.roll .across { fill: var(--across); }
 .roll .flood { fill: var(--flood); } .roll a { cursor: pointer; } .roll .alarm { fill: var(--flood); }
 .keys { display: flex; flex-wrap: wrap; gap: 6px 20px; font-size: .85rem; color: var(--pale); margin-top: 10px; }
 .keys svg.key { display: inline; width: 22px; height: 16px; vertical-align: -3px; margin: 0 6px 0 0; }
