@@ -29,13 +29,14 @@ from acl_runtime.images.tiles import cut_axis
 from acl_runtime.scoring.rule import Rule
 from acl_runtime.sources.block import Block
 from acl_runtime.web.account import LineAccount, Lines, Lost
-from acl_runtime.web.engine import WebEngine, WebSettings
+from acl_runtime.web.engine import WebEngine
 from acl_runtime.web.flat_field import FlatField
 from acl_runtime.web.judge import TileJudge
 from acl_runtime.web.light import Light
 from acl_runtime.web.plan import WebPlan
 from acl_runtime.web.records import Scale
 from acl_runtime.web.reference import Reference, ReferenceFacts
+from acl_runtime.web.settings import WebSettings
 from benchmarks.machine import describe_machine, machine_line
 
 WIDTH, HEIGHT = 4096, 64

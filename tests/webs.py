@@ -16,9 +16,10 @@ from acl_runtime.images.tiles import cut_axis
 from acl_runtime.scoring.rule import Rule
 from acl_runtime.sources.block import Block
 from acl_runtime.web.account import Lines, Lost
-from acl_runtime.web.engine import WebEngine, WebSettings
+from acl_runtime.web.engine import WebEngine
 from acl_runtime.web.plan import WebPlan
 from acl_runtime.web.records import Defect, Event, Scale
+from acl_runtime.web.settings import WebSettings
 
 SCALE = Scale(mm_per_line=0.1, mm_per_pixel=0.2)
 RULE = Rule(1.0, 0.5)  # the peak decides

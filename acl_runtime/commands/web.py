@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from acl_runtime.inspection.web import Correct
     from acl_runtime.inspection.web_files import Roll
     from acl_runtime.sources.block import LineSource
-    from acl_runtime.web.engine import WebSettings
     from acl_runtime.web.plan import WebPlan
     from acl_runtime.web.records import Lane
     from acl_runtime.web.rules import Rules
+    from acl_runtime.web.settings import WebSettings
 
 WEB = "The web"
 CAMERA = "The camera"
@@ -322,10 +322,10 @@ def plan_settings(
     keeps_pictures: bool = False,
 ) -> tuple[WebPlan, WebSettings]:
     """How a web is cut and inspected, as a command's options ask for; lengths in mm."""
-    from acl_runtime.web.engine import WebSettings
     from acl_runtime.web.light import Light
     from acl_runtime.web.plan import plan_web
     from acl_runtime.web.records import Scale
+    from acl_runtime.web.settings import WebSettings
 
     scale = Scale(mm_per_line=mm_per_pixel if mm_per_line is None else mm_per_line, mm_per_pixel=mm_per_pixel)
     manifest = detector.bundle.manifest

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from acl_runtime.files.errors import InputError
-from acl_runtime.web.account import Reason
 
 EVERY = 8  # pixel of a line is looked at: a lamp shows everywhere
 WHITE = 255
-STATES: tuple[Reason | None, ...] = (None, "no light", "saturated", "no web")
+Unlit = Literal["no light", "saturated", "no web"]
+STATES: tuple[Unlit | None, ...] = (None, "no light", "saturated", "no web")
 """What the codes of `line_states` mean."""
 
 

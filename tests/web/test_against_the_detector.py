@@ -16,10 +16,11 @@ from acl_runtime.bundle.manifest import Tiling
 from acl_runtime.detection.detector import Detector
 from acl_runtime.scoring.regions import find_regions
 from acl_runtime.scoring.rule import Rule
-from acl_runtime.web.engine import WebEngine, WebSettings
+from acl_runtime.web.engine import WebEngine
 from acl_runtime.web.judge import TileJudge
 from acl_runtime.web.plan import plan_web
 from acl_runtime.web.records import Event, Judged
+from acl_runtime.web.settings import WebSettings
 
 WIDTH = 230
 ROUNDING = 3e-7  # of a map value; measured 1.8e-7

@@ -28,10 +28,11 @@ from acl_runtime.detection.stages import Answer
 from acl_runtime.files.errors import FrameError, InputError
 from acl_runtime.scoring.rule import Rule
 from acl_runtime.web.account import Lines, Lost, Reason
-from acl_runtime.web.engine import MARGIN, WebEngine
+from acl_runtime.web.engine import WebEngine
 from acl_runtime.web.light import Light
 from acl_runtime.web.plan import WebPlan
 from acl_runtime.web.records import DefectBegun, Event, Judged, Lane, StateChange, event_dict
+from acl_runtime.web.strip import MARGIN
 
 PLANS = {
     "as large as the network sees": make_plan(),
