@@ -206,6 +206,7 @@ def web(
     from contextlib import closing
     from datetime import datetime, timezone
 
+    from acl_runtime.files.errors import InputError
     from acl_runtime.inspection.watch import stop_signals
     from acl_runtime.inspection.web import inspect_web
     from acl_runtime.inspection.web_files import HEADER, WebCsv, WebJsonLines, WebOutput, text_line
@@ -218,6 +219,8 @@ def web(
     from acl_runtime.web.summary import summarise
 
     check_order(bundle, [source])
+    if report is not None and report.exists() and (not report.is_dir() or any(report.iterdir())):
+        raise InputError(f"{report}: holds something already; name a new or an empty folder for the report")
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     detector = open_detector(
         context,

@@ -188,6 +188,13 @@ def test_a_slip_of_the_finger_is_told(
     assert message in " ".join(re.sub(r"[│\n]", " ", result.output).split())
 
 
+def test_a_report_is_not_written_over_another(bundle: Path, use: Use, tmp_path: Path) -> None:
+    use(ArraySource(draw_web(4 * SIDE, WIDTH)))
+    (tmp_path / "report" / "pictures").mkdir(parents=True)
+    result = acl("web", bundle, "x", *TILE, "--report", tmp_path / "report")
+    assert_one_line(result, "holds something already; name a new or an empty folder for the report")
+
+
 def test_bundle_and_source_that_changed_places_are_told(bundle: Path, tmp_path: Path) -> None:
     assert_one_line(acl("web", tmp_path, bundle, *TILE), "is no bundle, but")
 
