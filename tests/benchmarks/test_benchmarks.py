@@ -18,7 +18,7 @@ from acl_train.config import LearnConfig, Recipe
 from acl_train.tiny import tower
 from acl_train.tiny.corpus import draw_dataset
 from acl_train.weights import Weights
-from benchmarks import feature_cache, map_operator
+from benchmarks import cameras, feature_cache, map_operator
 from benchmarks.drawn_groups import MEANINGS, Counts, draw_groups, draw_learning, thin
 from benchmarks.judges import as_ranks, at_threshold, color_contrast, judge_by_color
 from benchmarks.learning import METRICS, Plan, measure, random_clip, read_out, to_tables, without_nan
@@ -145,6 +145,13 @@ def test_blocks_alternate_and_cover_every_turn() -> None:
 
 def test_tables_are_markdown() -> None:
     assert markdown_table(["a", "bb"], [["x", "1"]]) == "| a | bb |\n| - | -: |\n| x |  1 |"
+
+
+def test_lines_that_a_camera_loses_are_counted() -> None:
+    row = cameras.read("drawn:1?width=64&height=8&rate=80000&loss=0.3&buffers=60000", [], 0.5)
+    assert row.lost / (row.lost + 0.5 * row.lines_per_s) == pytest.approx(0.3, abs=0.05)
+    assert 0 < row.core < 2
+    assert cameras.correct(np.uint8, 64, 0.02).lines_per_s > 10_000
 
 
 def test_the_machine_is_named() -> None:

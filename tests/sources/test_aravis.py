@@ -6,7 +6,6 @@ import gc
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -193,19 +192,22 @@ def test_cameras_are_listed_and_opened_by_any_of_their_names() -> None:
 
 @pytest.mark.usefixtures("_network")
 def test_no_thread_and_no_open_file_is_left() -> None:
-    def left() -> tuple[int, int, int]:
-        return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd")), threading.active_count()
+    def left() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
 
     fake = FakeCamera("WEB05", WIDTH, HEIGHT)
     open_camera().close()
-    before = left()
-    for _ in range(3):
+    threads, files = left()
+    for _ in range(6):
         source = open_camera()
         take(source, 2)
         source.close()
-    after = left()
+    threads_after, files_after = left()
     fake.close()
-    assert after <= before
+    assert threads_after < threads + 4, (
+        "a thread of GLib's own may come and go, one for each opening may not stay"
+    )
+    assert files_after < files + 4
 
 
 @pytest.mark.usefixtures("_network")

@@ -17,6 +17,7 @@ import pytest
 from acl_runtime.files.errors import InputError, SourceError
 from acl_runtime.images.frame import BadFrame, Frame
 from acl_runtime.sources.address import hide_password
+from acl_runtime.sources.block import LineSource
 from acl_runtime.sources.files import iter_frames, list_sources
 from acl_runtime.sources.frames import read_frames
 from acl_runtime.sources.lines import open_line_source, parse_source
@@ -91,7 +92,7 @@ def test_a_camera_that_falls_silent_keeps_nobody_waiting() -> None:
         source.close()
 
 
-def read_on(source: OpenCVSource) -> None:
+def read_on(source: LineSource) -> None:
     while True:
         source.read(0.1)
 
@@ -165,6 +166,18 @@ def test_a_password_is_not_shown() -> None:
     (item,) = iter_frames(list_sources(["http://me:secret@127.0.0.1:9/video"]))
     assert isinstance(item, BadFrame)
     assert "secret" not in item.source + item.problem
+
+
+@pytest.mark.skipif(
+    not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER), reason="this OpenCV was built without GStreamer"
+)
+def test_a_pipeline_gives_frames_until_it_ends() -> None:
+    shape = "video/x-raw,format=GRAY8,width=64,height=48"
+    source = open_line_source(f"gst:videotestsrc num-buffers=3 ! videoconvert ! {shape} ! appsink")
+    assert (source.width, source.height) == (64, 48)
+    assert source.read(5.0) is not None
+    with pytest.raises(SourceError, match="gives no frame"):
+        read_on(source)
 
 
 @pytest.mark.skipif(
