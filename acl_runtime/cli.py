@@ -19,10 +19,12 @@ from acl_runtime.commands.calibrate import calibrate
 from acl_runtime.commands.camera import camera
 from acl_runtime.commands.doctor import doctor
 from acl_runtime.commands.info import info
+from acl_runtime.commands.plan import plan
 from acl_runtime.commands.qualify import qualify
 from acl_runtime.commands.restore import restore
 from acl_runtime.commands.run import run
 from acl_runtime.commands.watch import watch
+from acl_runtime.commands.web import web
 from acl_runtime.text.terminal import Commands
 from acl_train.commands import convert, train
 
@@ -53,7 +55,7 @@ def _main(
 
 
 for command in (
-    *(train, convert, export, build, qualify, run, watch, calibrate, restore),
+    *(train, convert, export, build, qualify, run, watch, plan, web, calibrate, restore),
     *(bench, info, doctor, demo),
 ):
     app.command()(command)

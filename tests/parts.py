@@ -44,7 +44,7 @@ def make_record(
     """A record of these images and thresholds; which are missed goes by the score alone."""
     return CalibrationRecord(
         format="anomalyclip-calibration",
-        format_version=4,
+        format_version=5,
         created="2025-01-01T00:00:00+00:00",
         statement="the promise.",
         rule="score" if peak is None else "score or peak",
@@ -58,6 +58,7 @@ def make_record(
         max_overkill=0.01,
         promised_overkill=0.02,
         confidence=0.95,
+        segment_mm=None,
         hidden_defects=0,
         images=len(good.source),
         scale_images=1,

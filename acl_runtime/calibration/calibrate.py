@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
@@ -16,7 +16,7 @@ import numpy as np
 
 from acl_runtime.bundle.bundle import Bundle, load_bundle, replace_manifest
 from acl_runtime.bundle.manifest import Calibration
-from acl_runtime.calibration.conformal import Demand, check_images
+from acl_runtime.calibration.conformal import LEAST_IMAGES, Demand, check_images, needed_images
 from acl_runtime.calibration.findings import find_picture_findings, find_score_findings
 from acl_runtime.calibration.images import Judged, Progress, check_apart, judge_images
 from acl_runtime.calibration.patch_memory_fit import FittedMemory, fit_memory_to_images, save_memory
@@ -34,7 +34,7 @@ from acl_runtime.calibration.record import (
     to_calibration,
     write_record,
 )
-from acl_runtime.calibration.report import make_statement
+from acl_runtime.calibration.report import make_segment_statement, make_statement
 from acl_runtime.calibration.thresholds import Thresholds, find_region_threshold, find_thresholds
 from acl_runtime.detection.detector import Detector
 from acl_runtime.files.errors import InputError
@@ -107,6 +107,68 @@ def calibrate_bundle(
     return record
 
 
+@dataclass(frozen=True)
+class SegmentUnit:
+    """Stretches of web in the place of images."""
+
+    mm: float  # length of each
+    left_out: int = 0  # that were not judged from end to end
+
+
+def calibrate_segments(
+    detector: Detector,
+    segments: JudgedImages,
+    unit: SegmentUnit,
+    *,
+    max_overkill: float = Demand.max_overkill,
+    confidence: float = Demand.confidence,
+    hidden_defects: int = Demand.hidden_defects,
+    seed: int = 0,
+) -> CalibrationRecord:
+    """Find the thresholds from segments of good web, and write them into the detector's bundle.
+
+    A segment's values are the largest score of any tile and the largest map value on it, so that it is rejected exactly
+    when `acl web` tells a defect on it. What is promised holds for segments that are alike, as stretches of one product
+    are; neighbours share tiles at their border, and defects of the web itself come in groups: the more rolls they are
+    from, the better.
+
+    Args:
+        detector: Judged them: same bundle, tiling, resize, backend and precision as later.
+        segments: Their values; the sources say where they lie.
+        unit: What they are.
+        max_overkill: Largest share of good segments that may be rejected.
+        confidence: Confidence level of the promise.
+        hidden_defects: Number of segments that may be defective in truth.
+        seed: Seed of the draw of the scale segments.
+
+    Raises:
+        InputError: They are too few, or the bundle is held by another process or was changed. Nothing was written.
+    """
+    demand = Demand(max_overkill, confidence, hidden_defects)
+    count = len(segments.source)
+    if count < (least := max(LEAST_IMAGES, 3 * hidden_defects)):
+        needed = needed_images(max_overkill, confidence=confidence, hidden_defects=hidden_defects)
+        raise InputError(
+            f"segments of good web must be at least {least}, got {count} of {unit.mm / 1000:g} m that were judged from "
+            f"end to end; for what was asked give {needed * unit.mm / 1000:g} m"
+        )
+    _check_writable(detector.bundle)
+    with locked_folder(detector.bundle.path):
+        detector = detector.with_memory(None)
+        found = find_thresholds(np.array(segments.score), np.array(segments.peak), demand, seed=seed)
+        bundle = load_bundle(detector.bundle.path)
+        _check_same(detector.bundle, bundle)
+        name = next_record_name(bundle.path)
+        good = Judged(
+            images=segments, pictures=(), digests={each: each for each in segments.source}, copies=0
+        )
+        record = _make_record(detector, None, bundle, demand, found, good, None, seed, None, unit)
+        write_record(bundle.path, name, record)
+        calibrated = replace(bundle.manifest, calibration=to_calibration(record, name))
+        replace_manifest(bundle, calibrated, added=[name])
+    return record
+
+
 def restore_previous(path: Path | str) -> Calibration:
     """Restore the thresholds and the patch memory that were in force before the present ones.
 
@@ -175,7 +237,7 @@ def _check_same(before: Bundle, now: Bundle) -> None:
 
 def _make_record(
     detector: Detector,
-    reading: ReadSettings,
+    reading: ReadSettings | None,
     bundle: Bundle,
     demand: Demand,
     found: Thresholds,
@@ -183,6 +245,7 @@ def _make_record(
     defective: Judged | None,
     seed: int,
     memory: MemoryImages | None,
+    segment: SegmentUnit | None = None,
 ) -> CalibrationRecord:
     rule, scale_images = found.rule, int(found.sets_scales.sum())
     kind: Literal["score", "score or peak"] = "score" if rule.peak_threshold is None else "score or peak"
@@ -199,6 +262,16 @@ def _make_record(
             copies=good.copies,
             remembered=0 if memory is None else len(memory.sources),
             peak_decides=rule.peak_threshold is not None,
+        )
+        if segment is None
+        else make_segment_statement(
+            demand,
+            found.promised_overkill,
+            segment.mm,
+            calibrating=images - scale_images,
+            scale_segments=scale_images,
+            left_out=segment.left_out,
+            peak_decides=rule.peak_threshold is not None,
         ),
         rule=kind,
         score_threshold=rule.score_threshold,
@@ -206,18 +279,21 @@ def _make_record(
         region_threshold=find_region_threshold(np.array(good.images.peak), rule),
         tiling=detector.tiling,
         fast_resize=detector.fast_resize,
-        bits=reading.bits,
-        exif=reading.exif,
+        bits=None if reading is None else reading.bits,
+        exif=None if reading is None else reading.exif,
         max_overkill=demand.max_overkill,
         promised_overkill=found.promised_overkill,
         confidence=demand.confidence,
         hidden_defects=demand.hidden_defects,
+        segment_mm=None if segment is None else segment.mm,
         images=images,
         scale_images=scale_images,
         copies=good.copies,
         rejected=sum(_judge(rule, good.images)),
         escapes=None if defective is None else _count_escapes(rule, defective.images),
-        findings=_find(detector, bundle, demand, found, good, memory),
+        findings=_find(detector, bundle, demand, found, good, memory)
+        if segment is None
+        else find_score_findings(good.images, found, demand, None),
         seed=seed,
         backend=detector.backend,
         provider=detector.provider,

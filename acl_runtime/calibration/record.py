@@ -1,11 +1,11 @@
 """The evidence of a calibration: every key of `calibrations/<number>.json` in a bundle, and its meaning.
 
-The classes below are the reference of the file format, version 4, as those of `manifest.py` are of the manifest's:
-a field is a key, a nested class is a JSON object, a tuple a list. No key is optional, no other is allowed. Version 3
-lacked `bits` and `exif`, read as null: not known. Version 2 also lacked `region_threshold`, here and in
-`previous_calibration`, read as null, and `findings`, read as none; its `backend` was the name of a class, read as the
-backend's. Version 1, and the first files of version 2, also lacked `fast_resize`, read as false; version 1 also
-`memory`, here and in `previous_calibration`, read as null.
+The classes below are the reference of the file format, version 5, as those of `manifest.py` are of the manifest's:
+a field is a key, a nested class is a JSON object, a tuple a list. No key is optional, no other is allowed. Version 4
+lacked `segment_mm`, read as null: images. Version 3 also lacked `bits` and `exif`, read as null: not known. Version 2
+also lacked `region_threshold`, here and in `previous_calibration`, read as null, and `findings`, read as none; its
+`backend` was the name of a class, read as the backend's. Version 1, and the first files of version 2, also lacked
+`fast_resize`, read as false; version 1 also `memory`, here and in `previous_calibration`, read as null.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from acl_runtime.files.strict_json import parse_document, read_strictly
 
 FOLDER = "calibrations"  # in the bundle; its files are listed in the manifest like all others
 FORMAT: Literal["anomalyclip-calibration"] = "anomalyclip-calibration"
-FORMAT_VERSION: Literal[4] = 4
+FORMAT_VERSION: Literal[5] = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class CalibrationRecord:
     """What was asked, what is promised, and all that it rests on."""
 
     format: Literal["anomalyclip-calibration"]
-    format_version: Literal[4]
+    format_version: Literal[5]
     created: str  # ISO 8601 date
     statement: str  # the promise in plain words
     rule: Literal["score", "score or peak"]  # this and the next three as in the manifest's `calibration`
@@ -95,6 +95,9 @@ class CalibrationRecord:
     promised_overkill: float  # the share that is promised; larger than the one asked where images are too few
     confidence: float  # of the promise, over the draw of the good images
     hidden_defects: int  # how many of the good images may be defective without harm to the promise
+    segment_mm: (
+        float | None
+    )  # length of web that takes the place of an image everywhere here; null: they are images
     images: int  # distinct good images, those in the patch memory not among them
     scale_images: int  # of these: only put score and peak on one scale
     copies: int  # further good images with the very pixels of another; they count for nothing
@@ -124,7 +127,7 @@ def record_from_json(text: str | bytes) -> CalibrationRecord:
     document = parse_document(
         text, kind="calibration", format_name=FORMAT, newest=FORMAT_VERSION, remedy="calibrate again"
     )
-    if type(version := document.get("format_version")) is int and version in (1, 2, 3):
+    if type(version := document.get("format_version")) is int and version in (1, 2, 3, 4):
         document = _with_later_keys(document, version)
     record: CalibrationRecord = read_strictly(CalibrationRecord, document, "calibration")
     _check_lengths(record)
@@ -191,7 +194,9 @@ def write_record(folder: Path, name: str, record: CalibrationRecord) -> None:
 
 def _with_later_keys(document: dict[str, Any], version: int) -> dict[str, Any]:
     before = document.get("previous_calibration")
-    unread: dict[str, Any] = {"bits": None, "exif": None}
+    unread: dict[str, Any] = {"segment_mm": None, "bits": None, "exif": None}
+    if version == 4:
+        return {"segment_mm": None} | document | {"format_version": FORMAT_VERSION}
     if version == 3:
         return unread | document | {"format_version": FORMAT_VERSION}
     lacked = {"region_threshold": None} | ({"memory": None} if version == 1 else {})

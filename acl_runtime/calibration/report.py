@@ -67,6 +67,50 @@ def make_statement(
     return " ".join(sentences)
 
 
+def make_segment_statement(
+    demand: Demand,
+    promised: float,
+    segment_mm: float,
+    *,
+    calibrating: int,
+    scale_segments: int,
+    left_out: int = 0,
+    peak_decides: bool = True,
+) -> str:
+    """Say the promise about a web, per segment and per 100 m.
+
+    Args:
+        demand: What was asked, of segments.
+        promised: The share of good segments that is promised not to be exceeded.
+        segment_mm: Length of a segment.
+        calibrating: Number of segments that the promise rests on.
+        scale_segments: Number of segments that only put score and peak on one scale.
+        left_out: Number of segments that were not judged from end to end.
+        peak_decides: Whether the map's peak is part of the rule.
+    """
+    metres, per_100_m = segment_mm / 1000, promised * 100_000 / segment_mm
+    hidden = f", even if {_defective(demand.hidden_defects)}" if demand.hidden_defects else ""
+    sentences = [
+        f"With {calibrating} good segments of {metres:g} m ({scale_segments} others only put score and peak on one "
+        f"scale): at most {_percent_up(promised, demand.max_overkill)} of good segments have a false alarm, which is "
+        f"{_two_digits_up(per_100_m)} in 100 m on average, at {_percent(demand.confidence)} confidence{hidden}."
+    ]
+    if promised > demand.max_overkill:
+        needed = needed_images(
+            demand.max_overkill, confidence=demand.confidence, hidden_defects=demand.hidden_defects
+        )
+        sentences.append(
+            f"{(calibrating + scale_segments) * metres:g} m cannot prove more; for the {_percent(demand.max_overkill)} "
+            f"that you asked ({demand.max_overkill * 100_000 / segment_mm:.2g} in 100 m) give {needed * metres:g} m of "
+            "good web or more."
+        )
+    if not peak_decides:
+        sentences.append("The map reaches its largest value on good web, so the score alone decides.")
+    if left_out:
+        sentences.append(f"{left_out} segments were not judged from end to end, and left out.")
+    return " ".join(sentences)
+
+
 def threshold_words(value: float) -> str:
     """Write a probability so that one close to 1 is not called 1: 0.9977, or 1 - 2e-09."""
     words = probability(value)
@@ -79,7 +123,8 @@ def report_lines(record: CalibrationRecord) -> list[str]:
     lines = [
         record.statement,
         f"anomalous from score {threshold_words(record.score_threshold)}{peak}; "
-        f"{record.rejected} of these {record.images} good images are rejected",
+        f"{record.rejected} of these {record.images} good {'images' if record.segment_mm is None else 'segments'} are "
+        "rejected",
     ]
     if record.escapes is not None:
         missed, images = record.escapes.missed, record.escapes.images
@@ -164,6 +209,12 @@ def _percent_up(share: float, asked: float) -> str:
     step = 10.0 ** (math.floor(math.log10(percent)) - 1)
     rounded = math.ceil(percent / step - 1e-9) * step / 100
     return _percent(min(rounded, asked) if share <= asked else min(rounded, 1.0))
+
+
+def _two_digits_up(value: float) -> str:
+    """Two digits, never less than the value, which is above 0."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return f"{math.ceil(value / step - 1e-9) * step:.4g}"
 
 
 def _defective(count: int) -> str:

@@ -3,27 +3,68 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from acl_runtime.backends.choose import Backend
 from acl_runtime.commands import options
 from acl_runtime.commands.detector import check_order, open_detector
+from acl_runtime.commands.web import Background, EdgeMargin, FlatField, MmPerLine
 from acl_runtime.text.terminal import echo, note, shows_blocks
+
+if TYPE_CHECKING:
+    from acl_runtime.calibration.record import CalibrationRecord
 
 PROMISE = "The promise"
 METHOD = "Method and machine"
+WEB = "A web instead of images"
 
 
 def calibrate(
     context: typer.Context,
     bundle: Annotated[Path, typer.Argument(help="Exported bundle; it is changed.", show_default=False)],
     good: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(help="Images of good parts, or folders of them.", show_default=False),
-    ],
+    ] = None,
     *,
+    web: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="Good web in the place of images: a line camera, or what stands in for one, as for acl web.",
+            rich_help_panel=WEB,
+            show_default=False,
+        ),
+    ] = None,
+    segment: Annotated[
+        float,
+        typer.Option(
+            metavar="M", min=0.001, help="Length of web that a promise is about.", rich_help_panel=WEB
+        ),
+    ] = 1.0,
+    length: Annotated[
+        float | None,
+        typer.Option(
+            metavar="M",
+            min=0.001,
+            help="Metres of good web to judge; as many as the promise needs.",
+            rich_help_panel=WEB,
+            show_default=False,
+        ),
+    ] = None,
+    mm_per_pixel: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MM", help="Size of a pixel across the web.", rich_help_panel=WEB, show_default=False
+        ),
+    ] = None,
+    mm_per_line: MmPerLine = None,
+    background: Background = None,
+    edge_margin: EdgeMargin = 0.0,
+    flat_field: FlatField = None,
+    setting: options.CameraSettings = None,
     defective: Annotated[
         list[str] | None,
         typer.Option(
@@ -89,6 +130,9 @@ def calibrate(
     threshold. The good images most like a defect are named: look at them. The
     evidence is kept in the bundle; acl restore takes a calibration back.
 
+    With --web, a stretch of good web takes the place of the images, and a segment
+    of it that of a part: the promise is per segment and per 100 m.
+
     With --memory K, K of the good images are drawn at random for the patch
     memory, and set no threshold. Each calibration has a memory of its own, or
     none.
@@ -97,20 +141,23 @@ def calibrate(
     from acl_runtime.calibration.calibrate import calibrate_bundle
     from acl_runtime.calibration.conformal import Demand
     from acl_runtime.calibration.images import check_only_defective, check_only_good
-    from acl_runtime.calibration.record import record_to_json
-    from acl_runtime.calibration.report import histogram_lines, report_lines
-    from acl_runtime.files.atomic import atomic_file
     from acl_runtime.outputs.pictures import check_outputs
     from acl_runtime.sources.files import list_sources
     from acl_runtime.text.names import shorten
     from acl_runtime.text.progress import progress_phases
 
     demand = Demand(options.parse_share(max_overkill), options.parse_share(confidence), hidden_defects)
-    check_order(bundle, good)
+    if (web is None) == (not good):
+        raise typer.BadParameter("give images of good parts, or --web with a source of good web")
+    good = good or []
+    if web is not None and (defective or memory):
+        raise typer.BadParameter("--defective and --memory are for images; leave them out with --web")
+    check_order(bundle, good if web is None else [web])
     check_only_good(good)
     check_only_defective(defective or [])
     reading = options.parse_reading(bits, exif, max_megapixels)
-    sources, bad = list_sources(good, reading), list_sources(defective or [], reading)
+    sources = [] if web is not None else list_sources(good, reading)
+    bad = list_sources(defective or [], reading)
     check_outputs(good, [*sources, *bad], bundle, json=json)
     detector = open_detector(
         context,
@@ -123,6 +170,24 @@ def calibrate(
         provider=provider,
         says_mismatches=False,
     )
+    if web is not None:
+        from acl_runtime.commands.calibrate_web import calibrate_web
+
+        record = calibrate_web(
+            detector,
+            web,
+            demand,
+            mm_per_pixel=mm_per_pixel,
+            mm_per_line=mm_per_line,
+            segment=segment,
+            length=length,
+            background=background,
+            edge_margin=edge_margin,
+            flat_field=flat_field,
+            settings=options.parse_camera_settings(setting),
+        )
+        _show(record, json)
+        return
     folders = list(dict.fromkeys(str(Path(each.path).parent) for each in sources))
     if len(folders) > 1:
         note(f"good parts are taken from {len(folders)} folders: {shorten(folders)}")
@@ -144,6 +209,14 @@ def calibrate(
             memory=memory,
             progress=progress,
         )
+    _show(record, json)
+
+
+def _show(record: CalibrationRecord, json: Path | None) -> None:
+    from acl_runtime.calibration.record import record_to_json
+    from acl_runtime.calibration.report import histogram_lines, report_lines
+    from acl_runtime.files.atomic import atomic_file
+
     for line in (*histogram_lines(record, ascii_only=not shows_blocks()), "", *report_lines(record)):
         echo(line)
     if json is not None:

@@ -93,6 +93,12 @@ class Detector:
         other.stages = replace(self.stages, memory=memory)
         return other
 
+    def with_tiling(self, tiling: Tiling) -> Detector:
+        """The same detector, on the same session, that cuts large frames otherwise."""
+        other = copy.copy(self)
+        other.tiling, other.stages = tiling, replace(self.stages, tiling=tiling)
+        return other
+
     def close(self) -> None:
         """Give back what the session holds, a GPU's memory above all; the detector cannot be used any more."""
         self.session.close()

@@ -155,7 +155,7 @@ class Stages:
     def postprocess(self, work: Work) -> list[Result]:
         """Last stage: the results on the frames that end in this batch."""
         started = time.perf_counter()
-        answers = self._read(work.outputs, len(work.owners)) if work.owners else []
+        answers = self.read(work.outputs, len(work.owners)) if work.owners else []
         share_ms = 1000 * (time.perf_counter() - started) / max(len(answers), 1)
         for (job, place), answer in zip(work.owners, answers, strict=True):
             job.latency_ms["postprocess"] += share_ms
@@ -181,8 +181,8 @@ class Stages:
         pixels = frame.frame if place is None else cut(frame.frame, place)
         return to_image(pixels, self.manifest, self.resize)
 
-    def _read(self, outputs: Mapping[str, np.ndarray], count: int) -> list[Answer]:
-        """The answer on each image; if one is not finite the others still have theirs."""
+    def read(self, outputs: Mapping[str, np.ndarray], count: int) -> list[Answer]:
+        """What outputs of the session say of each of so many images; if one is not finite the others have theirs."""
         for name, array in outputs.items():
             if array.shape[:1] != (count,):
                 raise BackendError(
@@ -194,7 +194,7 @@ class Stages:
             if count == 1:
                 return [FrameError(str(error))]
         rows = ({name: array[row : row + 1] for name, array in outputs.items()} for row in range(count))
-        return [answer for row in rows for answer in self._read(row, 1)]
+        return [answer for row in rows for answer in self.read(row, 1)]
 
     def _conclude(self, job: Job) -> Result:
         verdict = job.timed("postprocess", self._verdict, job)

@@ -149,7 +149,7 @@ def _squash(frame: npt.NDArray[np.uint8], image_size: int, resize: Resize) -> np
     if has_alpha:
         pixels = np.asarray(_as_picture(pixels, "RGBa").convert("RGBA"))
     if pixels.ndim == 2:
-        return np.repeat(pixels[:, :, None], 3, axis=2)
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), np.uint8)
     return pixels[:, :, 2::-1]
 
 
@@ -157,6 +157,8 @@ def _resize_axis(
     pixels: npt.NDArray[np.uint8], axis: int, size: int, resize: Resize
 ) -> npt.NDArray[np.uint8]:
     """Resize one axis. What lies along the other is independent, so a large picture is cut into strips for threads."""
+    if pixels.shape[axis] == size:
+        return pixels  # as Pillow gives it too
     other = 1 - axis
     is_large = pixels.shape[0] * pixels.shape[1] >= LARGE_PIXELS
     count = min(STRIPS, pixels.shape[other]) if is_large else 1

@@ -74,6 +74,8 @@ class _Handles:
 class AravisSource:
     """A camera that sends; see `LineSource`."""
 
+    is_live = True
+
     def __init__(self, address: Address, settings: Sequence[Setting] = ()) -> None:
         """Open the camera, write the settings and start.
 

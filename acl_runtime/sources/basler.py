@@ -41,6 +41,8 @@ class BaslerOptions:
 class BaslerSource:
     """A camera that sends; see `LineSource`."""
 
+    is_live = True
+
     def __init__(self, address: Address, settings: Sequence[Setting] = ()) -> None:
         """Open the camera, write the settings and start.
 

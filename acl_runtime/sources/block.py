@@ -48,6 +48,8 @@ class LineSource(Protocol):
     """Lines of a block."""
     numbers: range | None
     """Block numbers before they begin anew, such as range(1, 65536); None if they never do."""
+    is_live: bool
+    """Whether lines come whether they are read or not; those of the others, such as a recording, wait to be read."""
 
     def read(self, timeout_s: float) -> Block | None:
         """The next block, or None if none arrived in time.

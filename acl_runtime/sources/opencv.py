@@ -55,6 +55,7 @@ class OpenCVSource:
     """
 
     numbers: range | None = None
+    is_live = True
 
     def __init__(self, address: Address, options: OpenCVOptions | None = None) -> None:
         """Open the camera and wait for its first frame.

@@ -86,6 +86,7 @@ class Replay:
         self.name, self.width, self.height = name, shape[0], options.height
         self._options, self._seed, self._read_lines, self._close = options, seed, read_lines, close
         self._schedule = Schedule(options.rate, options.stop, name)
+        self.is_live = self._schedule.is_timed
         self._clock, self._sleep = clock, sleep
         self._lines = np.zeros((options.height, *shape), dtype)  # the driver's buffer, used again and again
         self._start: float | None = None

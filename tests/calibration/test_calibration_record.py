@@ -69,7 +69,7 @@ def test_the_keys_of_the_record_are_these(record: CalibrationRecord) -> None:
                 "provider",
                 "precision",
             ),
-            *("region_threshold", "findings"),
+            *("region_threshold", "findings", "segment_mm"),
             *("tools", "good", "sets_scales", "defective", "memory", "previous", "previous_calibration"),
         ]
     )
@@ -83,7 +83,7 @@ def test_the_keys_of_the_record_are_these(record: CalibrationRecord) -> None:
     ("change", "message"),
     [
         (lambda d: d.update(format="zip"), "is no calibration"),
-        (lambda d: d.update(format_version=5, more=1), "newer than 4; upgrade anomalyclip-deploy"),
+        (lambda d: d.update(format_version=6, more=1), "newer than 5; upgrade anomalyclip-deploy"),
         (lambda d: d.pop("statement"), "calibration lacks the key 'statement'"),
         (lambda d: d.update(images=3), "good and sets_scales must be 3 long, as images says, got 40 and 40"),
         (lambda d: d["good"]["peak"].pop(), r"good\.peak must be as long as good\.source, got 39"),
@@ -136,6 +136,18 @@ def test_a_record_of_version_3_is_read_and_how_its_images_were_read_is_not_known
         assert record.region_threshold is not None
         assert record.findings
         assert (record.bits, record.exif) == (None, None)
+        assert record_from_json(record_to_json(record)) == record
+
+
+def test_a_record_of_version_4_is_of_images() -> None:
+    """It knew how images were read, and no web."""
+    first, second = (
+        record_from_json((SAMPLES / "version-4" / name).read_bytes()) for name in ("0001.json", "0002.json")
+    )
+    assert (first.images, second.images, second.previous) == (24, 24, "calibrations/0001.json")
+    for record in (first, second):
+        assert record.segment_mm is None
+        assert record.exif is False
         assert record_from_json(record_to_json(record)) == record
 
 

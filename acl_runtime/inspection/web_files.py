@@ -1,0 +1,206 @@
+"""What is kept of a web's inspection: a line of JSON for each event, a line of CSV for each defect, and pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from acl_runtime.files.atomic import atomic_file
+from acl_runtime.images.overlay import overlay
+from acl_runtime.outputs.line_file import LineFile
+from acl_runtime.web.records import Defect, DefectBegun, Event, Judged, StateChange, event_dict
+from acl_runtime.web.rules import Alarm
+
+SCHEMA = 1  # of the JSON lines
+TOGETHER = 10_000  # lines that were judged and are told as one
+COLUMNS = (
+    *("number", "part", "continues", "along_mm", "across_mm", "length_mm", "width_mm", "area_mm2"),
+    *("peak", "score", "decided_by", "lanes", "is_flood", "first", "stop", "left", "right"),
+)
+"""Of the CSV file; names as in `Defect`, names of lanes with spaces between."""
+PICTURES = "pictures"  # folder of a report
+
+WebOutput = Callable[[Event | Alarm], None]
+"""Where events go: called with each, in order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roll:
+    """What the records of a roll rest on; the first of the JSON lines.
+
+    Attributes:
+        name: Of the roll.
+        source: As the user wrote it.
+        bundle: Path of the bundle.
+        checksum: Of its manifest.
+        started: ISO 8601 date.
+        width: Pixels of a line.
+        mm_per_pixel: Size of a pixel.
+        mm_per_line: From a line to the next.
+        tile: Side of a tile, in lines.
+        step: Lines from a row of tiles to the next.
+        score_threshold: Smallest score of a defect.
+        peak_threshold: Smallest peak of a defect; None: the peak does not decide.
+        region_threshold: Smallest map value that belongs to one.
+        promise: What the thresholds promise, in words.
+    """
+
+    name: str
+    source: str
+    bundle: str
+    checksum: str
+    started: str
+    width: int
+    mm_per_pixel: float
+    mm_per_line: float
+    tile: int
+    step: int
+    score_threshold: float
+    peak_threshold: float | None
+    region_threshold: float
+    promise: str
+
+
+class WebJsonLines:
+    """An output that writes a line for each event, the roll's own before them; see `records.py` for the keys.
+
+    Lines that were judged one after another are told together, `TOGETHER` of them at most, unless something else is
+    told in between: a roll of a day would fill a disk.
+    """
+
+    def __init__(self, path: Path, roll: Roll) -> None:
+        """Take the file, which must be a new one, alone; see `LineFile`."""
+        self._file, self._judged = LineFile(path), list[Judged]()
+        self._write({"event": "roll", "schema": SCHEMA, **asdict(roll)})
+
+    def __call__(self, event: Event | Alarm) -> None:
+        """Write one, or keep it to be told together with the next."""
+        if not isinstance(event, Judged):
+            self._tell_judged()
+            self._write({"event": "rule", **asdict(event)} if isinstance(event, Alarm) else event_dict(event))
+            return
+        if self._judged and self._judged[-1].stop != event.first:
+            self._tell_judged()
+        self._judged.append(event)
+        if event.stop - self._judged[0].first >= TOGETHER:
+            self._tell_judged()
+
+    def end(self, summary: dict[str, Any]) -> None:
+        """Write what the roll adds up to, as the last line."""
+        self._tell_judged()
+        self._write({"event": "summary", **summary})
+
+    def close(self) -> None:
+        """Write what was kept, and let the file go."""
+        self._tell_judged()
+        self._file.close()
+
+    def _tell_judged(self) -> None:
+        judged, self._judged = self._judged, []
+        if judged:
+            together = Judged(
+                first=judged[0].first,
+                stop=judged[-1].stop,
+                row_stop=judged[-1].row_stop,
+                score=max(each.score for each in judged),
+                peak=max(each.peak for each in judged),
+                left=min(each.left for each in judged),
+                right=max(each.right for each in judged),
+            )
+            self._write(event_dict(together))
+
+    def _write(self, row: dict[str, Any]) -> None:
+        self._file.write(json.dumps(row, allow_nan=False))
+
+
+class WebCsv:
+    """An output that writes a line for each defect, and its columns' names before them."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the file, which must be a new one, alone; see `LineFile`."""
+        self._file = LineFile(path)
+        self._file.write(_csv_line(COLUMNS))
+
+    def __call__(self, event: Event | Alarm) -> None:
+        """Write one, if it is a defect."""
+        if isinstance(event, Defect):
+            row = {**vars(event), "lanes": " ".join(event.lanes), "decided_by": str(event.decided_by)}
+            self._file.write(_csv_line([row[name] for name in COLUMNS]))
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._file.close()
+
+
+def save_pictures(defect: Defect, folder: Path, *, map_threshold: float) -> Path | None:
+    """Save what a defect looks like, and the same under its map, as PNG.
+
+    Args:
+        defect: With pictures.
+        folder: Made with the first.
+        map_threshold: Map value from which the colours have their full strength.
+
+    Returns:
+        The file of the picture itself; that under the map ends in `-map.png`. None for a defect without pictures.
+    """
+    if defect.pictures is None:
+        return None
+    name = f"{defect.number:06d}" + (f"-{defect.part}" if defect.part > 1 else "")
+    pixels = defect.pictures.pixels
+    drawn = overlay(pixels, defect.pictures.anomaly_map, map_threshold=map_threshold, is_anomalous=True)
+    _save(folder / f"{name}-map.png", drawn)
+    _save(folder / f"{name}.png", pixels)
+    return folder / f"{name}.png"
+
+
+def text_line(event: Event | Alarm, *, mm_per_line: float) -> str | None:
+    """A line for a person; None for what nobody wants to read as it comes."""
+    if isinstance(event, (Judged, DefectBegun)):
+        return None
+    if isinstance(event, Defect):
+        part = f" part {event.part}{', goes on' if event.continues else ''}" if _in_parts(event) else ""
+        lanes = f" lane {' '.join(event.lanes)}" if event.lanes else ""
+        flood = " flood" if event.is_flood else ""
+        return (
+            f"NG  {event.along_mm:10.1f}  {event.across_mm:9.1f}  {event.length_mm:8.1f}  {event.width_mm:8.1f}  "
+            f"{event.peak:.3f}  {event.score:.3f}  #{event.number}{part}{flood}{lanes}"
+        )
+    if isinstance(event, Alarm):
+        numbers = ", ".join(f"#{number}" for number in event.numbers[-10:])
+        return f"!!  {event.along_mm:10.1f}  {event.rule}: {numbers}"
+    if isinstance(event, StateChange):
+        return f"--  {event.line * mm_per_line:10.1f}  {event.state}"
+    count, about = event.stop - event.first, "about " if event.estimated else ""
+    lines = f"{about}{count} lines ({count * mm_per_line:.1f} mm)"
+    return f"??  {event.first * mm_per_line:10.1f}  {lines} not judged: {event.reason}"
+
+
+HEADER = "      along mm  across mm    length     width   peak  score"
+"""What the columns of `text_line` are called."""
+
+
+def _in_parts(defect: Defect) -> bool:
+    return defect.part > 1 or defect.continues
+
+
+def _csv_line(values: object) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(values)  # type: ignore[arg-type]
+    return text.getvalue()
+
+
+def _save(path: Path, picture: np.ndarray) -> None:
+    _, data = cv2.imencode(".png", picture)  # imwrite would not say why a disk refused it
+    try:
+        with atomic_file(path, durable=False) as temporary:
+            temporary.write_bytes(data.tobytes())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -1,0 +1,194 @@
+"""What the inspection of a web tells: defects with their place in millimetres, gaps, states, and lines that are final.
+
+Along is the direction of travel, from the roll's start; across is from the left edge of the web. A millimetre is the
+line's or pixel's number times its pitch; lines and pixels are kept beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from acl_runtime.files.errors import InputError
+from acl_runtime.web.account import Lost, Reason
+
+State = Literal["running", "standstill", "no light", "saturated", "no web"]
+DecidedBy = Literal["score", "peak", "both"]
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A stretch of the web's width, such as a strip that it is slit into; in mm from the left edge."""
+
+    name: str
+    left_mm: float
+    right_mm: float
+
+    def __post_init__(self) -> None:
+        """Refuse a lane without width."""
+        if (
+            not (math.isfinite(self.left_mm) and math.isfinite(self.right_mm))
+            or self.left_mm >= self.right_mm
+        ):
+            raise InputError(
+                f"lane {self.name} must go from a smaller to a larger number of mm, got {self.left_mm:g} to "
+                f"{self.right_mm:g}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How large a line and a pixel are."""
+
+    mm_per_line: float
+    mm_per_pixel: float
+
+    def __post_init__(self) -> None:
+        """Refuse what is no length."""
+        for name, value in vars(self).items():
+            if not (math.isfinite(value) and value > 0):
+                raise InputError(f"{name} must be above 0, got {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """What a defect looks like; where it is longer than what is held, its end."""
+
+    first: int  # line of the picture's upper edge
+    left: int  # pixel of its left edge
+    pixels: np.ndarray  # (h, w) or (h, w, 3) uint8
+    anomaly_map: np.ndarray  # (h', w') float32 in [0, 1], of the same place
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DefectBegun:
+    """A defect was met: told with the first final lines that show it, long before its end if it is long."""
+
+    number: int
+    first: int  # line
+    left: int  # pixel
+    right: int
+    along_mm: float
+    across_mm: float
+    peak: float  # so far
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Defect:
+    """A defect, or a part of one that is longer than the longest that is waited for.
+
+    Attributes:
+        number: Of the defect on this roll, from 1 in the order in which they began.
+        part: From 1; all parts of a defect have its number, and join without overlap.
+        continues: Whether another part follows.
+        joined: Numbers of defects that had begun apart and turned out to be this one; they have no record of their own.
+        first: First line.
+        stop: Line behind the last one.
+        left: First pixel across, in the picture of the camera.
+        right: Pixel behind the last one.
+        along_mm: Of its first line, from the roll's start.
+        across_mm: Of its left end, from the left edge of the web there.
+        length_mm: Along.
+        width_mm: Across.
+        area_mm2: Of the region itself, not of its box.
+        peak: Largest value of the map inside, in [0, 1].
+        peak_line: Line where that is.
+        peak_pixel: Pixel where that is.
+        score: Largest probability of a tile over it, in [0, 1].
+        decided_by: What made it a defect.
+        lanes: Names of those that it lies in.
+        is_flood: Whether it stands for more defects than are told one by one.
+        pictures: What it looks like; None if that is not wanted.
+    """
+
+    number: int
+    part: int
+    continues: bool
+    joined: tuple[int, ...]
+    first: int
+    stop: int
+    left: int
+    right: int
+    along_mm: float
+    across_mm: float
+    length_mm: float
+    width_mm: float
+    area_mm2: float
+    peak: float
+    peak_line: int
+    peak_pixel: int
+    score: float
+    decided_by: DecidedBy
+    lanes: tuple[str, ...]
+    is_flood: bool
+    pictures: Pictures | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateChange:
+    """From a line on the web is in another state; whatever is not "running" is not judged."""
+
+    line: int
+    state: State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """Lines that are final now.
+
+    Attributes:
+        first: First line.
+        stop: Line behind the last one; not `first`.
+        row_stop: Line behind the last tile that they were judged in: its score counts up to there.
+        score: Largest probability of the tiles that begin with them, in [0, 1].
+        peak: Largest value of the map on them, in [0, 1].
+        left: Pixel of the web's left edge.
+        right: Pixel behind its right edge; equal where no web was found.
+    """
+
+    first: int
+    stop: int
+    row_stop: int
+    score: float
+    peak: float
+    left: int
+    right: int
+
+
+Event: TypeAlias = DefectBegun | Defect | Lost | StateChange | Judged
+"""What the inspection of a web tells, in the order of lines as far as it is known by then."""
+
+_NAMES = {DefectBegun: "defect-begun", Defect: "defect", Lost: "lost", StateChange: "state", Judged: "judged"}
+
+
+def lanes_of(lanes: Sequence[Lane], left_mm: float, right_mm: float) -> tuple[str, ...]:
+    """Names of the lanes that a stretch across lies in, wholly or in part."""
+    return tuple(lane.name for lane in lanes if lane.left_mm < right_mm and left_mm < lane.right_mm)
+
+
+def event_dict(event: Event) -> dict[str, Any]:
+    """An event as JSON has it: its fields without the pictures, and `event` with its name before them."""
+    fields = {name: value for name, value in vars(event).items() if name != "pictures"}
+    return {"event": _NAMES[type(event)], **fields}
+
+
+@dataclass
+class Tally:
+    """The account of a web's lines; `exposed` is what `judged`, `lost` and what waits add up to, at every moment."""
+
+    judged: int = 0
+    defects: int = 0  # with a record, parts of one counted once
+    lost: dict[Reason, int] = field(default_factory=dict)
+
+    def lose(self, reason: Reason, count: int) -> None:
+        """Count lines that will not be judged."""
+        self.lost[reason] = self.lost.get(reason, 0) + count
+
+    @property
+    def all_lost(self) -> int:
+        """Lines that were lost, whatever the reason."""
+        return sum(self.lost.values())

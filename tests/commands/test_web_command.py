@@ -1,0 +1,238 @@
+"""`acl web` as a user types it, over a line camera that is an array."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from console import acl, assert_one_line
+from graphs import SIDE, write_tiny_bundle
+from webs import ArraySource, draw_web
+
+from acl_runtime.files.errors import SourceError
+from acl_runtime.inspection.web_files import COLUMNS, HEADER
+from acl_runtime.sources.block import LineSource
+
+WIDTH = 3 * SIDE
+TILE = ("--tile", SIDE, "--overlap", SIDE // 4, "--mm-per-pixel", 0.5, "--mm-per-line", 0.25)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("web") / "bundle")
+
+
+Use = Callable[[ArraySource], None]
+
+
+@pytest.fixture
+def use(monkeypatch: pytest.MonkeyPatch) -> Use:
+    """Give the command this source, whatever it asks for."""
+
+    def put(source: ArraySource) -> None:
+        def open_source(text: str, settings: Sequence[tuple[str, str]]) -> LineSource:
+            return source
+
+        monkeypatch.setattr("acl_runtime.commands.web.open_source", open_source)
+
+    return put
+
+
+def rows_of(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def find_threshold(bundle: Path, use: Use, web: np.ndarray, tmp_path: Path) -> float:
+    """A score that some tiles reach and others do not."""
+    use(ArraySource(web))
+    acl("web", bundle, "x", *TILE, "--json", tmp_path / "first.jsonl")
+    scores = [
+        float(str(row["score"])) for row in rows_of(tmp_path / "first.jsonl") if row["event"] == "judged"
+    ]
+    return float(np.quantile(scores, 0.8))
+
+
+def test_defects_losses_and_the_account_are_printed_and_written(
+    bundle: Path, use: Use, tmp_path: Path
+) -> None:
+    web = draw_web(40 * SIDE, WIDTH, defects=12, seed=3)
+    threshold = find_threshold(bundle, use, web, tmp_path)
+    use(ArraySource(web, fates={20: "packets", 30: "blocks"}))
+    files = {name: tmp_path / "out" / name for name in ("a.jsonl", "a.csv", "report")}
+    result = acl(
+        *("web", bundle, "array:", *TILE, "--threshold", threshold, "--roll", "R-7"),
+        *("--json", files["a.jsonl"], "--csv", files["a.csv"], "--report", files["report"]),
+        *(
+            "--lane",
+            "A=0-10",
+            "--lane",
+            "B=10-99",
+            "--max-size",
+            "1@A",
+            "--max-per-m2",
+            0,
+            "--roller",
+            "R1=10",
+        ),
+    )
+    assert result.exit_code == 1, result.output  # lines were lost
+    lines = result.stdout.splitlines()
+    rows = rows_of(files["a.jsonl"])
+    summary, roll = rows[-1], rows[0]
+    assert lines[0] == HEADER
+    assert roll["event"] == "roll"
+    assert (roll["name"], roll["source"], roll["mm_per_line"], roll["tile"]) == ("R-7", "array:", 0.25, SIDE)
+    defects = [row for row in rows if row["event"] == "defect"]
+    assert len(defects) == summary["defects"] == len([line for line in lines if line.startswith("NG")]) > 0
+    lost = summary["lost"]
+    assert isinstance(lost, dict)
+    assert (lost["packets"], lost["blocks"]) == (32, 32)
+    assert summary["exposed"] == len(web) == int(str(summary["judged"])) + sum(lost.values())
+    assert summary["metres"] == pytest.approx(len(web) * 0.25 / 1000)
+    assert "??       160.0  32 lines (8.0 mm) not judged: packets" in lines
+    assert [row for row in rows if row["event"] == "rule"]
+    with files["a.csv"].open(newline="") as file:
+        table = [*csv.DictReader(file)]
+    assert tuple(table[0]) == COLUMNS
+    assert [float(row["along_mm"]) for row in table] == [row["along_mm"] for row in defects]
+    page = (files["report"] / "index.html").read_text()
+    assert page.count('class="card" id="d') == len(defects)
+    assert "<script" not in page
+    assert re.search(r"Roll R-7", page)
+    assert (files["report"] / "pictures" / "000001-map.png").is_file()
+
+
+def test_it_ends_after_so_many_metres(bundle: Path, use: Use, tmp_path: Path) -> None:
+    use(ArraySource(draw_web(100 * SIDE, WIDTH)))
+    acl("web", bundle, "x", *TILE, "--length", 2 * SIDE * 0.25 / 1000, "--json", tmp_path / "a.jsonl")
+    rows = rows_of(tmp_path / "a.jsonl")
+    assert rows[-1]["exposed"] == rows[-1]["judged"] == 2 * SIDE
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_roll_and_everything_is_accounted_for(
+    bundle: Path, use: Use, tmp_path: Path, number: signal.Signals
+) -> None:
+    source = ArraySource(draw_web(400 * SIDE, WIDTH), is_live=True, line_ns=0, pauses_s={40: 30.0})
+    use(source)
+
+    def interrupt() -> None:
+        while source.pauses_s[40] == 30.0:
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    result = acl("web", bundle, "x", *TILE, "--json", tmp_path / "a.jsonl", "--report", tmp_path / "report")
+    thread.join()
+    rows = rows_of(tmp_path / "a.jsonl")
+    assert rows[-1]["event"] == "summary"
+    assert rows[-1]["exposed"] == rows[-1]["judged"] == 40 * 32
+    assert (tmp_path / "report" / "index.html").is_file()
+    assert "1280 lines" in result.stdout
+    assert result.exit_code == (130 if number == signal.SIGINT else 0)
+
+
+def test_a_camera_that_is_pulled_out_comes_back(
+    bundle: Path, use: Use, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("acl_runtime.web.ring.PAUSES_S", (0.01,))
+    use(ArraySource(draw_web(60 * SIDE, WIDTH), fates={10: "breaks"}))
+    result = acl("web", bundle, "x", *TILE, "--json", tmp_path / "a.jsonl")
+    assert "note: array: the cable was pulled out; it is opened again as soon as it is back" in result.stderr
+    assert "note: array:: is back" in result.stderr
+    (lost,) = [row for row in rows_of(tmp_path / "a.jsonl") if row["event"] == "lost"]
+    assert lost["reason"] == "restart"
+    assert lost["estimated"] is True
+
+
+def test_a_camera_that_is_not_there_is_one_line(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(text: str, settings: Sequence[tuple[str, str]]) -> LineSource:
+        raise SourceError(f"{text}: no camera answers; check its cable and address")
+
+    monkeypatch.setattr("acl_runtime.commands.web.open_source", away)
+    result = acl("web", bundle, "aravis:X", *TILE)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == "error: aravis:X: no camera answers; check its cable and address"
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--lane", "A=10-5"), "lane A must go from a smaller to a larger"),
+        (("--lane", "A"), "must be NAME=FROM-TO in mm"),
+        (("--lane", "A=0-5", "--lane", "A=5-9"), "each name once"),
+        (("--background", "dark"), "two grey levels"),
+        (("--max-per-m2", "few"), "whole number"),
+        (("--max-size", "3@Q"), "there is no lane Q"),
+        (("--roller", "470"), "must be NAME=MM"),
+        (("--overlap", SIDE // 2 + 1), "overlap must be at most half the tile"),
+        (("--mm-per-line", 0), "mm_per_line must be above 0"),
+    ],
+)
+def test_a_slip_of_the_finger_is_told(
+    bundle: Path, use: Use, option: tuple[object, ...], message: str
+) -> None:
+    use(ArraySource(draw_web(4 * SIDE, WIDTH)))
+    result = acl("web", bundle, "x", *TILE, *option)
+    assert result.exit_code in (1, 2)
+    assert message in " ".join(re.sub(r"[│\n]", " ", result.output).split())
+
+
+def test_a_report_is_not_written_over_another(bundle: Path, use: Use, tmp_path: Path) -> None:
+    use(ArraySource(draw_web(4 * SIDE, WIDTH)))
+    (tmp_path / "report" / "pictures").mkdir(parents=True)
+    result = acl("web", bundle, "x", *TILE, "--report", tmp_path / "report")
+    assert_one_line(result, "holds something already; name a new or an empty folder for the report")
+
+
+def test_bundle_and_source_that_changed_places_are_told(bundle: Path, tmp_path: Path) -> None:
+    assert_one_line(acl("web", tmp_path, bundle, *TILE), "is no bundle, but")
+
+
+def test_good_web_sets_the_thresholds_that_the_inspection_uses(use: Use, tmp_path: Path) -> None:
+    own = write_tiny_bundle(tmp_path / "bundle")
+    pitch = ("--mm-per-pixel", 0.5, "--mm-per-line", 0.25)
+    use(ArraySource(draw_web(8000, WIDTH, defects=0)))
+    asked = ("--segment", 0.05, "--max-overkill", "5%", "--tile", SIDE, "--overlap", SIDE // 4)
+    result = acl("calibrate", own, "--web", "array:", *pitch, *asked)
+    assert result.exit_code == 0, result.output
+    assert "With 32 good segments of 0.05 m (8 others" in result.stdout
+    record = json.loads((own / "calibrations" / "0001.json").read_text())
+    assert record["segment_mm"] == 50
+    assert record["good"]["source"][1] == "array: 0.050 to 0.100 m"
+    use(ArraySource(draw_web(8000, WIDTH, defects=0, seed=9)))
+    acl("web", own, "array:", *pitch, "--json", tmp_path / "a.jsonl")
+    rows = rows_of(tmp_path / "a.jsonl")
+    assert rows[0]["score_threshold"] == record["score_threshold"]
+    assert rows[0]["peak_threshold"] == (
+        record["map_threshold"] if record["rule"] == "score or peak" else None
+    )
+    assert rows[0]["promise"] == record["statement"]
+    assert rows[0]["tile"] == SIDE
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--web", "x"), "--web needs --mm-per-pixel"),
+        ((), "give images of good parts, or --web"),
+        (("--web", "x", "--mm-per-pixel", 1, "--memory", 9), "leave them out with --web"),
+    ],
+)
+def test_what_calibrate_needs_of_a_web_is_told(
+    bundle: Path, use: Use, given: tuple[object, ...], message: str
+) -> None:
+    use(ArraySource(draw_web(400, WIDTH)))
+    result = acl("calibrate", bundle, *given)
+    assert result.exit_code == 2
+    assert message in " ".join(re.sub(r"[│\n]", " ", result.output).split())
