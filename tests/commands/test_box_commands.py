@@ -114,7 +114,7 @@ def test_good_parts_are_remembered_and_forgotten(bundle: Path, parts: Path, tmp_
             "must lie between 0% and 100%, such as 1% or 0.01, got 100%",
         ),
         (["{parts}/good", "--max-overkill", "1"], "such as 1% or 0.01, got 100%; did you mean 1%?"),
-        ([], "Missing argument 'good'"),
+        ([], "give images of good parts, or --web"),
         (["{parts}/good", "--tile", "big"], "must be a number of pixels, auto or off, got big"),
         (["{parts}/good", "--overlap", "8"], "--overlap and --min-defect need --tile"),
         (["{parts}/good", "--tile", "64", "--min-defect", "8"], "--min-defect chooses the tile"),
