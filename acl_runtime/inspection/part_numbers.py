@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 import zlib
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,13 @@ class PartNumbers:
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._boot = _boot_id() if boot is None else boot
+        self._raising = threading.Lock()
+        self.problem = ""  # why the ceiling cannot be raised
         self._ceiling_path = folder / "numbers.ceiling"
         self._file = os.open(folder / "numbers", os.O_RDWR | os.O_CREAT, 0o644)
         record = self._read()
         self._turn: int = record.get("turn", 0)
-        self._open: dict[int, str] = {number: camera for number, camera in record.get("open", [])}
+        self._open: dict[int, str] = dict(record.get("open", []))
         self._ceiling = _read_ceiling(self._ceiling_path)
         self.last: int = record.get("last", 0)
         self.left: tuple[tuple[int, str], ...] = tuple(self._open.items())
@@ -57,6 +60,8 @@ class PartNumbers:
             self.last = max(self.last, self._ceiling)
         self._ceiling = max(self._ceiling, self.last)
         self.keep_ahead()
+        for _ in range(2):  # both slots have their place on the disk, should it be full later
+            self._write()
 
     def reserve(self, camera: str) -> int:
         """The next number; it is written down when this returns."""
@@ -73,15 +78,26 @@ class PartNumbers:
         self._write()
 
     def keep_ahead(self) -> None:
-        """Raise the ceiling on the disk where it is near; call it now and then, since it waits for the disk."""
-        if self._ceiling - self.last < AHEAD // 2:
-            self._set_ceiling(self.last + AHEAD)
+        """Raise the ceiling on the disk where it is near; call it now and then from any thread: it waits for the disk.
+
+        Where the disk is full it says so in `problem`, and numbers are safe from a kill, but not from a power cut.
+        """
+        with self._raising:
+            if self._ceiling - self.last >= AHEAD // 2:
+                return
+            try:
+                self._set_ceiling(self.last + AHEAD)
+            except OSError as error:
+                self.problem = f"numbers are not safe from a power cut: {error.strerror}"
+            else:
+                self.problem = ""
 
     def close(self) -> None:
         """End without a hole; may be called twice."""
         if self._file < 0:
             return
-        self._set_ceiling(self.last)
+        with self._raising:
+            self._set_ceiling(self.last)
         os.fsync(self._file)
         os.close(self._file)
         self._file = -1

@@ -1,0 +1,313 @@
+"""The station: it starts with the machine, inspects for months, and never tells a PLC OK of what it did not judge."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Protocol
+
+from acl_runtime.bundle.bundle import MANIFEST
+from acl_runtime.files.atomic import sha256
+from acl_runtime.files.errors import UserError
+from acl_runtime.files.locks import locked_folder
+from acl_runtime.inspection.notify import notify, watchdog_period_s
+from acl_runtime.inspection.part_line import PartLine
+from acl_runtime.inspection.part_numbers import PartNumbers
+from acl_runtime.inspection.station_camera import StationCamera
+from acl_runtime.inspection.station_counters import Counters
+from acl_runtime.inspection.station_file import CameraSection, StationFile, changes, load_station
+from acl_runtime.inspection.station_judge import Engine
+from acl_runtime.inspection.station_tellers import Tellers
+from acl_runtime.inspection.web_line import WebLine
+from acl_runtime.outputs.station import StationState, StationStatus
+from acl_runtime.text.json_log import JsonLog
+
+LOG = logging.getLogger("acl")
+FINISH_S = 2.0  # what waits when it is told to stop is judged for so long
+FLUSH_S = 5.0  # outputs may deliver what waits for so long
+TICK_S = 0.05
+STATUS_S = 1.0
+LEAST_FREE = 500_000_000  # bytes of the data folder's disk
+_LIVE_KEYS = ("deadline_ms", "interval_ms", "level", "repeat_s")  # taken over without a restart
+
+
+class Line(Protocol):
+    """Part mode or web mode."""
+
+    failure: BaseException | None
+
+    def start(self) -> None:
+        """Begin."""
+        ...
+
+    def finish(self, within_s: float) -> None:
+        """Judge what waits for so long at most, and end."""
+        ...
+
+    def set_enabled(self, enabled: bool) -> None:
+        """Begin or stop to take parts."""
+        ...
+
+    def set_part_id(self, part_id: str) -> None:
+        """Name the next part, or the roll."""
+        ...
+
+
+class Station:
+    """A station that is open; see `StationControl` for what a PLC may ask of it."""
+
+    def __init__(
+        self, file: StationFile, *, log: JsonLog | None = None, outputs: Tellers | None = None
+    ) -> None:
+        """Open everything; a camera, PLC or broker that is away is waited for.
+
+        Args:
+            file: What the station is.
+            log: Takes over a level and repeats that are read again.
+            outputs: Further ones beside those of the file.
+
+        Raises:
+            UserError: Something in the file, the bundle or this machine must be mended first.
+        """
+        self.file, self._log = file, log
+        self._closing = ExitStack()
+        self._enabled, self._is_stopping, self._is_open = True, False, False
+        self._counters = Counters()
+        self._tellers = outputs or Tellers(() if file.gate is None else file.gate.outputs)
+        self._told: StationStatus | None = None
+        self._told_s = self._fed_s = -float("inf")
+        try:
+            self._open(file)
+        except BaseException:
+            self._closing.close()
+            raise
+
+    def _open(self, file: StationFile) -> None:
+        section = file.station
+        section.data.mkdir(parents=True, exist_ok=True)
+        self._closing.enter_context(locked_folder(section.data, "run one service per data folder"))
+        self._bundle = sha256(section.bundle / MANIFEST)[:8] if (section.bundle / MANIFEST).is_file() else ""
+        self.engine = Engine(section)
+        self._closing.callback(self.engine.close)
+        self._numbers = PartNumbers(section.data)
+        self._closing.callback(self._numbers.close)
+        self.cameras: list[StationCamera] = []
+        self._line: Line = self._make_line(file)
+        self._closing.callback(self._tellers.close, FLUSH_S)
+        self._tellers.open(file.outputs, self)
+
+    def _make_line(self, file: StationFile) -> Line:
+        if file.web is not None:
+            return WebLine(
+                self.engine,
+                self._numbers,
+                file.cameras[0],
+                file.web,
+                tell=self._tellers.tell,
+                counters=self._counters,
+            )
+        line = PartLine(
+            self.engine,
+            self._numbers,
+            file.cameras,
+            file.gate,
+            tell=self._tellers.tell,
+            tell_gate=self._tellers.tell_gate,
+            counters=self._counters,
+            most_waiting=file.station.most_waiting,
+        )
+        self.cameras = [StationCamera(camera, line) for camera in file.cameras]
+        return line
+
+    def run(self, stopped: Callable[[], bool], reload: Callable[[], bool]) -> None:
+        """Inspect until told to stop.
+
+        Args:
+            stopped: Asked again and again whether to end.
+            reload: Asked whether to read the file again; true once for each time.
+
+        Raises:
+            BaseException: What ended a thread; outputs were told that the station is offline before.
+        """
+        try:
+            self._line.start()
+            for camera in self.cameras:
+                camera.start()
+            self._is_open = True
+            notify("READY=1", "STATUS=inspecting")
+            LOG.info("station %s: started", self.file.station.name)
+            while not stopped() and self._failure() is None:
+                self._tick()
+                if reload():
+                    self._read_again()
+                time.sleep(TICK_S)
+        finally:
+            self._stop()
+        if (failure := self._failure()) is not None:
+            raise failure
+
+    def _tick(self) -> None:
+        self._numbers.keep_ahead()
+        now, status = time.monotonic(), self.status()
+        is_news = self._told is None or (status.state, status.faults, status.cameras) != (
+            self._told.state,
+            self._told.faults,
+            self._told.cameras,
+        )
+        if is_news or now - self._told_s >= STATUS_S:
+            if is_news:
+                LOG.info("state: %s%s", status.state, "".join(f"; {fault}" for fault in status.faults))
+                notify(f"STATUS={status.state}")
+            self._told, self._told_s = status, now
+            self._tellers.tell(status)
+        period = watchdog_period_s()
+        if period is not None and now - self._fed_s >= period / 2 and self._is_alive():
+            self._fed_s = now
+            notify("WATCHDOG=1")
+
+    def _is_alive(self) -> bool:
+        """Whether the judging loop moved and the cameras' state is known: otherwise the watchdog is not fed."""
+        is_known = all(camera.is_known for camera in self.cameras)
+        if isinstance(self._line, WebLine):
+            is_known = self._line.is_known
+        return is_known and not self.engine.stuck_s
+
+    def _stop(self) -> None:
+        """Stop reading, judge what waits, tell the rest, and say that it is offline."""
+        self._is_stopping = True
+        notify("STOPPING=1")
+        LOG.info("station %s: stops", self.file.station.name)
+        for camera in self.cameras:
+            camera.stop()
+        self._line.finish(FINISH_S)
+        self._tellers.tell(self.status())
+        self._closing.close()
+        for camera in self.cameras:
+            camera.join()
+        LOG.info("station %s: is offline", self.file.station.name)
+
+    def _failure(self) -> BaseException | None:
+        failures = [self._line.failure, *(camera.failure for camera in self.cameras)]
+        return next((each for each in failures if each is not None), None)
+
+    # How it is
+
+    def status(self) -> StationStatus:
+        """How the station is now."""
+        faults, counts = tuple(self._faults()), self._counters.counts
+        return StationStatus(
+            state=self._state(has_fault=bool(faults)),
+            faults=faults,
+            warnings=tuple(self._warnings()),
+            cameras=self._cameras_there(),
+            **vars(counts),
+            dropped=self._tellers.dropped,
+            bundle=self._bundle,
+        )
+
+    def _state(self, *, has_fault: bool) -> StationState:
+        if self._is_stopping:
+            return "offline"
+        if not self._is_open:
+            return "starting"
+        if has_fault:
+            return "fault"
+        return "running" if self._enabled else "ready"
+
+    def _cameras_there(self) -> Mapping[str, bool]:
+        if isinstance(self._line, WebLine):
+            return {self.file.cameras[0].name: not self._line.problem}
+        return {camera.name: camera.is_there for camera in self.cameras}
+
+    def _faults(self) -> list[str]:
+        if isinstance(self._line, WebLine):
+            faults = (
+                [f"camera {self.file.cameras[0].name}: {problem}"] if (problem := self._line.problem) else []
+            )
+        else:
+            faults = [f"camera {camera.name}: {camera.problem}" for camera in self.cameras if camera.problem]
+        if self.engine.problem:
+            faults.append(self.engine.problem)
+        if self.engine.stuck_s:
+            faults.append("the network gives no answer")
+        return faults
+
+    def _warnings(self) -> list[str]:
+        warnings = [*self._tellers.problems]
+        if self._numbers.problem:
+            warnings.append(self._numbers.problem)
+        if shutil.disk_usage(self.file.station.data).free < LEAST_FREE:
+            warnings.append(f"{self.file.station.data}: less than {LEAST_FREE // 1_000_000} MB are free")
+        drift = self.engine.drift
+        if drift is not None and drift.unusual:
+            warnings.append(f"frames are unlike those of the calibration: {', '.join(drift.unusual)}")
+        return warnings
+
+    # What a PLC may ask for
+
+    def set_enabled(self, enabled: bool) -> None:
+        """Begin or stop to take parts."""
+        if enabled != self._enabled:
+            LOG.info("the PLC %s the station", "enables" if enabled else "disables")
+        self._enabled = enabled
+        self._line.set_enabled(enabled)
+
+    def set_part_id(self, part_id: str) -> None:
+        """Name the next part, or the roll that runs."""
+        self._line.set_part_id(part_id)
+
+    def begin_roll(self) -> None:
+        """End the roll and begin another; nothing in part mode."""
+        if isinstance(self._line, WebLine):
+            self._line.begin_roll()
+
+    def reset_counters(self) -> None:
+        """Set the counters to zero; numbers go on."""
+        self._counters.reset()
+
+    # The file, read again
+
+    def _read_again(self) -> None:
+        """Take over what can be of the file; say what cannot."""
+        notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            file = load_station(self.file.path)
+        except (UserError, OSError) as error:
+            LOG.error("%s; the station goes on as before", error, extra={"again": True})
+        else:
+            self._take_over(file)
+        notify("READY=1")
+
+    def _take_over(self, file: StationFile) -> None:
+        found = changes(self.file, file)
+        if not found:
+            LOG.info("%s: nothing changed", file.path)
+        for key, old, new in found:
+            is_live = key.rpartition(" ")[2] in _LIVE_KEYS
+            LOG.warning("%s: %r becomes %r%s", key, old, new, "" if is_live else " after a restart")
+        ours = {camera.name: camera for camera in self.file.cameras}
+        cameras = tuple(_with_times(ours[new.name], new) for new in file.cameras if new.name in ours)
+        for camera in cameras:
+            self._set_camera(camera)
+        if self._log is not None:
+            LOG.setLevel(file.log.level.upper())
+            self._log.repeat_s = file.log.repeat_s
+        kept = {camera.name: camera for camera in cameras}
+        self.file = replace(
+            self.file, log=file.log, cameras=tuple(kept.get(each.name, each) for each in self.file.cameras)
+        )
+
+    def _set_camera(self, section: CameraSection) -> None:
+        if isinstance(self._line, PartLine):
+            self._line.set_section(section)
+        for camera in self.cameras:
+            if camera.name == section.name:
+                camera.set_section(section)
+
+
+def _with_times(old: CameraSection, new: CameraSection) -> CameraSection:
+    return replace(old, deadline_ms=new.deadline_ms, interval_ms=new.interval_ms)
