@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ["acl_runtime", "acl_train", "acl_export"]  # each may import itself and those before it
 HEAVY = {"numpy", "cv2", "PIL", "torch", "onnxruntime", "onnx", "open_clip", "scipy", "safetensors"}
 COMMANDS = ("acl_train.commands", "acl_export.commands.")  # light: see test_help_is_instant
-RUNTIME = {"numpy", "cv2", "PIL", "typer", "rich", "packaging", "acl_runtime"}
+RUNTIME = {"numpy", "cv2", "PIL", "typer", "rich", "packaging", "tomli", "tomllib", "acl_runtime"}
 BACKENDS = {
     "onnxruntime": "onnx_session.py",
     "tensorrt": "library.py",
@@ -161,5 +161,5 @@ def test_what_is_imported_is_declared(package: str) -> None:
     declared = set(re.findall(r'"([\w-]+)[\[>]', (ROOT / "pyproject.toml").read_text()))
     files = sorted((ROOT / package).rglob("*.py"))
     names = {top(module) for path in files for module, _ in imports(path)}
-    others = names - set(sys.stdlib_module_names) - set(PACKAGES)
+    others = names - set(sys.stdlib_module_names) - set(PACKAGES) - {"tomllib"}  # which Python 3.10 has not
     assert {DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in others} <= declared

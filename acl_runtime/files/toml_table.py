@@ -36,9 +36,10 @@ def load_toml(path: Path) -> dict[str, Any]:
         OSError: It cannot be read.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: is no TOML ({error}); compare with acl serve --example") from error
+    return table
 
 
 def read_table(kind: type[Table], table: Mapping[str, Any], where: str, *, folder: Path) -> Table:
@@ -117,6 +118,6 @@ def _read_plain(kind: Any, value: Any, where: str, folder: Path) -> Any:
     if kind is float and type(value) is int:
         value = float(value)
     wanted = str if kind is Path else kind
-    if type(value) is not wanted or (kind is float and not math.isfinite(value)):
+    if type(value) is not wanted or (isinstance(value, float) and not math.isfinite(value)):
         raise InputError(f"{where} must be {_WORDS[kind]}, got {value!r}")
     return folder / Path(value).expanduser() if kind is Path else value

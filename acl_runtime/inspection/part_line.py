@@ -1,7 +1,7 @@
 """Part mode: cameras, one engine and the gate, in threads around the book of parts.
 
-Each camera has a thread that numbers its parts, a judge takes what waits of all cameras together, and a clock tells what
-was late and what is at the gate. One lock is held for moments only: never while a frame is read or judged.
+Each camera has a thread that numbers its parts, a judge takes what waits of all cameras together, and a clock tells
+what was late and what is at the gate. One lock is held for moments only: never while a frame is read or judged.
 """
 
 from __future__ import annotations
@@ -157,7 +157,8 @@ class PartLine:
             self._ended.set()
             self._changed.notify_all()
         for thread in self._threads:
-            thread.join(max(0.1, until - time.monotonic()))
+            thread.join(max(0.5, until - time.monotonic()))
+        self._engine.is_abandoned = any(thread.is_alive() for thread in self._threads)
 
     def _is_done(self) -> bool:
         return not len(self._book) and not any(map(len, self._gates.values()))

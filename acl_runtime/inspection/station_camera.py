@@ -242,7 +242,9 @@ class StationCamera:
             self._line.expose(self._without_frame(problem, due_ns))
 
     def set_section(self, section: CameraSection) -> None:
-        """Take over a deadline or an interval of a file that was read again."""
+        """Take over an interval of a file that was read again."""
+        if section.interval_ms != self.section.interval_ms:
+            self._due_ns = time.monotonic_ns()
         self.section = section
 
 

@@ -31,6 +31,7 @@ class Engine:
         self._section, self._open = section, open_detector or open_detector_of
         self.problem = ""  # why nothing is judged; empty while it works
         self.drift: DriftMonitor | None = None
+        self.is_abandoned = False  # a call of it did not return in time: it is not closed, the process ends
         self._beat_s, self._patience_s = time.monotonic(), OPENING_S
         self.detector = self._open(section)
         self.drift = monitor_of(self.detector)
@@ -67,8 +68,9 @@ class Engine:
         return False
 
     def close(self) -> None:
-        """Give back what it holds."""
-        self._close_detector()
+        """Give back what it holds, unless a call still uses it."""
+        if not self.is_abandoned:
+            self._close_detector()
 
     def _close_detector(self) -> None:
         try:

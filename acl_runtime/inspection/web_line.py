@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timezone
 from functools import partial
 from itertools import chain
@@ -117,6 +118,7 @@ class WebLine:
         if self._reader is not None:
             self._reader.stop()
         self._thread.join(within_s + FINISH_S)
+        self._engine.is_abandoned = self._thread.is_alive()
 
     # The thread
 
@@ -179,10 +181,8 @@ class WebLine:
     def _pass_over(self) -> None:
         assert self._queue is not None
         self._engine.beat()
-        try:
+        with suppress(EOFError):
             self._queue.skip(READ_S)
-        except EOFError:
-            pass
 
     def _inspect_roll(self, ring: LineRing, plan: WebPlan, settings: WebSettings) -> None:
         """Judge a roll, or what of it is judged before the network fails."""
