@@ -17,7 +17,7 @@ from acl_runtime.files.locks import locked_folder
 from acl_runtime.inspection.notify import notify, watchdog_period_s
 from acl_runtime.inspection.part_line import PartLine
 from acl_runtime.inspection.part_numbers import PartNumbers
-from acl_runtime.inspection.station_camera import StationCamera
+from acl_runtime.inspection.station_camera import NOT_OPENED, StationCamera
 from acl_runtime.inspection.station_counters import Counters
 from acl_runtime.inspection.station_file import CameraSection, StationFile, changes, load_station
 from acl_runtime.inspection.station_judge import Engine
@@ -203,7 +203,7 @@ class Station:
             state=self._state(has_fault=bool(faults)),
             faults=faults,
             warnings=tuple(self._warnings()),
-            cameras=self._cameras_there(),
+            cameras={name: not problem for name, problem in self._camera_problems().items()},
             **vars(counts),
             dropped=self._tellers.dropped,
             bundle=self._bundle,
@@ -212,24 +212,21 @@ class Station:
     def _state(self, *, has_fault: bool) -> StationState:
         if self._is_stopping:
             return "offline"
-        if not self._is_open:
-            return "starting"
         if has_fault:
             return "fault"
+        if not self._is_open or NOT_OPENED in self._camera_problems().values():
+            return "starting"
         return "running" if self._enabled else "ready"
 
-    def _cameras_there(self) -> Mapping[str, bool]:
+    def _camera_problems(self) -> Mapping[str, str]:
+        """Why each camera is away, by name; empty for one that is there."""
         if isinstance(self._line, WebLine):
-            return {self.file.cameras[0].name: not self._line.problem}
-        return {camera.name: camera.is_there for camera in self.cameras}
+            return {self.file.cameras[0].name: self._line.problem}
+        return {camera.name: camera.problem for camera in self.cameras}
 
     def _faults(self) -> list[str]:
-        if isinstance(self._line, WebLine):
-            faults = (
-                [f"camera {self.file.cameras[0].name}: {problem}"] if (problem := self._line.problem) else []
-            )
-        else:
-            faults = [f"camera {camera.name}: {camera.problem}" for camera in self.cameras if camera.problem]
+        problems = self._camera_problems()
+        faults = [f"camera {name}: {each}" for name, each in problems.items() if each not in ("", NOT_OPENED)]
         if self.engine.problem:
             faults.append(self.engine.problem)
         if self.engine.stuck_s:

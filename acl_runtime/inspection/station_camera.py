@@ -23,6 +23,7 @@ from acl_runtime.web.account import LineAccount, Lines, Lost
 from acl_runtime.web.ring import CLOSE_S, PAUSES_S
 
 LOG = logging.getLogger("acl")
+NOT_OPENED = "was not opened yet"
 POLL_S = 0.05  # longest wait for a frame before the thread looks at the clock
 SILENT_S = 30.0  # without a sign of the thread its camera's state is not known: a library hangs
 
@@ -92,7 +93,7 @@ class StationCamera:
         self.section, self._line = section, line
         self._open = open_source or open_camera
         self.name = section.name
-        self.problem = "was not opened yet"  # why it is away; empty while it is there
+        self.problem = NOT_OPENED  # why it is away; empty while it is there
         self.failure: BaseException | None = None  # ended the thread
         self.beat_s = time.monotonic()  # last sign of the thread
         self._stopped = threading.Event()
@@ -145,7 +146,7 @@ class StationCamera:
                 self._be_away(str(error))
                 self._wait(PAUSES_S[min(turn, len(PAUSES_S) - 1)])
             else:
-                if turn or self.problem != "was not opened yet":
+                if turn or self.problem != NOT_OPENED:
                     LOG.warning("camera %s: is back", self.name, extra={"again": True})
                 self.problem = ""
                 return source
@@ -154,7 +155,7 @@ class StationCamera:
         return None
 
     def _be_away(self, problem: str) -> None:
-        if not self.problem or self.problem == "was not opened yet":
+        if not self.problem or self.problem == NOT_OPENED:
             LOG.error("camera %s: is away: %s; it is opened again as soon as it is back", self.name, problem)
         self.problem = problem
         self._line.lose_place(self.name)

@@ -15,7 +15,7 @@ from typing import Any
 
 from acl_runtime.files.errors import BackendError, SourceError
 from acl_runtime.inspection.part_numbers import PartNumbers
-from acl_runtime.inspection.station_camera import SILENT_S, open_camera
+from acl_runtime.inspection.station_camera import NOT_OPENED, SILENT_S, open_camera
 from acl_runtime.inspection.station_counters import Counters
 from acl_runtime.inspection.station_file import CameraSection, WebSection
 from acl_runtime.inspection.station_judge import Engine
@@ -69,7 +69,7 @@ class WebLine:
         self._next: str | None = web.roll  # name of the roll to come, once one is to come
         self._queue: RollQueue | None = None
         self._reader: Reader | None = None
-        self._problem = "was not opened yet"
+        self._problem = NOT_OPENED
         self._beat_s = time.monotonic()
         self._stopping = threading.Event()
         self.failure: BaseException | None = None

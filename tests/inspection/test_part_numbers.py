@@ -1,0 +1,69 @@
+"""Numbers of parts over kills and power cuts."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from acl_runtime.files.errors import InputError
+from acl_runtime.inspection.part_numbers import AHEAD, PartNumbers
+
+
+def test_numbers_go_on_after_a_clean_end_and_after_a_kill(tmp_path: Path) -> None:
+    first = PartNumbers(tmp_path)
+    assert [first.reserve("a") for _ in range(3)] == [1, 2, 3]
+    for number in (1, 3):
+        first.told(number)
+    killed = PartNumbers(tmp_path)  # the first one was never closed
+    assert killed.left == ((2, "a"),)
+    assert killed.reserve("b") == 4
+    for number in (2, 4):
+        killed.told(number)
+    killed.close()
+    killed.close()
+    last = PartNumbers(tmp_path)
+    assert (last.left, last.reserve("a")) == ((), 5)
+
+
+def test_after_a_power_cut_no_number_is_given_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = PartNumbers(tmp_path / "a", boot="1")
+    shutil.copytree(tmp_path / "a", tmp_path / "disk")  # what the disk has; the rest is in the cache
+    given = [before.reserve("a") for _ in range(AHEAD * 2)]
+    for number in given:
+        before.told(number)
+    shutil.copy(tmp_path / "a" / "numbers.ceiling", tmp_path / "disk")  # synced before it counts
+    after = PartNumbers(tmp_path / "disk", boot="2")
+    assert after.reserve("a") > given[-1]
+    assert "are not used, because the machine stopped without warning" in caplog.text
+
+
+def test_a_clean_end_leaves_no_hole_over_a_restart_of_the_machine(tmp_path: Path) -> None:
+    first = PartNumbers(tmp_path, boot="1")
+    first.told(first.reserve("a"))
+    first.close()
+    assert PartNumbers(tmp_path, boot="2").reserve("a") == 2
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_write_that_was_torn_loses_one_step_at_most(tmp_path: Path, seed: int) -> None:
+    numbers, rng = PartNumbers(tmp_path, boot="1"), random.Random(seed)
+    for _ in range(rng.randint(1, 30)):
+        numbers.told(numbers.reserve("a"))
+    last = numbers.last
+    data = bytearray((tmp_path / "numbers").read_bytes())
+    at = rng.randrange(2) * (1 << 16)  # one of the two records
+    data[at + 5 : at + 40] = bytes(35)
+    (tmp_path / "numbers").write_bytes(data)
+    again = PartNumbers(tmp_path, boot="1")
+    assert again.last == last
+    assert [number for number, _ in again.left] in ([], [last])
+
+
+def test_a_ceiling_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    PartNumbers(tmp_path).close()
+    (tmp_path / "numbers.ceiling").write_text("x")
+    with pytest.raises(InputError, match=r"numbers.ceiling: is damaged; write the number of the last part into it"):
+        PartNumbers(tmp_path)
