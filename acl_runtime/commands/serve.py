@@ -9,6 +9,7 @@ import typer
 
 from acl_runtime.text.terminal import echo
 
+
 def serve(
     station: Annotated[
         Path | None, typer.Argument(metavar="STATION.toml", help="The station's file.", show_default=False)

@@ -161,7 +161,8 @@ class PartLine:
         self._engine.is_abandoned = any(thread.is_alive() for thread in self._threads)
 
     def _is_done(self) -> bool:
-        return not len(self._book) and not any(map(len, self._gates.values()))
+        """Whether nothing is on its way any more; cameras are stopped, so no encoder moves parts to the gate."""
+        return not len(self._book) and (self._follows_counts or not any(map(len, self._gates.values())))
 
     # Threads
 

@@ -5,25 +5,33 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Protocol
 
 from acl_runtime.bundle.bundle import MANIFEST
+from acl_runtime.detection.detector import Detector
 from acl_runtime.files.atomic import sha256
 from acl_runtime.files.errors import UserError
 from acl_runtime.files.locks import locked_folder
 from acl_runtime.inspection.notify import notify, watchdog_period_s
 from acl_runtime.inspection.part_line import PartLine
 from acl_runtime.inspection.part_numbers import PartNumbers
-from acl_runtime.inspection.station_camera import NOT_OPENED, StationCamera
+from acl_runtime.inspection.station_camera import NOT_OPENED, StationCamera, open_camera
 from acl_runtime.inspection.station_counters import Counters
-from acl_runtime.inspection.station_file import CameraSection, StationFile, changes, load_station
-from acl_runtime.inspection.station_judge import Engine
+from acl_runtime.inspection.station_file import (
+    CameraSection,
+    StationFile,
+    StationSection,
+    changes,
+    load_station,
+)
+from acl_runtime.inspection.station_judge import Engine, open_detector_of
 from acl_runtime.inspection.station_tellers import Tellers
 from acl_runtime.inspection.web_line import WebLine
-from acl_runtime.outputs.station import StationState, StationStatus
+from acl_runtime.outputs.station import StationOutput, StationState, StationStatus
+from acl_runtime.sources.block import LineSource
 from acl_runtime.text.json_log import JsonLog
 
 LOG = logging.getLogger("acl")
@@ -61,7 +69,13 @@ class Station:
     """A station that is open; see `StationControl` for what a PLC may ask of it."""
 
     def __init__(
-        self, file: StationFile, *, log: JsonLog | None = None, outputs: Tellers | None = None
+        self,
+        file: StationFile,
+        *,
+        log: JsonLog | None = None,
+        outputs: Sequence[StationOutput] = (),
+        open_source: Callable[[CameraSection], LineSource] = open_camera,
+        open_detector: Callable[[StationSection], Detector] = open_detector_of,
     ) -> None:
         """Open everything; a camera, PLC or broker that is away is waited for.
 
@@ -69,6 +83,8 @@ class Station:
             file: What the station is.
             log: Takes over a level and repeats that are read again.
             outputs: Further ones beside those of the file.
+            open_source: Opens a camera.
+            open_detector: Opens the engine.
 
         Raises:
             UserError: Something in the file, the bundle or this machine must be mended first.
@@ -77,27 +93,30 @@ class Station:
         self._closing = ExitStack()
         self._enabled, self._is_stopping, self._is_open = True, False, False
         self._counters = Counters()
-        self._tellers = outputs or Tellers(() if file.gate is None else file.gate.outputs)
+        self._tellers = Tellers(() if file.gate is None else file.gate.outputs)
+        self._open_source, self._open_detector = open_source, open_detector
         self._told: StationStatus | None = None
         self._told_s = self._fed_s = -float("inf")
         try:
-            self._open(file)
+            self._open(file, outputs)
         except BaseException:
             self._closing.close()
             raise
 
-    def _open(self, file: StationFile) -> None:
+    def _open(self, file: StationFile, outputs: Sequence[StationOutput]) -> None:
         section = file.station
         section.data.mkdir(parents=True, exist_ok=True)
         self._closing.enter_context(locked_folder(section.data, "run one service per data folder"))
         self._bundle = sha256(section.bundle / MANIFEST)[:8] if (section.bundle / MANIFEST).is_file() else ""
-        self.engine = Engine(section)
+        self.engine = Engine(section, open_detector=self._open_detector)
         self._closing.callback(self.engine.close)
         self._numbers = PartNumbers(section.data)
         self._closing.callback(self._numbers.close)
         self.cameras: list[StationCamera] = []
         self._line: Line = self._make_line(file)
         self._closing.callback(self._tellers.close, FLUSH_S)
+        for output in outputs:
+            self._tellers.add(output)
         self._tellers.open(file.outputs, self)
 
     def _make_line(self, file: StationFile) -> Line:
@@ -109,6 +128,7 @@ class Station:
                 file.web,
                 tell=self._tellers.tell,
                 counters=self._counters,
+                open_source=self._open_source,
             )
         line = PartLine(
             self.engine,
@@ -120,7 +140,7 @@ class Station:
             counters=self._counters,
             most_waiting=file.station.most_waiting,
         )
-        self.cameras = [StationCamera(camera, line) for camera in file.cameras]
+        self.cameras = [StationCamera(camera, line, open_source=self._open_source) for camera in file.cameras]
         return line
 
     def run(self, stopped: Callable[[], bool], reload: Callable[[], bool]) -> None:

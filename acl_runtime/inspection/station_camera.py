@@ -81,17 +81,17 @@ class StationCamera:
         section: CameraSection,
         line: Line,
         *,
-        open_source: Callable[[CameraSection], LineSource] | None = None,
+        open_source: Callable[[CameraSection], LineSource],
     ) -> None:
         """Say what to read; `start` begins.
 
         Args:
             section: Of the station's file.
             line: Takes its parts.
-            open_source: Opens the camera; by default as `open_line_source`.
+            open_source: Opens the camera, see `open_camera`.
         """
         self.section, self._line = section, line
-        self._open = open_source or open_camera
+        self._open = open_source
         self.name = section.name
         self.problem = NOT_OPENED  # why it is away; empty while it is there
         self.failure: BaseException | None = None  # ended the thread

@@ -21,14 +21,14 @@ class Engine:
     """A detector that is there, or being opened; used by one thread, watched by others."""
 
     def __init__(
-        self, section: StationSection, *, open_detector: Callable[[StationSection], Detector] | None = None
+        self, section: StationSection, *, open_detector: Callable[[StationSection], Detector]
     ) -> None:
         """Open it for the first time.
 
         Raises:
             UserError: The bundle or the backend is not what it must be.
         """
-        self._section, self._open = section, open_detector or open_detector_of
+        self._section, self._open = section, open_detector
         self.problem = ""  # why nothing is judged; empty while it works
         self.drift: DriftMonitor | None = None
         self.is_abandoned = False  # a call of it did not return in time: it is not closed, the process ends

@@ -59,7 +59,9 @@ def example_text() -> str:
 def unit_text(station: Path) -> str:
     """A unit of systemd that runs a station's file with this Python."""
     path = station.resolve()
-    return _UNIT.format(name=path.stem, python=_quoted(sys.executable), station=_quoted(str(path)), folder=path.parent)
+    return _UNIT.format(
+        name=path.stem, python=_quoted(sys.executable), station=_quoted(str(path)), folder=path.parent
+    )
 
 
 def _quoted(path: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from acl_runtime.files.errors import BackendError, SourceError
 from acl_runtime.inspection.part_numbers import PartNumbers
-from acl_runtime.inspection.station_camera import NOT_OPENED, SILENT_S, open_camera
+from acl_runtime.inspection.station_camera import NOT_OPENED, SILENT_S
 from acl_runtime.inspection.station_counters import Counters
 from acl_runtime.inspection.station_file import CameraSection, WebSection
 from acl_runtime.inspection.station_judge import Engine
@@ -50,7 +50,7 @@ class WebLine:
         *,
         tell: Callable[[WebRecord], None],
         counters: Counters,
-        open_source: Callable[[CameraSection], LineSource] = open_camera,
+        open_source: Callable[[CameraSection], LineSource],
     ) -> None:
         """Say what is judged with what; `start` begins.
 

@@ -10,7 +10,9 @@ from acl_runtime.inspection.gate import Gate
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_every_part_fires_in_order_at_the_first_look_at_which_it_is_there_whatever_the_speed(seed: int) -> None:
+def test_every_part_fires_in_order_at_the_first_look_at_which_it_is_there_whatever_the_speed(
+    seed: int,
+) -> None:
     rng = random.Random(seed)
     distance = rng.randint(1, 500)
     gate = Gate(distance, wraps=True)

@@ -65,5 +65,7 @@ def test_a_write_that_was_torn_loses_one_step_at_most(tmp_path: Path, seed: int)
 def test_a_ceiling_that_is_no_number_is_refused(tmp_path: Path) -> None:
     PartNumbers(tmp_path).close()
     (tmp_path / "numbers.ceiling").write_text("x")
-    with pytest.raises(InputError, match=r"numbers.ceiling: is damaged; write the number of the last part into it"):
+    with pytest.raises(
+        InputError, match=r"numbers.ceiling: is damaged; write the number of the last part into it"
+    ):
         PartNumbers(tmp_path)

@@ -69,7 +69,9 @@ def test_ready_and_running_are_those_of_the_station() -> None:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_whatever_the_plc_does_it_reads_every_result_once_in_order_or_knows_that_it_was_dropped(seed: int) -> None:
+def test_whatever_the_plc_does_it_reads_every_result_once_in_order_or_knows_that_it_was_dropped(
+    seed: int,
+) -> None:
     rng = random.Random(seed)
     shake = Handshake(most_waiting=rng.choice((1, 2, 8)))
     told: dict[int, PartVerdict] = {}
