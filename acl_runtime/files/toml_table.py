@@ -62,6 +62,8 @@ def read_table(kind: type[Table], table: Mapping[str, Any], where: str, *, folde
     if missing:
         raise InputError(f"{where} needs {' and '.join(missing)}; acl serve --example shows how")
     hints = get_type_hints(kind)
+    given = {name: field.default for name, field in known.items() if isinstance(field.default, Path)}
+    table = {**{name: str(default) for name, default in given.items()}, **table}
     values = {name: _read(hints[name], value, f"{where} {name}", folder) for name, value in table.items()}
     try:
         return kind(**values)
@@ -78,6 +80,15 @@ def check_keys(table: Mapping[str, Any], known: Collection[str], where: str) -> 
             raise InputError(f"{where} has no key {key}; {meant}there are {', '.join(known)}")
 
 
+def check_choice(value: object, known: Collection[str], where: str) -> str:
+    """The value; InputError unless it is one of those that are known, with the nearest one."""
+    if isinstance(value, str) and value in known:
+        return value
+    near = difflib.get_close_matches(str(value), known, n=1)
+    meant = f" (did you mean {near[0]}?)" if near else ""
+    raise InputError(f"{where} must be one of {', '.join(known)}, got {value!r}{meant}")
+
+
 def _must_be_given(field: Field[Any]) -> bool:
     return field.default is MISSING and field.default_factory is MISSING
 
@@ -88,11 +99,7 @@ def _read(kind: Any, value: Any, where: str, folder: Path) -> Any:
         (kind,) = [each for each in inner if each is not type(None)]  # TOML has no None to be given
         return _read(kind, value, where, folder)
     if origin is Literal:
-        if value not in inner or not isinstance(value, str):
-            near = difflib.get_close_matches(str(value), inner, n=1)
-            meant = f" (did you mean {near[0]}?)" if near else ""
-            raise InputError(f"{where} must be one of {', '.join(inner)}, got {value!r}{meant}")
-        return value
+        return check_choice(value, inner, where)
     if origin is tuple:
         return _read_list(inner, value, where, folder)
     if isinstance(origin, type) and issubclass(origin, Mapping):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from acl_runtime.files.errors import InputError
-from acl_runtime.files.toml_table import check_keys, load_toml, read_table
+from acl_runtime.files.toml_table import check_choice, check_keys, load_toml, read_table
 from acl_runtime.inspection.station_outputs import OutputEntry, read_outputs
 from acl_runtime.sources.address import Setting
 from acl_runtime.sources.lines import parse_source
@@ -244,7 +244,8 @@ def _check_together(file: StationFile, name: str) -> None:
     gate = file.gate
     if gate is None:
         return
-    check_keys(dict.fromkeys(gate.outputs), [each.name for each in file.outputs], f"{name}: [gate] outputs:")
+    for output in gate.outputs:
+        check_choice(output, [each.name for each in file.outputs], f"{name}: [gate] outputs")
     for camera in file.cameras:
         if gate.distance_ms is not None and camera.deadline_ms > gate.distance_ms:
             raise InputError(
@@ -268,8 +269,6 @@ def _tables(table: Mapping[str, Any], section: str, name: str) -> list[dict[str,
 
 
 def _named(cameras: list[CameraSection]) -> tuple[CameraSection, ...]:
-    from dataclasses import replace
-
     return tuple(
         camera if camera.name else replace(camera, name=slug(camera.source.partition("?")[0]))
         for camera in cameras
@@ -280,7 +279,7 @@ def _check(section: object, ranges: Mapping[str, tuple[float, float]]) -> None:
     for name, (least, most) in ranges.items():
         value = getattr(section, name)
         if not least <= value <= most:
-            raise InputError(f"{name} must be {least:g} to {most:g}, got {value:g}")
+            raise InputError(f"{name} must be {least:g} to {most:.10g}, got {value:g}")
 
 
 def changes(before: StationFile, after: StationFile) -> list[tuple[str, object, object]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from acl_runtime.files.errors import InputError
-from acl_runtime.files.toml_table import check_keys, read_table
+from acl_runtime.files.toml_table import check_choice, read_table
 from acl_runtime.outputs.station import StationControl, StationOutput
 
 KINDS = {
@@ -59,10 +59,7 @@ def open_output(entry: OutputEntry, control: StationControl) -> StationOutput:
 def _read_output(table: Mapping[str, Any], where: str, folder: Path) -> OutputEntry:
     if "kind" not in table:
         raise InputError(f"{where} needs a kind; there are {', '.join(KINDS)}")
-    kind = table["kind"]
-    if not isinstance(kind, str):
-        raise InputError(f"{where} kind must be text, got {kind!r}; there are {', '.join(KINDS)}")
-    check_keys({kind: None}, KINDS, f"{where} kind:")
+    kind = check_choice(table["kind"], KINDS, f"{where} kind")
     name = table.get("name", kind)
     if not (isinstance(name, str) and name):
         raise InputError(f"{where} name must be text, got {name!r}")

@@ -28,7 +28,9 @@ from acl_runtime.outputs.station import WebRecord
 from acl_runtime.sources.block import Block, LineSource
 from acl_runtime.sources.lines import open_line_source
 
-TEXT = '[[camera]]\nname = "web"\nsource = "{source}"\n[web]\nmm_per_pixel = 0.1\nlongest = 20\nroll = "R-1"\n'
+TEXT = (
+    '[[camera]]\nname = "web"\nsource = "{source}"\n[web]\nmm_per_pixel = 0.1\nlongest = 20\nroll = "R-1"\n'
+)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,12 @@ class Box:
                 raise self.breaks.pop(0)
             return session(images)
 
-        return Detector(opened, session=Around(session, call), threshold=section.threshold, tiling=Tiling(SIDE, SIDE // 4, None))
+        return Detector(
+            opened,
+            session=Around(session, call),
+            threshold=section.threshold,
+            tiling=Tiling(SIDE, SIDE // 4, None),
+        )
 
     @contextmanager
     def running(self, path: Path) -> Iterator[Station]:
@@ -150,7 +157,9 @@ def test_rolls_follow_each_other_without_a_line_between_them(bundle: Path, tmp_p
     assert all(picture is not None and picture.dtype == np.uint8 for picture in pictures)
 
 
-def test_a_network_that_fails_loses_lines_and_none_of_them_is_forgotten(bundle: Path, tmp_path: Path, box: Box) -> None:
+def test_a_network_that_fails_loses_lines_and_none_of_them_is_forgotten(
+    bundle: Path, tmp_path: Path, box: Box
+) -> None:
     path = station_file(tmp_path, bundle, f"drawn:3?width=168&lines={SIDE * 40}")
     box.breaks.append(BackendError("the GPU fell off the bus"))
     with box.running(path) as station:
