@@ -80,9 +80,29 @@ class PartBook:
         else:
             self._waiting.append(part)
 
-    def take(self, most: int) -> list[Part]:
-        """The oldest parts that wait for the network; whoever takes them must `judge` or `fail` them."""
-        return [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+    def take(self, most: int, now_ns: int, each_ns: int = 0) -> list[Part]:
+        """The oldest parts that wait for the network; whoever takes them must `judge` or `fail` them.
+
+        Where parts come faster than they are judged, judging the oldest would make all of them late. So one whose
+        deadline would be over is not judged, and a batch is no larger than the deadlines of all in it allow. The last
+        one that waits is always taken: otherwise nobody would notice that the network is fast again.
+
+        Args:
+            most: Parts to take.
+            now_ns: The time.
+            each_ns: Time that the network takes for a part.
+        """
+        taken: list[Part] = []
+        while self._waiting and len(taken) < most:
+            until_ns = min(part.deadline_ns for part in (*taken, self._waiting[0]))
+            is_late = now_ns + each_ns * (len(taken) + 1) > until_ns
+            if is_late and taken:
+                break
+            if is_late and len(self._waiting) > 1:
+                self._settle(self._waiting[0], "not judged", "too slow: its deadline would be over", now_ns)
+            else:
+                taken.append(self._waiting.popleft())
+        return taken
 
     def judge(self, part: Part, result: Result, now_ns: int) -> None:
         """Take what the network says of a part; nothing if its verdict is known, because it was late."""

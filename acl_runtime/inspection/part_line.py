@@ -23,6 +23,7 @@ from acl_runtime.inspection.station_judge import Engine
 from acl_runtime.outputs.station import PartResult
 
 IDLE_S = 0.1  # longest sleep of a thread before it looks around
+_WEIGHT = 0.2  # of the last batch in the time that a part is thought to take
 MOST_FOLLOWED = 10_000  # parts between a camera and the gate
 
 Tell = Callable[[PartResult], None]
@@ -175,12 +176,13 @@ class PartLine:
                 self._changed.notify_all()
 
     def _judge(self) -> None:
-        stages = self._engine.detector.stages
+        stages, each_ns = self._engine.detector.stages, 0
         while not self._ended.is_set():
             self._engine.beat()
             with self._changed:
                 self._changed.wait_for(lambda: self._book.waiting or self._ended.is_set(), IDLE_S)
-                parts = self._book.take(stages.manifest.max_batch)
+                started_ns = time.monotonic_ns()
+                parts = self._book.take(stages.manifest.max_batch, started_ns, each_ns)
                 frames = [part.frame for part in parts if part.frame is not None]
             judged = 0
             try:
@@ -191,7 +193,10 @@ class PartLine:
                 self._fail(parts[judged:], f"the network failed: {error}")
                 if not self._engine.reopen(error, self._ended):
                     return
-                stages = self._engine.detector.stages
+                stages, each_ns = self._engine.detector.stages, 0
+            if judged:
+                took_ns = (time.monotonic_ns() - started_ns) // judged
+                each_ns += round(_WEIGHT * (took_ns - each_ns)) if each_ns else took_ns
 
     def _settle(self, part: Part, result: Result) -> None:
         with self._changed:
@@ -205,7 +210,7 @@ class PartLine:
             for part in parts:
                 self._book.fail(part, reason, time.monotonic_ns())
             self._engine.problem = reason
-            for part in self._book.take(self._most_waiting):
+            for part in self._book.take(self._most_waiting, time.monotonic_ns()):
                 self._book.fail(part, "the network is away", time.monotonic_ns())
 
     def _clock(self) -> None:

@@ -50,7 +50,7 @@ def test_a_verdict_that_comes_after_the_deadline_is_none() -> None:
     book = PartBook(told.append, most_waiting=4)
     for number in (1, 2, 3):
         book.expose(make_part(number), 0)
-    parts = book.take(2)
+    parts = book.take(2, 0)
     book.judge(parts[0], judged(is_anomalous=False), 100)
     book.judge(parts[1], judged(is_anomalous=False), 101)
     book.expire(101)
@@ -68,11 +68,38 @@ def test_parts_are_told_in_the_order_of_their_camera_and_cameras_do_not_wait_for
     book.expose(make_part(1, camera="a"), 0)
     book.expose(make_part(2, camera="b"), 0)
     book.expose(make_part(3, camera="a"), 0, problem="the frame never came")
-    (first, second) = book.take(9)
+    (first, second) = book.take(9, 0)
     book.judge(second, judged(is_anomalous=True), 5)
     assert [part.number for part in told] == [2]
     book.judge(first, judged(is_anomalous=False), 9)
     assert [(part.number, part.verdict) for part in told] == [(2, "ng"), (1, "ok"), (3, "not judged")]
+
+
+def test_parts_that_come_too_fast_are_given_up_and_the_others_are_in_time() -> None:
+    told: list[PartResult] = []
+    book = PartBook(told.append, most_waiting=999)
+    now, number = 0, 0
+    while now < 10_000:  # a part comes each 10, the network takes 20 of them, a deadline is 100 away
+        while number * 10 <= now:
+            number += 1
+            exposed = (number - 1) * 10
+            book.expose(make_part(number, exposed_ns=exposed, deadline_ns=exposed + 100), now)
+        parts = book.take(8, now, 20)
+        now += 20 * max(1, len(parts))
+        for part in parts:
+            book.judge(part, judged(is_anomalous=False), now)
+    verdicts = [part.verdict for part in told]
+    assert verdicts.count("ok") == pytest.approx(len(verdicts) / 2, rel=0.05)
+    assert {part.reason for part in told if part.verdict != "ok"} == {"too slow: its deadline would be over"}
+
+
+def test_the_last_that_waits_is_taken_however_slow_the_network_was() -> None:
+    told: list[PartResult] = []
+    book = PartBook(told.append, most_waiting=9)
+    for number in (1, 2):
+        book.expose(make_part(number), 0)
+    assert [part.number for part in book.take(8, 0, 5000)] == [2]
+    assert [part.number for part in told] == [1]
 
 
 @dataclass
@@ -117,7 +144,7 @@ def test_the_plc_is_never_told_ok_for_a_part_that_was_not_judged_whatever_happen
                 model.may_be_judged.add(number)
             book.expose(part, now, problem=problem)
         elif what < 0.5:
-            in_hand += book.take(rng.randint(1, 4))
+            in_hand += book.take(rng.randint(1, 4), now, rng.choice((0, 10, 60)))
         elif what < 0.75 and in_hand:
             part = in_hand.pop(rng.randrange(len(in_hand)) if rng.random() < 0.1 else 0)
             kind = rng.random()
