@@ -146,7 +146,7 @@ class _Failing:
 def serve(folder: Path) -> None:
     """Run the station of a folder as `acl serve` does, with the faults that the driver asks for."""
     real = time.time
-    time.time = lambda: real() - 3600 * (folder / BACK).exists()  # type: ignore[assignment]
+    time.time = lambda: real() - 3600 * (folder / BACK).exists()
 
     def open_source(section: CameraSection) -> LineSource:
         away = folder / f"{AWAY}-{section.name}"

@@ -165,7 +165,7 @@ def _check_load(file: StationFile, detector: Detector, seen: dict[str, Seen | No
         if took_ms[camera.name] > camera.deadline_ms:
             is_well = False
             say(
-                f"deadline    {camera.name}: a frame takes {took_ms[camera.name]:.3g} ms, and has {camera.deadline_ms:g}: "
+                f"deadline    {camera.name}: a frame takes {took_ms[camera.name]:.3g} ms of {camera.deadline_ms:g} it has: "
                 "every part would be NOT JUDGED; see acl bench for a faster backend"
             )
     words = ", ".join(f"{name} {ms:.3g} ms" for name, ms in took_ms.items())

@@ -254,7 +254,6 @@ def web(
     outputs += [] if log is None else [log]
     queue = LineRing(max(ring, 2 * camera.height), waits=not camera.is_live)
     engine = WebEngine(plan, TileJudge(detector.stages), settings)
-    correct = load_correction(flat_field)
     echo(HEADER)
     with stop_signals() as stopped:
         reader = Reader(
@@ -268,7 +267,7 @@ def web(
             engine,
             queue,
             reader,
-            correct=correct,
+            correct=load_correction(flat_field),
             stopped=stopped,
             most_lines=None if length is None else round(1000 * length / settings.scale.mm_per_line),
         )

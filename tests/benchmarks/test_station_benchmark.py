@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from graphs import write_tiny_bundle
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))  # benchmarks are not installed
+sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks are not installed
 
 from benchmarks.soak import ENDS, FAULTS, soak
 from benchmarks.station import measure, table
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -117,60 +117,77 @@ class Model:
         return part.verdict == "ng" or bool(part.reason)
 
 
+class Chaos:
+    """Exposes, judges, breaks and forgets at random, and checks every word that is told."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng, self.model, self.now = random.Random(seed), Model(), 0
+        self.plc = Handshake(most_waiting=self.rng.choice((1, 8)))
+        self.told: list[PartResult] = []
+        self.book = PartBook(self.tell, most_waiting=self.rng.choice((1, 3, 20)))
+        self.in_hand: list[Part] = []
+        self.ack = False
+
+    def tell(self, part: PartResult) -> None:
+        assert self.model.allows(part, self.now), (part, self.now)
+        self.told.append(part)
+        self.plc.put(part)
+
+    def expose(self) -> None:
+        number, exposed = len(self.model.exposed) + 1, self.now - self.rng.choice((0, 2, 60, 500))
+        part = make_part(number, camera=self.rng.choice("abc"), exposed_ns=exposed, deadline_ns=exposed + 100)
+        problem = self.rng.choice(("", "", "", "the frame never came"))
+        self.model.exposed[number] = (part.camera, part.deadline_ns)
+        if not problem:
+            self.model.may_be_judged.add(number)
+        self.book.expose(part, self.now, problem=problem)
+
+    def take(self) -> None:
+        self.in_hand += self.book.take(self.rng.randint(1, 4), self.now, self.rng.choice((0, 10, 60)))
+
+    def judge(self) -> None:
+        if not self.in_hand:
+            return
+        part = self.in_hand.pop(self.rng.randrange(len(self.in_hand)) if self.rng.random() < 0.1 else 0)
+        kind = self.rng.choice(("bad", "good", "good", "good", "defective"))
+        if kind == "good":
+            self.model.good.setdefault(part.number, self.now)
+        bad = BadFrame("", 0, "no number came out")
+        self.book.judge(part, bad if kind == "bad" else judged(is_anomalous=kind == "defective"), self.now)
+
+    def break_backend(self) -> None:
+        for part in self.in_hand:
+            self.book.fail(part, "the network failed", self.now)
+        self.in_hand = []
+
+    def pass_gate(self) -> None:
+        self.book.give_up(self.rng.randint(0, len(self.model.exposed)), "passed the gate", self.now)
+
+    def expire(self) -> None:
+        self.book.expire(self.now)
+
+    def acknowledge(self) -> None:
+        self.ack = not self.ack
+        self.plc.acknowledge(self.ack)
+
+    def step(self) -> None:
+        self.now += self.rng.choice((0, 1, 5, 40))
+        often = [self.expose] * 35 + [self.take] * 15 + [self.judge] * 25 + [self.expire] * 15
+        self.rng.choice([*often, *[self.break_backend, self.pass_gate] * 2, *[self.acknowledge] * 6])()
+        shown = self.plc.shown
+        assert shown is None or shown.verdict != "ok" or self.model.allows(shown, self.now)
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_the_plc_is_never_told_ok_for_a_part_that_was_not_judged_whatever_happens(seed: int) -> None:
-    rng = random.Random(seed)
-    told: list[PartResult] = []
-    model, plc, now = Model(), Handshake(most_waiting=rng.choice((1, 8))), 0
-
-    def tell(part: PartResult) -> None:
-        assert model.allows(part, now), (part, now)
-        told.append(part)
-        plc.put(part)
-
-    book = PartBook(tell, most_waiting=rng.choice((1, 3, 20)))
-    in_hand: list[Part] = []
+    chaos = Chaos(seed)
     for _ in range(600):
-        now += rng.choice((0, 1, 5, 40))
-        what = rng.random()
-        if what < 0.35:
-            number = len(model.exposed) + 1
-            camera = rng.choice("abc")
-            exposed = now - rng.choice((0, 2, 60, 500))
-            part = make_part(number, camera=camera, exposed_ns=exposed, deadline_ns=exposed + 100)
-            problem = rng.choice(("", "", "", "the frame never came"))
-            model.exposed[number] = (camera, part.deadline_ns)
-            if not problem:
-                model.may_be_judged.add(number)
-            book.expose(part, now, problem=problem)
-        elif what < 0.5:
-            in_hand += book.take(rng.randint(1, 4), now, rng.choice((0, 10, 60)))
-        elif what < 0.75 and in_hand:
-            part = in_hand.pop(rng.randrange(len(in_hand)) if rng.random() < 0.1 else 0)
-            kind = rng.random()
-            if kind < 0.2:
-                book.judge(part, BadFrame("", 0, "no number came out"), now)
-            elif kind < 0.7:
-                model.good.setdefault(part.number, now)
-                book.judge(part, judged(is_anomalous=False), now)
-            else:
-                book.judge(part, judged(is_anomalous=True), now)
-        elif what < 0.78:
-            for part in in_hand:  # the backend broke
-                book.fail(part, "the network failed", now)
-            in_hand = []
-        elif what < 0.8 and model.exposed:
-            book.give_up(rng.randint(1, len(model.exposed)), "passed the gate", now)
-        elif what < 0.95:
-            book.expire(now)
-        else:
-            plc.acknowledge(not plc._ack)
-        shown = plc.shown
-        assert shown is None or shown.verdict != "ok" or model.allows(shown, now)
-    book.give_up_all("the station stopped", now)
-    assert sorted(part.number for part in told) == list(model.exposed)  # each once, without holes
+        chaos.step()
+    chaos.book.give_up_all("the station stopped", chaos.now)
+    told = chaos.told
+    assert sorted(part.number for part in told) == list(chaos.model.exposed)  # each once, without holes
     for camera in "abc":
         numbers = [part.number for part in told if part.camera == camera]
         assert numbers == sorted(numbers)
     assert {part.verdict for part in told} == {"ok", "ng", "not judged"}
-    assert len(book) == book.waiting == 0
+    assert len(chaos.book) == chaos.book.waiting == 0

@@ -29,6 +29,7 @@ from acl_runtime.inspection.station_file import CameraSection, StationFile, Stat
 from acl_runtime.inspection.station_outputs import KINDS
 from acl_runtime.sources.block import LineSource
 
+GATE = '[gate]\noutputs = ["gate"]\n{}\n[[output]]\nkind = "recording"\nname = "gate"\npath = "x"\n'
 CAMERA = '[[camera]]\nname = "top"\nsource = "drawn:1"\ndeadline_ms = 5000\n'
 
 
@@ -237,7 +238,7 @@ def test_what_waits_at_the_stop_is_judged_and_the_rest_is_told(
 def test_the_gate_fires_when_the_part_is_there_and_others_are_told_at_once(
     bundle: Path, tmp_path: Path, box: Box
 ) -> None:
-    gate = '[gate]\noutputs = ["gate"]\ndistance_ms = 300\n[[output]]\nkind = "recording"\nname = "gate"\npath = "x"\n'
+    gate = GATE.format("distance_ms = 300")
     with box.running(load(tmp_path, bundle, CAMERA.replace("5000", "250") + gate)):
         pushed: list[float] = []
         for _ in range(3):
@@ -257,7 +258,7 @@ def test_the_gate_fires_when_the_part_is_there_and_others_are_told_at_once(
 def test_the_gate_follows_the_encoder_and_rejects_where_nobody_knows_where_parts_are(
     bundle: Path, tmp_path: Path, box: Box
 ) -> None:
-    gate = '[gate]\noutputs = ["gate"]\ndistance_counts = 200\n[[output]]\nkind = "recording"\nname = "gate"\npath = "x"\n'
+    gate = GATE.format("distance_counts = 200")
     with box.running(load(tmp_path, bundle, CAMERA + gate)):
         camera = box.cameras["top"]
         for number, counts in enumerate((0, 90, 180, 230), start=1):
@@ -277,7 +278,7 @@ def test_the_gate_follows_the_encoder_and_rejects_where_nobody_knows_where_parts
 def test_a_part_that_is_at_the_gate_without_a_verdict_is_rejected_there(
     bundle: Path, tmp_path: Path, box: Box
 ) -> None:
-    gate = '[gate]\noutputs = ["gate"]\ndistance_counts = 50\n[[output]]\nkind = "recording"\nname = "gate"\npath = "x"\n'
+    gate = GATE.format("distance_counts = 50")
     with box.running(load(tmp_path, bundle, CAMERA + gate)):
         box.hold.clear()
         for counts in (0, 60):
@@ -294,7 +295,7 @@ def test_a_plc_may_stop_and_start_it_and_reset_its_counters(bundle: Path, tmp_pa
         station.set_enabled(False)
         wait_until(lambda: box.output.statuses[-1].state == "ready", "ready")
         box.cameras["top"].push()
-        wait_until(lambda: box.cameras["top"].items.empty(), "the frame to be passed over")
+        wait_until(box.cameras["top"].items.empty, "the frame to be passed over")
         station.set_enabled(True)
         wait_until(lambda: box.output.statuses[-1].state == "running", "running")
         box.cameras["top"].push()
@@ -366,6 +367,12 @@ def test_two_services_do_not_share_a_data_folder(bundle: Path, tmp_path: Path, b
     assert "run one service per data folder" in str(refused)
 
 
+def run_until_it_fails(box: Box, file: StationFile) -> None:
+    with box.running(file) as station:
+        box.cameras["top"].push()
+        wait_until(lambda: station._line.failure is not None, "the failure")
+
+
 def test_a_mistake_in_the_program_ends_it_with_its_traceback_and_the_outputs_know(
     bundle: Path, tmp_path: Path, box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -373,8 +380,8 @@ def test_a_mistake_in_the_program_ends_it_with_its_traceback_and_the_outputs_kno
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr("acl_runtime.inspection.part_book.PartBook.judge", wrong)
-    with pytest.raises(ZeroDivisionError), box.running(load(tmp_path, bundle, CAMERA)) as station:
-        box.cameras["top"].push()
-        wait_until(lambda: station._line.failure is not None, "the failure")
+    file = load(tmp_path, bundle, CAMERA)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        run_until_it_fails(box, file)
     assert verdicts_of(box.output) == [(1, "not judged", "the station stopped")]
     assert box.output.statuses[-1].state == "offline"

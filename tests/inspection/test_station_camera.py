@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import cast
 
 import numpy as np
@@ -98,7 +99,7 @@ def test_with_an_interval_a_part_is_due_each_time_whether_a_frame_comes_or_the_c
     assert "no frame came" in problems(line)
     assert len(line.exposures) <= elapsed_ns / 40e6 + 1
     times = [cast("Exposure", exposure).exposed_ns for exposure in line.exposures[1:]]
-    assert {late - early for early, late in zip(times, times[1:], strict=False)} == {40_000_000}
+    assert {late - early for early, late in pairwise(times)} == {40_000_000}
 
 
 def test_a_recording_waits_until_there_is_room() -> None:
