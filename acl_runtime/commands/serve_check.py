@@ -158,14 +158,14 @@ def _check_load(file: StationFile, detector: Detector, seen: dict[str, Seen | No
     for camera in file.cameras:
         if camera.name not in took_ms:
             continue
-        look = seen[camera.name]
+        look, took = seen[camera.name], took_ms[camera.name]
         per_s = 1000 / camera.interval_ms if camera.interval_ms else None if look is None else look.per_s
         is_known &= per_s is not None
-        load += (per_s or 0.0) * took_ms[camera.name] / 1000
-        if took_ms[camera.name] > camera.deadline_ms:
+        load += (per_s or 0.0) * took / 1000
+        if took > camera.deadline_ms:
             is_well = False
             say(
-                f"deadline    {camera.name}: a frame takes {took_ms[camera.name]:.3g} ms of {camera.deadline_ms:g} it has: "
+                f"deadline    {camera.name}: a frame takes {took:.3g} ms of {camera.deadline_ms:g} it has: "
                 "every part would be NOT JUDGED; see acl bench for a faster backend"
             )
     words = ", ".join(f"{name} {ms:.3g} ms" for name, ms in took_ms.items())
