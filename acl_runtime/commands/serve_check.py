@@ -168,6 +168,11 @@ def _check_load(file: StationFile, detector: Detector, seen: dict[str, Seen | No
                 f"deadline    {camera.name}: a frame takes {took:.3g} ms of {camera.deadline_ms:g} it has: "
                 "every part would be NOT JUDGED; see acl bench for a faster backend"
             )
+        if took > 500 * file.station.stuck_s:
+            is_well = False
+            say(
+                f"watchdog    {camera.name}: a frame takes {took:.3g} ms; set stuck_s to more than twice that"
+            )
     words = ", ".join(f"{name} {ms:.3g} ms" for name, ms in took_ms.items())
     if not is_known:
         say(f"load        a frame takes: {words}; how often parts come is not known")

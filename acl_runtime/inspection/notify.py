@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 
+LOG = logging.getLogger("acl")
+
 
 def notify(*lines: str) -> bool:
-    """Tell systemd, such as "READY=1", "STATUS=judging", "WATCHDOG=1", "STOPPING=1"; False without systemd.
-
-    Raises:
-        OSError: The socket that it named cannot be reached.
-    """
+    """Tell systemd, such as "READY=1", "STATUS=judging", "WATCHDOG=1", "STOPPING=1"; False if nobody hears it."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return False
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
-        out.sendto("\n".join(lines).encode(), "\0" + address[1:] if address[0] == "@" else address)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+            out.sendto("\n".join(lines).encode(), "\0" + address[1:] if address[0] == "@" else address)
+    except OSError as error:  # no reason to stop inspecting
+        LOG.warning("systemd does not hear the station: %s", error.strerror, extra={"again": True})
+        return False
     return True
 
 

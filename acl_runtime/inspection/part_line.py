@@ -182,7 +182,7 @@ class PartLine:
             with self._changed:
                 self._changed.wait_for(lambda: self._book.waiting or self._ended.is_set(), IDLE_S)
                 started_ns = time.monotonic_ns()
-                parts = self._book.take(stages.manifest.max_batch, started_ns, each_ns)
+                parts = self._book.take(self._most(each_ns), started_ns, each_ns)
                 frames = [part.frame for part in parts if part.frame is not None]
             judged = 0
             try:
@@ -197,6 +197,13 @@ class PartLine:
             if judged:
                 took_ns = (time.monotonic_ns() - started_ns) // judged
                 each_ns += round(_WEIGHT * (took_ns - each_ns)) if each_ns else took_ns
+
+    def _most(self, each_ns: int) -> int:
+        """Parts to judge together, such that a call of the network does not look stuck."""
+        if not each_ns:
+            return 1
+        within_ns = self._engine.stuck_after_s * 1e9 / 2
+        return max(1, min(self._engine.detector.bundle.manifest.max_batch, int(within_ns / each_ns)))
 
     def _settle(self, part: Part, result: Result) -> None:
         with self._changed:

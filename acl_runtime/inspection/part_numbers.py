@@ -20,7 +20,7 @@ from acl_runtime.files.errors import InputError
 
 LOG = logging.getLogger("acl")
 AHEAD = 1000  # numbers below the ceiling when it is raised
-_SLOT = 1 << 16  # bytes; two are written in turn, so that one is always whole
+_SLOT = 1 << 20  # bytes, of 10 000 parts; two are written in turn, so that one is always whole
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -60,8 +60,8 @@ class PartNumbers:
             self.last = max(self.last, self._ceiling)
         self._ceiling = max(self._ceiling, self.last)
         self.keep_ahead()
-        for _ in range(2):  # both slots have their place on the disk, should it be full later
-            self._write()
+        os.posix_fallocate(self._file, 0, 2 * _SLOT)  # both have their place, should the disk be full later
+        self._write()
 
     def reserve(self, camera: str) -> int:
         """The next number; it is written down when this returns."""

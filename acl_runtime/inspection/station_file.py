@@ -17,6 +17,7 @@ from acl_runtime.web.records import Lane
 
 SECTIONS = ("station", "camera", "web", "gate", "output", "log")
 _LARGEST = 1e9
+_LONGEST_NAME = 64  # is written with every part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +81,8 @@ class CameraSection:
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
         parse_source(self.source)
+        if len(self.name) > _LONGEST_NAME:
+            raise InputError(f"name must have {_LONGEST_NAME} characters at most, got {len(self.name)}")
         _check(self, {"deadline_ms": (1, 3.6e6)})
         if self.interval_ms is not None:
             _check(self, {"interval_ms": (1, 3.6e6)})
@@ -270,7 +273,7 @@ def _tables(table: Mapping[str, Any], section: str, name: str) -> list[dict[str,
 
 def _named(cameras: list[CameraSection]) -> tuple[CameraSection, ...]:
     return tuple(
-        camera if camera.name else replace(camera, name=slug(camera.source.partition("?")[0]))
+        camera if camera.name else replace(camera, name=slug(camera.source.partition("?")[0])[:_LONGEST_NAME])
         for camera in cameras
     )
 

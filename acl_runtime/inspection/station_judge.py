@@ -42,6 +42,11 @@ class Engine:
         self._beat_s, self._patience_s = time.monotonic(), self._section.stuck_s
 
     @property
+    def stuck_after_s(self) -> float:
+        """Seconds that a call of the network may take before it is said to be stuck."""
+        return self._section.stuck_s
+
+    @property
     def stuck_s(self) -> float:
         """Seconds since the loop moved, if these are more than are allowed; else 0."""
         silent_s = time.monotonic() - self._beat_s

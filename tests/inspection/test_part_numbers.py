@@ -54,7 +54,7 @@ def test_a_write_that_was_torn_loses_one_step_at_most(tmp_path: Path, seed: int)
         numbers.told(numbers.reserve("a"))
     last = numbers.last
     data = bytearray((tmp_path / "numbers").read_bytes())
-    at = rng.randrange(2) * (1 << 16)  # one of the two records
+    at = rng.randrange(2) * (1 << 20)  # one of the two records
     data[at + 5 : at + 40] = bytes(35)
     (tmp_path / "numbers").write_bytes(data)
     again = PartNumbers(tmp_path, boot="1")
