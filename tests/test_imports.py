@@ -92,7 +92,10 @@ def test_the_runtime_needs_only_what_the_box_has(path: Path) -> None:
     )
     if path == CLI:
         allowed |= set(PACKAGES)
-    assert {top(module) for module, _ in imports(path)} - {"tomllib", "tomli"} <= allowed  # the latter on 3.10 only
+    assert {top(module) for module, _ in imports(path)} - {
+        "tomllib",
+        "tomli",
+    } <= allowed  # the latter on 3.10 only
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

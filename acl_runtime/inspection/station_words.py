@@ -30,11 +30,10 @@ RestartSec=2
 User=acl
 SupplementaryGroups=video render
 UMask=0027
-LimitRTPRIO=80
-LimitMEMLOCK=infinity
 Nice=-5
 OOMScoreAdjust=-500
 NoNewPrivileges=yes
+# Nothing below /usr, /boot and /etc can be written: keep the data folder elsewhere, such as below /srv.
 ProtectSystem=full
 PrivateTmp=yes
 ProtectKernelTunables=yes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import json
+import os
 import re
 import signal
 import subprocess
@@ -11,9 +12,10 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import pytest
 from console import acl, assert_one_line
-from graphs import write_tiny_bundle
+from graphs import drawn_frame, write_tiny_bundle
 from serving import read_events, start_service
 from stations import wait_until, write_station
 
@@ -129,15 +131,19 @@ def test_a_mistake_is_one_line(bundle: Path, tmp_path: Path) -> None:
     assert "name the station's file" in acl("serve").output
 
 
-def test_run_ends_cleanly_on_sigterm(bundle: Path, tmp_path: Path) -> None:
-    lines = tmp_path / "run.jsonl"
-    source = "drawn:7?width=120&height=90&rate=2700"
-    process = subprocess.Popen(
+def start_run(bundle: Path, source: str, lines: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         [sys.executable, "-m", "acl_runtime.cli", "run", str(bundle), source, "--json", str(lines)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def test_run_ends_cleanly_on_sigterm(bundle: Path, tmp_path: Path) -> None:
+    lines = tmp_path / "run.jsonl"
+    source = "drawn:7?width=120&height=90&rate=2700"
+    process = start_run(bundle, source, lines)
     wait_until(lambda: lines.exists() and lines.read_bytes().count(b"\n") > 5, "frames")
     process.terminate()
     started = time.monotonic()
@@ -148,3 +154,18 @@ def test_run_ends_cleanly_on_sigterm(bundle: Path, tmp_path: Path) -> None:
     assert [row["index"] for row in rows] == list(range(len(rows)))
     assert f"{len(rows)} frames" in stdout
     assert "stopped by SIGTERM" in stderr
+
+
+def test_run_that_is_stopped_among_files_says_that_it_did_not_see_all(bundle: Path, tmp_path: Path) -> None:
+    lines, parts = tmp_path / "run.jsonl", tmp_path / "parts"
+    parts.mkdir()
+    cv2.imwrite(str(tmp_path / "part.png"), drawn_frame(height=400, width=400))
+    for number in range(1000):
+        os.link(tmp_path / "part.png", parts / f"{number}.png")
+    process = start_run(bundle, str(parts), lines)
+    wait_until(lambda: lines.exists() and lines.read_bytes().count(b"\n") > 5, "frames")
+    process.terminate()
+    stdout, _ = process.communicate(timeout=10)
+    seen = len(lines.read_text().splitlines())
+    assert 5 < seen < 1000
+    assert (process.returncode, f"{seen} frames" in stdout) == (1, True)
