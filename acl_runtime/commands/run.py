@@ -45,16 +45,24 @@ def run(
     backend: options.Backend = Backend.auto,
     provider: options.Provider = "auto",
     threshold: options.Threshold = None,
-    batch: Annotated[int, typer.Option(min=1, help="Frames to look at together.")] = 1,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Frames to look at together.", rich_help_panel=options.COMPUTING)
+    ] = 1,
     max_latency_ms: Annotated[
         float,
         typer.Option(
-            min=0, max=3_600_000, help="Maximum time in ms that a frame waits for its batch to fill."
+            min=0,
+            max=3_600_000,
+            help="Maximum time in ms that a frame waits for its batch to fill.",
+            rich_help_panel=options.COMPUTING,
         ),
     ] = MAX_LATENCY_MS,
     drop: Annotated[
         options.Drop,
-        typer.Option(help="Frames that come faster than they are judged: none, or the oldest that waits."),
+        typer.Option(
+            help="Frames to drop where they come faster than they are judged: none, or the oldest that waits.",
+            rich_help_panel=options.COMPUTING,
+        ),
     ] = options.Drop.none,
     fail_on_defect: Annotated[
         bool, typer.Option("--fail-on-defect", help="Exit with 3 when any frame is anomalous.")
