@@ -143,9 +143,9 @@ class PartLine:
 
     @property
     def has_room(self) -> bool:
-        """Whether a further part would wait, and not be refused."""
+        """Whether no part waits for the network: a recording has time, and its parts have deadlines."""
         with self._changed:
-            return self._book.waiting < self._most_waiting
+            return not self._book.waiting
 
     def finish(self, within_s: float) -> None:
         """Judge what waits and let parts reach the gate, for so long at most; the rest is NOT JUDGED."""

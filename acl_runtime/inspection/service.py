@@ -31,6 +31,7 @@ from acl_runtime.inspection.station_judge import Engine, open_detector_of
 from acl_runtime.inspection.station_tellers import Tellers
 from acl_runtime.inspection.web_line import WebLine
 from acl_runtime.outputs.station import StationOutput, StationState, StationStatus
+from acl_runtime.sources.address import hide_password
 from acl_runtime.sources.block import LineSource
 from acl_runtime.text.json_log import JsonLog
 
@@ -203,9 +204,11 @@ class Station:
         LOG.info("station %s: stops", self.file.station.name)
         for camera in self.cameras:
             camera.stop()
-        self._line.finish(FINISH_S)
-        self._tellers.tell(self.status())
-        self._closing.close()
+        try:
+            self._line.finish(FINISH_S)
+            self._tellers.tell(self.status())
+        finally:
+            self._closing.close()
         for camera in self.cameras:
             camera.join()
         LOG.info("station %s: is offline", self.file.station.name)
@@ -305,7 +308,8 @@ class Station:
             LOG.info("%s: nothing changed", file.path)
         for key, old, new in found:
             is_live = key.rpartition(" ")[2] in _LIVE_KEYS
-            LOG.warning("%s: %r becomes %r%s", key, old, new, "" if is_live else " after a restart")
+            values = (hide_password(repr(value)) for value in (old, new))
+            LOG.warning("%s: %s becomes %s%s", key, *values, "" if is_live else " after a restart")
         ours = {camera.name: camera for camera in self.file.cameras}
         cameras = tuple(_with_times(ours[new.name], new) for new in file.cameras if new.name in ours)
         for camera in cameras:
