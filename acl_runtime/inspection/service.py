@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -16,9 +15,9 @@ from acl_runtime.files.atomic import sha256
 from acl_runtime.files.errors import UserError
 from acl_runtime.files.locks import locked_folder
 from acl_runtime.inspection.notify import notify, watchdog_period_s
-from acl_runtime.inspection.part_line import PartLine
+from acl_runtime.inspection.part_mode import PartMode
 from acl_runtime.inspection.part_numbers import PartNumbers
-from acl_runtime.inspection.station_camera import NOT_OPENED, StationCamera, open_camera
+from acl_runtime.inspection.station_camera import open_camera
 from acl_runtime.inspection.station_counters import Counters
 from acl_runtime.inspection.station_file import (
     CameraSection,
@@ -28,9 +27,10 @@ from acl_runtime.inspection.station_file import (
     load_station,
 )
 from acl_runtime.inspection.station_judge import Engine, open_detector_of
+from acl_runtime.inspection.station_status import find_faults, find_warnings, state_of
 from acl_runtime.inspection.station_tellers import Tellers
 from acl_runtime.inspection.web_line import WebLine
-from acl_runtime.outputs.station import StationOutput, StationState, StationStatus
+from acl_runtime.outputs.station import StationOutput, StationStatus
 from acl_runtime.sources.address import hide_password
 from acl_runtime.sources.block import LineSource
 from acl_runtime.text.json_log import JsonLog
@@ -40,21 +40,37 @@ FINISH_S = 2.0  # what waits when it is told to stop is judged for so long
 FLUSH_S = 5.0  # outputs may deliver what waits for so long
 TICK_S = 0.05
 STATUS_S = 1.0
-LEAST_FREE = 500_000_000  # bytes of the data folder's disk
 _LIVE_KEYS = ("deadline_ms", "interval_ms", "level", "repeat_s")  # taken over without a restart
 
 
-class Line(Protocol):
-    """Part mode or web mode."""
+class Mode(Protocol):
+    """Part mode or web mode, with its cameras."""
 
-    failure: BaseException | None
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended a thread; None while all run."""
+        ...
+
+    @property
+    def camera_problems(self) -> Mapping[str, str]:
+        """Why each camera is away, by name; empty for one that is there."""
+        ...
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the state of every camera is known."""
+        ...
 
     def start(self) -> None:
         """Begin."""
         ...
 
     def finish(self, within_s: float) -> None:
-        """Judge what waits for so long at most, and end."""
+        """Read no more, judge what waits for so long at most, and tell the rest."""
+        ...
+
+    def close(self) -> None:
+        """Wait until the cameras were given back."""
         ...
 
     def set_enabled(self, enabled: bool) -> None:
@@ -63,6 +79,14 @@ class Line(Protocol):
 
     def set_part_id(self, part_id: str) -> None:
         """Name the next part, or the roll."""
+        ...
+
+    def begin_roll(self) -> None:
+        """End the roll and begin another."""
+        ...
+
+    def set_camera(self, section: CameraSection) -> None:
+        """Take over what of a camera's section can be."""
         ...
 
 
@@ -113,36 +137,31 @@ class Station:
         self._closing.callback(self.engine.close)
         self._numbers = PartNumbers(section.data)
         self._closing.callback(self._numbers.close)
-        self.cameras: list[StationCamera] = []
-        self._line: Line = self._make_line(file)
+        self._mode: Mode = self._make_mode(file)
         self._closing.callback(self._tellers.close, FLUSH_S)
         for output in outputs:
             self._tellers.add(output)
         self._tellers.open(file.outputs, self)
 
-    def _make_line(self, file: StationFile) -> Line:
-        if file.web is not None:
-            return WebLine(
+    def _make_mode(self, file: StationFile) -> Mode:
+        if file.web is None:
+            return PartMode(
                 self.engine,
                 self._numbers,
-                file.cameras[0],
-                file.web,
-                tell=self._tellers.tell,
+                file,
+                tellers=self._tellers,
                 counters=self._counters,
                 open_source=self._open_source,
             )
-        line = PartLine(
+        return WebLine(
             self.engine,
             self._numbers,
-            file.cameras,
-            file.gate,
+            file.cameras[0],
+            file.web,
             tell=self._tellers.tell,
-            tell_gate=self._tellers.tell_gate,
             counters=self._counters,
-            most_waiting=file.station.most_waiting,
+            open_source=self._open_source,
         )
-        self.cameras = [StationCamera(camera, line, open_source=self._open_source) for camera in file.cameras]
-        return line
 
     def run(self, stopped: Callable[[], bool], reload: Callable[[], bool]) -> None:
         """Inspect until told to stop.
@@ -155,20 +174,18 @@ class Station:
             BaseException: What ended a thread; outputs were told that the station is offline before.
         """
         try:
-            self._line.start()
-            for camera in self.cameras:
-                camera.start()
+            self._mode.start()
             self._is_open = True
             notify("READY=1", "STATUS=inspecting")
             LOG.info("station %s: started", self.file.station.name)
-            while not stopped() and self._failure() is None:
+            while not stopped() and self._mode.failure is None:
                 self._tick()
                 if reload():
                     self._read_again()
                 time.sleep(TICK_S)
         finally:
             self._stop()
-        if (failure := self._failure()) is not None:
+        if (failure := self._mode.failure) is not None:
             raise failure
 
     def _tick(self) -> None:
@@ -192,80 +209,40 @@ class Station:
 
     def _is_alive(self) -> bool:
         """Whether the judging loop moved and the cameras' state is known: otherwise the watchdog is not fed."""
-        is_known = all(camera.is_known for camera in self.cameras)
-        if isinstance(self._line, WebLine):
-            is_known = self._line.is_known
-        return is_known and not self.engine.stuck_s
+        return self._mode.is_known and not self.engine.stuck_s
 
     def _stop(self) -> None:
         """Stop reading, judge what waits, tell the rest, and say that it is offline."""
         self._is_stopping = True
         notify("STOPPING=1")
         LOG.info("station %s: stops", self.file.station.name)
-        for camera in self.cameras:
-            camera.stop()
         try:
-            self._line.finish(FINISH_S)
+            self._mode.finish(FINISH_S)
             self._tellers.tell(self.status())
         finally:
             self._closing.close()
-        for camera in self.cameras:
-            camera.join()
+        self._mode.close()
         LOG.info("station %s: is offline", self.file.station.name)
-
-    def _failure(self) -> BaseException | None:
-        failures = [self._line.failure, *(camera.failure for camera in self.cameras)]
-        return next((each for each in failures if each is not None), None)
-
-    # How it is
 
     def status(self) -> StationStatus:
         """How the station is now."""
-        faults, counts = tuple(self._faults()), self._counters.counts
+        cameras = self._mode.camera_problems
+        faults = find_faults(cameras, self.engine)
         return StationStatus(
-            state=self._state(has_fault=bool(faults)),
+            state=state_of(
+                is_open=self._is_open,
+                is_stopping=self._is_stopping,
+                enabled=self._enabled,
+                faults=faults,
+                cameras=cameras,
+            ),
             faults=faults,
-            warnings=tuple(self._warnings()),
-            cameras={name: not problem for name, problem in self._camera_problems().items()},
-            **vars(counts),
+            warnings=find_warnings(self._tellers, self._numbers, self.file.station.data, self.engine),
+            cameras={name: not problem for name, problem in cameras.items()},
+            **vars(self._counters.counts),
             dropped=self._tellers.dropped,
             bundle=self._bundle,
         )
-
-    def _state(self, *, has_fault: bool) -> StationState:
-        if self._is_stopping:
-            return "offline"
-        if has_fault:
-            return "fault"
-        if not self._is_open or NOT_OPENED in self._camera_problems().values():
-            return "starting"
-        return "running" if self._enabled else "ready"
-
-    def _camera_problems(self) -> Mapping[str, str]:
-        """Why each camera is away, by name; empty for one that is there."""
-        if isinstance(self._line, WebLine):
-            return {self.file.cameras[0].name: self._line.problem}
-        return {camera.name: camera.problem for camera in self.cameras}
-
-    def _faults(self) -> list[str]:
-        problems = self._camera_problems()
-        faults = [f"camera {name}: {each}" for name, each in problems.items() if each not in ("", NOT_OPENED)]
-        if self.engine.problem:
-            faults.append(self.engine.problem)
-        if self.engine.stuck_s:
-            faults.append("the network gives no answer")
-        return faults
-
-    def _warnings(self) -> list[str]:
-        warnings = [*self._tellers.problems]
-        if self._numbers.problem:
-            warnings.append(self._numbers.problem)
-        if shutil.disk_usage(self.file.station.data).free < LEAST_FREE:
-            warnings.append(f"{self.file.station.data}: less than {LEAST_FREE // 1_000_000} MB are free")
-        drift = self.engine.drift
-        if drift is not None and drift.unusual:
-            warnings.append(f"frames are unlike those of the calibration: {', '.join(drift.unusual)}")
-        return warnings
 
     # What a PLC may ask for
 
@@ -274,16 +251,15 @@ class Station:
         if enabled != self._enabled:
             LOG.info("the PLC %s the station", "enables" if enabled else "disables")
         self._enabled = enabled
-        self._line.set_enabled(enabled)
+        self._mode.set_enabled(enabled)
 
     def set_part_id(self, part_id: str) -> None:
         """Name the next part, or the roll that runs."""
-        self._line.set_part_id(part_id)
+        self._mode.set_part_id(part_id)
 
     def begin_roll(self) -> None:
         """End the roll and begin another; nothing in part mode."""
-        if isinstance(self._line, WebLine):
-            self._line.begin_roll()
+        self._mode.begin_roll()
 
     def reset_counters(self) -> None:
         """Set the counters to zero; numbers go on."""
@@ -313,7 +289,7 @@ class Station:
         ours = {camera.name: camera for camera in self.file.cameras}
         cameras = tuple(_with_times(ours[new.name], new) for new in file.cameras if new.name in ours)
         for camera in cameras:
-            self._set_camera(camera)
+            self._mode.set_camera(camera)
         if self._log is not None:
             LOG.setLevel(file.log.level.upper())
             self._log.repeat_s = file.log.repeat_s
@@ -321,13 +297,6 @@ class Station:
         self.file = replace(
             self.file, log=file.log, cameras=tuple(kept.get(each.name, each) for each in self.file.cameras)
         )
-
-    def _set_camera(self, section: CameraSection) -> None:
-        if isinstance(self._line, PartLine):
-            self._line.set_section(section)
-        for camera in self.cameras:
-            if camera.name == section.name:
-                camera.set_section(section)
 
 
 def _with_times(old: CameraSection, new: CameraSection) -> CameraSection:

@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
 from functools import partial
@@ -39,7 +39,7 @@ LOG = logging.getLogger("acl")
 
 
 class WebLine:
-    """The web of a station, from its lines to the outputs."""
+    """The web of a station, from its lines to the outputs; see `Mode` of the service."""
 
     def __init__(
         self,
@@ -78,11 +78,12 @@ class WebLine:
     # What other threads ask for
 
     @property
-    def problem(self) -> str:
-        """Why the camera is away; empty while it is there."""
+    def camera_problems(self) -> Mapping[str, str]:
+        """Why the camera is away, by its name; empty while it is there."""
+        problem = self._problem if self._reader is None else self._reader.problem
         if self._queue is not None and self._queue.has_ended:
-            return f"{hide_password(self._camera.source)}: has ended"
-        return self._problem if self._reader is None else self._reader.problem
+            problem = f"{hide_password(self._camera.source)}: has ended"
+        return {self._camera.name: problem}
 
     @property
     def is_known(self) -> bool:
@@ -119,6 +120,12 @@ class WebLine:
             self._reader.stop()
         self._thread.join(within_s + FINISH_S)
         self._engine.is_abandoned = self._thread.is_alive()
+
+    def close(self) -> None:
+        """Nothing more: the camera was given back with the last roll."""
+
+    def set_camera(self, section: CameraSection) -> None:
+        """Nothing: a web has no deadline and no interval."""
 
     # The thread
 

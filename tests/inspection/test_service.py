@@ -100,7 +100,7 @@ class Box:
 
         thread = threading.Thread(target=run)
         thread.start()
-        wait_until(lambda: all(camera.is_there for camera in station.cameras) or failures, "its cameras")
+        wait_until(lambda: all(station.status().cameras.values()) or failures, "its cameras")
         try:
             yield station
         finally:
@@ -370,7 +370,7 @@ def test_two_services_do_not_share_a_data_folder(bundle: Path, tmp_path: Path, b
 def run_until_it_fails(box: Box, file: StationFile) -> None:
     with box.running(file) as station:
         box.cameras["top"].push()
-        wait_until(lambda: station._line.failure is not None, "the failure")
+        wait_until(lambda: station._mode.failure is not None, "the failure")
 
 
 def test_a_mistake_in_the_program_ends_it_with_its_traceback_and_the_outputs_know(
