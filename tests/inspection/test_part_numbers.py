@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -60,6 +63,38 @@ def test_a_write_that_was_torn_loses_one_step_at_most(tmp_path: Path, seed: int)
     again = PartNumbers(tmp_path, boot="1")
     assert again.last == last
     assert [number for number, _ in again.left] in ([], [last])
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
+    if sys.platform != "linux" or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a small disk")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_stops_nothing_and_is_told_until_there_is_room_again(small_disk: Path) -> None:
+    numbers = PartNumbers(small_disk)
+    with (
+        open(small_disk / "filler", "wb", buffering=0) as filler,
+        pytest.raises(OSError, match="No space left"),
+    ):
+        while True:
+            filler.write(bytes(4096))
+    for number in range(1, AHEAD + 100):
+        assert numbers.reserve("a") == number
+        numbers.told(number)
+    assert numbers.problem == "numbers are not safe from a power cut: No space left on device"
+    (small_disk / "filler").unlink()
+    numbers.keep_ahead()
+    assert numbers.problem == ""
+    numbers.close()
+    again = PartNumbers(small_disk)
+    assert again.reserve("a") == AHEAD + 100
+    again.close()
 
 
 def test_a_ceiling_that_is_no_number_is_refused(tmp_path: Path) -> None:
