@@ -14,6 +14,7 @@ from acl_runtime.sources.address import Setting
 from acl_runtime.sources.lines import parse_source
 from acl_runtime.text.names import slug
 from acl_runtime.web.records import Lane
+from acl_runtime.web.rules import Density, Roller, Size
 
 SECTIONS = ("station", "camera", "web", "gate", "output", "log")
 _LARGEST = 1e9
@@ -110,6 +111,9 @@ class WebSection:
         flat_field: Folder of `acl camera reference`.
         ring: Lines that wait for the judging before any are lost.
         rows: Rows of tiles that share calls of the network.
+        max_per_m2: More defects than that on a square metre are told as a rule that was met; None not to count.
+        max_size: So is each defect that is longer or wider, in mm; None not to measure.
+        rollers: So are defects that repeat at a circumference in mm, by the roller's name.
     """
 
     mm_per_pixel: float
@@ -124,6 +128,9 @@ class WebSection:
     flat_field: Path | None = None
     ring: int = 16_384
     rows: int = 1
+    max_per_m2: int | None = None
+    max_size: float | None = None
+    rollers: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
@@ -132,6 +139,14 @@ class WebSection:
         if self.mm_per_line is not None:
             _check(self, {"mm_per_line": (1e-6, _LARGEST)})
         self.lanes_of_web()
+        self.rules()
+
+    def rules(self) -> tuple[Density | Size | Roller, ...]:
+        """What is looked for among defects."""
+        rules: list[Density | Size | Roller] = [Roller(*each) for each in self.rollers.items()]
+        rules += [] if self.max_per_m2 is None else [Density(self.max_per_m2)]
+        rules += [] if self.max_size is None else [Size(self.max_size)]
+        return tuple(rules)
 
     def lanes_of_web(self) -> tuple[Lane, ...]:
         """The lanes."""

@@ -32,6 +32,7 @@ from acl_runtime.web.judge import TileJudge
 from acl_runtime.web.plan import WebPlan
 from acl_runtime.web.records import Defect, Event
 from acl_runtime.web.ring import PAUSES_S, READ_S, LineRing, Reader
+from acl_runtime.web.rules import Rules
 from acl_runtime.web.settings import WebSettings
 from acl_runtime.web.summary import summarise
 
@@ -200,6 +201,7 @@ class WebLine:
         source = hide_password(self._camera.source)
         roll = describe_roll(self._roll, source, started, self._engine.detector, plan, settings)
         recorder, judge = WebRecorder(self._emit, roll), TileJudge(self._engine.detector.stages)
+        rules = Rules(self._web.rules(), width_mm=plan.width * settings.scale.mm_per_pixel)
         engine, failed = WebEngine(plan, judge, settings), None
         events = inspect_web(
             engine,
@@ -210,13 +212,13 @@ class WebLine:
         )
         try:
             for event in events:
-                self._take(event, engine, recorder)
+                self._take(event, engine, recorder, rules)
         except BackendError as error:
             failed = error
             rest = Lost(first=engine.exposed, stop=self._queue.line, reason="too slow")
             left = engine.add(rest) if rest.first < rest.stop else ()
             for event in chain(engine.abandon(), left, engine.abandon()):
-                self._take(event, engine, recorder)
+                self._take(event, engine, recorder, rules)
             self._next = self._roll
         recorder.end(
             summarise(engine.tally, settings.scale, kept_up=ring.kept_up, seconds=ring.seconds).as_dict()
@@ -228,11 +230,13 @@ class WebLine:
         self._engine.beat()
         return self._stopping.is_set()
 
-    def _take(self, event: Event, engine: WebEngine, recorder: WebRecorder) -> None:
+    def _take(self, event: Event, engine: WebEngine, recorder: WebRecorder, rules: Rules) -> None:
         if isinstance(event, Lost):
             self._counters.lose_lines(event.stop - event.first)
         self._counters.set_defects(engine.tally.defects)
         recorder(event)
+        for alarm in rules.add(event) if isinstance(event, Defect) else ():
+            recorder(alarm)
 
     def _emit(self, record: dict[str, Any], defect: Defect | None) -> None:
         pictures = None if defect is None else defect.pictures

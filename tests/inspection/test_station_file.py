@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 from recording_output import Options
 
 from acl_runtime.files.errors import InputError
-from acl_runtime.inspection.station_file import changes, load_station
+from acl_runtime.inspection.station_file import (
+    CameraSection,
+    GateSection,
+    LogSection,
+    StationSection,
+    WebSection,
+    changes,
+    load_station,
+)
 from acl_runtime.inspection.station_outputs import KINDS
 
 PART = """
@@ -82,6 +92,7 @@ def test_all_sections_are_read(tmp_path: Path) -> None:
         (WEB + '[[camera]]\nsource = "drawn:2"\n', "a web has one [[camera]] and no [gate]"),
         (WEB + "lanes = { A = [5, 1] }\n", "lane A must go from a smaller to a larger number"),
         (WEB + "lanes = { A = [5] }\n", "lanes.A must be a list of 2, got [5]"),
+        (WEB + "rollers = { R7 = 1 }\n", "[web] roller R7 must repeat 2 times at least"),
         (PART + "[[output]]\n", "[[output]] needs a kind; there are modbus-server"),
         (PART + '[[output]]\nkind = "mqqt"\n', "got 'mqqt' (did you mean mqtt?)"),
         (PART + OUTPUT + "port = 1\n", "[[output]] coil has no key port; there are path"),
@@ -119,3 +130,9 @@ def test_changes_name_the_section_the_key_and_both_values(tmp_path: Path) -> Non
         ("[[output]] coil", None)
     ]
     assert changes(before, before) == []
+
+
+@pytest.mark.parametrize("section", [StationSection, CameraSection, WebSection, GateSection, LogSection])
+def test_every_key_is_in_the_documentation(section: type[Any]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "station.md").read_text(encoding="utf-8")
+    assert not [field.name for field in fields(section) if f"`{field.name}`" not in page]

@@ -28,9 +28,16 @@ from acl_runtime.outputs.station import WebRecord
 from acl_runtime.sources.block import Block, LineSource
 from acl_runtime.sources.lines import open_line_source
 
-TEXT = (
-    '[[camera]]\nname = "web"\nsource = "{source}"\n[web]\nmm_per_pixel = 0.1\nlongest = 20\nroll = "R-1"\n'
-)
+TEXT = """
+[[camera]]
+name = "web"
+source = "{source}"
+[web]
+mm_per_pixel = 0.1
+max_size = 5
+longest = 20
+roll = "R-1"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +161,7 @@ def test_rolls_follow_each_other_without_a_line_between_them(bundle: Path, tmp_p
     assert box.output.statuses[-2].faults[0].endswith("has ended")
     pictures = [each.picture for each in box.records if each.record["event"] == "defect"]
     assert pictures
+    assert box.of("rule")[0]["rule"] == "larger than 5 mm"
     assert all(picture is not None and picture.dtype == np.uint8 for picture in pictures)
 
 
