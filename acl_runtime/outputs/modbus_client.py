@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +25,7 @@ except ImportError as error:
         f"Modbus needs pymodbus ({error}); install it with: pip install 'anomalyclip-deploy[modbus]'"
     ) from error
 
+logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)  # it tells every attempt; `problem` says it once
 _LOOK_S = 0.02  # between two looks at what the coil should be
 _AGAIN_S = 0.5  # after which a coil is written again though nothing changed: feeds a watchdog, finds a peer gone
 

@@ -26,8 +26,9 @@ except ImportError as error:
     ) from error
 
 LOG = logging.getLogger("acl")
+logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)  # it tells every attempt; `problem` says it once
 _TEND_S = 0.1  # between two looks at the connections
-_MOST_UNREAD = 1 << 16  # bytes of answers that a client did not read before it is cut off
+_MOST_UNREAD = 1 << 15  # bytes of answers that a client did not read before it is cut off
 _LAST_WORD_S = 0.3  # at the end, so that a PLC that polls sees that the station is offline
 
 
@@ -172,7 +173,9 @@ class ModbusServer:
             transport = handler.transport
             if transport is None:
                 continue
-            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            connection = transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST_UNREAD)
             if place >= self._options.most_clients or transport.get_write_buffer_size() > _MOST_UNREAD:
                 transport.abort()
         self._connections = len(handlers)

@@ -219,41 +219,42 @@ def test_a_control_that_asks_back_is_not_locked_out() -> None:
     assert plc.look()["number"] == 1
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_whatever_happens_ok_is_only_told_of_parts_that_were_judged_ok_while_all_was_well(seed: int) -> None:
+def test_whatever_happens_ok_is_only_told_of_parts_that_were_judged_ok_while_all_was_well() -> None:
     """Random parts, faults, silences, acknowledgements and looks; what is allowed is worked out apart."""
+    assert sum(map(count_ok, range(60))) > 1000  # it does say OK
+
+
+def count_ok(seed: int) -> int:
+    """How often OK was seen; fails where that was not allowed."""
     draw = random.Random(seed)
     plc = Plc(acknowledge=draw.random() < 0.7)
-    is_well, told_at, number = False, -1e9, 0
+    is_well, told_at, number, shown_ok = False, -1e9, 0, 0
     good: set[int] = set()  # parts that may be shown as OK
-    shown_ok = 0
     for _ in range(400):
-        plc.clock.now += draw.choice([0.0, 0.01, 0.3, 1.0] + ([SILENT_S + 1] if draw.random() < 0.1 else []))
-        if plc.clock.now - told_at > SILENT_S:
-            is_well = False
+        plc.clock.now += draw.choice([0.0, 0.01, 0.3, 1.0]) if draw.random() < 0.99 else SILENT_S + 1
+        is_well = is_well and plc.clock.now - told_at <= SILENT_S
+        happening = draw.choice(["part", "part", "status", "bits", "defect", "nothing"])
+        if happening == "part":
+            number += 1
+            verdict = draw.choice(["ok", "ok", "ok", "ng", "not judged"])
+            plc.image.take(part(number, verdict))  # type: ignore[arg-type]
+            if verdict == "ok" and is_well:
+                good.add(number)
+        elif happening == "status":
+            state = draw.choice(["running"] * 20 + ["ready", "fault", "offline", "starting"])
+            plc.image.take(status(state))  # type: ignore[arg-type]
+            is_well, told_at = state in ("running", "ready"), plc.clock.now
+        elif happening == "bits":
+            plc.bits(ack=draw.random() < 0.5, reset=draw.random() < 0.1)
+        elif happening == "defect":
+            number += 1
+            plc.image.take(defect(number))
         if not is_well:
             good.clear()
-        match draw.randrange(6):
-            case 0 | 1:
-                number += 1
-                verdict = draw.choice(["ok", "ok", "ok", "ng", "not judged"])
-                plc.image.take(part(number, verdict))  # type: ignore[arg-type]
-                if verdict == "ok" and is_well:
-                    good.add(number)
-            case 2:
-                state = draw.choice(["running"] * 6 + ["ready", "fault", "offline", "starting"])
-                plc.image.take(status(state))  # type: ignore[arg-type]
-                is_well, told_at = state in ("running", "ready"), plc.clock.now
-                if not is_well:
-                    good.clear()
-            case 3:
-                plc.bits(ack=draw.random() < 0.5, reset=draw.random() < 0.1)
-            case 4:
-                plc.image.take(defect(10_000 + number))
         seen = plc.look()
         is_ok = seen["ok"] or seen["verdict"] == 1
         assert seen["ok"] == (seen["verdict"] == 1)
         assert not is_ok or (seen["number"] in good and seen["valid"] and not seen["fault"] and not seen["ng"])
         assert seen["valid"] == (seen["number"] > 0)
         shown_ok += is_ok
-    assert seed or shown_ok  # it does say OK
+    return shown_ok
