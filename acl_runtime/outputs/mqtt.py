@@ -141,7 +141,7 @@ class Broker:
         """
         self._options, self._state, self._metrics = options, dict[str, Any](), dict[str, Any]()
         self._metrics_at = -float("inf")
-        self._answered, self._refusal = threading.Event(), ""
+        self._answered, self._refusal, self._is_mute = threading.Event(), "", False
         self._refused: dict[int, str] = {}  # reasons by the number of the message
         self._client = paho.Client(
             CallbackAPIVersion.VERSION2,
@@ -197,10 +197,10 @@ class Broker:
 
     def close(self) -> None:
         """Say that the station is offline, where that can be, and let go."""
-        if self._client.is_connected():
+        if self._client.is_connected() and not self._is_mute:
             with suppress(PeerError, RefusedError):
                 self._publish("state", {**_offline(), "at": utc(time.time())}, retain=True, within_s=1.0)
-            self._client.disconnect()
+        self._client.disconnect()
         self._client.loop_stop()
 
     def _publish(
@@ -214,6 +214,7 @@ class Broker:
         while not info.is_published():
             self._check()
             if time.monotonic() > until:
+                self._is_mute = True
                 raise PeerError(f"{self._place} acknowledged nothing for {within_s:g} s")
             info.wait_for_publish(_LOOK_S)
         if reason := self._refused.pop(info.mid, ""):
