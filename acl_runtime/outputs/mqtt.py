@@ -197,9 +197,10 @@ class Broker:
 
     def close(self) -> None:
         """Say that the station is offline, where that can be, and let go."""
-        if self._client.is_connected() and not self._is_mute:
+        if self._client.is_connected():
+            within_s = 0.0 if self._is_mute else 1.0  # one that hangs finds it before the farewell, which cancels the will
             with suppress(PeerError, RefusedError):
-                self._publish("state", {**_offline(), "at": utc(time.time())}, retain=True, within_s=1.0)
+                self._publish("state", {**_offline(), "at": utc(time.time())}, retain=True, within_s=within_s)
         self._client.disconnect()
         self._client.loop_stop()
 
