@@ -15,8 +15,8 @@ NOT_GOOD = ("defect-begun", "defect", "lost")  # records of a web
 class GoodCoil:
     """Parts: energised for `hold_s` from a part that is OK, or until the next that is not.
 
-    A web: energised while the station says that it is running, except for `hold_s` from a defect or from lines that were
-    not judged. Never in a fault, or without a status of the station in the last 3 s.
+    A web: energised while the station says that it is running, except for `hold_s` from a defect or lines that were not
+    judged. Never in a fault, or without a status of the station in the last 3 s.
     """
 
     def __init__(self, hold_s: float) -> None:

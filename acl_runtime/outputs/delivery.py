@@ -95,6 +95,7 @@ class Delivery:
         self._in_flight: Any = None  # result that the peer is being given
         self._dropped = 0
         self._problem = "not connected yet"
+        self._is_away = False  # and the log has it
         self._failures = 0  # since the peer was last seen well
         self._end_at: float | None = None  # time.monotonic, once it is to close
         self._thread = threading.Thread(target=self._guard, name=f"output {name}", daemon=True)
@@ -190,7 +191,7 @@ class Delivery:
                 self._deliver_result(peer)
             if time.monotonic() >= idle_at:
                 peer.idle()
-                self._problem, self._failures = "", 0
+                self._be_well()
                 idle_at = time.monotonic() + self._limits.idle_s
 
     def _await(self, idle_at: float) -> bool:
@@ -223,11 +224,18 @@ class Delivery:
         except RefusedError as error:
             LOG.error("output %s: %s; it is given up", self.name, error)
             return False
-        self._problem, self._failures = "", 0
+        self._be_well()
         return True
 
+    def _be_well(self) -> None:
+        if self._is_away:
+            self._is_away = False
+            LOG.warning("output %s: is back", self.name)
+        self._problem, self._failures = "", 0
+
     def _fail(self, error: Exception) -> None:
-        if not self._problem:
+        if not self._is_away:
+            self._is_away = True
             LOG.warning("output %s: %s; it is tried again", self.name, error)
         self._failures += 1
         with self._changed:

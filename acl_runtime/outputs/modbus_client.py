@@ -25,9 +25,13 @@ except ImportError as error:
         f"Modbus needs pymodbus ({error}); install it with: pip install 'anomalyclip-deploy[modbus]'"
     ) from error
 
-logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)  # it tells every attempt; `problem` says it once
+logging.getLogger("pymodbus.logging").setLevel(
+    logging.CRITICAL
+)  # it tells every attempt; `problem` says it once
 _LOOK_S = 0.02  # between two looks at what the coil should be
-_AGAIN_S = 0.5  # after which a coil is written again though nothing changed: feeds a watchdog, finds a peer gone
+_AGAIN_S = (
+    0.5  # after which a coil is written again though nothing changed: feeds a watchdog, finds a peer gone
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,15 +91,21 @@ def open_output(options: Options, control: StationControl, name: str) -> Deliver
     return Delivery(name, partial(RemoteIo, options), _prepare, limits)
 
 
-_Item = tuple[float, StationEvent]  # when it was told, by time.monotonic
+_Item = tuple[
+    float, StationEvent, int
+]  # when it was told, by time.monotonic; without pictures; 10000 * score
 
 
 def _prepare(event: StationEvent) -> _Item | None:
     if isinstance(event, WebRecord) and event.record.get("event") not in ("roll", *NOT_GOOD):
         return None
+    score = 0
     if isinstance(event, WebRecord):
         event = replace(event, picture=None)
-    return time.monotonic(), event
+    elif isinstance(event, PartResult):
+        score = round(1e4 * event.result.verdict.score) if isinstance(event.result, Inspected) else 0
+        event = replace(event, result=None)
+    return time.monotonic(), event, score
 
 
 class RemoteIo:
@@ -122,7 +132,7 @@ class RemoteIo:
 
     def deliver(self, item: _Item) -> None:
         """Write what follows from an event; errors as of `Peer`."""
-        told_at, event = item
+        told_at, event, score = item
         now = time.monotonic()
         is_late = isinstance(event, PartResult) and now - told_at > self._options.most_late_ms / 1e3
         if isinstance(event, PartResult) and is_late:
@@ -131,7 +141,7 @@ class RemoteIo:
         if isinstance(event, PartResult):
             is_as_told = event.verdict != "ok" or self._coil.is_on(now)
             verdict = VERDICTS[event.verdict if is_as_told else "not judged"]
-            self._write_result(event.number, verdict, _score(event))
+            self._write_result(event.number, verdict, score)
         elif isinstance(event, StationStatus) and event.state not in ("ready", "running"):
             self._write_result(0, 0, 0)
         self._write_coils(now)
@@ -183,7 +193,3 @@ class RemoteIo:
             raise PeerError(
                 f"{place} refuses {what} (exception {answer.exception_code}); see which addresses it has"
             )
-
-
-def _score(part: PartResult) -> int:
-    return round(1e4 * part.result.verdict.score) if isinstance(part.result, Inspected) else 0

@@ -26,7 +26,9 @@ except ImportError as error:
     ) from error
 
 LOG = logging.getLogger("acl")
-logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)  # it tells every attempt; `problem` says it once
+logging.getLogger("pymodbus.logging").setLevel(
+    logging.CRITICAL
+)  # it tells every attempt; `problem` says it once
 _TEND_S = 0.1  # between two looks at the connections
 _MOST_UNREAD = 1 << 15  # bytes of answers that a client did not read before it is cut off
 _LAST_WORD_S = 0.3  # at the end, so that a PLC that polls sees that the station is offline

@@ -198,7 +198,9 @@ class Broker:
     def close(self) -> None:
         """Say that the station is offline, where that can be, and let go."""
         if self._client.is_connected():
-            within_s = 0.0 if self._is_mute else 1.0  # one that hangs finds it before the farewell, which cancels the will
+            within_s = (
+                0.0 if self._is_mute else 1.0
+            )  # one that hangs finds it before the farewell, which cancels the will
             with suppress(PeerError, RefusedError):
                 self._publish("state", {**_offline(), "at": utc(time.time())}, retain=True, within_s=within_s)
         self._client.disconnect()

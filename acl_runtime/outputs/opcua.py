@@ -22,8 +22,12 @@ from acl_runtime.outputs.station import PartResult, StationControl, StationEvent
 from acl_runtime.outputs.station_json import encode, event_record
 
 try:
-    from asyncua import Server, ua
+    from asyncua import ua
     from asyncua.crypto.permission_rules import User, UserRole
+    from asyncua.server.server import Server
+    from asyncua.server.user_managers import UserManager
+    from asyncua.ua.object_ids import ObjectIds
+    from asyncua.ua.uaerrors import UaError
 except ImportError as error:
     raise BackendError(
         f"OPC UA needs asyncua ({error}); install it with: pip install 'anomalyclip-deploy[opcua]'"
@@ -109,7 +113,9 @@ def _result(event: PartResult | WebRecord) -> _Values:
         "ResultEvaluation": EVALUATIONS[verdict],
         "ResultState": FAILED if verdict == "not judged" else COMPLETED,
         "IsSimulated": False,
-        "CreationTime": datetime.now(timezone.utc) if at is None else datetime.fromtimestamp(at, timezone.utc),
+        "CreationTime": datetime.now(timezone.utc)
+        if at is None
+        else datetime.fromtimestamp(at, timezone.utc),
         "ResultContent": event_record(event),  # written as JSON
     }
 
@@ -126,7 +132,7 @@ _TYPES = {
 }
 
 
-class _Users:
+class _Users(UserManager):
     """Who may connect; nobody is an administrator, so nobody can change anything."""
 
     def __init__(self, user: str, password: str) -> None:
@@ -158,7 +164,9 @@ class OpcUa:
         except (OSError, ValueError, PeerError) as error:
             self._end()
             place = f"{options.host} port {options.port}"
-            raise PeerError(f"OPC UA cannot be served at {place} ({error}); see address and certificate") from error
+            raise PeerError(
+                f"OPC UA cannot be served at {place} ({error}); see address and certificate"
+            ) from error
 
     def deliver(self, item: tuple[str, _Values]) -> None:
         """Write values, and send an event for a result; errors as of `Peer`."""
@@ -181,7 +189,7 @@ class OpcUa:
         except (FutureTimeoutError, TimeoutError) as error:
             future.cancel()
             raise PeerError(f"the OPC UA server did not answer for {seconds:g} s") from error
-        except ua.UaError as error:
+        except UaError as error:
             raise PeerError(f"the OPC UA server failed ({error})") from error
 
     def _end(self) -> None:
@@ -228,9 +236,9 @@ class OpcUa:
         }
         fields = [(key, kind) for key, (kind, _) in _TYPES.items()]
         event = await self._server.create_custom_event_type(
-            space, "ResultReadyEventType", ua.ObjectIds.BaseEventType, fields
+            space, "ResultReadyEventType", ObjectIds.BaseEventType, fields
         )
-        self._event = await self._server.get_event_generator(event, results)
+        self._event = await self._server.get_event_generator(event.nodeid, results)
 
     async def _tell_status(self, values: _Values) -> None:
         await self._state.write_value(STATES[values["state"]], ua.VariantType.String)

@@ -11,10 +11,11 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from acl_runtime.detection.verdict import Inspected
-from acl_runtime.outputs.handshake import Handshake
+from acl_runtime.outputs.handshake import MOST_WAITING, Handshake
 from acl_runtime.outputs.register_map import (
     CONTROL_BITS,
     CONTROL_WORDS,
@@ -32,6 +33,7 @@ from acl_runtime.outputs.station import PartResult, StationControl, StationEvent
 
 SILENT_S = 3.0  # without a status of the station, which sends one each second
 BEATS_PER_S = 10
+_PLACES = 4 * MOST_WAITING
 _STARTING = StationStatus(state="starting")
 
 
@@ -62,7 +64,7 @@ class PlcImage:
         self._status, self._status_at = _STARTING, clock()
         self._started = clock()
         self._newest = self._distrusted = 0  # numbers: of all results so far, and up to which none is OK
-        self._places: dict[int, Mapping[str, int]] = {}  # of defects of a web, by number
+        self._places: dict[int, Mapping[str, int]] = {}  # scores and places of results, by number
         self._words = [1, *[0] * (CONTROL_WORDS - 1)]  # that the PLC wrote
         self._beaten_at: float | None = None  # when the PLC's heartbeat changed
 
@@ -79,9 +81,7 @@ class PlcImage:
             return ""
         still_s = self._clock() - beaten_at
         return (
-            f"the PLC's heartbeat stands still for {still_s:.0f} s; see whether it runs"
-            if still_s > self._plc_heartbeat_s
-            else ""
+            "the PLC's heartbeat stands still; see whether it runs" if still_s > self._plc_heartbeat_s else ""
         )
 
     def take(self, event: StationEvent) -> None:
@@ -102,7 +102,7 @@ class PlcImage:
             self._handshake.acknowledge(False)
         self._newest = max(self._newest, part.number)
         self._places[part.number] = place
-        while len(self._places) > 4 * 8:  # those dropped by the handshake
+        while len(self._places) > _PLACES:  # those of results that were dropped
             del self._places[next(iter(self._places))]
         self._handshake.put(part)
 
@@ -166,7 +166,7 @@ class PlcImage:
             "bundle": int(status.bundle[:4] or "0", 16),
             "defects": status.defects,
             "not_judged": status.not_judged,
-            **({} if shown is None else _shown(shown)),
+            **({} if shown is None else {"number": shown.number, "result_part_id": shown.part_id}),
             **({} if shown is None else self._places.get(shown.number, {})),
         }
 
@@ -209,7 +209,7 @@ class PlcImage:
 def _as_part(event: StationEvent) -> tuple[PartResult | None, Mapping[str, int]]:
     """What a PLC has to answer to: a part, a defect of a web, or lines that were not judged; and its place."""
     if isinstance(event, PartResult):
-        return event, {}
+        return replace(event, result=None), _scores(event)  # pictures would fill the memory
     if not isinstance(event, WebRecord) or event.record.get("event") not in ("defect", "lost"):
         return None, {}
     record = event.record
@@ -224,6 +224,13 @@ def _as_part(event: StationEvent) -> tuple[PartResult | None, Mapping[str, int]]
         latency_ms=0.0,
     )
     return part, _place(record) if is_defect else {}
+
+
+def _scores(part: PartResult) -> dict[str, int]:
+    if not isinstance(part.result, Inspected):
+        return {}
+    verdict = part.result.verdict
+    return {"score": _fraction(verdict.score), "peak": _fraction(verdict.peak)}
 
 
 def _place(record: Mapping[str, Any]) -> dict[str, int]:
@@ -243,11 +250,3 @@ def _place(record: Mapping[str, Any]) -> dict[str, int]:
 def _fraction(value: float | None) -> int:
     """Of 10000; 0 for none, and for what is no number."""
     return round(1e4 * value) if value is not None and math.isfinite(value) else 0
-
-
-def _shown(part: PartResult) -> dict[str, int | str]:
-    values: dict[str, int | str] = {"number": part.number, "result_part_id": part.part_id}
-    if isinstance(part.result, Inspected):
-        values["score"] = _fraction(part.result.verdict.score)
-        values["peak"] = _fraction(part.result.verdict.peak)
-    return values

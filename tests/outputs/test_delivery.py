@@ -110,7 +110,7 @@ def test_only_the_newest_status_waits_and_goes_first() -> None:
     wait_until(lambda: output._in_flight == 1)
     output(part(2))
     for state in ("running", "fault", "ready"):
-        output(status(state))  # type: ignore[arg-type]
+        output(status(state))
     box.open.set()
     output.close(5)
     assert box.got == [1, "ready", 2]
@@ -181,6 +181,21 @@ def test_a_bug_in_an_output_is_told_and_does_not_reach_the_station(caplog: pytes
     assert output.dropped == 2
     assert "Traceback" in caplog.text
     output.close(1)
+
+
+def test_that_a_peer_is_away_and_back_is_told_once_each(caplog: pytest.LogCaptureFixture) -> None:
+    box = Box()
+    box.is_there = False
+    with caplog.at_level("INFO", "acl"):
+        output = open_box(box, idle_s=0.001)
+        wait_until(lambda: box.connects > 3)
+        box.is_there = True
+        wait_until(lambda: "back" in caplog.text)
+        output.close(1)
+    assert [record.getMessage() for record in caplog.records] == [
+        "output box: the box is away; it is tried again",
+        "output box: is back",
+    ]
 
 
 def test_an_event_that_is_not_wanted_is_not_counted() -> None:

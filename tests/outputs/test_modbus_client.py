@@ -123,7 +123,9 @@ def test_a_device_that_was_away_gets_no_old_result_and_the_coil_is_off_first() -
     device.stop()
 
 
-def test_a_device_that_hangs_costs_a_time_out_in_its_own_thread_and_no_late_coil(device: RemoteIoDevice) -> None:
+def test_a_device_that_hangs_costs_a_time_out_in_its_own_thread_and_no_late_coil(
+    device: RemoteIoDevice,
+) -> None:
     output = write_to(device.port, timeout_s=0.1, hold_ms=60_000.0)
     output(status())
     wait_until(lambda: device.coils.get(READY))
@@ -180,7 +182,11 @@ def count_on(seed: int) -> int:
     """How often the coil was on; fails where that was not allowed."""
     draw = random.Random(seed)
     coil, now, seen_on = GoodCoil(hold_s=0.5), 10.0, 0
-    told_at, is_well, ok_at = -1e9, False, -1e9  # ok_at: of the newest part, if that was OK and nothing was wrong since
+    told_at, is_well, ok_at = (
+        -1e9,
+        False,
+        -1e9,
+    )  # ok_at: of the newest part, if that was OK and nothing was wrong since
     for _ in range(300):
         now += draw.choice([0.0, 0.01, 0.1, 0.4]) if draw.random() < 0.98 else SILENT_S + 0.1
         if now - told_at > SILENT_S:

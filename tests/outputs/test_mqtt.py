@@ -46,7 +46,9 @@ class Mosquitto:
         self.port = free_port()
         self._conf = folder / "mosquitto.conf"
         who = ["user root"] if os.getuid() == 0 else []
-        self._conf.write_text("\n".join([f"listener {self.port} 127.0.0.1", "log_dest none", *who, *lines]) + "\n")
+        self._conf.write_text(
+            "\n".join([f"listener {self.port} 127.0.0.1", "log_dest none", *who, *lines]) + "\n"
+        )
         self.start()
 
     def start(self) -> None:
@@ -124,8 +126,17 @@ def test_a_plant_hears_states_verdicts_defects_rolls_and_metrics(broker: Mosquit
     wait_until(lambda: plant.of("acl/line1/roll") and plant.of("acl/line1/metrics"))
     verdicts = plant.of("acl/line1/verdict")
     assert [each["number"] for each in verdicts] == [1, 2, 3]
-    assert {key: verdicts[1][key] for key in ("schema", "event", "part_id", "verdict", "camera", "is_anomalous")} == {
-        **{"schema": 1, "event": "part", "part_id": "P2", "verdict": "ng", "camera": "top", "is_anomalous": True}
+    assert {
+        key: verdicts[1][key] for key in ("schema", "event", "part_id", "verdict", "camera", "is_anomalous")
+    } == {
+        **{
+            "schema": 1,
+            "event": "part",
+            "part_id": "P2",
+            "verdict": "ng",
+            "camera": "top",
+            "is_anomalous": True,
+        }
     }
     assert verdicts[1]["exposed_at"] == "2027-01-15T08:00:02.000Z"
     assert plant.of("acl/line1/defect")[0]["record"]["along_mm"] == 123.4
@@ -134,7 +145,10 @@ def test_a_plant_hears_states_verdicts_defects_rolls_and_metrics(broker: Mosquit
     assert (metrics["schema"], metrics["judged"]) == (1, 7)
     (state,) = plant.of("acl/line1/state")
     assert (state["schema"], state["state"], state["cameras"]) == (1, "running", {"top": True})
-    assert {(topic, qos) for topic, _, qos, _ in plant.got} >= {("acl/line1/verdict", 1), ("acl/line1/metrics", 0)}
+    assert {(topic, qos) for topic, _, qos, _ in plant.got} >= {
+        ("acl/line1/verdict", 1),
+        ("acl/line1/metrics", 0),
+    }
     late = Plant(broker.port)  # who comes later sees the state and the last roll, and nothing else
     wait_until(lambda: len(late.got) >= 2)
     assert {topic for topic, *_ in late.got} == {"acl/line1/state", "acl/line1/roll"}
@@ -245,12 +259,23 @@ def test_who_may_not_write_is_told_and_what_is_refused_is_counted(tmp_path: Path
     broker.kill()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # paho leaves the socket to the collector
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # paho leaves the socket to the collector
 def test_tls_takes_only_the_broker_whose_certificate_is_trusted(tmp_path: Path) -> None:
     if shutil.which("openssl") is None:
         pytest.skip("openssl makes the certificate, and is not installed")
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    request = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+    ]
     name = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
     subprocess.run([*request, *name, "-keyout", key, "-out", certificate], check=True, capture_output=True)
     broker = Mosquitto(tmp_path, "allow_anonymous true", f"certfile {certificate}", f"keyfile {key}")

@@ -105,7 +105,9 @@ def test_a_client_that_is_gone_without_a_word_disturbs_nobody(served: tuple[Deli
         output(part(9))
         wait_until(lambda: not output.waiting)
         async with asyncua.Client(url) as other:
-            assert await (await child(other, "ResultManagement", "LastResult", "ResultId")).read_value() == "9"
+            assert (
+                await (await child(other, "ResultManagement", "LastResult", "ResultId")).read_value() == "9"
+            )
         client.uaclient.disconnect_socket()
 
     asyncio.run(vanish())

@@ -86,14 +86,28 @@ def test_a_result_stands_until_it_is_acknowledged_and_then_the_next_does() -> No
     plc.image.take(part(70_001, "ok", part_id="A17"))
     plc.image.take(part(70_002, "ng"))
     seen = plc.look()
-    assert only(seen, "valid", "ok", "ng", "number", "verdict", "score") == [True, True, False, 70_001, 1, 1000]
+    assert only(seen, "valid", "ok", "ng", "number", "verdict", "score") == [
+        True,
+        True,
+        False,
+        70_001,
+        1,
+        1000,
+    ]
     assert seen["result_part_id"] == "A17"
     plc.bits(ack=True)
     seen = plc.look()
     assert only(seen, "valid", "ok", "ng", "number", "verdict", "score") == [False, False, False, 0, 0, 0]
     plc.bits(ack=False)
     seen = plc.look()
-    assert only(seen, "valid", "ok", "ng", "number", "verdict", "score") == [True, False, True, 70_002, 2, 9000]
+    assert only(seen, "valid", "ok", "ng", "number", "verdict", "score") == [
+        True,
+        False,
+        True,
+        70_002,
+        2,
+        9000,
+    ]
 
 
 def test_before_the_first_status_and_in_every_fault_nothing_is_ok() -> None:
@@ -108,7 +122,11 @@ def test_before_the_first_status_and_in_every_fault_nothing_is_ok() -> None:
 
 @pytest.mark.parametrize(
     ("state", "cameras", "code"),
-    [("fault", {"top": False}, "camera"), ("fault", {"top": True}, "other"), ("offline", {"top": True}, "offline")],
+    [
+        ("fault", {"top": False}, "camera"),
+        ("fault", {"top": True}, "other"),
+        ("offline", {"top": True}, "offline"),
+    ],
 )
 def test_a_fault_takes_the_ok_from_what_stands_and_never_gives_it_back(
     state: Any, cameras: Mapping[str, bool], code: str
@@ -254,7 +272,9 @@ def count_ok(seed: int) -> int:
         seen = plc.look()
         is_ok = seen["ok"] or seen["verdict"] == 1
         assert seen["ok"] == (seen["verdict"] == 1)
-        assert not is_ok or (seen["number"] in good and seen["valid"] and not seen["fault"] and not seen["ng"])
+        assert not is_ok or (
+            seen["number"] in good and seen["valid"] and not seen["fault"] and not seen["ng"]
+        )
         assert seen["valid"] == (seen["number"] > 0)
         shown_ok += is_ok
     return shown_ok

@@ -14,7 +14,7 @@ from acl_runtime.outputs.register_map import STATUS_BITS, unpack_bits
 from acl_runtime.outputs.s7 import S7, Options, open_output
 
 snap7_server = pytest.importorskip("snap7.server", reason="the extra s7 is not installed")
-from snap7.type import SrvArea
+snap7_type = pytest.importorskip("snap7.type", reason="the extra s7 is not installed")
 
 DB, START = 7, 10
 
@@ -26,7 +26,7 @@ class Plc:
         self.port, self.data = port, bytearray(128)
         self.data[START + 1] = 1  # enable
         self._server = snap7_server.Server()
-        self._server.register_area(SrvArea.DB, DB, self.data)
+        self._server.register_area(snap7_type.SrvArea.DB, DB, self.data)
         self._server.start(tcp_port=port)
 
     def stop(self) -> None:

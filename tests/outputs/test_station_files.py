@@ -126,6 +126,7 @@ def test_pictures_lie_by_day_and_verdict_as_they_were_with_overlays_apart(tmp_pa
         f"pictures/{day}/good/0000000001_top.png",
     ]
     picture = cv2.imread(str(tmp_path / "pictures" / day / "bad" / "0000000002_top.png"))
+    assert picture is not None
     assert np.array_equal(picture, np.full((8, 8, 3), 2))
     assert len(list_images(tmp_path / "pictures" / day / "bad")) == 1  # as acl calibrate --bad reads it
     assert output.dropped == 0
@@ -150,7 +151,7 @@ def test_the_oldest_go_for_the_quota_and_nobody_elses_files_ever(tmp_path: Path,
         if restart and number == 15:
             output.close(5)
             output = keep_pictures(tmp_path, overlays=False, quota_mb=0.0005)
-        wait_until(lambda: not output.waiting)
+        wait_until(lambda output=output: not output.waiting)  # type: ignore[misc]
     output.close(5)
     assert output.dropped == 0
     kept = sorted(path for path in tmp_path.rglob("0*.png"))
@@ -164,7 +165,9 @@ def test_a_disk_without_room_is_the_problem_and_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = SimpleNamespace(free=10_000_000)
-    monkeypatch.setattr(station_folder.shutil, "disk_usage", lambda folder: free)
+    monkeypatch.setattr(
+        "acl_runtime.outputs.station_folder.shutil", SimpleNamespace(disk_usage=lambda _: free)
+    )
     output = keep_pictures(tmp_path, least_free_mb=1.0)
     output(part(1, "ng"))
     wait_until(lambda: len(names(tmp_path)) == 2)
@@ -174,7 +177,10 @@ def test_a_disk_without_room_is_the_problem_and_is_left_alone(
     assert names(tmp_path) == []
     free.free = 10_000_000
     output.close(5)
-    assert [Path(name).name for name in names(tmp_path)] == ["0000000002_top.overlay.png", "0000000002_top.png"]
+    assert [Path(name).name for name in names(tmp_path)] == [
+        "0000000002_top.overlay.png",
+        "0000000002_top.png",
+    ]
 
 
 @pytest.mark.parametrize(

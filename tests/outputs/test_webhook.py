@@ -21,7 +21,7 @@ import pytest
 from station_events import Control, defect, free_port, part, status, wait_until
 
 from acl_runtime.files.errors import InputError
-from acl_runtime.outputs.station import WebRecord
+from acl_runtime.outputs.station import StationEvent, WebRecord
 from acl_runtime.outputs.webhook import Options, Webhook, open_output
 
 KEY = "a-long-key-of-the-plant"
@@ -57,7 +57,7 @@ class Receiver:
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True
 
-            def do_POST(self) -> None:  # noqa: N802 (http.server's name)
+            def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 outer.gate.wait(20)
                 headers = {key.lower(): value for key, value in self.headers.items()}
@@ -102,7 +102,9 @@ def options(folder: Path, port: int, **given: Any) -> Options:
     if not key.exists():
         key.touch(0o600)
         key.write_text(KEY + "\n")
-    return Options(url=f"http://127.0.0.1:{port}/hook?line=1", secret_file=key, spool=folder / "spool", **given)
+    return Options(
+        url=f"http://127.0.0.1:{port}/hook?line=1", secret_file=key, spool=folder / "spool", **given
+    )
 
 
 def post_to(folder: Path, port: int, **given: Any) -> Webhook:
@@ -160,9 +162,9 @@ def test_a_key_in_base64_is_decoded(tmp_path: Path, receiver: Receiver) -> None:
 
 def test_ng_alone_or_all_and_a_state_where_it_changed(tmp_path: Path, receiver: Receiver) -> None:
     output = post_to(tmp_path, receiver.port)
-    events = [status(), part(1), part(2, "not judged"), defect(3)]
     judged = WebRecord(number=4, camera="web", roll="R", record={"event": "judged"})
-    for event in (*events, judged):
+    events: list[StationEvent] = [status(), part(1), part(2, "not judged"), defect(3), judged]
+    for event in events:
         output(event)
         wait_until(lambda: not output._spooling.waiting and output._spooling._status is None)
     for changed in (status(judged=5), status("fault")):
@@ -173,8 +175,8 @@ def test_ng_alone_or_all_and_a_state_where_it_changed(tmp_path: Path, receiver: 
     states = [json.loads(body)["state"] for _, body in receiver.posts if b'"status"' in body]
     assert states == ["running", "fault"]
     everything = post_to(tmp_path, receiver.port, send="all")
-    for event in (part(11), judged):
-        everything(event)
+    everything(part(11))
+    everything(judged)
     everything.close(5)
     assert receiver.numbers == [2, 3, 11, 4]
 
@@ -205,7 +207,15 @@ def test_a_station_that_was_killed_posts_what_waited_after_its_next_start(tmp_pa
     port = free_port()
     options(tmp_path, port)
     tests = str(Path(__file__).parent.parent)
-    command = [sys.executable, "-c", KILLED, f"http://127.0.0.1:{port}/", str(tmp_path), tests, str(Path(tests).parent)]
+    command = [
+        sys.executable,
+        "-c",
+        KILLED,
+        f"http://127.0.0.1:{port}/",
+        str(tmp_path),
+        tests,
+        str(Path(tests).parent),
+    ]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as station:
         assert station.stdout is not None
         assert station.stdout.readline() == b"spooled\n"
@@ -227,7 +237,9 @@ def test_the_spool_is_bounded_and_drops_the_oldest(tmp_path: Path) -> None:
     assert kept == [8, 9, 10]
 
 
-def test_a_receiver_that_hangs_delays_neither_the_station_nor_its_end(tmp_path: Path, receiver: Receiver) -> None:
+def test_a_receiver_that_hangs_delays_neither_the_station_nor_its_end(
+    tmp_path: Path, receiver: Receiver
+) -> None:
     receiver.gate.clear()
     output = post_to(tmp_path, receiver.port, timeout_s=0.2)
     began = time.perf_counter()
@@ -244,7 +256,9 @@ def test_a_receiver_that_hangs_delays_neither_the_station_nor_its_end(tmp_path: 
     again.close(5)
 
 
-def test_what_the_receiver_will_never_take_is_given_up_and_counted(tmp_path: Path, receiver: Receiver) -> None:
+def test_what_the_receiver_will_never_take_is_given_up_and_counted(
+    tmp_path: Path, receiver: Receiver
+) -> None:
     receiver.answer = 422
     output = post_to(tmp_path, receiver.port)
     output(part(1, "ng"))
