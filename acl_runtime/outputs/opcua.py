@@ -238,7 +238,7 @@ class OpcUa:
         event = await self._server.create_custom_event_type(
             space, "ResultReadyEventType", ObjectIds.BaseEventType, fields
         )
-        self._event = await self._server.get_event_generator(event.nodeid, results)
+        self._event = await self._server.get_event_generator(event.nodeid, results.nodeid)
 
     async def _tell_status(self, values: _Values) -> None:
         await self._state.write_value(STATES[values["state"]], ua.VariantType.String)

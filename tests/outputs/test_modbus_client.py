@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 
 import pytest
+from remote_io import RemoteIoDevice
 from station_events import Control, defect, free_port, part, status, wait_until
 
 from acl_runtime.files.errors import InputError
@@ -13,9 +14,6 @@ from acl_runtime.outputs.coil import SILENT_S, GoodCoil
 from acl_runtime.outputs.delivery import Delivery
 from acl_runtime.outputs.modbus_client import Options, open_output
 from acl_runtime.outputs.station import WebRecord
-
-pytest.importorskip("pymodbus", reason="the extra modbus is not installed")
-from remote_io import RemoteIoDevice
 
 GOOD, READY, RESULT = 5, 6, 10
 

@@ -8,21 +8,19 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
+from pymodbus.client import ModbusTcpClient
 from station_events import Control, free_port, part, status, wait_until
 
 from acl_runtime.files.errors import InputError
 from acl_runtime.outputs.modbus_server import ModbusServer, Options, open_output
 
-pymodbus_client = pytest.importorskip("pymodbus.client", reason="the extra modbus is not installed")
-
 
 @contextmanager
-def plc_at(port: int) -> Iterator[Any]:
+def plc_at(port: int) -> Iterator[ModbusTcpClient]:
     """A PLC that is connected."""
-    client = pymodbus_client.ModbusTcpClient("127.0.0.1", port=port, timeout=5, retries=0)
+    client = ModbusTcpClient("127.0.0.1", port=port, timeout=5, retries=0)
     assert client.connect()
     try:
         yield client

@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 from station_events import Control, defect, free_port, part, status, wait_until
 
 from acl_runtime.files.errors import InputError
@@ -26,7 +28,6 @@ from acl_runtime.outputs.station import WebRecord
 MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
 if MOSQUITTO is None:
     pytest.skip("mosquitto is not installed (apt-get install mosquitto)", allow_module_level=True)
-paho = pytest.importorskip("paho.mqtt.client", reason="the extra mqtt is not installed")
 
 DIES = """
 import sys
@@ -73,7 +74,7 @@ class Plant:
 
     def __init__(self, port: int) -> None:
         self.got: list[tuple[str, dict[str, Any], int, bool]] = []
-        self.client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        self.client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
         self.client.on_message = self._take
         self.client.on_connect = lambda client, *_: client.subscribe("#", qos=1)
         self.client.reconnect_delay_set(1, 1)

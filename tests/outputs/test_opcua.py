@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncua
 import pytest
 from station_events import Control, defect, free_port, part, status, wait_until
 
 from acl_runtime.files.errors import InputError
 from acl_runtime.outputs.delivery import Delivery
 from acl_runtime.outputs.opcua import NAMESPACE, Options, _Users, open_output
-
-asyncua = pytest.importorskip("asyncua", reason="the extra opcua is not installed")
 
 
 @pytest.fixture(scope="module")

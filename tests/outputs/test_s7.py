@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from snap7.server import Server
+from snap7.type import SrvArea
 from station_events import Control, free_port, part, status, wait_until
 
 from acl_runtime.files.errors import InputError
 from acl_runtime.outputs.register_map import STATUS_BITS, unpack_bits
 from acl_runtime.outputs.s7 import S7, Options, open_output
-
-snap7_server = pytest.importorskip("snap7.server", reason="the extra s7 is not installed")
-snap7_type = pytest.importorskip("snap7.type", reason="the extra s7 is not installed")
 
 DB, START = 7, 10
 
@@ -25,8 +24,8 @@ class Plc:
     def __init__(self, port: int) -> None:
         self.port, self.data = port, bytearray(128)
         self.data[START + 1] = 1  # enable
-        self._server = snap7_server.Server()
-        self._server.register_area(snap7_type.SrvArea.DB, DB, self.data)
+        self._server = Server()
+        self._server.register_area(SrvArea.DB, DB, self.data)
         self._server.start(tcp_port=port)
 
     def stop(self) -> None:
