@@ -135,6 +135,7 @@ def test_a_plc_that_is_killed_is_told_as_away_and_may_come_back() -> None:
         assert output.problem == "no PLC is connected"
         with plc_at(port) as plc:
             wait_until(lambda: not output.problem)
+            assert plc.socket is not None
             plc.socket.setsockopt(
                 socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
             )  # as by a power cut

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -286,7 +287,8 @@ def test_tls_takes_only_the_broker_whose_certificate_is_trusted(tmp_path: Path) 
     output.close(2)
     stranger = tell(broker.port, tls=True)
     wait_until(lambda: "certificate" in stranger.problem.lower())
-    stranger.close(0.1)
+    stranger.close(5)
+    gc.collect()
     broker.kill()
 
 

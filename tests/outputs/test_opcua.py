@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import asyncua
 import pytest
+from asyncua.client.client import Client
+from asyncua.ua.uaerrors import UaError
 from station_events import Control, defect, free_port, part, status, wait_until
 
 from acl_runtime.files.errors import InputError
@@ -46,7 +47,7 @@ def test_a_client_hears_each_result_and_reads_the_last_one(served: tuple[Deliver
     output, url = served
 
     async def listen() -> list[Any]:
-        async with asyncua.Client(url) as client:
+        async with Client(url) as client:
             listener = Listener()
             subscription = await client.create_subscription(10, listener)
             source = await child(client, "ResultManagement")
@@ -74,10 +75,10 @@ def test_a_client_reads_the_state_and_can_change_nothing(served: tuple[Delivery,
     output, url = served
 
     async def read() -> list[Any]:
-        async with asyncua.Client(url) as client:
+        async with Client(url) as client:
             state = await child(client, "VisionStateMachine", "CurrentState")
             for work in (state.write_value("Ready"), client.delete_nodes([state])):
-                with pytest.raises(asyncua.ua.UaError):
+                with pytest.raises(UaError):
                     await work
             faults = await child(client, "VisionStateMachine", "Faults")
             judged = await child(client, "Counts", "judged")
@@ -96,14 +97,15 @@ def test_a_client_that_is_gone_without_a_word_disturbs_nobody(served: tuple[Deli
     output, url = served
 
     async def vanish() -> None:
-        client = asyncua.Client(url)
+        client = Client(url)
         await client.connect()
         subscription = await client.create_subscription(10, Listener())
         await subscription.subscribe_events(await child(client, "ResultManagement"))
-        client.uaclient.protocol.transport.abort()
+        protocol: Any = client.uaclient.protocol
+        protocol.transport.abort()
         output(part(9))
         wait_until(lambda: not output.waiting)
-        async with asyncua.Client(url) as other:
+        async with Client(url) as other:
             assert (
                 await (await child(other, "ResultManagement", "LastResult", "ResultId")).read_value() == "9"
             )
