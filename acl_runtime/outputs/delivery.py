@@ -234,12 +234,13 @@ class Delivery:
         self._problem, self._failures = "", 0
 
     def _fail(self, error: Exception) -> None:
+        problem = str(error) or type(error).__name__
         if not self._is_away:
             self._is_away = True
-            LOG.warning("output %s: %s; it is tried again", self.name, error)
+            LOG.warning("output %s: %s; it is tried again", self.name, problem)  # text: a log may keep what it is given
         self._failures += 1
         with self._changed:
-            self._problem = str(error) or type(error).__name__
+            self._problem = problem
             if not self._limits.keep_while_away:
                 self._dropped += len(self._results)
                 self._results.clear()
