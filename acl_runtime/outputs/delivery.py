@@ -237,7 +237,9 @@ class Delivery:
         problem = str(error) or type(error).__name__
         if not self._is_away:
             self._is_away = True
-            LOG.warning("output %s: %s; it is tried again", self.name, problem)  # text: a log may keep what it is given
+            LOG.warning(
+                "output %s: %s; it is tried again", self.name, problem
+            )  # text: a log may keep what it is given
         self._failures += 1
         with self._changed:
             self._problem = problem

@@ -22,7 +22,7 @@ try:
     from pymodbus.pdu import ModbusPDU
 except ImportError as error:
     raise BackendError(
-        f"Modbus needs pymodbus ({error}); install it with: pip install 'anomalyclip-deploy[modbus]'"
+        f"Modbus needs pymodbus ({error}); in the checkout: pip install -e '.[modbus]'"
     ) from error
 
 logging.getLogger("pymodbus.logging").setLevel(

@@ -23,7 +23,7 @@ try:
     from paho.mqtt.reasoncodes import ReasonCode
 except ImportError as error:
     raise BackendError(
-        f"MQTT needs paho-mqtt 2 ({error}); install it with: pip install 'anomalyclip-deploy[mqtt]'"
+        f"MQTT needs paho-mqtt 2 ({error}); in the checkout: pip install -e '.[mqtt]'"
     ) from error
 
 ANSWER_S = 5.0  # longest wait for the broker's acknowledgement

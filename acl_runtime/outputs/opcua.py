@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import socket
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -30,7 +31,7 @@ try:
     from asyncua.ua.uaerrors import UaError
 except ImportError as error:
     raise BackendError(
-        f"OPC UA needs asyncua ({error}); install it with: pip install 'anomalyclip-deploy[opcua]'"
+        f"OPC UA needs asyncua ({error}); in the checkout: pip install -e '.[opcua]'"
     ) from error
 
 NAMESPACE = "urn:anomalyclip-deploy:station"
@@ -81,13 +82,18 @@ class Options:
 
 
 def open_output(options: Options, control: StationControl, name: str) -> Delivery:
-    """Serve, once the address space is there, which takes seconds; see `StationOutput`.
+    """Serve; see `StationOutput`. This takes seconds of the processor, so it is waited for before anything is judged.
 
     Raises:
-        InputError: The file with the password cannot be used.
+        InputError: The address is in use, or the file with the password, the certificate or the key cannot be used.
     """
     password = read_secret(options.password_file) if options.password_file else ""
-    return Delivery(name, partial(OpcUa, options, password), _prepare, Limits(idle_s=_LOOK_S))
+    try:
+        servers = [OpcUa(options, password)]
+    except PeerError as error:
+        raise InputError(f"{name}: {error}") from error
+    again = partial(OpcUa, options, password)
+    return Delivery(name, lambda: servers.pop() if servers else again(), _prepare, Limits(idle_s=_LOOK_S))
 
 
 _Values = dict[str, Any]
@@ -156,6 +162,13 @@ class OpcUa:
             PeerError: The address cannot be listened on, or the certificate cannot be used.
         """
         self._options, self._password = options, password
+        place = f"OPC UA cannot be served at {options.host} port {options.port}"
+        try:
+            socket.create_server(
+                (options.host, options.port)
+            ).close()  # an error now, not after the seconds that follow
+        except OSError as error:
+            raise PeerError(f"{place} ({error}); name another address") from error
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="OPC UA", daemon=True)
         self._thread.start()
@@ -163,10 +176,7 @@ class OpcUa:
             self._wait(self._start(), _START_S)
         except (OSError, ValueError, PeerError) as error:
             self._end()
-            place = f"{options.host} port {options.port}"
-            raise PeerError(
-                f"OPC UA cannot be served at {place} ({error}); see address and certificate"
-            ) from error
+            raise PeerError(f"{place} ({error}); see cert_file and key_file") from error
 
     def deliver(self, item: tuple[str, _Values]) -> None:
         """Write values, and send an event for a result; errors as of `Peer`."""

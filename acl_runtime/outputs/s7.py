@@ -19,7 +19,7 @@ try:
     from snap7.error import S7Error
 except ImportError as error:
     raise BackendError(
-        f"S7 needs python-snap7 3 ({error}); install it with: pip install 'anomalyclip-deploy[s7]'"
+        f"S7 needs python-snap7 3 ({error}); in the checkout: pip install -e '.[s7]'"
     ) from error
 
 logging.getLogger("snap7").setLevel(logging.CRITICAL)  # it tells every attempt; `problem` says it once

@@ -130,6 +130,12 @@ def test_nobody_is_an_administrator_and_a_wrong_password_opens_nothing() -> None
         assert user is None or user.role.name == "User"
 
 
+def test_a_port_that_is_taken_is_refused_with_the_remedy(served: tuple[Delivery, str]) -> None:
+    port = int(served[1].partition("127.0.0.1:")[2].partition("/")[0])
+    with pytest.raises(InputError, match=f"other: OPC UA cannot be served at 127.0.0.1 port {port}"):
+        open_output(Options(port=port), Control(), "other")
+
+
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
