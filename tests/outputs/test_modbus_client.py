@@ -138,6 +138,21 @@ def test_a_device_that_hangs_costs_a_time_out_in_its_own_thread_and_no_late_coil
     output.close(2)
 
 
+def test_a_result_that_waits_too_long_for_a_slow_device_is_not_good(device: RemoteIoDevice) -> None:
+    output = write_to(device.port, timeout_s=5.0, most_late_ms=50.0, hold_ms=60_000.0)
+    output(status())
+    wait_until(lambda: device.coils.get(READY))
+    device.hangs_s = 0.1
+    output(part(1, "ng"))
+    output(part(2))
+    wait_until(lambda: device.registers.get(RESULT + 1) == 2)
+    assert device.registers[RESULT + 2] == 3
+    device.hangs_s = 0.0
+    output.close(5)
+    assert (5, GOOD, [1]) not in device.writes
+    assert output.dropped >= 1
+
+
 def test_a_device_without_the_coil_is_told_as_the_problem(device: RemoteIoDevice) -> None:
     device.refuses = True
     output = write_to(device.port, is_there=False)

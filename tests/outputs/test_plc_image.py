@@ -239,7 +239,7 @@ def test_a_control_that_asks_back_is_not_locked_out() -> None:
 
 def test_whatever_happens_ok_is_only_told_of_parts_that_were_judged_ok_while_all_was_well() -> None:
     """Random parts, faults, silences, acknowledgements and looks; what is allowed is worked out apart."""
-    assert sum(map(count_ok, range(60))) > 1000  # it does say OK
+    assert sum(map(count_ok, range(60))) > 500  # it does say OK
 
 
 def count_ok(seed: int) -> int:
@@ -251,6 +251,8 @@ def count_ok(seed: int) -> int:
     for _ in range(400):
         plc.clock.now += draw.choice([0.0, 0.01, 0.3, 1.0]) if draw.random() < 0.99 else SILENT_S + 1
         is_well = is_well and plc.clock.now - told_at <= SILENT_S
+        if not is_well:
+            good.clear()
         happening = draw.choice(["part", "part", "status", "bits", "defect", "nothing"])
         if happening == "part":
             number += 1
@@ -269,6 +271,8 @@ def count_ok(seed: int) -> int:
             plc.image.take(defect(number))
         if not is_well:
             good.clear()
+        if draw.random() < 0.5:
+            continue  # nobody looks
         seen = plc.look()
         is_ok = seen["ok"] or seen["verdict"] == 1
         assert seen["ok"] == (seen["verdict"] == 1)
