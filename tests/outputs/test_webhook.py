@@ -9,11 +9,13 @@ import http.server
 import json
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,7 @@ sys.stdin.read()
 class Receiver:
     """A web server that keeps what is posted, and can be stopped, slow, or answer otherwise."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.posts: list[tuple[dict[str, str], bytes]] = []
         self.answer = 200
         self.gate = threading.Event()
@@ -78,6 +80,8 @@ class Receiver:
 
         self._server = Server(("127.0.0.1", port), Handler)
         self.port = self._server.server_address[1]
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
 
@@ -254,6 +258,36 @@ def test_a_receiver_that_hangs_delays_neither_the_station_nor_its_end(
     again = post_to(tmp_path, receiver.port)
     wait_until(lambda: set(receiver.numbers) == set(range(1, 101)))  # at least once
     again.close(5)
+
+
+def test_https_posts_only_to_a_receiver_whose_certificate_is_trusted(tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate, and is not installed")
+    key, certificate = tmp_path / "tls.key", tmp_path / "tls.pem"
+    request = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+    ]
+    name = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run([*request, *name, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    receiver = Receiver(tls=tls)
+    given = replace(options(tmp_path, 1), url=f"https://localhost:{receiver.port}/hook")
+    stranger = open_output(given, Control(), "hook")
+    stranger(part(1, "ng"))
+    wait_until(lambda: "certificate verify failed" in stranger.problem)
+    stranger.close(1)
+    output = open_output(replace(given, ca_file=certificate), Control(), "hook")
+    wait_until(lambda: receiver.numbers == [1])
+    output.close(5)
+    receiver.stop()
 
 
 def test_what_the_receiver_will_never_take_is_given_up_and_counted(
