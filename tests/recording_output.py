@@ -30,7 +30,11 @@ class Recording:
         if self._file is None:
             self.events.append(event)
             return
-        fields = {key: value for key, value in vars(event).items() if key not in ("result", "picture")}
+        fields = {
+            key: value
+            for key, value in vars(event).items()
+            if key not in ("result", "picture", "anomaly_map")
+        }
         self._file.write(json.dumps({"kind": type(event).__name__, **fields}))
 
     def close(self, within_s: float) -> None:

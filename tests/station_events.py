@@ -11,9 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from acl_runtime.detection.verdict import Inspected, Verdict
+from acl_runtime.detection.verdict import Inspected, Result, Verdict
 from acl_runtime.images.frame import Frame
-from acl_runtime.outputs.station import PartResult, PartVerdict, StationState, StationStatus, WebRecord
+from acl_runtime.outputs.station import (
+    BusyError,
+    PartResult,
+    PartVerdict,
+    StationState,
+    StationStatus,
+    WebRecord,
+)
 from acl_runtime.scoring.regions import Region
 
 PATIENCE_S = 20.0  # a machine may be busy; nothing takes so long otherwise
@@ -76,6 +83,7 @@ class Control:
     """Remembers what a PLC asked for."""
 
     asked: list[tuple[str, Any]] = field(default_factory=list)
+    is_busy: bool = False
 
     def set_enabled(self, enabled: bool) -> None:
         self.asked.append(("enabled", enabled))
@@ -88,6 +96,12 @@ class Control:
 
     def reset_counters(self) -> None:
         self.asked.append(("reset", None))
+
+    def inspect(self, frame: Frame) -> Result:
+        self.asked.append(("inspect", frame.size))
+        if self.is_busy:
+            raise BusyError("the station has no time: parts wait")
+        return _inspected(1, True, 8)
 
 
 def wait_until(is_so: Callable[[], object], what: str = "it happens") -> None:

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ["acl_runtime", "acl_train", "acl_export"]  # each may import itself and those before it
-OUTPUTS = {"pymodbus", "paho", "asyncua", "snap7"}
+OUTPUTS = {"pymodbus", "paho", "asyncua", "snap7", "starlette", "uvicorn", "prometheus_client"}
 HEAVY = {"numpy", "cv2", "PIL", "torch", "onnxruntime", "onnx", "open_clip", "scipy", "safetensors"} | OUTPUTS
 COMMANDS = ("acl_train.commands", "acl_export.commands.")  # light: see test_help_is_instant
 RUNTIME = {"numpy", "cv2", "PIL", "typer", "rich", "packaging", "acl_runtime"}
@@ -28,6 +28,9 @@ BACKENDS = {  # modules that may import each
     "paho": {"mqtt.py"},
     "asyncua": {"opcua.py"},
     "snap7": {"s7.py"},
+    "starlette": {"page_routes.py"},
+    "uvicorn": {"page_server.py"},
+    "prometheus_client": {"page_metrics.py"},
 }
 QUANTIZER = ROOT / "acl_export" / "quantize.py"  # uses ONNX Runtime's, where the workshop is
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]

@@ -174,5 +174,6 @@ def _result_of(part: Part) -> PartResult:
         reason=part.reason,
         exposed_at=part.exposed_at,
         latency_ms=(part.settled_ns - part.exposed_ns) / 1e6,
+        deadline_ms=(part.deadline_ns - part.exposed_ns) / 1e6,
         result=part.result,
     )

@@ -1,7 +1,8 @@
 """Part mode: cameras, one engine and the gate, in threads around the book of parts.
 
-Each camera has a thread that numbers its parts, a judge takes what waits of all cameras together, and a clock tells
-what was late and what is at the gate. One lock is held for moments only: never while a frame is read or judged.
+Each camera has a thread that numbers its parts, a judge takes what waits of all cameras together, or else a picture
+that is no part, and a clock tells what was late and what is at the gate. One lock is held for moments only: never
+while a frame is read or judged.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from dataclasses import replace
 
 from acl_runtime.detection.verdict import Result
 from acl_runtime.files.errors import BackendError
+from acl_runtime.images.frame import Frame
 from acl_runtime.inspection.gate import Gate
+from acl_runtime.inspection.guest import Guests
 from acl_runtime.inspection.part_book import Part, PartBook
 from acl_runtime.inspection.part_numbers import PartNumbers
 from acl_runtime.inspection.station_camera import Exposure
@@ -63,6 +66,7 @@ class PartLine:
         self._book = PartBook(self._take_result, most_waiting=most_waiting)
         self._counters, self._most_waiting = counters, most_waiting
         self._changed = threading.Condition(threading.RLock())
+        self._guests, self._each_ns = Guests(self._changed), 0  # time that the network takes for a part
         self._part_ids: dict[str, str] = {}
         self._enabled = True
         self._ended = threading.Event()
@@ -110,6 +114,7 @@ class PartLine:
                 deadline_ns=exposure.exposed_ns + round(camera.deadline_ms * 1e6),
                 frame=exposure.frame,
             )
+            self._guests.see(part.frame)
             self._follow(part, exposure)
             self._book.expose(part, now_ns, problem=self._problem_of(exposure))
             self._changed.notify_all()
@@ -140,6 +145,15 @@ class PartLine:
         with self._changed:
             if self._follows_counts:
                 self._pass_gate(self._gates[camera].give_up(), "its place is not known", is_lost=True)
+
+    def inspect(self, frame: Frame) -> Result:
+        """Judge a picture that is no part; see `StationControl`."""
+        with self._changed:
+            deadline_ms = min(section.deadline_ms for section in self._sections.values())
+            problem = self._engine.problem or ("parts wait" if self._book.waiting else "")
+            return self._guests.inspect(
+                frame, problem=problem, each_ms=self._each_ns / 1e6, deadline_ms=deadline_ms
+            )
 
     @property
     def has_room(self) -> bool:
@@ -176,34 +190,41 @@ class PartLine:
                 self._changed.notify_all()
 
     def _judge(self) -> None:
-        stages, each_ns = self._engine.detector.stages, 0
+        stages = self._engine.detector.stages
         while not self._ended.is_set():
             self._engine.beat()
             with self._changed:
-                self._changed.wait_for(lambda: self._book.waiting or self._ended.is_set(), IDLE_S)
+                self._changed.wait_for(
+                    lambda: self._book.waiting or self._guests.waiting or self._ended.is_set(), IDLE_S
+                )
                 started_ns = time.monotonic_ns()
-                parts = self._book.take(self._most(each_ns), started_ns, each_ns)
+                parts = self._book.take(self._most(), started_ns, self._each_ns)
+                guest = None if parts else self._guests.take()
                 frames = [part.frame for part in parts if part.frame is not None]
             judged = 0
             try:
-                for result in stages.judge(frames):
-                    self._settle(parts[judged], result)
-                    judged += 1
+                for result in stages.judge(frames if guest is None else [guest]):
+                    if guest is None:
+                        self._settle(parts[judged], result)
+                        judged += 1
+                    else:
+                        self._guests.answer(guest, result)
             except BackendError as error:
+                self._guests.fail(error)
                 self._fail(parts[judged:], f"the network failed: {error}")
                 if not self._engine.reopen(error, self._ended):
                     return
-                stages, each_ns = self._engine.detector.stages, 0
+                stages, self._each_ns = self._engine.detector.stages, 0
             if judged:
-                took_ns = (time.monotonic_ns() - started_ns) // judged
-                each_ns += round(_WEIGHT * (took_ns - each_ns)) if each_ns else took_ns
+                took_ns, before_ns = (time.monotonic_ns() - started_ns) // judged, self._each_ns
+                self._each_ns += round(_WEIGHT * (took_ns - before_ns)) if before_ns else took_ns
 
-    def _most(self, each_ns: int) -> int:
+    def _most(self) -> int:
         """Parts to judge together, such that a call of the network does not look stuck."""
-        if not each_ns:
+        if not self._each_ns:
             return 1
         within_ns = self._engine.stuck_after_s * 1e9 / 2
-        return max(1, min(self._engine.detector.bundle.manifest.max_batch, int(within_ns / each_ns)))
+        return max(1, min(self._engine.detector.bundle.manifest.max_batch, int(within_ns / self._each_ns)))
 
     def _settle(self, part: Part, result: Result) -> None:
         with self._changed:

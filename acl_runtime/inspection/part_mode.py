@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from acl_runtime.detection.verdict import Result
+from acl_runtime.images.frame import Frame
 from acl_runtime.inspection.part_line import PartLine
 from acl_runtime.inspection.part_numbers import PartNumbers
 from acl_runtime.inspection.station_camera import StationCamera
@@ -99,3 +101,7 @@ class PartMode:
         for camera in self._cameras:
             if camera.name == section.name:
                 camera.set_section(section)
+
+    def inspect(self, frame: Frame) -> Result:
+        """Judge a picture that is no part; see `StationControl`."""
+        return self._line.inspect(frame)

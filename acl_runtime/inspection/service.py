@@ -11,9 +11,11 @@ from typing import Protocol
 
 from acl_runtime.bundle.bundle import MANIFEST
 from acl_runtime.detection.detector import Detector
+from acl_runtime.detection.verdict import Result
 from acl_runtime.files.atomic import sha256
 from acl_runtime.files.errors import UserError
 from acl_runtime.files.locks import locked_folder
+from acl_runtime.images.frame import Frame
 from acl_runtime.inspection.notify import notify, watchdog_period_s
 from acl_runtime.inspection.part_mode import PartMode
 from acl_runtime.inspection.part_numbers import PartNumbers
@@ -30,7 +32,7 @@ from acl_runtime.inspection.station_judge import Engine, open_detector_of
 from acl_runtime.inspection.station_status import find_faults, find_warnings, state_of
 from acl_runtime.inspection.station_tellers import Tellers
 from acl_runtime.inspection.web_line import WebLine
-from acl_runtime.outputs.station import StationOutput, StationStatus
+from acl_runtime.outputs.station import BusyError, StationOutput, StationStatus
 from acl_runtime.sources.address import hide_password
 from acl_runtime.sources.block import LineSource
 from acl_runtime.text.json_log import JsonLog
@@ -87,6 +89,10 @@ class Mode(Protocol):
 
     def set_camera(self, section: CameraSection) -> None:
         """Take over what of a camera's section can be."""
+        ...
+
+    def inspect(self, frame: Frame) -> Result:
+        """Judge a picture that is no part; see `StationControl`."""
         ...
 
 
@@ -264,6 +270,12 @@ class Station:
     def reset_counters(self) -> None:
         """Set the counters to zero; numbers go on."""
         self._counters.reset()
+
+    def inspect(self, frame: Frame) -> Result:
+        """Judge a picture that is no part, when no part needs the engine; see `StationControl`."""
+        if not self._is_open or self._is_stopping:
+            raise BusyError("the station starts or stops; try again")
+        return self._mode.inspect(frame)
 
     # The file, read again
 

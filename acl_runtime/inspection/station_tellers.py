@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 
 from acl_runtime.inspection.station_outputs import OutputEntry, open_output
-from acl_runtime.outputs.station import PartResult, StationControl, StationEvent, StationOutput
+from acl_runtime.outputs.station import MeetsOutputs, PartResult, StationControl, StationEvent, StationOutput
 
 
 class Tellers:
@@ -22,6 +22,9 @@ class Tellers:
         """Open the outputs of a file; `close` closes those that were opened, whatever this raises."""
         for entry in entries:
             self._outputs.append(open_output(entry, control))
+        for output in self._outputs:
+            if isinstance(output, MeetsOutputs):
+                output.meet(self._outputs)
 
     def add(self, output: StationOutput) -> None:
         """Add one that is open, such as that of a program."""

@@ -13,7 +13,9 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
+from acl_runtime.detection.verdict import Result
 from acl_runtime.files.errors import BackendError, SourceError
+from acl_runtime.images.frame import Frame
 from acl_runtime.inspection.part_numbers import PartNumbers
 from acl_runtime.inspection.station_camera import NOT_OPENED, SILENT_S
 from acl_runtime.inspection.station_counters import Counters
@@ -23,7 +25,7 @@ from acl_runtime.inspection.web import FINISH_S, inspect_web
 from acl_runtime.inspection.web_files import WebRecorder
 from acl_runtime.inspection.web_plan import describe_roll, load_correction, plan_settings
 from acl_runtime.inspection.web_rolls import KeptReader, RollQueue
-from acl_runtime.outputs.station import WebRecord
+from acl_runtime.outputs.station import BusyError, WebRecord
 from acl_runtime.sources.address import hide_password
 from acl_runtime.sources.block import LineSource
 from acl_runtime.web.account import Lost
@@ -127,6 +129,10 @@ class WebLine:
 
     def set_camera(self, section: CameraSection) -> None:
         """Nothing: a web has no deadline and no interval."""
+
+    def inspect(self, frame: Frame) -> Result:
+        """Refuse: a web comes without pauses."""
+        raise BusyError("the station has no time: a web comes without pauses; post to a station in part mode")
 
     # The thread
 
@@ -248,6 +254,7 @@ class WebLine:
                 roll=self._roll,
                 record=record,
                 picture=None if pictures is None else pictures.pixels,
+                anomaly_map=None if pictures is None else pictures.anomaly_map,
             )
         )
         self._numbers.told(number)

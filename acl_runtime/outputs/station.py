@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
 from acl_runtime.detection.verdict import Result
+from acl_runtime.files.errors import UserError
+from acl_runtime.images.frame import Frame
 
 PartVerdict = Literal["ok", "ng", "not judged"]
 """Whatever is not "ok" is rejected; "not judged" is late, lost or impossible."""
@@ -28,6 +30,7 @@ class PartResult:
         reason: Why it was not judged; empty where it was.
         exposed_at: Seconds since 1970 (UTC) when it was exposed, or its trigger came.
         latency_ms: From exposure to the verdict.
+        deadline_ms: That it had; None if nobody knows.
         result: Frame, score, map and regions, or why the frame is bad; None where no frame came.
     """
 
@@ -38,6 +41,7 @@ class PartResult:
     reason: str
     exposed_at: float
     latency_ms: float
+    deadline_ms: float | None = None
     result: Result | None = None
 
 
@@ -51,6 +55,7 @@ class WebRecord:
         roll: Name of the roll.
         record: As `acl web --json` writes it, see docs/line.md.
         picture: (h, w) or (h, w, 3) uint8 of a defect; None for other records.
+        anomaly_map: (h', w') float32 in [0, 1] over that picture.
     """
 
     number: int
@@ -58,6 +63,7 @@ class WebRecord:
     roll: str
     record: Mapping[str, Any]
     picture: np.ndarray | None = None
+    anomaly_map: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +102,10 @@ class StationStatus:
 StationEvent: TypeAlias = PartResult | WebRecord | StationStatus
 
 
+class BusyError(UserError, RuntimeError):
+    """The station has no time for a picture that is none of its parts; come again, or judge it elsewhere."""
+
+
 class StationOutput(Protocol):
     """Where a station's events go."""
 
@@ -120,8 +130,17 @@ class StationOutput(Protocol):
         ...
 
 
+@runtime_checkable
+class MeetsOutputs(Protocol):
+    """An output that works together with another of the station."""
+
+    def meet(self, others: Sequence[StationOutput]) -> None:
+        """Find it; called once, when all are open and before the first event."""
+        ...
+
+
 class StationControl(Protocol):
-    """What a PLC may ask of the station; called from the threads of outputs, answered at once."""
+    """What may be asked of the station; called from the threads of outputs, and answered at once, except `inspect`."""
 
     def set_enabled(self, enabled: bool) -> None:
         """Begin or stop to take parts."""
@@ -137,4 +156,13 @@ class StationControl(Protocol):
 
     def reset_counters(self) -> None:
         """Set the counters to zero; numbers go on."""
+        ...
+
+    def inspect(self, frame: Frame) -> Result:
+        """Judge a picture that is no part, when no part needs the engine; waits for it.
+
+        Raises:
+            BusyError: Parts need the engine, or would be late.
+            BackendError: The network failed.
+        """
         ...
