@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 import cv2
 import numpy as np
 
 from acl_runtime.images.overlay import overlay
 from acl_runtime.images.preprocess import to_bgr
+from acl_runtime.outputs.page.evidence_link import Which
 from acl_runtime.outputs.page.feed import Picture
 from acl_runtime.scoring.regions import Region
 
 LONGEST = 1280  # side of a picture, in pixels
 _QUALITY = 85
-
-Which = Literal["overlay", "frame"]
 
 
 class JpegCache:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, get_args, runtime_checkable
 
-MARKS = ("good", "defect", "not sure")
+Which = Literal["picture", "overlay"]
+Mark = Literal["good", "defect", "unsure"]
+MARKS: tuple[Mark, ...] = get_args(Mark)
 
 
 @runtime_checkable
 class Evidence(Protocol):
     """An output that keeps pictures and takes reviews; called from threads of the page."""
 
-    def review(self, number: int, mark: str, by: str) -> None:
+    def review(self, number: int, mark: Mark, by: str) -> None:
         """Note what a person says of a part.
 
         Raises:
@@ -20,6 +22,6 @@ class Evidence(Protocol):
         """
         ...
 
-    def picture_path(self, number: int, which: str) -> Path | None:
-        """File of a part's picture ("frame" or "overlay"), PNG or JPEG; None if it is not there (any more)."""
+    def picture_path(self, number: int, which: Which) -> Path | None:
+        """File of a part's picture PNG or JPEG; None if it is not there (any more)."""
         ...

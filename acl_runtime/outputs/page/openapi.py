@@ -100,7 +100,7 @@ DOCUMENT: dict[str, Any] = {
                 "parameters": [
                     _NUMBER,
                     _parameter(
-                        "which", "path", "overlay: under its map", type="string", enum=["overlay", "frame"]
+                        "which", "path", "overlay: under its map", type="string", enum=["overlay", "picture"]
                     ),
                 ],
                 "responses": {_OK: _answer("The picture.", "image/jpeg"), "404": _ERROR},
@@ -112,7 +112,7 @@ DOCUMENT: dict[str, Any] = {
                 "parameters": [
                     _parameter("camera", "path", "Position in shown, from 0."),
                     _parameter(
-                        "which", "path", "overlay: under its map", type="string", enum=["overlay", "frame"]
+                        "which", "path", "overlay: under its map", type="string", enum=["overlay", "picture"]
                     ),
                 ],
                 "responses": {_OK: _answer("The picture.", "image/jpeg"), "404": _ERROR},
@@ -142,7 +142,7 @@ DOCUMENT: dict[str, Any] = {
                 "parameters": [_NUMBER],
                 "requestBody": {
                     "required": True,
-                    "content": {"text/plain": {"schema": {"enum": ["good", "defect", "not sure"]}}},
+                    "content": {"text/plain": {"schema": {"enum": ["good", "defect", "unsure"]}}},
                 },
                 "responses": {_OK: _answer("Noted.", number="Of the part.", mark="As given."), "403": _ERROR},
             }

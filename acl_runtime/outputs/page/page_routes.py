@@ -19,8 +19,8 @@ from starlette.routing import Route
 
 from acl_runtime.files.errors import UserError
 from acl_runtime.outputs.page.broadcast import Broadcast
-from acl_runtime.outputs.page.drawing import JpegCache, Which
-from acl_runtime.outputs.page.evidence_link import MARKS, Evidence
+from acl_runtime.outputs.page.drawing import JpegCache
+from acl_runtime.outputs.page.evidence_link import MARKS, Evidence, Which
 from acl_runtime.outputs.page.feed import Feed, SeenPart
 from acl_runtime.outputs.page.guard import COOKIE, ROLE, role_of
 from acl_runtime.outputs.page.inspect_request import MOST_BYTES, judge_picture
@@ -254,8 +254,9 @@ async def _review(served: Served, request: Request) -> Response:
     evidence = served.evidence()
     if evidence is None:
         raise RefusalError(404, "the station keeps no evidence; add an [[output]] of kind evidence")
-    mark = (await _body(request, _MOST_FORM)).decode("utf-8", "replace")
-    if mark not in MARKS:
+    given = (await _body(request, _MOST_FORM)).decode("utf-8", "replace")
+    mark = next((each for each in MARKS if each == given), None)
+    if mark is None:
         raise RefusalError(422, f"the body must be one of: {', '.join(MARKS)}")
     review = partial(evidence.review, number, mark, "live page")
     try:
@@ -309,6 +310,6 @@ def _number(text: str) -> int:
 def _which(text: str) -> Which:
     if text == "overlay":
         return "overlay"
-    if text == "frame":
-        return "frame"
-    raise RefusalError(404, "a picture is called overlay or frame")
+    if text == "picture":
+        return "picture"
+    raise RefusalError(404, "there is a picture and an overlay")

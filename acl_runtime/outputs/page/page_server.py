@@ -19,6 +19,7 @@ MOST_CONNECTIONS = 128
 PATIENCE_S = 10.0  # with one who sends no whole request, or does not read what he asked for
 AGAIN_S = 5.0  # between attempts to listen
 _MOST_HEADER = 16_384  # bytes
+_BACKLOG = 64  # connections that are taken at a time, before those too many are cut off
 _SHUT_S = 5.0
 
 
@@ -121,6 +122,7 @@ class PageServer:
             access_log=False,
             server_header=False,
             proxy_headers=False,
+            backlog=_BACKLOG,
             h11_max_incomplete_event_size=_MOST_HEADER,
             ssl_certfile=self._options.certificate,
             ssl_keyfile=self._options.key,
@@ -147,6 +149,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        listener.listen(_BACKLOG)
     except BaseException:
         listener.close()
         raise

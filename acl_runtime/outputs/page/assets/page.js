@@ -56,6 +56,7 @@ function showVerdict(status, name, isLost) {
 function showNumbers(status) {
   if (!status) return;
   const isWeb = state.roll !== null, times = state.latency_ms;
+  document.querySelectorAll(".time").forEach(item => { item.hidden = isWeb; });
   text("n1", isWeb ? "metres" : "judged");
   text("n2", isWeb ? "defects" : "NG");
   text("n3", isWeb ? "lines lost" : "not judged");
@@ -111,7 +112,7 @@ function followCamera(index, figure) {
   const [image, caption] = figure.children;
   let shown = "", address = "";
   async function turn() {
-    const names = Object.keys(state.shown), name = names[index], which = $("bare").checked ? "frame" : "overlay";
+    const names = Object.keys(state.shown), name = names[index], which = $("bare").checked ? "picture" : "overlay";
     const isWeb = state.roll !== null, number = isWeb ? state.pictures.at(-1) : state.shown[name];
     const wanted = number + which;
     if (number !== undefined && wanted !== shown && !document.hidden) {

@@ -1,0 +1,557 @@
+"""The live page over real connections: who may what, what is refused, what machines are told."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from station_events import Control, defect, free_port, part, status, wait_until
+
+pytest.importorskip("uvicorn", reason="the live page needs starlette, uvicorn and prometheus-client")
+
+from acl_runtime.files.errors import InputError
+from acl_runtime.outputs.live_page import LivePage, Options, open_output
+from acl_runtime.outputs.page import page_routes, page_server
+from acl_runtime.outputs.station import WebRecord
+
+VIEWER, ADMIN = "v" * 24, "a" * 24
+GETS = ("/", "/events", "/api/state", "/api/verdicts", "/api/defects", "/api/scores", "/metrics", "/page.js")
+GETS += ("/charts.js", "/api/openapi.json", "/api/pictures/2/overlay", "/api/frames/0/picture")
+
+
+@dataclass
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def json(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.body)
+        return found
+
+
+@dataclass
+class Store:
+    """An evidence store that remembers reviews."""
+
+    name: str = "evidence"
+    problem: str = ""
+    dropped: int = 0
+    reviews: list[tuple[int, str, str]] = field(default_factory=list)
+
+    def __call__(self, event: object) -> None: ...
+
+    def close(self, within_s: float) -> None: ...
+
+    def review(self, number: int, mark: str, by: str) -> None:
+        if number != 2:
+            raise InputError(f"there is no record {number}")
+        self.reviews.append((number, mark, by))
+
+    def picture_path(self, number: int, which: str) -> Path | None:
+        return None
+
+
+@dataclass
+class Site:
+    """A page that runs."""
+
+    page: LivePage
+    port: int
+    control: Control
+    store: Store
+
+    def ask(
+        self, path: str, *, token: str = "", method: str = "GET", body: Any = None, **headers: str
+    ) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        given = {"Authorization": f"Bearer {token}"} if token else {}
+        given |= {name.replace("_", "-"): value for name, value in headers.items()}
+        try:
+            connection.request(method, path, body=body, headers=given)
+            answer = connection.getresponse()
+            data = b"" if answer.headers.get_content_type() == "text/event-stream" else answer.read()
+            return Answer(answer.status, answer.headers, data)
+        finally:
+            connection.close()
+
+    def raw(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+
+
+def write_token(path: Path, token: str) -> Path:
+    path.write_text(token + "\n")
+    path.chmod(0o600)
+    return path
+
+
+def open_site(**options: Any) -> Site:
+    port, control, store = free_port(), Control(), Store()
+    page = open_output(Options(port=port, **options), control, "page")
+    page.meet([store, page])
+    wait_until(lambda: not page.problem, "it listens")
+    for event in (status(dropped={"page": 0}), part(1), part(2, "ng"), part(3, "not judged"), part(4)):
+        page(event)
+    return Site(page, port, control, store)
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    """Without tokens, on this machine."""
+    opened = open_site(title="<script>alert(1)</script>")
+    yield opened
+    opened.page.close(1)
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """With both tokens."""
+    folder = tmp_path_factory.mktemp("tokens")
+    opened = open_site(
+        viewer_token_file=write_token(folder / "viewer", VIEWER),
+        admin_token_file=write_token(folder / "admin", ADMIN),
+    )
+    yield opened
+    opened.page.close(1)
+
+
+@pytest.mark.parametrize("path", GETS)
+def test_who_has_no_token_sees_nothing_and_a_viewer_sees_all(guarded: Site, path: str) -> None:
+    refused = guarded.ask(path)
+    assert refused.status == (303 if path == "/" else 401)
+    assert b"part" not in refused.body
+    assert guarded.ask(path, token="x" * 24).status == refused.status
+    assert guarded.ask(path, token=VIEWER).status == guarded.ask(path, token=ADMIN).status == 200
+
+
+def test_only_the_administrator_reviews(guarded: Site) -> None:
+    for token, expected in (("", 401), (VIEWER, 403), (ADMIN, 200)):
+        assert guarded.ask("/api/review/2", token=token, method="POST", body="good").status == expected
+    assert guarded.store.reviews == [(2, "good", "live page")]
+    assert guarded.ask("/api/review/9", token=ADMIN, method="POST", body="good").status == 422
+    assert guarded.ask("/api/review/2", token=ADMIN, method="POST", body="<b>").status == 422
+
+
+def test_a_browser_logs_in_with_a_cookie_that_no_script_and_no_other_site_gets(guarded: Site) -> None:
+    form = {"Content_Type": "application/x-www-form-urlencoded"}
+    assert guarded.ask("/login", method="POST", body="token=wrong", **form).status == 401
+    answer = guarded.ask("/login", method="POST", body=f"token={VIEWER}", **form)
+    cookie = answer.headers["set-cookie"]
+    assert answer.status == 303
+    assert "HttpOnly" in cookie
+    assert "samesite=strict" in cookie.lower()
+    assert guarded.ask("/api/state", Cookie=cookie.partition(";")[0]).status == 200
+
+
+def test_the_page_is_open_on_this_machine_and_says_how_it_is(site: Site) -> None:
+    state = site.ask("/api/state").json
+    assert state["schema"] == 1
+    assert state["last"]["verdict"] == "ok"
+    assert state["status"]["state"] == "running"
+    assert state["pictures"] == [2]
+    assert state["thresholds"] == {"score": 0.5, "peak": None}
+    assert [point[:2] for point in state["trend"]] == [[1, 0], [2, 1], [3, 2], [4, 0]]
+    assert site.ask("/healthz").status in (200, 503)
+
+
+def test_verdicts_are_answered_from_a_number_on_and_in_pieces(site: Site) -> None:
+    first = site.ask("/api/verdicts?after=1&limit=2").json
+    assert [each["number"] for each in first["verdicts"]] == [2, 3]
+    assert first["verdicts"][0]["regions"][0]["width"] == 3
+    assert first["verdicts"][1]["reason"] == "late"
+    rest = site.ask(f"/api/verdicts?after={first['last']}").json
+    assert [each["number"] for each in rest["verdicts"]] == [4]
+    assert site.ask("/api/verdicts?after=4").json == {"schema": 1, "verdicts": [], "last": 4}
+
+
+@pytest.mark.parametrize("after", ["-1", "x", "1" * 30, "%00", "1e3", "٣"])
+def test_numbers_that_are_none_are_refused(site: Site, after: str) -> None:
+    from urllib.parse import quote
+
+    assert site.ask(f"/api/verdicts?after={quote(after, safe='%')}").status == 422
+
+
+def test_pictures_are_those_of_the_part(site: Site) -> None:
+    answer = site.ask("/api/pictures/2/picture")
+    pixels = cv2.imdecode(np.frombuffer(answer.body, np.uint8), cv2.IMREAD_COLOR)
+    assert pixels.shape == (8, 8, 3)
+    assert abs(int(pixels[4, 4, 0]) - 2) < 4
+    assert site.ask("/api/pictures/1/picture").status == 404
+    newest = site.ask("/api/frames/0/overlay")
+    assert (newest.headers["X-Part"], newest.headers["X-Verdict"]) == ("4", "ok")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../page_routes.py",
+        "/assets/page.html",
+        "/%2e%2e/%2e%2e/etc/passwd",
+        "/api/pictures/2/..%2f..%2fetc%2fpasswd",
+        "/api/pictures/..%2f2/picture",
+        "//etc/passwd",
+        "/page.css/../../options.py",
+        "/api/pictures/2/picture%00.html",
+    ],
+)
+def test_no_path_leads_out(site: Site, path: str) -> None:
+    answer = site.ask(path)
+    assert answer.status in (404, 422)
+    assert b"root:" not in answer.body
+    assert b"import" not in answer.body
+
+
+@pytest.mark.parametrize("path", [*GETS, "/login", "/healthz", "/none", "/api/verdicts?after=x"])
+def test_every_answer_has_the_headers_that_keep_a_browser_safe(site: Site, path: str) -> None:
+    headers = site.ask(path).headers
+    policy = headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cache-control"] == "no-store"
+    assert headers["access-control-allow-origin"] is None
+    assert headers["server"] is None
+
+
+def test_another_name_for_this_machine_is_refused(site: Site) -> None:
+    for host in (
+        "evil.example",
+        "evil.example:8080",
+        "127.0.0.1.evil.example",
+        "",
+        "[::1",
+        "127.0.0.1@evil.example",
+    ):
+        assert site.ask("/api/state", Host=host).status == 421, host
+    for host in ("localhost", f"127.0.0.1:{site.port}", "[::1]:80"):
+        assert site.ask("/api/state", Host=host).status == 200, host
+
+
+def test_a_page_of_another_site_may_not_post(site: Site) -> None:
+    for origin in ("http://evil.example", "null", f"http://127.0.0.1:{site.port + 1}"):
+        assert site.ask("/api/review/2", method="POST", body="good", Origin=origin).status == 403
+    own = f"http://127.0.0.1:{site.port}"
+    assert site.ask("/api/review/2", method="POST", body="good", Origin=own).status == 200
+
+
+def test_what_is_asked_for_is_not_reflected(site: Site) -> None:
+    script = "<script>alert(1)</script>"
+    from urllib.parse import quote
+
+    for path in (
+        f"/{quote(script)}",
+        f"/api/verdicts?after={quote(script)}",
+        f"/api/pictures/{quote(script)}/picture",
+    ):
+        assert b"<script" not in site.ask(path).body
+    assert site.ask("/login", method="POST", body=f"token={script}").body.count(b"<script") == 0
+    assert b"alert" not in site.ask("/").body  # the title is set by the page's script, as text
+
+
+def test_a_posted_picture_is_judged(site: Site) -> None:
+    _, png = cv2.imencode(".png", np.full((5, 7, 3), 90, np.uint8))
+    answer = site.ask("/api/inspect", method="POST", body=png.tobytes())
+    assert answer.status == 200
+    assert answer.json["verdict"] == "ng"
+    assert answer.json["score"] == 0.9
+    assert ("inspect", (5, 7)) in site.control.asked
+    bad = site.ask("/api/inspect", method="POST", body=b"no picture")
+    assert bad.status == 422
+    assert "posted-" not in bad.json["error"]
+    site.control.is_busy = True
+    busy = site.ask("/api/inspect", method="POST", body=png.tobytes())
+    site.control.is_busy = False
+    assert busy.status == 503
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_read(site: Site) -> None:
+    with site.raw() as peer:
+        peer.sendall(b"POST /api/inspect HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+        piece = b"100000\r\n" + bytes(0x100000) + b"\r\n"
+        sent = 0
+        try:
+            for _ in range(64):
+                peer.sendall(piece)
+                sent += 1
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        assert sent < 40
+    assert site.ask("/api/review/2", method="POST", body="g" * 5000).status == 413
+
+
+def closed_after(peer: socket.socket, most_s: float) -> float:
+    """Seconds until the other side ends the connection."""
+    began = time.monotonic()
+    peer.settimeout(most_s)
+    try:
+        while peer.recv(65536):
+            pass
+    except ConnectionResetError:
+        pass
+    return time.monotonic() - began
+
+
+def test_who_sends_slowly_or_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_server, "PATIENCE_S", 0.4)
+    monkeypatch.setattr(page_routes, "BODY_S", 0.3)
+    site = open_site()
+    try:
+        with site.raw() as silent, site.raw() as slow, site.raw() as body:
+            slow.sendall(b"GET /api/state HTTP/1.1\r\nHost: local")
+            body.sendall(b"POST /api/inspect HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900\r\n\r\nx")
+            for peer in (silent, slow, body):
+                closed_after(peer, 10)
+        assert site.ask("/api/state").status == 200
+    finally:
+        site.page.close(1)
+
+
+def test_a_browser_that_reads_nothing_is_cut_off_and_the_others_are_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(page_server, "PATIENCE_S", 0.5)
+    site = open_site()
+    try:
+        with site.raw() as dead, site.raw() as alive:
+            dead.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            for peer in (dead, alive):
+                peer.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            data, number = b"", 4
+            until = time.monotonic() + 20
+            alive.settimeout(0.05)
+            connections = site.page._server._server
+            assert connections is not None
+            while len(connections.server_state.connections) > 1:
+                assert time.monotonic() < until
+                for _ in range(20):
+                    number += 1
+                    site.page(part(number, "ng", part_id="x" * 2000))
+                try:
+                    data = (data + alive.recv(1 << 20))[-20_000:]
+                except TimeoutError:
+                    continue
+            wait_for_number(alive, site, number + 1)
+    finally:
+        site.page.close(1)
+
+
+def wait_for_number(peer: socket.socket, site: Site, number: int) -> None:
+    """Tell of a part and wait until the peer is told."""
+    site.page(part(number))
+    data, until = b"", time.monotonic() + 20
+    while f'"number":{number},'.encode() not in data:
+        assert time.monotonic() < until
+        try:
+            data += peer.recv(1 << 20)
+        except TimeoutError:
+            continue
+
+
+def test_a_thousand_connections_neither_stop_it_nor_stay(site: Site) -> None:
+    peers = []
+    try:
+        for _ in range(1000):
+            try:
+                peers.append(socket.create_connection(("127.0.0.1", site.port), timeout=0.5))
+            except OSError:
+                break
+        server = site.page._server._server
+        assert server is not None
+        assert len(peers) > page_server.MOST_CONNECTIONS
+        held = server.server_state.connections
+        wait_until(lambda: len(held) <= page_server.MOST_CONNECTIONS, "those too many are cut off")
+    finally:
+        for peer in peers:
+            peer.close()
+    wait_until(lambda: site.ask("/healthz").status in (200, 503), "it answers again")
+
+
+def test_as_many_watch_as_may() -> None:
+    site = open_site(most_clients=2)
+    try:
+        peers = [site.raw() for _ in range(2)]
+        for peer in peers:
+            peer.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert b"200" in peer.recv(100)
+            wait_for_number(peer, site, 9)
+        assert site.ask("/events").status == 503
+        peers.pop().close()
+        wait_until(lambda: site.ask("/events").status == 200, "there is room again")
+        peers.pop().close()
+    finally:
+        site.page.close(1)
+
+
+def test_telling_costs_the_judging_thread_little_while_twenty_watch(site: Site) -> None:
+    peers = [site.raw() for _ in range(20)]
+    for peer in peers:
+        peer.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"200" in peer.recv(100)
+    events = [part(number, "ng", side=64) for number in range(100, 1100)]
+    began = time.thread_time()
+    for event in events:
+        site.page(event)
+    took_ms = 1000 * (time.thread_time() - began) / len(events)
+    for peer in peers:
+        peer.close()
+    assert took_ms < 0.2
+    assert len(site.ask("/api/state").json["pictures"]) == 24
+    for event in (part(1), part(2, "ng"), part(3, "not judged"), part(4)):
+        site.page(event)
+
+
+def test_pictures_take_no_more_memory_than_may_be() -> None:
+    site = open_site(keep_ng=100, keep_ng_mb=1)
+    try:
+        for number in range(10, 20):
+            site.page(part(number, "ng", side=400))  # 480,000 bytes each
+        assert site.ask("/api/state").json["pictures"] == [18, 19]
+    finally:
+        site.page.close(1)
+
+
+def test_prometheus_reads_metrics_with_names_as_they_are(site: Site) -> None:
+    name = 'a"b\\c\n<script>'
+    site.page(status("fault", cameras={name: False}, dropped={"mqtt": 7}, faults=("camera away",)))
+    text = site.ask("/metrics").body.decode()
+    assert 'acl_parts_total{verdict="not_judged"}' in text
+    assert 'acl_state{state="fault"} 1.0' in text
+    assert 'acl_camera_up{camera="a\\"b\\\\c\\n<script>"} 0.0' in text
+    assert 'acl_output_dropped_total{output="mqtt"} 7.0' in text
+    assert site.ask("/healthz").status == 503
+    site.page(status(dropped={"page": 0}))
+    assert site.ask("/healthz").status == 200
+
+
+def test_the_openapi_document_has_every_address_for_machines(site: Site) -> None:
+    paths = site.ask("/api/openapi.json").json["paths"]
+    routes = {
+        route.path
+        for route in page_routes_of(site)
+        if route.path.startswith(("/api", "/healthz", "/metrics"))
+    }
+    assert set(paths) - {"/events"} == routes - {"/api/openapi.json"}
+
+
+def page_routes_of(site: Site) -> Any:
+    return site.page._server._app._app.routes
+
+
+def test_a_web_shows_the_roll_that_runs() -> None:
+    site = open_site()
+    try:
+        roll = {
+            "event": "roll",
+            "width": 2000,
+            "mm_per_pixel": 0.1,
+            "mm_per_line": 0.2,
+            "region_threshold": 0.5,
+        }
+        site.page(WebRecord(number=5, camera="web", roll="R1", record=roll))
+        site.page(defect(6))
+        site.page(
+            WebRecord(number=7, camera="web", roll="R1", record={"event": "judged", "first": 0, "stop": 5000})
+        )
+        found = site.ask("/api/state").json["roll"]
+        assert found == {
+            "name": "R1",
+            "number": 5,
+            "metres": 1.0,
+            "width_mm": 200.0,
+            "mm_per_line": 0.2,
+            "last_defect": 6,
+        }
+        records = site.ask("/api/defects?after=0").json["records"]
+        assert [(each["number"], each["record"]["along_mm"]) for each in records] == [(6, 123.4)]
+        assert site.ask("/api/pictures/6/overlay").headers["content-type"] == "image/jpeg"
+        site.page(WebRecord(number=8, camera="web", roll="R2", record=roll))
+        assert site.ask("/api/defects").json["records"] == []
+    finally:
+        site.page.close(1)
+
+
+def test_https_with_a_certificate_and_a_secure_cookie(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+    ]
+    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2"]
+    try:
+        subprocess.run(
+            [*command, "-out", certificate, "-keyout", key], check=True, capture_output=True, timeout=20
+        )
+    except FileNotFoundError:
+        pytest.skip("openssl is missing")
+    admin = write_token(tmp_path / "admin", ADMIN)
+    viewer = write_token(tmp_path / "viewer", VIEWER)
+    site = open_site(certificate=certificate, key=key, admin_token_file=admin, viewer_token_file=viewer)
+    try:
+        context = ssl.create_default_context(cafile=str(certificate))
+        connection = http.client.HTTPSConnection("localhost", site.port, context=context, timeout=20)
+        connection.request("POST", "/login", f"token={ADMIN}")
+        assert "secure" in connection.getresponse().headers["set-cookie"].lower()
+        connection.close()
+    finally:
+        site.page.close(1)
+
+
+def refusals(folder: Path) -> dict[str, Callable[[], object]]:
+    """What cannot be, by what the message must say."""
+    short, same = write_token(folder / "short", "abc"), write_token(folder / "same", ADMIN)
+    other, open_to_all = write_token(folder / "other", ADMIN), write_token(folder / "open", VIEWER)
+    open_to_all.chmod(0o644)
+
+    def begin(**options: Any) -> LivePage:
+        return open_output(Options(port=free_port(), **options), Control(), "page")
+
+    return {
+        "can be reached from other machines": lambda: Options(host="0.0.0.0"),
+        "viewer_token_file and admin_token_file": lambda: Options(host="::", admin_token_file=same),
+        "needs admin_token_file": lambda: Options(viewer_token_file=same),
+        "belong together": lambda: Options(certificate=same),
+        "letters and digits": lambda: begin(admin_token_file=short),
+        "the viewer's token": lambda: begin(admin_token_file=same, viewer_token_file=other),
+        "chmod 600": lambda: begin(admin_token_file=open_to_all),
+        "cannot be used with": lambda: begin(certificate=same, key=same),
+        "port must be": lambda: Options(port=0),
+    }
+
+
+def test_an_open_door_is_refused_before_it_opens(tmp_path: Path) -> None:
+    for said, begin in refusals(tmp_path).items():
+        with pytest.raises(InputError, match=said):
+            begin()
+
+
+def test_a_port_that_is_taken_is_said_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_server, "AGAIN_S", 0.05)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        page = open_output(Options(port=other.getsockname()[1]), Control(), "page")
+        wait_until(lambda: "cannot listen" in page.problem, "it says so")
+        page(part(1))
+    wait_until(lambda: not page.problem, "it listens")
+    page.close(1)
+    assert page.problem == ""

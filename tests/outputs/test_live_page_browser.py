@@ -1,0 +1,285 @@
+"""The live page in a real browser: what an operator sees, with keyboard and mouse, on screens of three sizes."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from browser import Browser, chromium
+from station_events import Control, defect, free_port, part, status, wait_until
+
+pytest.importorskip("uvicorn", reason="the live page needs starlette, uvicorn and prometheus-client")
+
+from acl_runtime.outputs.live_page import LivePage, Options, open_output
+from acl_runtime.outputs.station import WebRecord
+
+ADMIN, VIEWER = "a" * 24, "v" * 24
+EVIL = "<img src=x onerror=window.evil=1><script>window.evil=1</script>"
+SIZES = ((1600, 900), (1024, 768), (390, 844))
+SHIFTS = (
+    "window.shift = 0; new PerformanceObserver(list => { for (const entry of list.getEntries()) "
+    "window.shift += entry.value; }).observe({type: 'layout-shift', buffered: false})"
+)
+
+
+@dataclass
+class Store:
+    """An evidence store that remembers reviews."""
+
+    name: str = "evidence"
+    problem: str = ""
+    dropped: int = 0
+    reviews: list[tuple[int, str, str]] = field(default_factory=list)
+
+    def __call__(self, event: object) -> None: ...
+
+    def close(self, within_s: float) -> None: ...
+
+    def review(self, number: int, mark: str, by: str) -> None:
+        self.reviews.append((number, mark, by))
+
+    def picture_path(self, number: int, which: str) -> Path | None:
+        return None
+
+
+def open_page(**options: object) -> tuple[LivePage, str, Store]:
+    port, store = free_port(), Store()
+    page = open_output(Options(port=port, **options), Control(), "page")  # type: ignore[arg-type]
+    page.meet([page, store])
+    wait_until(lambda: not page.problem, "it listens")
+    return page, f"http://127.0.0.1:{port}/", store
+
+
+@pytest.fixture(scope="module")
+def shown() -> Iterator[tuple[LivePage, Browser, str, Store]]:
+    """A page in part mode, with names that are script, in a browser."""
+    chromium()
+    page, url, store = open_page(title=EVIL)
+    tell_some(page)
+    browser = Browser(url)
+    browser.wait("document.getElementById('word').textContent == 'OK'")
+    yield page, browser, url, store
+    browser.close()
+    page.close(1)
+
+
+def tell_some(page: LivePage) -> None:
+    for number in range(1, 61):
+        verdict = "not judged" if number == 50 else "ng" if number % 10 == 0 else "ok"
+        page(part(number, verdict, part_id=EVIL if number == 60 else "", side=64))  # type: ignore[arg-type]
+    page(part(61, part_id=EVIL, side=64))
+    page(
+        status(
+            judged=60,
+            ng=5,
+            not_judged=1,
+            warnings=(f"{EVIL}: away",),
+            cameras={EVIL: True},
+            dropped={EVIL: 2},
+        )
+    )
+
+
+Shown = tuple[LivePage, Browser, str, Store]
+
+
+def test_the_verdict_follows_the_parts_and_is_large(shown: Shown) -> None:
+    page, browser, _, _ = shown
+    page(part(62, "not judged", side=64))
+    browser.wait("document.getElementById('word').textContent == 'NOT JUDGED'")
+    assert browser.js("document.getElementById('why').textContent") == "late"
+    page(part(63, "ng", side=64))
+    browser.wait("document.getElementById('word').textContent == 'NG'")
+    page(part(64, side=64))
+    browser.wait("document.getElementById('word').textContent == 'OK'")
+    for width, height in SIZES:
+        browser.resize(width, height)
+        size = browser.js("parseFloat(getComputedStyle(document.getElementById('word')).fontSize)")
+        assert size >= 80, (width, height)
+    browser.resize(1280, 800)
+
+
+def test_names_that_are_script_are_text_and_nothing_is_loaded_from_elsewhere(shown: Shown) -> None:
+    _, browser, url, _ = shown
+    browser.wait("document.querySelectorAll('#gallery img').length > 3")
+    assert browser.js("document.getElementById('title').textContent") == EVIL
+    assert EVIL in browser.js("document.getElementById('notes').textContent")
+    assert EVIL in browser.js("document.getElementById('machine').textContent")
+    assert browser.js("window.evil") is None
+    assert browser.errors == []
+    elsewhere = [each for each in browser.requests if not each.startswith((url, f"blob:{url}", "about:"))]
+    assert elsewhere == []
+
+
+def test_the_policy_runs_no_script_that_is_written_into_the_page(shown: Shown) -> None:
+    _, browser, _, _ = shown
+    browser.js(
+        "document.body.insertAdjacentHTML('beforeend', '<i id=probe onclick=\"window.evil=2\">x</i>');"
+        "document.getElementById('probe').click()"
+    )
+    assert browser.js("window.evil") is None
+    browser.js("document.getElementById('probe').remove()")
+    assert any("Content Security Policy" in each for each in browser.errors)
+    browser.errors.clear()
+
+
+def test_frames_and_gallery_show_pictures(shown: Shown) -> None:
+    page, browser, _, _ = shown
+    page(part(70, "ng", side=64))
+    browser.wait("document.querySelector('#frames figcaption').textContent.includes('part 70, NG')")
+    assert browser.wait("document.querySelector('#frames img').naturalWidth") == 64
+    assert browser.wait("document.querySelector('#gallery img').naturalWidth") == 64
+    assert browser.js("document.querySelector('#gallery button').textContent") == "#70"
+
+
+def test_the_keyboard_opens_a_picture_reviews_it_and_closes_it(shown: Shown) -> None:
+    _, browser, _, store = shown
+    store.reviews.clear()
+    browser.js("document.querySelector('#gallery button').focus()")
+    browser.press("Enter")
+    assert browser.wait("document.getElementById('viewer').open")
+    browser.js("document.querySelector('[data-mark=good]').focus()")
+    browser.press("Enter")
+    browser.wait("document.getElementById('reviewed').textContent == 'noted: good'")
+    assert [each[1:] for each in store.reviews] == [("good", "live page")]
+    browser.press("Escape")
+    assert browser.wait("!document.getElementById('viewer').open")
+
+
+def test_the_line_of_the_histogram_says_how_many_parts_would_change(shown: Shown) -> None:
+    page, browser, _, _ = shown
+    browser.wait("+document.getElementById('count').textContent > 50")
+    kept = page.feed.look().parts
+    browser.js("document.getElementById('threshold').focus()")
+    for _ in range(3):
+        browser.press("ArrowLeft")
+    browser.wait("document.getElementById('effect').textContent.startsWith('0 would change')")
+    browser.js(
+        "document.getElementById('threshold').value = 3; "
+        "document.getElementById('threshold').dispatchEvent(new Event('input'))"
+    )
+    ng = sum(each.verdict == "ng" for each in kept)  # their scores are 0.9, the line is at 0.953
+    assert browser.js("document.getElementById('effect').textContent").startswith(
+        f"{ng} would change: 0 more NG, {ng} more OK; 0 NG in all."
+    )
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_nothing_moves_at_30_verdicts_a_second_and_nothing_is_cut_off(
+    shown: Shown, width: int, height: int
+) -> None:
+    page, browser, _, _ = shown
+    browser.resize(width, height)
+    browser.wait("document.querySelector('#frames img').naturalWidth")
+    browser.js(SHIFTS)
+    stop, numbers = threading.Event(), itertools.count(1000)
+
+    def tell() -> None:
+        while not stop.wait(1 / 30):
+            number = next(numbers)
+            page(part(number, ("ok", "ng", "not judged")[number % 3], part_id="A" * (number % 40), side=64))  # type: ignore[arg-type]
+            page(status(judged=number * 1000, ng=number, not_judged=number))
+
+    line = threading.Thread(target=tell)
+    line.start()
+    browser.wait("document.getElementById('which').textContent.includes('part 1035')")
+    stop.set()
+    line.join()
+    assert browser.js("window.shift") == 0
+    assert browser.js("document.documentElement.scrollWidth") <= width
+    if width > 1000:
+        assert browser.js("document.documentElement.scrollHeight") <= height
+    browser.resize(1280, 800)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_words_stand_out_from_what_is_behind_them(shown: Shown, dark: bool) -> None:
+    _, browser, _, _ = shown
+    browser.resize(1280, 800, dark=dark)
+    weak = browser.js(CONTRAST)
+    browser.resize(1280, 800)
+    assert weak == []
+
+
+CONTRAST = """(() => {
+  const rgb = text => (text.match(/[\\d.]+/g) || []).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+  const behind = node => { for (; node; node = node.parentElement) { const color = rgb(getComputedStyle(node).backgroundColor);
+    if (color.length === 3 || color[3] === 1) return color; } return [255, 255, 255]; };
+  return [...document.querySelectorAll('header *, section *')].filter(node => node.offsetParent && [...node.childNodes]
+    .some(child => child.nodeType === 3 && child.data.trim())).map(node => { const a = light(rgb(getComputedStyle(node).color)),
+    b = light(behind(node)); return [(Math.max(a, b) + .05) / (Math.min(a, b) + .05), node.id || node.textContent]; })
+    .filter(([ratio]) => ratio < 4.5);
+})()"""
+
+
+def test_a_station_that_is_silent_is_not_shown_as_ok() -> None:
+    chromium()
+    page, url, _ = open_page()
+    page(part(1))
+    page(status())
+    browser = Browser(url)
+    try:
+        browser.wait("document.getElementById('word').textContent == 'OK'")
+        page(status("fault", faults=("camera top: is not connected; connect it",)))
+        browser.wait("document.getElementById('word').textContent == 'FAULT'")
+        page(status())
+        browser.wait("document.getElementById('word').textContent == 'OK'")
+        page.close(1)
+        browser.wait("document.getElementById('word').textContent == 'NO CONNECTION'")
+    finally:
+        browser.close()
+
+
+def test_a_token_opens_the_page_and_a_viewer_cannot_review(tmp_path: Path) -> None:
+    chromium()
+    files = {"viewer_token_file": VIEWER, "admin_token_file": ADMIN}
+    for name, token in files.items():
+        (tmp_path / name).write_text(token)
+        (tmp_path / name).chmod(0o600)
+    page, url, store = open_page(**{name: tmp_path / name for name in files})
+    tell_some(page)
+    browser = Browser(url)
+    try:
+        browser.wait("location.pathname == '/login' && document.querySelector('input')")
+        browser.js(f"document.querySelector('input').value = {VIEWER!r}; document.forms[0].submit()")
+        browser.wait("document.getElementById('word')?.textContent == 'OK'")
+        browser.wait("document.querySelector('#gallery button')")
+        browser.js("document.querySelector('#gallery button').click()")
+        browser.js("document.querySelector('[data-mark=good]').click()")
+        browser.wait("document.getElementById('reviewed').textContent.includes('administrator')")
+        assert store.reviews == []
+        assert VIEWER not in "".join(browser.requests)
+    finally:
+        browser.close()
+        page.close(1)
+
+
+def test_a_web_shows_its_roll_and_the_newest_defect() -> None:
+    chromium()
+    page, url, _ = open_page()
+    roll = {"event": "roll", "width": 2000, "mm_per_pixel": 0.1, "mm_per_line": 0.2, "region_threshold": 0.5}
+    page(WebRecord(number=1, camera="web", roll=EVIL, record=roll))
+    page(WebRecord(number=2, camera="web", roll=EVIL, record={"event": "judged", "first": 0, "stop": 9000}))
+    page(defect(3))
+    page(status(defects=1))
+    browser = Browser(url)
+    try:
+        browser.wait("document.getElementById('word').textContent == '1 DEFECT'")
+        assert browser.js("document.getElementById('roll-name').textContent") == EVIL
+        assert browser.wait("document.querySelector('#frames img').naturalWidth") == 8
+        assert browser.js("getComputedStyle(document.getElementById('trends')).display") == "none"
+        red = (
+            "(() => { const c = document.getElementById('roll-map'), d = c.getContext('2d').getImageData(0, 0, c.width, "
+            "c.height).data; let n = 0; for (let i = 0; i < d.length; i += 4) n += d[i] > 150 && d[i + 1] < 90; return n; })()"
+        )
+        assert browser.wait(red) > 10
+        assert browser.errors == []
+    finally:
+        browser.close()
+        page.close(1)
