@@ -10,12 +10,13 @@ import subprocess
 import tempfile
 import time
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-PATIENCE_S = 30.0
+PATIENCE_S = 15.0
 
 
 def chromium() -> str:
@@ -31,11 +32,22 @@ class Browser:
     """One window; every request that it makes and every error that it logs is kept."""
 
     def __init__(self, url: str, *, width: int = 1280, height: int = 800, dark: bool = False) -> None:
+        self._closing = ExitStack()
+        try:
+            self._open(width, height)
+            self.resize(width, height, dark=dark)
+            self.ask("Page.navigate", url=url)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, width: int, height: int) -> None:
         from websockets.sync.client import connect
 
-        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        self._closing.callback(folder.cleanup)
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]
-        options += [f"--user-data-dir={self._folder.name}", f"--window-size={width},{height}"]
+        options += [f"--user-data-dir={folder.name}", f"--window-size={width},{height}"]
         options += ["--hide-scrollbars", "--disable-component-update", "--disable-background-networking"]
         self._process = subprocess.Popen(
             [chromium(), *options, "about:blank"],
@@ -43,16 +55,15 @@ class Browser:
             stdout=subprocess.DEVNULL,
             text=True,
         )
+        self._closing.callback(self._end)
         self.requests: list[str] = []
         self.errors: list[str] = []
         self._number = 0
         with urllib.request.urlopen(f"http://{self._address()}/json/list", timeout=PATIENCE_S) as answer:
             page = next(page for page in json.load(answer) if page["type"] == "page")
-        self._socket = connect(page["webSocketDebuggerUrl"], max_size=None)
+        self._socket = self._closing.enter_context(connect(page["webSocketDebuggerUrl"], max_size=None))
         for domain in ("Page", "Network", "Log", "Runtime"):
             self.ask(f"{domain}.enable")
-        self.resize(width, height, dark=dark)
-        self.ask("Page.navigate", url=url)
 
     def _address(self) -> str:
         assert self._process.stderr is not None
@@ -122,9 +133,10 @@ class Browser:
 
     def close(self) -> None:
         """End it."""
-        self._socket.close()
+        self._closing.close()
+
+    def _end(self) -> None:
         self._process.terminate()
         self._process.wait(PATIENCE_S)
         assert self._process.stderr is not None
         self._process.stderr.close()
-        self._folder.cleanup()
