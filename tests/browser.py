@@ -36,7 +36,7 @@ class Browser:
         try:
             self._open(width, height)
             self.resize(width, height, dark=dark)
-            self.ask("Page.navigate", url=url)
+            self.open(url)
         except BaseException:
             self.close()
             raise
@@ -71,6 +71,12 @@ class Browser:
             if found := re.search(r"DevTools listening on ws://([^/]+)/", line):
                 return found[1]
         raise AssertionError("chromium ended before it listened")
+
+    def open(self, url: str) -> None:
+        """Go to an address; what was kept of the one before is forgotten."""
+        self.requests.clear()
+        self.errors.clear()
+        self.ask("Page.navigate", url=url)
 
     def resize(self, width: int, height: int, *, dark: bool = False) -> None:
         """Another screen."""

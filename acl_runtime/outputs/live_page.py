@@ -49,7 +49,7 @@ class LivePage:
         tokens = read_tokens(options)
         check_certificate(options)
         self._work = ThreadPoolExecutor(1, thread_name_prefix=f"output {name} pictures")
-        broadcast = Broadcast(
+        self._broadcast = broadcast = Broadcast(
             partial(self._state, options.title), lambda: self.feed.version, most=options.most_clients
         )
         served = Served(
@@ -80,6 +80,7 @@ class LivePage:
 
     def close(self, within_s: float) -> None:
         """End, whoever watches."""
+        self._broadcast.is_over = True
         self._server.close()
         self._work.shutdown(wait=False, cancel_futures=True)
 

@@ -20,6 +20,7 @@ class Broadcast:
         self._watching = 0
         self.text, self._made = b"", -1
         self._changed: asyncio.Event | None = None
+        self.is_over = False  # set from any thread; whoever watches is let go
 
     @property
     def is_full(self) -> bool:
@@ -27,10 +28,10 @@ class Broadcast:
         return self._watching >= self._most
 
     async def run(self) -> None:
-        """Look for changes, for ever."""
-        while True:
+        """Look for changes, until it is over."""
+        while not self.is_over:
             await asyncio.sleep(EACH_S)
-            if self._watching and self._version() != self._made:
+            if self._watching and (self.is_over or self._version() != self._made):
                 self._renew()
 
     def _renew(self) -> None:
@@ -64,9 +65,11 @@ class Listener:
         """Begin with what there is."""
         self._broadcast, self._seen = broadcast, b""
 
-    async def next(self) -> bytes:
-        """The newest state that he has not seen."""
-        while self._broadcast.text is self._seen:
+    async def next(self) -> bytes | None:
+        """The newest state that he has not seen; None when it is over."""
+        while self._broadcast.text is self._seen and not self._broadcast.is_over:
             await self._broadcast.changed()
+        if self._broadcast.is_over:
+            return None
         self._seen = self._broadcast.text
         return self._seen

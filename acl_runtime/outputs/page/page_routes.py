@@ -150,9 +150,13 @@ async def _events(served: Served, request: Request) -> Response:
         with served.broadcast.watch() as listener:
             while True:
                 try:
-                    yield b"data: " + await asyncio.wait_for(listener.next(), _SILENCE_S) + b"\n\n"
+                    text = await asyncio.wait_for(listener.next(), _SILENCE_S)
                 except asyncio.TimeoutError:
                     yield b": still here\n\n"
+                    continue
+                if text is None:
+                    return
+                yield b"data: " + text + b"\n\n"
 
     return StreamingResponse(body(), media_type="text/event-stream")
 

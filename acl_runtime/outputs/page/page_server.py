@@ -20,6 +20,8 @@ PATIENCE_S = 10.0  # with one who sends no whole request, or does not read what 
 AGAIN_S = 5.0  # between attempts to listen
 _MOST_HEADER = 16_384  # bytes
 _BACKLOG = 64  # connections that are taken at a time, before those too many are cut off
+_MOST_UNREAD = 131_072  # bytes that the system keeps for one who does not read
+_GRACE_S = 1  # for answers that are being sent
 _SHUT_S = 5.0
 
 
@@ -87,10 +89,10 @@ class PageServer:
         self._thread.start()
 
     def close(self) -> None:
-        """End, whoever is connected."""
+        """End; what is being sent may take a second."""
         self._stopping.set()
         if self._server is not None:
-            self._server.should_exit = self._server.force_exit = True
+            self._server.should_exit = True
         self._thread.join(_SHUT_S)
 
     def _run(self) -> None:
@@ -123,6 +125,7 @@ class PageServer:
             server_header=False,
             proxy_headers=False,
             backlog=_BACKLOG,
+            timeout_graceful_shutdown=_GRACE_S,
             h11_max_incomplete_event_size=_MOST_HEADER,
             ssl_certfile=self._options.certificate,
             ssl_keyfile=self._options.key,
@@ -148,6 +151,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST_UNREAD)  # also of its connections
         listener.bind(address)
         listener.listen(_BACKLOG)
     except BaseException:

@@ -2,7 +2,7 @@
 import { drawBars, drawRoll, drawTrend, logOdds, probability } from "/charts.js";
 
 const $ = id => document.getElementById(id);
-const SILENT_MS = 4000, TREND = 120, FRAME_MS = 150, SCORES_MS = 2000;
+const SILENT_MS = 3000, TREND = 120, FRAME_MS = 150, SCORES_MS = 2000, SLOTS = 24;
 let state = null, heardAt = 0, scores = null, isTried = false;
 const roll = { number: 0, after: 0, records: [], isAsking: false };
 
@@ -146,28 +146,33 @@ function keepFrames() {
   }
 }
 
+// Slots stay where they are, and what they show is held while somebody points at them.
 function showGallery() {
-  const list = $("gallery"), wanted = state.pictures.slice(-24).reverse();
-  if (list.dataset.first === String(wanted[0])) return;
-  list.dataset.first = String(wanted[0]);
-  text("gallery-title", state.roll ? "Newest defects" : "Newest NG");
-  const old = new Map([...list.children].map(item => [Number(item.dataset.number), item]));
-  for (const [number, item] of old) if (!wanted.includes(number)) item.remove();
-  wanted.toReversed().forEach(number => {
-    if (old.has(number)) return;
-    const item = document.createElement("li"), button = document.createElement("button");
-    const image = document.createElement("img"), label = document.createElement("span");
-    item.dataset.number = number;
-    button.type = "button";
-    image.alt = "";
-    image.loading = "lazy";
-    image.src = `/api/pictures/${number}/overlay`;
-    label.textContent = "#" + number;
-    button.append(image, label);
-    button.addEventListener("click", () => view(number));
-    item.append(button);
-    list.prepend(item);
+  const list = $("gallery"), isHeld = list.matches(":hover, :focus-within");
+  text("gallery-title", (state.roll ? "Newest defects" : "Newest NG") + (isHeld ? " (held while you point here)" : ""));
+  if (isHeld) return;
+  const wanted = state.pictures.slice(-SLOTS).reverse();
+  while (list.children.length < wanted.length) list.append(makeSlot());
+  [...list.children].forEach((slot, index) => {
+    const number = wanted[index], button = slot.firstChild;
+    slot.hidden = number === undefined;
+    if (slot.hidden || slot.dataset.number === String(number)) return;
+    slot.dataset.number = number;
+    button.firstChild.src = `/api/pictures/${number}/overlay`;
+    text(button.lastChild, "#" + number);
   });
+}
+
+function makeSlot() {
+  const slot = document.createElement("li"), button = document.createElement("button");
+  const image = document.createElement("img");
+  button.type = "button";
+  image.alt = "";
+  image.loading = "lazy";
+  button.append(image, document.createElement("span"));
+  button.addEventListener("click", () => view(Number(slot.dataset.number)));
+  slot.append(button);
+  return slot;
 }
 
 function view(number) {
