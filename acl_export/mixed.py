@@ -71,7 +71,7 @@ def in_arithmetic(visual: VisionTower, arithmetic: Arithmetic) -> VisionTower:
     """
     mixed = _to_half(copy.deepcopy(visual))
     if arithmetic == "fp32":
-        return mixed.float()
+        return scale_queries(mixed.float())
     for block in mixed.transformer:
         block.add_module("ln_1", CastLayerNorm(block.ln_1, torch.half))
         block.add_module("ln_2", CastLayerNorm(block.ln_2, torch.half))
@@ -79,6 +79,18 @@ def in_arithmetic(visual: VisionTower, arithmetic: Arithmetic) -> VisionTower:
     mixed.add_module("ln_pre", CastLayerNorm(mixed.ln_pre, torch.half))
     mixed.add_module("ln_post", CastLayerNorm(mixed.ln_post, torch.float))
     return mixed
+
+
+def scale_queries(visual: VisionTower) -> VisionTower:
+    """A copy of the tower, on the same weights, whose attention is written out with the scale on the queries alone.
+
+    torch exports its own attention with the root of the scale on queries and keys. TensorRT 10.7 computes that wrongly,
+    in float32 too (NVIDIA/TensorRT#4333, #4328).
+    """
+    scaled = copy.deepcopy(visual, {id(parameter): parameter for parameter in visual.parameters()})
+    for block in scaled.transformer:
+        block.attn.mix = attend
+    return scaled
 
 
 def _to_half(visual: VisionTower) -> VisionTower:

@@ -56,6 +56,23 @@ class Graph:
             if with_weights is any(map(self._is_fixed, node.input))
         ]
 
+    def scaled(self, name: str) -> bool:
+        """Whether a tensor was multiplied by a number since it was projected and cut into heads."""
+        node = self._made_by[name]
+        if node.op_type == "Mul":
+            return any(map(self._is_fixed, node.input))
+        moved = node.op_type in ("Transpose", "Cast", "Reshape", "Slice", "Squeeze", "Gather", "Split")
+        return moved and self.scaled(node.input[0])
+
+    def scores(self) -> list[onnx.NodeProto]:
+        """The products that softmax, or the exponential in its place, is taken of."""
+        weights = self.nodes("Softmax") or self.nodes("Exp")
+        return [self._product(node.input[0]) for node in weights]
+
+    def _product(self, name: str) -> onnx.NodeProto:
+        node = self._made_by[name]
+        return node if node.op_type == "MatMul" else self._product(node.input[0])
+
     def _is_fixed(self, name: str) -> bool:
         """Whether a tensor depends on constants alone."""
         if name in self.constants:
@@ -111,6 +128,19 @@ def test_the_products_are_in_the_type_that_the_name_says(
 def test_the_float32_step_computes_nothing_in_half(bundle: Bundle) -> None:
     graph = Graph(bundle, "fp32")
     assert HALF not in {graph.types[name] for node in graph.model.graph.node for name in node.output}
+
+
+@pytest.mark.parametrize("arithmetic", [*LADDER, None])
+def test_the_scale_is_on_the_queries_alone(
+    bundle: Bundle, bundles: dict[Head, Path], arithmetic: Arithmetic | None
+) -> None:
+    """On both sides TensorRT 10.7 computes it wrongly, in float32 too."""
+    if arithmetic is None:  # of a bundle in float32
+        bundle = load_bundle(bundles[Head(bundle.manifest.head)])
+    graph = Graph(bundle, arithmetic or "fp32")
+    scores = graph.scores()
+    assert len(scores) == BLOCKS + SECOND_PATH
+    assert [[graph.scaled(name) for name in node.input] for node in scores] == [[True, False]] * len(scores)
 
 
 @pytest.mark.parametrize("arithmetic", LADDER)
