@@ -68,5 +68,10 @@ class GoldenImages:
         )
 
 
+def worst_of(a: Difference, b: Difference) -> Difference:
+    """The larger of the figures of two rounds at one batch size."""
+    return Difference(a.batch, max(a.image_logits, b.image_logits), max(a.anomaly_map, b.anomaly_map))
+
+
 def _worst(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(a.astype(np.float64) - b).max())

@@ -139,6 +139,8 @@ def build(
     )
     with progress_phases() as progress:
         attempts = make_engine(loaded, library, cuda, options, progress=progress)
+    for warning in dict.fromkeys(each for attempt in attempts for each in attempt.warnings):
+        note(warning)
     for line in describe(attempts):
         echo(line)
 

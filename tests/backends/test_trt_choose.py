@@ -22,6 +22,7 @@ from acl_runtime.backends.tensorrt.certificate import prove
 from acl_runtime.backends.tensorrt.choose import NoEngineError, open_engine
 from acl_runtime.backends.tensorrt.session import TrtSession
 from acl_runtime.bundle.bundle import ENGINES, Bundle, load_bundle, write_manifest
+from acl_runtime.bundle.manifest import Tiling
 from acl_runtime.cli import app
 from acl_runtime.files.errors import BackendError
 
@@ -69,6 +70,22 @@ def test_the_engine_that_is_proven_comes_first_then_the_larger(bundle: Bundle, g
     large.certificate_path.unlink()
     prove(TrtSession(bundle, small), bundle)
     assert open_engine(bundle).engine == small
+
+
+def test_among_equals_the_one_for_the_batch_is_taken(bundle: Bundle, gpu: StandinCuda) -> None:
+    batches = ((1, 1), (1, 3), (3, 3))
+    engines = {batch: make_standin_engine(bundle, batch=batch) for batch in batches}
+    for engine in engines.values():
+        with TrtSession(bundle, engine) as session:
+            prove(session, bundle)
+    for batch, expected in ((None, (3, 3)), (1, (1, 1)), (2, (1, 3)), (3, (3, 3)), (7, (1, 3))):
+        if expected == (3, 3):  # the same calls as those of 1..3, so the newest of both
+            assert open_engine(bundle, batch=batch).engine in (engines[1, 3], engines[3, 3])
+        else:
+            assert open_engine(bundle, batch=batch).engine == engines[expected]
+    assert Detector(bundle, batch=1).session.engine == engines[1, 1]  # type: ignore[attr-defined]
+    whole = Detector(bundle, batch=1, tiling=Tiling(32, None, None))
+    assert whole.session.max_batch == 3, "tiles fill batches"  # type: ignore[attr-defined]
 
 
 def test_one_that_was_refused_is_taken_last_and_is_an_error(bundle: Bundle, gpu: StandinCuda) -> None:

@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal
 
-from acl_runtime.backends.parity import Difference, GoldenImages
-from acl_runtime.backends.tensorrt.engine_file import Engine
+from acl_runtime.backends.parity import Difference, GoldenImages, worst_of
+from acl_runtime.backends.tensorrt.engine_file import Engine, is_alike
 from acl_runtime.bundle.bundle import GOLDEN, Bundle
 from acl_runtime.files.atomic import atomic_file
 from acl_runtime.files.errors import BackendError, InputError
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("acl")
 FORMAT: Literal["anomalyclip-certificate"] = "anomalyclip-certificate"
-FORMAT_VERSION: Literal[1] = 1
+FORMAT_VERSION: Literal[2] = 2
+_WORDS = {"multiprocessors": "number of multiprocessors", "memory_bytes": "size of the GPU's memory"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,14 @@ class Subject:
     library_version: str
     gpu: str
     compute_capability: str
+    multiprocessors: int
+    memory_bytes: int
     driver: str
+
+    def is_same(self, other: Subject) -> bool:
+        """Whether what is proven for one holds for the other."""
+        alike = is_alike(self.memory_bytes, other.memory_bytes)
+        return alike and replace(self, memory_bytes=other.memory_bytes) == other
 
 
 @dataclass(frozen=True)
@@ -59,10 +67,10 @@ class BatchResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Certificate:
-    """What came out, version 1 of the file format: a field is a key, none is optional."""
+    """What came out, version 2 of the file format: a field is a key, none is optional."""
 
     format: Literal["anomalyclip-certificate"]
-    format_version: Literal[1]
+    format_version: Literal[2]
     subject: Subject
     arithmetic: str
     reference: str  # what the engine was compared with
@@ -100,16 +108,20 @@ def certify(session: TrtSession, bundle: Bundle, progress: Callable[[int, int], 
     Args:
         session: The engine, loaded.
         bundle: What it was built from.
-        progress: Called with batch sizes done and in all.
+        progress: Called with rounds of a batch size done and in all.
 
     Returns:
         The certificate, whether or not it holds.
     """
     golden, manifest, engine = GoldenImages(bundle), bundle.manifest, session.engine
-    results = []
-    for batch in range(1, session.max_batch + 1):
-        results.append(_result(golden.compare(session, batch=batch)))
-        progress(batch, session.max_batch)
+    most = session.max_batch
+    # last from small to large and back: all sizes work in the same memory, which may hold what another left there
+    calls = [*range(1, most + 1), *((1, most, 1) if most > 1 else ())]
+    found: dict[int, Difference] = {}
+    for number, batch in enumerate(calls, start=1):
+        difference = golden.compare(session, batch=batch)
+        found[batch] = worst_of(found.get(batch, difference), difference)
+        progress(number, len(calls))
     certificate = Certificate(
         format=FORMAT,
         format_version=FORMAT_VERSION,
@@ -117,7 +129,7 @@ def certify(session: TrtSession, bundle: Bundle, progress: Callable[[int, int], 
         arithmetic=engine.record.arithmetic,
         reference=manifest.parity.reference,
         images=len(golden),
-        batches=tuple(results),
+        batches=tuple(_result(found[batch]) for batch in range(1, most + 1)),
         tolerance=dict(manifest.parity_of(engine.record.arithmetic).tolerance),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         seal="",
@@ -135,6 +147,8 @@ def subject_of(engine: Engine, bundle: Bundle, library: Library, cuda: Cuda) -> 
         library_version=library.version,
         gpu=cuda.name,
         compute_capability=cuda.compute_capability,
+        multiprocessors=cuda.multiprocessors,
+        memory_bytes=cuda.total_bytes,
         driver=cuda.driver,
     )
 
@@ -180,7 +194,7 @@ def prove(session: TrtSession, bundle: Bundle) -> Certificate:
     engine = session.engine
     subject = subject_of(engine, bundle, session.library, session.cuda)
     certificate = read_certificate(engine)
-    if certificate is None or certificate.subject != subject:
+    if certificate is None or not certificate.subject.is_same(subject):
         LOG.warning("proving %s on %s: %s", engine.path.name, session.cuda.name, _why(certificate, subject))
         certificate = certify(session, bundle, lambda done, total: None)
         try:
@@ -201,7 +215,9 @@ def _why(certificate: Certificate | None, subject: Subject) -> str:
     if certificate is None:
         return "it has no certificate yet"
     old, new = asdict(certificate.subject), asdict(subject)
-    changed = [name.replace("_", " ") for name in old if old[name] != new[name]]
+    if is_alike(old["memory_bytes"], new["memory_bytes"]):
+        del old["memory_bytes"]
+    changed = [_WORDS.get(name, name.replace("_", " ")) for name in old if old[name] != new[name]]
     return f"its certificate is about another {', '.join(changed)}"
 
 

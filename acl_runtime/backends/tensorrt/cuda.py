@@ -24,7 +24,9 @@ from acl_runtime.backends.tensorrt.stream import CudaStream
 from acl_runtime.files.errors import BackendError
 
 KERNEL_MODULE = Path("/proc/driver/nvidia/version")
-INSTALL_BINDING = 'pip install "cuda-bindings>=12.9.1,<14"'  # older ones wait for the GPU with Python's lock held
+INSTALL_BINDING = (
+    'pip install "cuda-bindings>=12.9.1,<14"'  # older ones wait for the GPU with Python's lock held
+)
 _BINDING = f"CUDA's Python binding cannot be imported ({{}}); in the checkout: {INSTALL_BINDING}"
 _NO_DRIVER = (
     "there is no NVIDIA driver here; on a machine without a GPU choose --backend onnxruntime or openvino"
