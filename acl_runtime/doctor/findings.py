@@ -102,7 +102,8 @@ def _driver(machine: Machine) -> Iterator[Finding]:
             "driver-too-old",
             f"{name} {machine.packages[name]} is made for CUDA 13, which needs driver {CUDA_13_DRIVER} or newer; this "
             f"is {machine.driver}",
-            "sudo apt install nvidia-driver-580" + ("" if name.startswith("tensorrt-cu") else f", or {instead}"),
+            "sudo apt install nvidia-driver-580"
+            + ("" if name.startswith("tensorrt-cu") else f", or {instead}"),
         )
 
 
@@ -120,7 +121,9 @@ def needs_cuda_13(machine: Machine) -> list[str]:
 
 def is_driver_old(machine: Machine) -> bool:
     """Whether the driver runs nothing that is made for CUDA 13; a Jetson's comes with its system and is not asked."""
-    return bool(machine.driver) and not machine.jetson and Version(machine.driver or "0").major < CUDA_13_DRIVER
+    return (
+        bool(machine.driver) and not machine.jetson and Version(machine.driver or "0").major < CUDA_13_DRIVER
+    )
 
 
 def _tensorrt(machine: Machine) -> Iterator[Finding]:
@@ -156,9 +159,7 @@ def _tensorrt(machine: Machine) -> Iterator[Finding]:
         text = "TensorRT is here, but not CUDA's Python binding"
         yield Finding(Severity.error, "no-cuda-bindings", text, INSTALL_BINDING)
     elif binding in LOCKING_BINDINGS:
-        text = (
-            f"cuda-bindings {binding} holds Python's lock while it waits for the GPU, so that nothing overlaps"
-        )
+        text = f"cuda-bindings {binding} holds Python's lock while it waits for the GPU, so that nothing overlaps"
         yield Finding(Severity.warning, "binding-holds-lock", text, INSTALL_BINDING)
 
 

@@ -54,7 +54,11 @@ def what_works(machine: Machine) -> list[str]:
         works.append("acl run --backend openvino: on the CPU, by OpenVINO")
     ready = machine.gpus and "cuda-bindings" in machine.packages
     capabilities = [gpu.compute_capability for gpu in machine.gpus]
-    if ready and "tensorrt" in machine.libraries and not any(name.startswith("tensorrt-cu") for name in too_new):
+    if (
+        ready
+        and "tensorrt" in machine.libraries
+        and not any(name.startswith("tensorrt-cu") for name in too_new)
+    ):
         works.append("acl build and run --backend tensorrt: on the GPU, by TensorRT")
     served = machine.rtx_capabilities
     runs_rtx = ready and not any(name.startswith("tensorrt-rtx") for name in too_new)

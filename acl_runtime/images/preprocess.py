@@ -139,7 +139,9 @@ def _squash(frame: npt.NDArray[np.uint8], image_size: int, resize: Resize) -> np
     pixels = frame
     has_alpha = pixels.ndim == 3 and pixels.shape[2] == 4
     if has_alpha:
-        pixels = np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).convert("RGBa"))  # premultiplied, as Pillow resizes it
+        pixels = np.asarray(
+            Image.fromarray(np.ascontiguousarray(pixels)).convert("RGBa")
+        )  # premultiplied, as Pillow resizes it
         resize = (
             resize_by_pillow  # where alpha is small, a grey level becomes many when the product is undone
         )
@@ -149,7 +151,9 @@ def _squash(frame: npt.NDArray[np.uint8], image_size: int, resize: Resize) -> np
     if has_alpha:
         pixels = np.asarray(_as_picture(pixels, "RGBa").convert("RGBA"))
     turn = {2: cv2.COLOR_GRAY2RGB}.get(pixels.ndim, cv2.COLOR_BGRA2RGB if has_alpha else cv2.COLOR_BGR2RGB)
-    return np.asarray(cv2.cvtColor(pixels, turn), np.uint8)  # a copy: many times as fast as one backwards by numpy
+    return np.asarray(
+        cv2.cvtColor(pixels, turn), np.uint8
+    )  # a copy: many times as fast as one backwards by numpy
 
 
 def _resize_axis(
