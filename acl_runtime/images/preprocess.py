@@ -139,12 +139,10 @@ def _squash(frame: npt.NDArray[np.uint8], image_size: int, resize: Resize) -> np
     pixels = frame
     has_alpha = pixels.ndim == 3 and pixels.shape[2] == 4
     if has_alpha:
-        pixels = np.asarray(
-            Image.fromarray(np.ascontiguousarray(pixels)).convert("RGBa")
-        )  # premultiplied, as Pillow resizes it
-        resize = (
-            resize_by_pillow  # where alpha is small, a grey level becomes many when the product is undone
-        )
+        straight = Image.fromarray(np.ascontiguousarray(pixels))
+        pixels = np.asarray(straight.convert("RGBa"))  # premultiplied, as Pillow resizes it
+        # the fast one will not do: where alpha is small, a grey level becomes many when the product is undone
+        resize = resize_by_pillow
     height, width = pixels.shape[:2]
     for axis in pass_order(height, width, image_size):
         pixels = _resize_axis(pixels, axis, image_size, resize)
