@@ -48,19 +48,18 @@ class Fault:
 
     Attributes:
         kind: "offset": `amount` is added to all that comes out; "rows": to all rows but the first; "nan": nan comes
-            out; "replay": `amount` is added when recorded work is replayed; "load", "out of memory": it cannot be
-            loaded;
-            "stale": `amount` is added where a larger batch ran just before, in the same scratch memory;
-            "context": no execution context can be made; "run": it cannot run; "capture": it cannot be recorded;
-            "names", "dtype", "range": its tensors are not those of the record; "refit": it
-            takes no weights.
+            out; "replay": `amount` is added when recorded work is replayed; "stale": where a larger batch ran just
+            before, in the same scratch memory; "bright": to what comes of images that are bright everywhere;
+            "load", "out of memory": it cannot be loaded; "context": no execution context can be made; "run": it cannot
+            run; "capture": it cannot be recorded; "names", "dtype", "range": its tensors are not those of the record;
+            "refit": it takes no weights.
         batches: Batch sizes that it befalls; none for all. Only for what befalls a run.
         amount: See `kind`.
     """
 
     kind: Literal[
-        "offset", "rows", "nan", "replay", "stale", "load", "out of memory", "context", "run", "capture", "names",
-        "dtype", "range", "refit",
+        "offset", "rows", "nan", "replay", "stale", "bright", "load", "out of memory", "context", "run", "capture",
+        "names", "dtype", "range", "refit",
     ]  # fmt: skip
     batches: tuple[int, ...] = ()
     amount: float = 1.0
@@ -404,7 +403,9 @@ class ExecutionContext:
         images = memory_at(addresses[name], int(np.prod(shape))).reshape(shape)
         outputs = onnx_session(self.engine.plan.onnx).run(list(self.engine.outputs), {name: images})
         for output, array in zip(self.engine.outputs, outputs, strict=True):
-            if self._befalls():
+            if (fault := self.engine.plan.fault) and fault.kind == "bright":
+                array[images.min(axis=(1, 2, 3)) > 200] += fault.amount
+            elif self._befalls():
                 _spoil(array, self.engine.plan.fault, is_replay=is_replay, is_stale=is_stale)
             memory_at(addresses[output], array.nbytes)[:] = array.reshape(-1).view(np.uint8)
 

@@ -105,10 +105,10 @@ def test_an_engine_without_weights_is_given_them_and_proven(machine: Machine, bu
 def test_of_several_engines_the_one_for_the_batch_serves(machine: Machine, bundle: Bundle) -> None:
     for batch in ((1, 1), (1, 3)):
         machine.build(bundle, min_batch=batch[0], max_batch=batch[1])
-    for batch, most in ((1, 1), (3, 3)):
-        with open_engine(bundle, batch=batch) as session:
+    for count, most in ((1, 1), (3, 3)):
+        with open_engine(bundle, batch=count) as session:
             assert session.max_batch == most
-            assert_computed(session(random_images(batch)), random_images(batch))
+            assert_computed(session(random_images(count)), random_images(count))
 
 
 @pytest.mark.parametrize("first", LADDER)

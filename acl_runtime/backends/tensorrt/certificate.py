@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal
 
-from acl_runtime.backends.parity import Difference, GoldenImages, worst_of
+from acl_runtime.backends.parity import Difference, GoldenImages, answers_of, worst_of
 from acl_runtime.backends.tensorrt.engine_file import Engine, is_alike
 from acl_runtime.bundle.bundle import GOLDEN, Bundle
 from acl_runtime.files.atomic import atomic_file
@@ -25,6 +25,9 @@ from acl_runtime.files.errors import BackendError, InputError
 from acl_runtime.files.strict_json import read_document
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from acl_runtime.backends.session import Session
     from acl_runtime.backends.tensorrt.cuda import Cuda
     from acl_runtime.backends.tensorrt.library import Library
     from acl_runtime.backends.tensorrt.session import TrtSession
@@ -76,6 +79,10 @@ class Certificate:
     reference: str  # what the engine was compared with
     images: int  # how many golden images
     batches: tuple[BatchResult, ...]  # every size from 1 to the engine's largest
+    own_images: int  # how many of the line's own, see `prove_on_images`
+    own_batches: tuple[
+        BatchResult, ...
+    ]  # on these, compared with the CPU's float32; one and the most at once
     tolerance: dict[str, float]  # largest difference of image_logits and anomaly_map that is accepted
     created: str  # ISO 8601 date
     seal: str  # checksum: sha256 of all the others, to notice a file that was damaged or edited
@@ -88,17 +95,19 @@ class Certificate:
     @property
     def worst(self) -> Mapping[str, float]:
         """Largest difference over the batch sizes, by name; infinite where nan came out."""
-        return {name: max(_figure(result, name) for result in self.batches) for name in self.tolerance}
+        results = (*self.batches, *self.own_batches)
+        return {name: max(_figure(result, name) for result in results) for name in self.tolerance}
 
     def failures(self) -> list[str]:
         """What is past tolerance, in words; the first batch size of each."""
         return [text for name, limit in self.tolerance.items() if (text := self._failure(name, limit))]
 
     def _failure(self, name: str, limit: float) -> str:
-        for result in self.batches:
+        for result in (*self.batches, *self.own_batches):
             if not (figure := _figure(result, name)) <= limit:
                 off = f"off by {figure:.2g}" if math.isfinite(figure) else "nan or infinity"
-                return f"{name} {off} at batch {result.batch}, at most {limit:g} is accepted"
+                where = " on images of the line" if result in self.own_batches else ""
+                return f"{name} {off} at batch {result.batch}{where}, at most {limit:g} is accepted"
         return ""
 
 
@@ -130,6 +139,8 @@ def certify(session: TrtSession, bundle: Bundle, progress: Callable[[int, int], 
         reference=manifest.parity.reference,
         images=len(golden),
         batches=tuple(_result(found[batch]) for batch in range(1, most + 1)),
+        own_images=0,
+        own_batches=(),
         tolerance=dict(manifest.parity_of(engine.record.arithmetic).tolerance),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         seal="",
@@ -197,18 +208,51 @@ def prove(session: TrtSession, bundle: Bundle) -> Certificate:
     if certificate is None or not certificate.subject.is_same(subject):
         LOG.warning("proving %s on %s: %s", engine.path.name, session.cuda.name, _why(certificate, subject))
         certificate = certify(session, bundle, lambda done, total: None)
-        try:
-            write_certificate(engine, certificate)
-        except OSError as error:
-            where, why = engine.certificate_path, error.strerror
-            LOG.warning("%s: cannot be written (%s): proven again at each load", where, why)
+        _keep(certificate, engine)
+    _check_holds(certificate, session, bundle)
+    return certificate
+
+
+def prove_on_images(session: TrtSession, bundle: Bundle, images: np.ndarray, exact: Session) -> Certificate:
+    """Compare a proven engine on images of the line too, and note it in its certificate.
+
+    A certificate that is made anew, after a change of driver for instance, knows of no such images.
+
+    Args:
+        session: The engine, loaded.
+        bundle: What it was built from.
+        images: (N, S, S, 3) uint8, as the graph takes them.
+        exact: Computes the bundle's graph in float32.
+
+    Raises:
+        BackendError: The engine computes something else; its certificate says so, so that it is not served any more.
+    """
+    certificate = prove(session, bundle)
+    known = GoldenImages(bundle, answers_of(exact, bundle, images))
+    batches = dict.fromkeys((1, session.max_batch))
+    results = tuple(_result(known.compare(session, batch=batch)) for batch in batches)
+    certificate = replace(certificate, own_images=len(images), own_batches=results)
+    certificate = replace(certificate, seal=_checksum(certificate))
+    _keep(certificate, session.engine)
+    _check_holds(certificate, session, bundle)
+    return certificate
+
+
+def _keep(certificate: Certificate, engine: Engine) -> None:
+    try:
+        write_certificate(engine, certificate)
+    except OSError as error:
+        where, why = engine.certificate_path, error.strerror
+        LOG.warning("%s: cannot be written (%s): proven again at each load", where, why)
+
+
+def _check_holds(certificate: Certificate, session: TrtSession, bundle: Bundle) -> None:
     if not certificate.holds:
         raise BackendError(
-            f"{engine.path.name} does not compute what was trained on {session.cuda.name}: "
+            f"{session.engine.path.name} does not compute what was trained on {session.cuda.name}: "
             f"{'; '.join(certificate.failures())}; run acl build {bundle.path} here to find an arithmetic that does, "
             "or use --backend onnxruntime"
         )
-    return certificate
 
 
 def _why(certificate: Certificate | None, subject: Subject) -> str:
