@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,37 @@ def test_every_step_is_a_row_or_says_why_it_was_not_run(bench: gpu.Bench) -> Non
     text = gpu.to_text([row for row, _ in rows])
     assert text.count("| ONNX Runtime, cpu") == 4
     assert "- drift, cpu, fp32: " in text
+    assert all(row.latency_ms for row in timed.values())
+
+
+def test_without_pytorch_it_measures_by_itself(bench: gpu.Bench) -> None:
+    alone = replace(bench, clip=None, batches=[1])
+    (row,) = gpu.onnx_runtime(alone, "fp32", "cpu")
+    assert row.latency_ms is not None
+    assert row.latency_ms > 0
+    assert (row.ratio, row.spread) == (None, None)
+    assert "| 1 |" in gpu.to_text([row])
+    with pytest.raises(gpu.NotHereError, match="no PyTorch"):
+        next(gpu.drift(alone))
+
+
+def test_measuring_imports_no_pytorch(tmp_path: Path) -> None:
+    """As on a box; what was prepared elsewhere is named if it is not there."""
+    code = """
+import sys
+for name in ("torch", "acl_train", "acl_export", "onnx", "scipy"):
+    sys.modules[name] = None
+from benchmarks.gpu import app
+app(["measure", sys.argv[1]])
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "tiny-precision-fp32" in process.stderr.splitlines()[-1]
 
 
 def test_a_step_that_fails_is_a_row_and_the_rest_goes_on(
