@@ -1,18 +1,30 @@
 """A graph in fp16 whose products are summed in fp32, made from the one that leaves that to the kernels.
 
-What a matrix product in fp16 is summed in is not in an ONNX graph. A product of fp16 numbers that are cast to float32, and
-whose result is cast back, says it: TensorRT and TensorRT-RTX take the same kernels, with sums in fp32, and the casts
-vanish. Others would multiply in float32, at a fraction of the speed; so the graph is for engines alone.
+What a matrix product in fp16 is summed in is not in an ONNX graph. A product of fp16 numbers that are cast to float32,
+and whose result is cast back, says it: TensorRT-RTX takes the same kernels, with sums in fp32, and the casts vanish.
+ONNX Runtime multiplies in float32 then, at a fraction of the speed; so the graph is for engines alone.
 """
 
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 PRODUCTS = ("MatMul", "Gemm")
+
+
+def write_accumulating(source: Path, target: Path) -> None:
+    """Write the graph beside the one that it is made from; both share the weights' file.
+
+    Raises:
+        onnx.checker.ValidationError: If it is not valid ONNX.
+    """
+    model = onnx.load(source, load_external_data=False)
+    target.write_bytes(accumulate_in_fp32(model).SerializeToString())
+    onnx.checker.check_model(str(target), full_check=True)
 
 
 def accumulate_in_fp32(model: ModelProto) -> ModelProto:

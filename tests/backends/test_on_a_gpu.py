@@ -30,7 +30,13 @@ from acl_runtime.backends.tensorrt.library import Library, find_library
 from acl_runtime.bundle.bundle import Bundle, load_bundle
 from acl_runtime.bundle.manifest import Arithmetic
 
-LADDER: tuple[Arithmetic, ...] = ("fp16", "fp16-attention-fp32", "fp16-attention-split", "fp32")
+LADDER: tuple[Arithmetic, ...] = (
+    "fp16",
+    "fp16-accumulate-fp32",
+    "fp16-attention-fp32",
+    "fp16-attention-split",
+    "fp32",
+)
 
 
 @dataclass(frozen=True)

@@ -104,16 +104,21 @@ def second_path_attentions(bundle: Bundle) -> int:
     return blocks + blocks - bundle.manifest.vv_from + 1
 
 
-def test_attention_is_fused_in_fp16_alone(
+def test_attention_is_fused_in_fp16_alone_and_sums_are_in_fp32_where_asked_for(
     fp16_bundles: dict[Head, Path], request_for: Request, built: Callable[[BuildRequest], BuildReport]
 ) -> None:
     bundle = load_bundle(fp16_bundles[Head.map])
-    fused = {
-        arithmetic: built(request_for(bundle.path / bundle.manifest.graph_file(arithmetic))).fused_attention
-        for arithmetic in bundle.manifest.arithmetics()
-    }
+    fused, sums = {}, {}
+    for arithmetic in bundle.manifest.arithmetics():
+        request = request_for(bundle.path / bundle.manifest.graph_file(arithmetic))
+        fused[arithmetic] = built(request).fused_attention
+        kinds = re.findall(rb"accumulation_type=(\d)", request.plan.read_bytes())
+        sums[arithmetic] = kinds.count(b"2") / len(kinds)  # 0 leaves it to the kernel, 2 is fp32
+    assert sums["fp16"] == 0
+    assert sums["fp16-accumulate-fp32"] > 0.8
     assert fused == {
         "fp16": second_path_attentions(bundle),
+        "fp16-accumulate-fp32": second_path_attentions(bundle),
         "fp16-attention-fp32": 0,
         "fp16-attention-split": 0,
         "fp32": 0,

@@ -71,7 +71,7 @@ def test_a_right_engine_is_kept_with_its_proof(bundle: Bundle, machine: StandinM
     load_bundle(bundle.path)  # engines do not count as files of the bundle
 
 
-@pytest.mark.parametrize("wrong", [1, 2, 3])
+@pytest.mark.parametrize("wrong", [1, 2, 4])
 def test_it_goes_down_until_an_engine_holds(
     bundle: Bundle, machine: StandinMachine, make: Make, wrong: int
 ) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import MINI
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks are not installed
@@ -16,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks are not install
 from acl_export.config import Head
 from acl_export.torch_session import load_clip
 from acl_runtime.bundle.bundle import load_bundle
-from benchmarks import gpu
+from benchmarks import gpu, gpu_torch
 
 
 @pytest.fixture
@@ -90,3 +91,17 @@ def test_a_step_that_fails_is_a_row_and_the_rest_goes_on(
     rows = {row.what: (row.note, is_failure) for row, is_failure in gpu.run_steps(bench)}
     assert rows["tensorrt-rtx"] == ("failed: out of luck", True)
     assert "drift, cpu, fp32" in rows
+
+
+def test_in_pytorch_each_way_is_timed_and_compared(bench: gpu.Bench) -> None:
+    assert bench.clip is not None
+    exact, half = (
+        next(gpu_torch.measure(bench.bundles["fp16"], bench.clip, way, "eager", [2], turns=1))
+        for way in (gpu_torch.WAYS[0], gpu_torch.WAYS[3])
+    )
+    assert exact.image_logits < 1e-4 < half.image_logits < 0.5
+    assert exact.tflops > 0
+    flops = exact.tflops * 1e9 * exact.call_ms
+    assert flops == pytest.approx(half.tflops * 1e9 * half.call_ms), "the same work"
+    assert "| fp16, sums in fp16 | eager |" in gpu_torch.to_text([exact, half])
+    assert not torch.backends.cuda.matmul.allow_fp16_accumulation, "as it was"

@@ -50,8 +50,8 @@ def test_it_says_what_holds_and_what_it_costs(machine: StandinMachine, tmp_path:
         "fp16: refused: image_logits off by 0.5 at batch 2, at most 0.001 is accepted; "
         "anomaly_map off by 0.5 at batch 2, at most 0.0001 is accepted"
     )
-    assert lines[1].startswith("fp16-attention-fp32: holds at batch 1..3: log-odds within ")
-    assert lines[2].startswith("what it costs: fp16-attention-fp32 takes ")
+    assert lines[1].startswith("fp16-accumulate-fp32: holds at batch 1..3: log-odds within ")
+    assert lines[2].startswith("what it costs: fp16-accumulate-fp32 takes ")
     assert lines[3].endswith("MB, built in 0 s")
     (engine,) = list_engines(load_bundle(tmp_path / "bundle")).whole
     assert lines[3].startswith(f"{engine.path}: ")

@@ -108,6 +108,7 @@ def test_norms_and_softmax_are_in_float32_whatever_the_products_are_in(
     ("arithmetic", "linear", "attention"),
     [
         ("fp16", HALF, HALF),
+        ("fp16-accumulate-fp32", FLOAT, FLOAT),
         ("fp16-attention-fp32", HALF, FLOAT),
         ("fp16-attention-split", HALF, HALF),
         ("fp32", FLOAT, FLOAT),
@@ -123,6 +124,19 @@ def test_the_products_are_in_the_type_that_the_name_says(
     assert others <= (0 if linear == FLOAT else 6)
     assert set(graph.products(with_weights=False)) == {attention}
     assert len(graph.products(with_weights=False)) == 2 * (BLOCKS + SECOND_PATH)
+
+
+def test_where_sums_are_in_float32_all_else_is_as_in_half(bundle: Bundle) -> None:
+    half, wide = Graph(bundle, "fp16"), Graph(bundle, "fp16-accumulate-fp32")
+    made = [node for node in half.model.graph.node if node.op_type != "Cast"]
+    kept = [node for node in wide.model.graph.node if node.op_type != "Cast"]
+    assert [(node.op_type, node.name) for node in kept] == [(node.op_type, node.name) for node in made]
+    for before, after in zip(made, kept, strict=True):
+        if before.op_type == "MatMul":
+            assert {wide.types[name] for name in (*after.input, *after.output)} == {FLOAT}
+        else:
+            assert (before.input[:], before.output[:]) == (after.input[:], after.output[:])
+    assert half.model.graph.initializer == wide.model.graph.initializer, "they share their weights"
 
 
 def test_the_float32_step_computes_nothing_in_half(bundle: Bundle) -> None:
@@ -156,7 +170,7 @@ def test_weights_are_stored_once_in_half(bundle: Bundle, bundles: dict[Head, Pat
     alone = (bundles[Head(bundle.manifest.head)] / "model.onnx").stat().st_size
     weights = (bundle.path / "model.onnx.data").stat().st_size
     assert weights == pytest.approx(alone / 2, rel=0.1)
-    assert stored < weights + 1.5e6  # four graphs without weights
+    assert stored < weights + 1.5e6  # five graphs without weights
 
 
 @pytest.mark.parametrize("arithmetic", LADDER)
@@ -248,5 +262,5 @@ def test_the_command_measures_drift_and_builds_an_engine_and_the_bundle_tells(
     assert "drift from torch: Image AUROC" in result.stdout
     assert ".engine: " in result.stdout
     told = CliRunner().invoke(app, ["info", str(output)]).stdout
-    assert "for engines     fp16, then fp16-attention-fp32, then fp16-attention-split, then fp32" in told
+    assert f"for engines     {', then '.join(LADDER)}" in told
     assert "points on 3 images of parts" in told
