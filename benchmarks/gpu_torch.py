@@ -1,7 +1,7 @@
 """What a card's tensor cores do with the network, in PyTorch, where TensorRT is not. `python -m benchmarks.gpu_torch`
 
-The network of the bundles that `benchmarks.gpu prepare` made, in fp32, TF32, and fp16 with sums in fp32 and in fp16, eager
-and compiled. Of each: time of a call with the images on the device, TFLOP/s, the share of what a large product of
+The network of the bundles that `benchmarks.gpu prepare` made, in fp32, TF32, and fp16 with sums in fp32 and in fp16,
+eager and compiled. Of each: time of a call with the images on the device, TFLOP/s, the share of what a large product of
 matrices reaches on the same card in the same arithmetic, and the difference from torch in float32 on the golden images.
 Without a GPU it runs on the CPU, which shows that it works and nothing else.
 """
