@@ -192,4 +192,4 @@ def _as_picture(pixels: npt.NDArray[np.uint8], mode: str) -> Image.Image:
 @cache
 def _threads(process: int) -> ThreadPoolExecutor:
     """The threads of this process: after a fork those of the parent are not there."""
-    return ThreadPoolExecutor(STRIPS, thread_name_prefix="resize")
+    return ThreadPoolExecutor(max(STRIPS, os.cpu_count() or 1), thread_name_prefix="resize")

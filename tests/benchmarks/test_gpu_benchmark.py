@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import MINI
+from graphs import write_tiny_bundle
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks are not installed
 
 from acl_export.config import Head
 from acl_export.torch_session import load_clip
 from acl_runtime.bundle.bundle import load_bundle
-from benchmarks import gpu, gpu_torch
+from acl_runtime.detection.detector import Detector
+from benchmarks import gpu, gpu_torch, preparing
 
 
 @pytest.fixture
@@ -105,3 +107,13 @@ def test_in_pytorch_each_way_is_timed_and_compared(bench: gpu.Bench) -> None:
     assert flops == pytest.approx(half.tflops * 1e9 * half.call_ms), "the same work"
     assert "| fp16, sums in fp16 | eager |" in gpu_torch.to_text([exact, half])
     assert not torch.backends.cuda.matmul.allow_fp16_accumulation, "as it was"
+
+
+def test_preparing_is_timed_by_number_of_workers(tmp_path: Path) -> None:
+    detector = Detector(write_tiny_bundle(tmp_path / "bundle"), provider="cpu", tiling=None)
+    rows = preparing.measure(detector, [1, 2], turns=1)
+    assert [(row.workers, row.what.partition(" ")[0]) for row in rows] == [
+        (workers, what) for what in ("frames", "frames", "tiles") for workers in (1, 2)
+    ]
+    assert all(row.fastest_ms > 0 for row in rows)
+    assert "| tiles of 56, cut out " in preparing.to_text(rows)
