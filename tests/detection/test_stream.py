@@ -218,7 +218,7 @@ def test_preparing_overlaps_the_network_within_a_frame_that_is_cut(bundle: Path)
 
     def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         nonlocal overlapped
-        overlapped += busy.is_set()
+        overlapped += busy.wait(0.1)  # the network is at the batch before, or about to be
         return resize_by_pillow(pixels, size)
 
     detector = Detector(bundle, session=Around(session, slow), tiling=Tiling(40, 10, None))
