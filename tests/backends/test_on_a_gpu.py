@@ -161,7 +161,7 @@ def test_what_a_gpu_is_needed_for_is_read_without_pytorch_and_skipped_in_a_sente
     code = """
 import sys
 import pytest
-for name in ("torch", "skimage", "sklearn", "open_clip", "acl_train", "acl_export", "scipy"):
+for name in ("torch", "skimage", "sklearn", "open_clip", "acl_train", "acl_export", "scipy", "filelock"):
     sys.modules[name] = None
 sys.exit(pytest.main(["-m", "gpu", "-rs", "-p", "no:cacheprovider", *sys.argv[1:]]))
 """
