@@ -109,8 +109,8 @@ def build(
     The bundle's golden images run on the engine at every batch size and are
     compared with PyTorch in fp32. An engine that is off is not kept: the next of
     the bundle's graphs is tried, fp16, then sums in fp32, then attention in fp32,
-    then attention that cannot be fused, then fp32. The proof is kept beside the engine, and
-    made again when GPU, driver or TensorRT have changed.
+    then attention that cannot be fused, then fp32. The proof is kept beside the
+    engine, and made again when GPU, driver or TensorRT have changed.
 
     Without a GPU TensorRT-RTX builds too, for RTX 30, 40 and 50 unless told
     otherwise; the proof then waits for the first load.

@@ -59,7 +59,7 @@ def test_without_pytorch_it_measures_by_itself(bench: gpu.Bench) -> None:
     assert row.latency_ms is not None
     assert row.latency_ms > 0
     assert (row.ratio, row.spread) == (None, None)
-    assert "| 1 |" in gpu.to_text([row])
+    assert "|     1 |" in gpu.to_text([row])
     with pytest.raises(gpu.NotHereError, match="no PyTorch"):
         next(gpu.drift(alone))
 
