@@ -188,7 +188,7 @@ class RemoteIo:
             answer = ask(device_id=self._options.unit)
         except ModbusException as error:
             self._client.close()
-            raise PeerError(f"{place} is away ({error})") from error
+            raise PeerError(f"{place} is away ({type(error).__name__})") from error
         if answer.isError():
             raise PeerError(
                 f"{place} refuses {what} (exception {answer.exception_code}); see which addresses it has"

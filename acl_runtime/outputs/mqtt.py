@@ -166,8 +166,7 @@ class Broker:
             raise PeerError(f"{self._place} is away ({error})") from error
         self._client.loop_start()
         if not self._answered.wait(ANSWER_S) or self._refusal:
-            self._client.disconnect()
-            self._client.loop_stop()
+            self._let_go()
             raise PeerError(
                 f"{self._place} refuses the station ({self._refusal}); see user and password_file"
                 if self._refusal
@@ -203,8 +202,14 @@ class Broker:
             )  # one that hangs finds it before the farewell, which cancels the will
             with suppress(PeerError, RefusedError):
                 self._publish("state", {**_offline(), "at": utc(time.time())}, retain=True, within_s=within_s)
+        self._let_go()
+
+    def _let_go(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+        self._client.on_connect = self._client.on_publish = (
+            None  # a circle, in which its sockets would wait for the collector
+        )
 
     def _publish(
         self, topic: str, record: dict[str, Any], *, retain: bool, within_s: float = ANSWER_S

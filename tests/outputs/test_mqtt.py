@@ -224,6 +224,23 @@ def test_a_broker_that_hangs_delays_nobody_and_gets_everything_later(
     assert output.dropped == 0
 
 
+def test_a_broker_that_comes_and_goes_leaves_no_file_open(broker: Mosquitto) -> None:
+    output = tell(broker.port)
+    wait_until(lambda: not output.problem)
+    before = len(os.listdir("/proc/self/fd"))
+    gc.disable()  # it would tidy up, some day
+    try:
+        for _ in range(3):
+            broker.kill()
+            wait_until(lambda: output.problem)
+            broker.start()
+            wait_until(lambda: not output.problem)
+        assert len(os.listdir("/proc/self/fd")) == before
+    finally:
+        gc.enable()
+    output.close(2)
+
+
 def test_the_broker_says_offline_for_a_station_that_was_killed(broker: Mosquitto, plant: Plant) -> None:
     tests = str(Path(__file__).parent.parent)
     command = [sys.executable, "-c", DIES, str(broker.port), tests, str(Path(tests).parent)]
