@@ -27,7 +27,7 @@ except ImportError as error:
     ) from error
 
 ANSWER_S = 5.0  # longest wait for the broker's acknowledgement
-_LOOK_S = 0.1  # between two looks whether the connection broke, while waiting for that
+_LOOK_S = 0.1  # between two looks whether the connection broke
 _MOST_QUEUED = 10  # inside paho; one at a time is waited for
 _METRICS = ("judged", "ng", "not_judged", "lines_lost", "defects", "p99_ms", "dropped")
 
@@ -98,7 +98,7 @@ def open_output(options: Options, control: StationControl, name: str) -> Deliver
     """
     password = read_secret(options.password_file) if options.password_file else None
     context = _tls_context(options) if options.tls else None
-    limits = Limits(most_waiting=options.most_waiting)
+    limits = Limits(most_waiting=options.most_waiting, idle_s=_LOOK_S)
     return Delivery(name, partial(Broker, options, password, context), _prepare, limits)
 
 
