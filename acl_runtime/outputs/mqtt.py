@@ -178,12 +178,12 @@ class Broker:
         topic, record = item
         self._check()
         if topic != "state":
-            self._publish(topic, record, retain=topic == "roll")
+            self._publish(topic, record, retain=topic == "roll", within_s=ANSWER_S)
             return
         self._metrics = {"schema": SCHEMA, "event": "metrics", **{key: record[key] for key in _METRICS}}
         state = {key: value for key, value in record.items() if key not in _METRICS}
         if state != self._state:
-            self._publish("state", {**state, "at": utc(time.time())}, retain=True)
+            self._publish("state", {**state, "at": utc(time.time())}, retain=True, within_s=ANSWER_S)
             self._state = state
 
     def idle(self) -> None:
@@ -211,9 +211,7 @@ class Broker:
             None  # a circle, in which its sockets would wait for the collector
         )
 
-    def _publish(
-        self, topic: str, record: dict[str, Any], *, retain: bool, within_s: float = ANSWER_S
-    ) -> None:
+    def _publish(self, topic: str, record: dict[str, Any], *, retain: bool, within_s: float) -> None:
         """Publish at QoS 1 and wait for the broker."""
         info = self._client.publish(f"{self._options.topic}/{topic}", encode(record), qos=1, retain=retain)
         if info.rc == paho.MQTT_ERR_QUEUE_SIZE:
