@@ -6,9 +6,15 @@ gate: not good.
 
 from __future__ import annotations
 
-from acl_runtime.outputs.station import PartResult, StationEvent, StationState, StationStatus, WebRecord
+from acl_runtime.outputs.station import (
+    SILENT_S,
+    PartResult,
+    StationEvent,
+    StationState,
+    StationStatus,
+    WebRecord,
+)
 
-SILENT_S = 3.0  # without a status of the station, which sends one each second
 NOT_GOOD = ("defect-begun", "defect", "lost")  # records of a web
 
 

@@ -29,9 +29,15 @@ from acl_runtime.outputs.register_map import (
     pack_bits,
     unpack_bits,
 )
-from acl_runtime.outputs.station import PartResult, StationControl, StationEvent, StationStatus, WebRecord
+from acl_runtime.outputs.station import (
+    SILENT_S,
+    PartResult,
+    StationControl,
+    StationEvent,
+    StationStatus,
+    WebRecord,
+)
 
-SILENT_S = 3.0  # without a status of the station, which sends one each second
 BEATS_PER_S = 10
 _PLACES = 4 * MOST_WAITING
 _STARTING = StationStatus(state="starting")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from station_events import Control, defect, part, status
 
-from acl_runtime.outputs.plc_image import SILENT_S, PlcImage
+from acl_runtime.outputs.plc_image import PlcImage
 from acl_runtime.outputs.register_map import (
     CONTROL,
     CONTROL_BITS,
@@ -19,7 +19,7 @@ from acl_runtime.outputs.register_map import (
     decode_text,
     unpack_bits,
 )
-from acl_runtime.outputs.station import WebRecord
+from acl_runtime.outputs.station import SILENT_S, WebRecord
 
 
 class Clock:
