@@ -301,7 +301,7 @@ def test_how_many_frames_were_dropped_is_said(
 ) -> None:
     from acl_runtime.inspection import run
 
-    def camera(sources: object) -> Iterator[Frame | BadFrame]:
+    def camera(sources: object, stopped: object) -> Iterator[Frame | BadFrame]:
         for number in range(30):
             time.sleep(0.002)
             yield Frame("0", number, Path(f"camera0_{number}"), drawn_frame(0))
