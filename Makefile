@@ -2,12 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test aravis clean
+.PHONY: demo test peers clean
 
 demo: .venv/.export
 	$(BIN)/acl demo -o demo
 
-test: .venv/.dev aravis
+test: .venv/.dev peers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -24,12 +24,13 @@ test: .venv/.dev aravis
 	$(BIN)/pip install --editable '.[dev]'
 	touch $@
 
-# Cameras are tested with real GigE Vision packets, which needs this library, and root for a network of their own.
-aravis:
-	@if ldconfig -p | grep -q 'libaravis-0\.8\.so'; then :; \
+# Cameras are tested with real GigE Vision packets, which needs this library, and root for a network of their own; MQTT with
+# a real broker.
+peers:
+	@if ldconfig -p | grep -q 'libaravis-0\.8\.so' && PATH="$$PATH:/usr/sbin" command -v mosquitto > /dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends libaravis-0.8-0; \
-	else echo 'the tests of GigE Vision cameras are skipped: they need libaravis-0.8-0 and root'; fi
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends libaravis-0.8-0 mosquitto; \
+	else echo 'tests of GigE Vision cameras and MQTT are skipped where libaravis-0.8-0 (and root) or mosquitto is missing'; fi
 
 clean:
 	rm -rf .venv demo
