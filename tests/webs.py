@@ -129,12 +129,12 @@ def make_defect(number: int = 1, **changes: object) -> Defect:
     """A defect's record, without pictures."""
     given: dict[str, object] = {
         **{"number": number, "part": 1, "continues": False, "joined": (), "first": 100, "stop": 110},
-        **{"left": 20, "right": 30, "along_mm": 10.0, "across_mm": 4.0, "length_mm": 1.0, "width_mm": 2.0},
+        **{"left": 20, "right": 30, "y_mm": 10.0, "x_mm": 4.0, "length_mm": 1.0, "width_mm": 2.0},
         **{
             "area_mm2": 1.5,
             "peak": 0.9,
             "peak_line": 105,
-            "peak_pixel": 25,
+            "peak_px": 25,
             "score": 0.8,
             "decided_by": "peak",
         },

@@ -283,7 +283,13 @@ def web(
                     output(told)
                 if (text := text_line(told, mm_per_line=settings.scale.mm_per_line)) is not None:
                     echo(text)
-        summary = summarise(engine.tally, settings.scale, kept_up=queue.kept_up, seconds=queue.seconds)
+        summary = summarise(
+            engine.tally,
+            settings.scale,
+            pending=engine.pending,
+            kept_up=queue.kept_up,
+            seconds=queue.seconds,
+        )
         if lines is not None:
             lines.end(summary.as_dict())
         echo(summary.text())
@@ -291,7 +297,7 @@ def web(
             echo(f"report: {write_roll_report(log, record, summary, lanes=settings.lanes)}")
     if fail_on_defect and summary.defects:
         raise typer.Exit(3)
-    raise typer.Exit(1 if summary.lost else 0)
+    raise typer.Exit(1 if summary.not_judged else 0)
 
 
 def open_source(text: str, settings: Sequence[tuple[str, str]]) -> LineSource:

@@ -16,16 +16,16 @@ import numpy as np
 from acl_runtime.files.atomic import atomic_file
 from acl_runtime.images.overlay import overlay
 from acl_runtime.outputs.line_file import LineFile
-from acl_runtime.web.records import Defect, DefectBegun, Event, Judged, StateChange, event_dict
+from acl_runtime.web.records import Defect, DefectBegun, Event, Judged, StateChange, defect_dict, event_dict
 from acl_runtime.web.rules import Alarm
 
 SCHEMA = 1  # of the JSON lines
 TOGETHER = 10_000  # lines that were judged and are told as one
 COLUMNS = (
-    *("number", "part", "continues", "along_mm", "across_mm", "length_mm", "width_mm", "area_mm2"),
-    *("peak", "score", "decided_by", "lanes", "is_flood", "first", "stop", "left", "right"),
+    *("number", "first_line", "last_line", "left_px", "right_px", "x_mm", "y_mm", "width_mm", "length_mm"),
+    *("area_mm2", "peak", "lanes", "continues", "part", "score", "decided_by", "is_flood"),
 )
-"""Of the CSV file; names as in `Defect`, names of lanes with spaces between."""
+"""Of the CSV file; words as in JSON, names of lanes with spaces between."""
 PICTURES = "pictures"  # folder of a report
 
 WebOutput = Callable[[Event | Alarm], None]
@@ -70,7 +70,7 @@ class Roll:
 
 
 class WebJsonLines:
-    """An output that writes a line for each event, the roll's own before them; see `records.py` for the keys.
+    """An output that writes a line for each event, the roll's own before them; see `event_dict` for the keys.
 
     Lines that were judged one after another are told together, `TOGETHER` of them at most, unless something else is
     told in between: a roll of a day would fill a disk.
@@ -112,8 +112,8 @@ class WebJsonLines:
                 row_stop=judged[-1].row_stop,
                 score=max(each.score for each in judged),
                 peak=max(each.peak for each in judged),
-                left=min(each.left for each in judged),
-                right=max(each.right for each in judged),
+                left=min((each.left for each in judged if each.left < each.right), default=0),
+                right=max((each.right for each in judged if each.left < each.right), default=0),
             )
             self._write(event_dict(together))
 
@@ -132,7 +132,7 @@ class WebCsv:
     def __call__(self, event: Event | Alarm) -> None:
         """Write one, if it is a defect."""
         if isinstance(event, Defect):
-            row = {**vars(event), "lanes": " ".join(event.lanes), "decided_by": str(event.decided_by)}
+            row = {**defect_dict(event), "lanes": " ".join(event.lanes)}
             self._file.write(_csv_line([row[name] for name in COLUMNS]))
 
     def close(self) -> None:
@@ -170,12 +170,12 @@ def text_line(event: Event | Alarm, *, mm_per_line: float) -> str | None:
         lanes = f" lane {' '.join(event.lanes)}" if event.lanes else ""
         flood = " flood" if event.is_flood else ""
         return (
-            f"NG  {event.along_mm:10.1f}  {event.across_mm:9.1f}  {event.length_mm:8.1f}  {event.width_mm:8.1f}  "
+            f"NG  {event.y_mm:10.1f}  {event.x_mm:9.1f}  {event.length_mm:8.1f}  {event.width_mm:8.1f}  "
             f"{event.peak:.3f}  {event.score:.3f}  #{event.number}{part}{flood}{lanes}"
         )
     if isinstance(event, Alarm):
         numbers = ", ".join(f"#{number}" for number in event.numbers[-10:])
-        return f"!!  {event.along_mm:10.1f}  {event.rule}: {numbers}"
+        return f"!!  {event.y_mm:10.1f}  {event.rule}: {numbers}"
     if isinstance(event, StateChange):
         return f"--  {event.line * mm_per_line:10.1f}  {event.state}"
     count, about = event.stop - event.first, "about " if event.estimated else ""

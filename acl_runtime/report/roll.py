@@ -77,7 +77,7 @@ def _lead(summary: Summary) -> str:
     share = 100 * summary.judged / summary.exposed if summary.exposed else 0.0
     lost = (
         "; every line was judged"
-        if not summary.lost
+        if not summary.not_judged
         else f"; {100 - share:.2f} % of the lines were not judged"
     )
     nouns = "defect" if summary.defects == 1 else "defects"
@@ -107,7 +107,7 @@ def _map_words(log: RollLog) -> str:
 
 def _alarm_lines(log: RollLog) -> list[str]:
     return [
-        f"{alarm.along_mm / 1000:.3f} m: {alarm.rule} ({', '.join(f'#{number}' for number in alarm.numbers[-10:])})"
+        f"{alarm.y_mm / 1000:.3f} m: {alarm.rule} ({', '.join(f'#{number}' for number in alarm.numbers[-10:])})"
         for alarm in log.alarms
     ]
 
@@ -124,7 +124,7 @@ def _card(log: RollLog, defect: Defect) -> str:
     pictures = f'<div class="pair">{"".join(shown)}</div>' if all(shown) else ""
     lanes = f"; lane {', '.join(defect.lanes)}" if defect.lanes else ""
     words = (
-        f"{defect.along_mm / 1000:.4f} m along, {defect.across_mm:.1f} mm across{lanes}. {defect.length_mm:.1f} mm "
+        f"{defect.y_mm / 1000:.4f} m along, {defect.x_mm:.1f} mm across{lanes}. {defect.length_mm:.1f} mm "
         f"long, {defect.width_mm:.1f} mm wide, {defect.area_mm2:.2f} mm². Peak {defect.peak:.3f}, score "
         f"{defect.score:.3f}, by {'both' if defect.decided_by == 'both' else f'the {defect.decided_by}'}."
     )
@@ -154,8 +154,8 @@ def _table(defects: Sequence[Defect]) -> str:
             f"<td>{to_html(value)}</td>"
             for value in (
                 f"#{each.number}" + (f" part {each.part}" if each.part > 1 or each.continues else ""),
-                f"{each.along_mm / 1000:.4f}",
-                f"{each.across_mm:.1f}",
+                f"{each.y_mm / 1000:.4f}",
+                f"{each.x_mm:.1f}",
                 f"{each.length_mm:.1f}",
                 f"{each.width_mm:.1f}",
                 f"{each.area_mm2:.2f}",
@@ -177,7 +177,7 @@ def _rows_words(log: RollLog) -> str:
 
 
 def _lost_words(summary: Summary) -> str:
-    parts = [f"{count} lines: {reason}" for reason, count in summary.lost.items()]
+    parts = [f"{count} lines: {reason}" for reason, count in summary.not_judged.items()]
     words = f"Lines that nobody judged are never good: {'; '.join(parts) or 'their number is not known'}."
     return f"<p>{to_html(words)}</p>"
 

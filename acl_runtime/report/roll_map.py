@@ -93,15 +93,13 @@ def _panel(
     parts += _lanes(panel, log, lanes, scale)
     parts += [mark for defect in log.defects if (mark := _mark(panel, defect, scale, linked))]
     parts += [
-        f'<path class="alarm" d="M{panel.x(alarm.along_mm):.1f},{TOP}l-4,-7h8z">'
+        f'<path class="alarm" d="M{panel.x(alarm.y_mm):.1f},{TOP}l-4,-7h8z">'
         f"<title>{to_html(alarm.rule)}</title></path>"
         for alarm in log.alarms
-        if panel.shows(alarm.along_mm, alarm.along_mm)
+        if panel.shows(alarm.y_mm, alarm.y_mm)
     ]
     parts.append(_box(LEFT, TOP, RIGHT - LEFT, panel.height, "frame"))
-    inside = sum(
-        panel.start_mm <= defect.along_mm < panel.stop_mm for defect in log.defects if defect.part == 1
-    )
+    inside = sum(panel.start_mm <= defect.y_mm < panel.stop_mm for defect in log.defects if defect.part == 1)
     told = f"{panel.start_mm / 1000:.3g} to {panel.stop_mm / 1000:.3g} m of the roll, {inside} defects begin here"
     opening = (
         f'<svg class="roll" role="img" viewBox="0 0 {WIDTH} {panel.height + TOP + BOTTOM:.0f}" '
@@ -184,14 +182,14 @@ def _lanes(panel: _Panel, log: RollLog, lanes: Sequence[Lane], scale: Scale) -> 
 
 
 def _mark(panel: _Panel, defect: Defect, scale: Scale, linked: frozenset[int]) -> str:
-    stop_mm = defect.along_mm + defect.length_mm
-    if not panel.shows(defect.along_mm, stop_mm):
+    stop_mm = defect.y_mm + defect.length_mm
+    if not panel.shows(defect.y_mm, stop_mm):
         return ""
     kind = kind_of(defect)
-    left, right = panel.x(defect.along_mm), panel.x(stop_mm)
+    left, right = panel.x(defect.y_mm), panel.x(stop_mm)
     top, bottom = (panel.y(edge * scale.mm_per_pixel) for edge in (defect.left, defect.right))
     told = (
-        f"#{defect.number}: {KINDS[kind]}, {defect.along_mm:.1f} mm along, {defect.across_mm:.1f} mm across, "
+        f"#{defect.number}: {KINDS[kind]}, {defect.y_mm:.1f} mm along, {defect.x_mm:.1f} mm across, "
         f"{defect.length_mm:.1f} × {defect.width_mm:.1f} mm, {defect.area_mm2:.2f} mm², peak {defect.peak:.2f}"
     )
     x, y = (left + right) / 2, (top + bottom) / 2

@@ -67,7 +67,7 @@ class WebEngine:
 
     @property
     def pending(self) -> int:
-        """Lines that wait: `exposed` is `tally.judged`, `tally.all_lost` and these."""
+        """Lines that wait: `exposed` is `tally.accounted` and these."""
         return self.exposed - self._strip.final
 
     @property

@@ -51,6 +51,11 @@ def rows_of(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def account_of(judged: int) -> dict[str, object]:
+    """The account of a roll of which every line was judged."""
+    return {"exposed": judged, "judged": judged, "lost": {}, "outside": 0, "pending": 0}
+
+
 def find_threshold(bundle: Path, use: Use, web: np.ndarray, tmp_path: Path) -> float:
     """A score that some tiles reach and others do not."""
     use(ArraySource(web))
@@ -93,17 +98,18 @@ def test_defects_losses_and_the_account_are_printed_and_written(
     assert (roll["name"], roll["source"], roll["mm_per_line"], roll["tile"]) == ("R-7", "array:", 0.25, SIDE)
     defects = [row for row in rows if row["event"] == "defect"]
     assert len(defects) == summary["defects"] == len([line for line in lines if line.startswith("NG")]) > 0
-    lost = summary["lost"]
-    assert isinstance(lost, dict)
-    assert (lost["packets"], lost["blocks"]) == (32, 32)
-    assert summary["exposed"] == len(web) == int(str(summary["judged"])) + sum(lost.values())
+    counts = summary["lines"]
+    assert isinstance(counts, dict)
+    assert (counts["lost"]["packets"], counts["lost"]["blocks"]) == (32, 32)
+    assert counts["exposed"] == len(web) == counts["judged"] + sum(counts["lost"].values())
+    assert (counts["outside"], counts["pending"]) == (0, 0)
     assert summary["metres"] == pytest.approx(len(web) * 0.25 / 1000)
     assert "??       160.0  32 lines (8.0 mm) not judged: packets" in lines
     assert [row for row in rows if row["event"] == "rule"]
     with files["a.csv"].open(newline="") as file:
         table = [*csv.DictReader(file)]
     assert tuple(table[0]) == COLUMNS
-    assert [float(row["along_mm"]) for row in table] == [row["along_mm"] for row in defects]
+    assert [float(row["y_mm"]) for row in table] == [row["y_mm"] for row in defects]
     page = (files["report"] / "index.html").read_text()
     assert page.count('class="card" id="d') == len(defects)
     assert "<script" not in page
@@ -115,7 +121,7 @@ def test_it_ends_after_so_many_metres(bundle: Path, use: Use, tmp_path: Path) ->
     use(ArraySource(draw_web(100 * SIDE, WIDTH)))
     acl("web", bundle, "x", *TILE, "--length", 2 * SIDE * 0.25 / 1000, "--json", tmp_path / "a.jsonl")
     rows = rows_of(tmp_path / "a.jsonl")
-    assert rows[-1]["exposed"] == rows[-1]["judged"] == 2 * SIDE
+    assert rows[-1]["lines"] == account_of(2 * SIDE)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -136,7 +142,7 @@ def test_a_signal_ends_the_roll_and_everything_is_accounted_for(
     thread.join()
     rows = rows_of(tmp_path / "a.jsonl")
     assert rows[-1]["event"] == "summary"
-    assert rows[-1]["exposed"] == rows[-1]["judged"] == 40 * 32
+    assert rows[-1]["lines"] == account_of(40 * 32)
     assert (tmp_path / "report" / "index.html").is_file()
     assert "1280 lines" in result.stdout
     assert result.exit_code == (130 if number == signal.SIGINT else 0)
@@ -150,7 +156,7 @@ def test_a_camera_that_is_pulled_out_comes_back(
     result = acl("web", bundle, "x", *TILE, "--json", tmp_path / "a.jsonl")
     assert "note: array: the cable was pulled out; it is opened again as soon as it is back" in result.stderr
     assert "note: array:: is back" in result.stderr
-    (lost,) = [row for row in rows_of(tmp_path / "a.jsonl") if row["event"] == "lost"]
+    (lost,) = [row for row in rows_of(tmp_path / "a.jsonl") if row["event"] == "gap"]
     assert lost["reason"] == "restart"
     assert lost["estimated"] is True
 

@@ -17,7 +17,7 @@ from acl_runtime.report.roll_log import EDGES, MOST_DEFECTS, MOST_INTERVALS, Rol
 from acl_runtime.report.roll_map import roll_map
 from acl_runtime.web.account import Lost
 from acl_runtime.web.engine import WebEngine
-from acl_runtime.web.records import Judged, Lane, Pictures, Scale
+from acl_runtime.web.records import Judged, Lane, Pictures, Scale, Tally
 from acl_runtime.web.rules import Alarm
 from acl_runtime.web.summary import Summary, summarise
 
@@ -48,8 +48,8 @@ def inspected(folder: Path) -> tuple[RollLog, Summary]:
     gaps = [Lost(first=400, stop=440, reason="packets")]
     for event in inspect(engine, as_items(draw_web(2000, seed=3, defects=10), gaps, [64])):
         log(event)
-    log(Alarm(rule="larger than 1 mm", numbers=(1,), along_mm=300.0))
-    return log, summarise(engine.tally, SCALE, kept_up=1.0, seconds=2.0)
+    log(Alarm(rule="larger than 1 mm", numbers=(1,), y_mm=300.0))
+    return log, summarise(engine.tally, SCALE, pending=0, kept_up=1.0, seconds=2.0)
 
 
 def shapes(drawn: str, style: str) -> list[ET.Element]:
@@ -67,7 +67,7 @@ def test_the_page_shows_what_the_records_say(tmp_path: Path) -> None:
     assert f"{summary.defects} defects on 1.00 m; 2.00 % of the lines were not judged." in page
     assert page.count("data:image/jpeg;base64,") == 2 * summary.defects
     for defect in log.defects:
-        assert f"{defect.along_mm / 1000:.4f} m along, {defect.across_mm:.1f} mm across" in page
+        assert f"{defect.y_mm / 1000:.4f} m along, {defect.x_mm:.1f} mm across" in page
         assert log.picture(defect).is_file()
     assert "packets</td><td>0.2000</td><td>20.0</td><td>40</td>" in page
     assert "0.300 m: larger than 1 mm (#1)" in page
@@ -80,8 +80,8 @@ def test_the_page_shows_what_the_records_say(tmp_path: Path) -> None:
 def test_marks_lie_where_the_defects_do(tmp_path: Path) -> None:
     log = RollLog(tmp_path, map_threshold=0.5)
     log(Judged(first=0, stop=2000, row_stop=2000, score=0, peak=0, left=10, right=90))
-    log(make_defect(1, along_mm=500.0, length_mm=2.0, left=49, right=51, width_mm=2.0))
-    log(make_defect(2, along_mm=250.0, length_mm=500.0, left=20, right=22, width_mm=2.0))
+    log(make_defect(1, y_mm=500.0, length_mm=2.0, left=49, right=51, width_mm=2.0))
+    log(make_defect(2, y_mm=250.0, length_mm=500.0, left=20, right=22, width_mm=2.0))
     log(Lost(first=2000, stop=2000, reason="restart"))
     drawn = roll_map(log, scale=SCALE, width=100, lanes=LANES)
     (spot,) = shapes(drawn, "spot")
@@ -102,7 +102,7 @@ def test_a_long_roll_is_cut_into_panels_that_show_each_defect_once(tmp_path: Pat
     log = RollLog(tmp_path, map_threshold=0.5)
     log(Judged(first=0, stop=2_000_000, row_stop=0, score=0, peak=0, left=0, right=100))
     for number in range(100):
-        log(make_defect(number + 1, along_mm=number * 10_000.0 + 5, length_mm=1.0))
+        log(make_defect(number + 1, y_mm=number * 10_000.0 + 5, length_mm=1.0))
     drawn = roll_map(log, scale=SCALE, width=100, lanes=())
     assert drawn.count('<svg class="roll" role="img"') == 10
     assert len(shapes(drawn, "spot")) == 100
@@ -137,9 +137,7 @@ def test_what_is_kept_does_not_grow_with_the_roll(tmp_path: Path) -> None:
 
 def test_a_roll_without_anything_has_a_page(tmp_path: Path) -> None:
     log = RollLog(tmp_path, map_threshold=0.5)
-    summary = Summary(
-        exposed=0, judged=0, lost={}, defects=0, metres=0.0, judged_metres=0.0, kept_up=1.0, seconds=0.0
-    )
+    summary = summarise(Tally(), SCALE, pending=0, kept_up=1.0, seconds=0.0)
     page = roll_page(log, ROLL, summary)
     assert "0 defects on 0.00 m; every line was judged." in page
     assert "Not judged" not in page

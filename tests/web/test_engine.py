@@ -33,6 +33,7 @@ from acl_runtime.web.light import Light
 from acl_runtime.web.plan import WebPlan
 from acl_runtime.web.records import DefectBegun, Event, Judged, Lane, StateChange, event_dict
 from acl_runtime.web.strip import MARGIN
+from acl_runtime.web.summary import summarise
 
 PLANS = {
     "as large as the network sees": make_plan(),
@@ -83,20 +84,27 @@ def covered(events: Sequence[Event]) -> list[tuple[int, int, str]]:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_i1_exposed_is_judged_and_lost_and_pending_at_every_moment(seed: int) -> None:
+def test_i1_exposed_is_judged_lost_outside_and_pending_at_every_moment(seed: int) -> None:
     rng = np.random.default_rng(seed)
     web = draw_web(900, seed=seed)
-    web[100:130], web[400:403], web[600:640] = 0, 0, 255
-    engine = WebEngine(make_plan(), Brightness(), settings(rows=1 + seed % 3, max_batch=3))
+    web[100:130], web[400:403], web[600:640], web[:20], web[700:760] = 0, 0, 255, 40, 40
+    light = Light(background=(30, 50))
+    engine = WebEngine(make_plan(), Brightness(), settings(rows=1 + seed % 3, max_batch=3, light=light))
     events: list[Event] = []
     for item in as_items(web, random_gaps(900, rng), cut_randomly(900, rng)):
         events += engine.add(item)
         tally = engine.tally
-        assert engine.exposed == item.stop == tally.judged + tally.all_lost + engine.pending
+        lost = sum(tally.lost.values())
+        assert engine.exposed == item.stop == tally.judged + lost + tally.outside + engine.pending
         assert engine.pending >= 0
+        summary = summarise(tally, SCALE, pending=engine.pending, kept_up=1.0, seconds=1.0).as_dict()["lines"]
+        parts = (summary["judged"], *summary["lost"].values(), summary["outside"], summary["pending"])
+        assert summary["exposed"] == item.stop == sum(parts)
     events += engine.finish()
     assert engine.pending == 0
-    assert engine.tally.judged + engine.tally.all_lost == 900
+    assert engine.tally.accounted == 900
+    assert engine.tally.outside > 0
+    assert "no web" not in engine.tally.lost
     spans = covered(events)
     assert [a for a, _, _ in spans] == [0, *(b for _, b, _ in spans[:-1])]  # each line once
     assert spans[-1][1] == 900
@@ -301,10 +309,10 @@ def test_i7_the_place_is_lines_and_pixels_times_their_pitch_from_the_tracked_edg
     lanes = (Lane("left", 0, 5), Lane("right", 5, 20))
     events, _, _, _ = run(web, make_plan(), [64], light=light, lanes=lanes)
     first, second = defects_of(events)
-    assert first.along_mm == pytest.approx(first.first * SCALE.mm_per_line)
+    assert first.y_mm == pytest.approx(first.first * SCALE.mm_per_line)
     assert abs(first.first - 100) <= 2
-    assert first.across_mm == pytest.approx((first.left - 20) * SCALE.mm_per_pixel)
-    assert second.across_mm == pytest.approx((second.left - 12) * SCALE.mm_per_pixel)
+    assert first.x_mm == pytest.approx((first.left - 20) * SCALE.mm_per_pixel)
+    assert second.x_mm == pytest.approx((second.left - 12) * SCALE.mm_per_pixel)
     assert first.width_mm == pytest.approx((first.right - first.left) * SCALE.mm_per_pixel)
     assert first.length_mm == pytest.approx((first.stop - first.first) * SCALE.mm_per_line)
     assert 0.6 * 20 * 12 * 0.02 < first.area_mm2 < 1.6 * 20 * 12 * 0.02
@@ -354,7 +362,9 @@ def test_i9_lines_without_light_or_web_are_states_and_unjudged(level: int, state
     assert (200, 300, state) in covered(events)
     changes = [(event.line, event.state) for event in events if isinstance(event, StateChange)]
     assert changes == [(200, state), (300, "running")]
-    assert engine.tally.lost == {state: 100}
+    assert (engine.tally.lost, engine.tally.outside) == (
+        ({}, 100) if state == "no web" else ({state: 100}, 0)
+    )
 
 
 def test_i9_a_few_dark_lines_may_be_a_defect_and_are_judged() -> None:
@@ -437,8 +447,9 @@ def test_i12_events_are_json_and_their_counts_are_those_of_the_account() -> None
     web[300:340] = 0
     events, _, _, engine = run(web, make_plan(), [64], [Lost(first=500, stop=520, reason="blocks")])
     rows = [json.loads(json.dumps(event_dict(event), allow_nan=False)) for event in events]
-    assert sum(row["stop"] - row["first"] for row in rows if row["event"] == "judged") == engine.tally.judged
-    lost = {row["reason"]: row["stop"] - row["first"] for row in rows if row["event"] == "lost"}
+    judged = [row for row in rows if row["event"] == "judged"]
+    assert sum(row["last_line"] - row["first_line"] + 1 for row in judged) == engine.tally.judged
+    lost = {row["reason"]: row["lines"] for row in rows if row["event"] == "gap"}
     assert lost == engine.tally.lost == {"no light": 40, "blocks": 20}
     assert len({row["number"] for row in rows if row["event"] == "defect"}) == engine.tally.defects > 0
 

@@ -74,7 +74,7 @@ def test_every_line_is_judged_once_in_its_place_or_lost(lost: float, pause_s: fl
     fake.close()
     spans = sorted((event.first, event.stop) for event in events if isinstance(event, (Judged, Lost)))
     assert [first for first, _ in spans] == [0, *(stop for _, stop in spans[:-1])]
-    assert spans[-1][1] == LINES == engine.tally.judged + engine.tally.all_lost
+    assert spans[-1][1] == LINES == engine.tally.accounted
     first, lines = seen[0]
     origin = int(numbers_of(lines)[0]) - first
     for first, lines in seen:
