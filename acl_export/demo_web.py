@@ -61,7 +61,7 @@ class WebDemo:
     width: int = 640
     pitch: float = 0.5
     defects_per_m: float = 1.5
-    neps_per_m: float = 10.0
+    neps_per_m: float = 6.0
     tile: int = 336
     overlap: int = 32
     segment_m: float = 0.25
@@ -158,8 +158,10 @@ def _calibrate(detector: Detector, config: WebDemo, seed: int, progress: Progres
         sharpness=tuple(each.sharpness for each in found),
     )
     unit = SegmentUnit(1000 * config.segment_m, meter.left_out)
-    limits = {"max_overkill": config.max_overkill, "confidence": config.confidence}
-    return calibrate_segments(detector, values, unit, **limits).statement
+    record = calibrate_segments(
+        detector, values, unit, max_overkill=config.max_overkill, confidence=config.confidence
+    )
+    return record.statement
 
 
 def _inspect(
@@ -269,7 +271,7 @@ def _section(
         f"Thresholds from good web of another seed, in a copy of the bundle: {statement}",
         *([f"Missed: {_places(found.missed)}."] if found.missed else []),
         *([f"False: {_places(found.false)}."] if found.false else []),
-        "The roll's own page, report/web/index.html, shows each defect as the camera saw it; beside it lie its records.",
+        "The roll's own page, report/web/index.html, shows each defect as the camera saw it, beside its records.",
     ]
     return section(
         "A web, line by line", f"<p>{lead}</p>", facts_list(facts), drawn, notes_list(notes), name="web"

@@ -145,7 +145,8 @@ def make_defect(number: int = 1, **changes: object) -> Defect:
 
 @dataclass
 class ArraySource:
-    """A line camera over an array; each block's fate is "seen", "packets" (incomplete), "blocks" or "breaks".
+    """A line camera over an array; each block's fate is "seen", "packets" (incomplete), "blocks" or "breaks"; one that
+    "dies" takes all that reads it with it.
 
     One that is live never waits, and begins with the first `read`.
     """
@@ -175,6 +176,8 @@ class ArraySource:
             return None
         index, fate = self.index, self.fates.get(self.index, "seen")
         self.index += 1
+        if fate == "dies":
+            raise ZeroDivisionError("a bug")
         if fate == "breaks":
             raise SourceError("array: the cable was pulled out")
         if fate == "blocks":

@@ -76,10 +76,11 @@ class WebJsonLines:
     told in between: a roll of a day would fill a disk.
     """
 
-    def __init__(self, path: Path, roll: Roll) -> None:
-        """Take the file, which must be a new one, alone; see `LineFile`."""
-        self._file, self._judged = LineFile(path), list[Judged]()
-        self._write({"event": "roll", "schema": SCHEMA, **asdict(roll)})
+    def __init__(self, path: Path, roll: Roll, *, resume: bool = False) -> None:
+        """Take the file, alone; a new one unless it holds the roll that goes on, see `LineFile`."""
+        self._file, self._judged = _take(path, resume=resume), list[Judged]()
+        if not resume:
+            self._write({"event": "roll", "schema": SCHEMA, **asdict(roll)})
 
     def __call__(self, event: Event | Alarm) -> None:
         """Write one, or keep it to be told together with the next."""
@@ -124,10 +125,12 @@ class WebJsonLines:
 class WebCsv:
     """An output that writes a line for each defect, and its columns' names before them."""
 
-    def __init__(self, path: Path) -> None:
-        """Take the file, which must be a new one, alone; see `LineFile`."""
-        self._file = LineFile(path)
-        self._file.write(_csv_line(COLUMNS))
+    def __init__(self, path: Path, *, resume: bool = False) -> None:
+        """Take the file, alone; a new one unless it holds the roll that goes on, see `LineFile`."""
+        is_new = not path.exists()
+        self._file = _take(path, resume=resume)
+        if is_new or not resume:
+            self._file.write(_csv_line(COLUMNS))
 
     def __call__(self, event: Event | Alarm) -> None:
         """Write one, if it is a defect."""
@@ -138,6 +141,14 @@ class WebCsv:
     def close(self) -> None:
         """Let the file go."""
         self._file.close()
+
+
+def _take(path: Path, *, resume: bool) -> LineFile:
+    remedy = "name another file, or go on with the roll: acl web --resume"
+    file = LineFile(path, append=resume, remedy=remedy)
+    if resume:
+        file.mend()
+    return file
 
 
 def save_pictures(defect: Defect, folder: Path, *, map_threshold: float) -> Path | None:

@@ -241,3 +241,28 @@ class Tally:
     def accounted(self) -> int:
         """Lines that were judged, lost or outside the web."""
         return self.judged + self.all_lost + self.outside
+
+
+@dataclass
+class RollState:
+    """Where a roll stands: what an engine goes on from after a crash, out of the events that were told until then."""
+
+    line: int = 0  # that is final next
+    number: int = 0  # of the last defect that began
+    tally: Tally = field(default_factory=Tally)
+    open: set[int] = field(default_factory=set)  # defects that began and did not end
+
+    def add(self, event: Event) -> None:
+        """Take an event, in their order."""
+        if isinstance(event, Judged):
+            self.tally.judged += event.stop - event.first
+            self.line = event.stop
+        elif isinstance(event, Lost):
+            self.tally.lose(event.reason, event.stop - event.first)
+            self.line = event.stop
+        elif isinstance(event, (DefectBegun, Defect)):
+            self.number = max(self.number, event.number)
+            self.open.add(event.number)
+            if isinstance(event, Defect):
+                self.tally.defects += event.part == 1
+                self.open -= {*event.joined, *(() if event.continues else (event.number,))}

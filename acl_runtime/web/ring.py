@@ -211,6 +211,7 @@ class Reader:
         reopen: Open,
         *,
         counts_per_line: float | None = None,
+        line: int = 0,
         say: Callable[[str], None] = lambda message: None,
     ) -> None:
         """Begin to read.
@@ -220,11 +221,12 @@ class Reader:
             ring: Where the lines go.
             reopen: Opens the source again after it broke; SourceError while it is away.
             counts_per_line: See `LineAccount`.
+            line: Number of the first line.
             say: Told, from the reader's thread, when the source broke and when it is back.
         """
         self._source, self._ring, self._reopen, self._say = source, ring, reopen, say
         self._account = LineAccount(
-            height=source.height, numbers=source.numbers, counts_per_line=counts_per_line
+            height=source.height, numbers=source.numbers, counts_per_line=counts_per_line, line=line
         )
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="line reader", daemon=True)

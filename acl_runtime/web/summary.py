@@ -53,9 +53,10 @@ class Summary:
         return "\n".join(lines)
 
     @property
-    def not_judged(self) -> dict[str, int]:
+    def not_judged(self) -> dict[Reason, int]:
         """Lines that were not judged, by reason, those without a web among them."""
-        return {**self.lost, **({"no web": self.outside} if self.outside else {})}
+        outside: dict[Reason, int] = {"no web": self.outside} if self.outside else {}
+        return self.lost | outside
 
     def as_dict(self) -> dict[str, Any]:
         """What the last of the JSON lines says."""

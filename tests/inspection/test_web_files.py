@@ -135,7 +135,7 @@ def test_what_was_judged_before_a_crash_is_written_when_the_file_is_closed(tmp_p
 
 def test_records_of_an_earlier_roll_are_not_written_over(tmp_path: Path) -> None:
     WebCsv(tmp_path / "a.csv").close()
-    with pytest.raises(InputError, match="holds the results of an earlier run; name another file"):
+    with pytest.raises(InputError, match="holds the results of an earlier run; name another file, or go on"):
         WebCsv(tmp_path / "a.csv")
 
 
