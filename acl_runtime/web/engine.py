@@ -93,6 +93,7 @@ class WebEngine:
             yield from self._end_strip()
             yield from self._lose(item)
         else:
+            yield from self.wait(item.received_ns)  # nobody was there to wait while lines before were judged
             self._received_ns = item.received_ns
             pixels = self._checked(item.pixels)
             for start in range(0, len(pixels), self.plan.step):

@@ -20,6 +20,7 @@ from acl_runtime.web.account import LineAccount, Lines, Lost
 
 MOST_ITEMS = 1000  # intervals that wait; past that, whatever else comes is one interval that was too slow
 SHARES = 8  # of the ring, one of which is taken at a time, unless blocks are larger
+TOGETHER_NS = 10_000_000  # longest time between the lines that are taken together
 READ_S = 0.2  # longest wait for a block before the thread looks whether it is to end
 CLOSE_S = 10.0
 PAUSES_S = (0.5, 1.0, 2.0, 5.0)  # between attempts to open a source again; the last one over and over
@@ -34,7 +35,8 @@ class _Stretch:
     first: int
     count: int
     at: int  # of the ring's memory
-    received_ns: int
+    began_ns: int  # when its first lines were received
+    received_ns: int  # and its last
 
 
 class LineRing:
@@ -91,7 +93,7 @@ class LineRing:
             piece = min(count - done, self._capacity - self._at)
             lines[self._at : self._at + piece] = pixels[done : done + piece]
             with self._changed:
-                self._publish(_Stretch(item.first + done, piece, self._at, item.received_ns))
+                self._publish(_Stretch(item.first + done, piece, self._at, item.received_ns, item.received_ns))
             self._at, done = (self._at + piece) % self._capacity, done + piece
 
     def take(self, timeout_s: float) -> Lines | Lost | None:
@@ -173,6 +175,7 @@ class LineRing:
         if (
             isinstance(last, _Stretch)
             and last.count < self._capacity // SHARES  # a small part of the ring is in the taker's hands
+            and stretch.received_ns - last.began_ns < TOGETHER_NS  # a standstill is seen by the time of lines
             and last.first + last.count == stretch.first
             and last.at + last.count == stretch.at
         ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -351,6 +352,25 @@ def test_i8_at_a_standstill_what_waits_is_judged_and_the_first_lines_after_it_ar
     assert (200, 220, "standstill") in covered(events)
     assert StateChange(line=220, state="running") in events
     assert engine.tally.judged == 480
+
+
+def test_i8_a_standstill_is_seen_by_the_time_of_lines_though_the_network_was_busy_meanwhile() -> None:
+    web = draw_web(500, seed=4)
+    waited = WebEngine(make_plan(), Brightness(), settings(flush_after_s=0.5, after_standstill=20))
+    busy = WebEngine(make_plan(), Brightness(), settings(flush_after_s=0.5, after_standstill=20))
+    late = 600_000_000
+    told: dict[WebEngine, list[Event]] = {waited: [], busy: []}
+    for item in as_items(web, [], [50]):
+        assert isinstance(item, Lines)
+        moved = replace(item, received_ns=item.received_ns + (late if item.first >= 200 else 0))
+        if item.first == 200:
+            told[waited] += waited.wait(item.received_ns + 550_000_000)
+        for engine, events in told.items():
+            events += engine.add(moved)
+    for engine, events in told.items():
+        events += engine.finish()
+        assert (200, 220, "standstill") in covered(events)
+    assert [*map(comparable, told[busy])] == [*map(comparable, told[waited])]
 
 
 @pytest.mark.parametrize(("level", "state"), [(0, "no light"), (255, "saturated"), (40, "no web")])
