@@ -366,9 +366,9 @@ def test_i8_a_standstill_is_seen_by_the_time_of_lines_though_the_network_was_bus
         if item.first == 200:
             told[waited] += waited.wait(item.received_ns + 550_000_000)
         for engine, events in told.items():
-            events += engine.add(moved)
+            events.extend(engine.add(moved))
     for engine, events in told.items():
-        events += engine.finish()
+        events.extend(engine.finish())
         assert (200, 220, "standstill") in covered(events)
     assert [*map(comparable, told[busy])] == [*map(comparable, told[waited])]
 
