@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 from acl_runtime.bundle.bundle import MANIFEST
@@ -16,7 +18,8 @@ from acl_runtime.calibration.record import JudgedImages
 from acl_runtime.detection.detector import Detector
 from acl_runtime.files.atomic import sha256
 from acl_runtime.inspection.web import inspect_web
-from acl_runtime.inspection.web_files import Roll, WebCsv, WebJsonLines
+from acl_runtime.inspection.web_files import Roll
+from acl_runtime.inspection.web_outputs import WebOutputs
 from acl_runtime.report.page import facts_list, notes_list, section
 from acl_runtime.report.roll import write_roll_report
 from acl_runtime.report.roll_log import RollLog
@@ -37,7 +40,6 @@ from acl_runtime.web.summary import Summary, summarise
 Progress = Callable[[str, int, int], None]
 RING_LINES = 4096
 CALIBRATION, INSPECTION = "drawing and judging good web", "drawing and judging web"
-ROLL = "roll.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,10 +147,9 @@ def _calibrate(detector: Detector, config: WebDemo, seed: int, progress: Progres
     count = needed_images(config.max_overkill, confidence=config.confidence)
     metres = count * config.segment_m
     meter, found = Segments(config.lines(config.segment_m)), list[Segment]()
-    source = _open(config, seed, metres, defects_per_m=0.0)
-    for event in _events(
-        _engine(detector, config, meter.see_lines), source, CALIBRATION, metres, config, progress
-    ):
+    source, ring = _open(config, seed, metres, defects_per_m=0.0), LineRing(RING_LINES, waits=True)
+    engine = _engine(detector, config, meter.see_lines)
+    for event in _events(engine, ring, source, partial(progress, CALIBRATION), metres):
         found += meter.add(event)
     values = JudgedImages(
         source=tuple(f"{source.name} line {each.first} to {each.stop - 1}" for each in found),
@@ -168,22 +169,22 @@ def _inspect(
     detector: Detector, report: Path, config: WebDemo, seed: int, statement: str, progress: Progress
 ) -> WebResult:
     source = _open(config, seed, config.metres, defects_per_m=config.defects_per_m)
-    engine = _engine(detector, config, None)
+    engine, ring = _engine(detector, config, None), LineRing(RING_LINES, waits=True)
     roll = _describe(detector, engine.plan, engine.settings, source.name)
     log = RollLog(report, map_threshold=engine.settings.region_threshold)
-    lines, table = WebJsonLines(report / ROLL, roll), WebCsv(report / "roll.csv")
-    for event in _events(engine, source, INSPECTION, config.metres, config, progress):
-        for output in (log, lines, table):
-            output(event)
-    summary = summarise(engine.tally, config.scale, pending=engine.pending, kept_up=1.0, seconds=0.0)
-    lines.end(summary.as_dict())
-    lines.close()
-    table.close()
+    with closing(WebOutputs(roll, json=report / "roll.jsonl", csv=report / "roll.csv", log=log)) as outputs:
+        for event in _events(engine, ring, source, partial(progress, INSPECTION), config.metres):
+            outputs(event)
+        summary = summarise(
+            engine.tally, config.scale, pending=engine.pending, kept_up=ring.kept_up, seconds=ring.seconds
+        )
+        outputs.end(summary)
+    outputs.check()
     write_roll_report(log, roll, summary)
     told = told_boxes(log.defects)
     patch_mm = config.tile / detector.bundle.manifest.grid * config.pitch
     comparison = compare(drawn_boxes(source.web, engine.exposed), told, reach_mm=patch_mm)
-    drawn = roll_map(log, scale=config.scale, width=config.width, lanes=())
+    drawn = roll_map(log, scale=config.scale, width=config.width, lanes=(), missed=comparison.missed)
     return WebResult(comparison, summary, _section(comparison, summary, config, statement, patch_mm, drawn))
 
 
@@ -213,16 +214,19 @@ def _engine(detector: Detector, config: WebDemo, see_lines: SeeLines | None) -> 
 
 
 def _events(
-    engine: WebEngine, source: DrawnSource, what: str, metres: float, config: WebDemo, progress: Progress
+    engine: WebEngine,
+    ring: LineRing,
+    source: DrawnSource,
+    progress: Callable[[int, int], None],
+    metres: float,
 ) -> Iterator[Event]:
-    ring = LineRing(RING_LINES, waits=True)
-    reader = Reader(source, ring, lambda: source)
-    told = 0
-    for event in inspect_web(engine, ring, reader):
+    """All that is told of a web, with the metres that are done."""
+    lines, told = 1000 / engine.settings.scale.mm_per_line, 0
+    for event in inspect_web(engine, ring, Reader(source, ring, lambda: source)):
         yield event
-        if (done := int(engine.tally.accounted / config.lines(1.0))) > told:
+        if (done := int(engine.tally.accounted / lines)) > told:
             told = done
-            progress(what, min(done, round(metres)), round(metres))
+            progress(min(done, round(metres)), round(metres))
 
 
 def _describe(detector: Detector, plan: WebPlan, settings: WebSettings, source: str) -> Roll:
@@ -262,7 +266,7 @@ def _section(
         ("false alarms", str(len(found.false))),
         ("place, worst error", worst),
         ("place, median error", median),
-        ("lines judged", f"{summary.judged} of {summary.exposed}"),
+        ("lines judged", f"{summary.judged:,} of {summary.exposed:,}"),
     ]
     notes = [
         f"A defect counts as found where something is told within {patch_mm:g} mm of it, the size of a patch, which is "

@@ -92,7 +92,7 @@ def _facts(roll: Roll, summary: Summary) -> list[tuple[str, str]]:
         ("Judged", f"{summary.judged_metres:.3f} m, {summary.judged} lines"),
         ("Defects", str(summary.defects)),
         ("Kept up", f"{100 * summary.kept_up:.1f} % of {summary.seconds:.0f} s"),
-        ("Started", roll.started),
+        ("Started", roll.started.replace("T", " ").replace("+00:00", " UTC")),
     ]
 
 
@@ -126,7 +126,7 @@ def _card(log: RollLog, defect: Defect) -> str:
     words = (
         f"{defect.y_mm / 1000:.4f} m along, {defect.x_mm:.1f} mm across{lanes}. {defect.length_mm:.1f} mm "
         f"long, {defect.width_mm:.1f} mm wide, {defect.area_mm2:.2f} mm². Peak {defect.peak:.3f}, score "
-        f"{defect.score:.3f}, by {'both' if defect.decided_by == 'both' else f'the {defect.decided_by}'}."
+        f"{defect.score:.3f}; NG by its {'score and peak' if defect.decided_by == 'both' else defect.decided_by}."
     )
     heading = f"<h3>#{defect.number}<span class=pale>{KINDS[kind_of(defect)]}</span></h3>"
     return f'<article class="card" id="d{defect.number}">{heading}{pictures}<p>{to_html(words)}</p></article>'

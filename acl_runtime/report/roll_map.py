@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from acl_runtime.report.page import to_html
 from acl_runtime.report.roll_log import KINDS, Kind, RollLog, kind_of
 from acl_runtime.web.account import Lost
+from acl_runtime.web.drawn_truth import Box
 from acl_runtime.web.records import Defect, Lane, Scale
 
 WIDTH = 1080  # of a panel, in its own units, which are pixels at its usual size
@@ -17,6 +18,7 @@ LEAST_HEIGHT, MOST_HEIGHT = 130, 300  # of the plot
 MOST_PANELS = 10
 PANEL_ASPECT = 12  # web widths that a panel shows, where the roll is no longer than its panels together
 RADII = ((1.0, 2.6), (10.0, 4.0), (100.0, 6.0), (math.inf, 8.5))  # area up to so many mm² -> radius of a spot
+LEAST_MISSED = 9.0  # units: side of the mark of a defect that was missed
 LEAST_GAP = 1.2  # units: a gap is seen however short it is
 
 MAP_STYLE = """
@@ -31,6 +33,7 @@ MAP_STYLE = """
 .roll .gap { fill: var(--gap); opacity: .75; } .roll .unknown { fill: var(--gap); opacity: .4; }
 .roll .spot { fill: var(--spot); fill-opacity: .85; } .roll .along { fill: var(--along); }
 .roll .across { fill: var(--across); }
+.roll .missed { fill: none; stroke: var(--flood); stroke-width: 1.6; stroke-dasharray: 3 2; }
 .roll .flood { fill: var(--flood); } .roll a { cursor: pointer; } .roll .alarm { fill: var(--flood); }
 .keys { display: flex; flex-wrap: wrap; gap: 6px 20px; font-size: .85rem; color: var(--pale); margin-top: 10px; }
 .keys svg.key { display: inline; width: 22px; height: 16px; vertical-align: -3px; margin: 0 6px 0 0; }
@@ -60,7 +63,13 @@ class _Panel:
 
 
 def roll_map(
-    log: RollLog, *, scale: Scale, width: int, lanes: Sequence[Lane], linked: frozenset[int] = frozenset()
+    log: RollLog,
+    *,
+    scale: Scale,
+    width: int,
+    lanes: Sequence[Lane],
+    linked: frozenset[int] = frozenset(),
+    missed: Sequence[Box] = (),
 ) -> str:
     """Draw a roll, cut into panels below each other; the first metre is at the upper left.
 
@@ -70,11 +79,15 @@ def roll_map(
         width: Of a line, in pixels.
         lanes: Drawn where they begin and end, from the web's left edge as it was first.
         linked: Numbers of defects that the page has a section `#d<number>` of.
+        missed: Places of known defects that nothing was told of, where somebody knows them.
     """
     length_mm, width_mm = max(log.stop, 1) * scale.mm_per_line, width * scale.mm_per_pixel
     panels = _cut_panels(length_mm, width_mm)
-    drawn = [_panel(panel, number, log, scale, lanes, linked) for number, panel in enumerate(panels, start=1)]
-    return "\n".join([*drawn, _keys(log)])
+    drawn = [
+        _panel(panel, number, log, scale, lanes, linked, missed)
+        for number, panel in enumerate(panels, start=1)
+    ]
+    return "\n".join([*drawn, _keys(log, len(missed))])
 
 
 def _cut_panels(length_mm: float, width_mm: float) -> list[_Panel]:
@@ -85,12 +98,19 @@ def _cut_panels(length_mm: float, width_mm: float) -> list[_Panel]:
 
 
 def _panel(
-    panel: _Panel, number: int, log: RollLog, scale: Scale, lanes: Sequence[Lane], linked: frozenset[int]
+    panel: _Panel,
+    number: int,
+    log: RollLog,
+    scale: Scale,
+    lanes: Sequence[Lane],
+    linked: frozenset[int],
+    missed: Sequence[Box],
 ) -> str:
     parts = [_box(LEFT, TOP, RIGHT - LEFT, panel.height, "unknown"), *_web(panel, log, scale)]
     parts += _axes(panel)
     parts += [line for lost in log.lost if (line := _gap(panel, lost, scale))]
     parts += _lanes(panel, log, lanes, scale)
+    parts += [_missed(panel, box, log, scale) for box in missed if panel.shows(box.start, box.stop)]
     parts += [mark for defect in log.defects if (mark := _mark(panel, defect, scale, linked))]
     parts += [
         f'<path class="alarm" d="M{panel.x(alarm.y_mm):.1f},{TOP}l-4,-7h8z">'
@@ -207,6 +227,15 @@ def _mark(panel: _Panel, defect: Defect, scale: Scale, linked: frozenset[int]) -
     return f'<a href="#d{defect.number}">{drawn}</a>' if defect.number in linked else drawn
 
 
+def _missed(panel: _Panel, box: Box, log: RollLog, scale: Scale) -> str:
+    edge = log.edges[0].left * scale.mm_per_pixel if log.edges else 0.0
+    left, right = panel.x(box.start), panel.x(box.stop)
+    top, bottom = panel.y(edge + box.left), panel.y(edge + box.right)
+    told = f"missed: {box.stop - box.start:.1f} × {box.right - box.left:.1f} mm at {box.start:.1f} mm along"
+    width, height = max(right - left, LEAST_MISSED), max(bottom - top, LEAST_MISSED)
+    return _box((left + right - width) / 2, (top + bottom - height) / 2, width, height, "missed", told)
+
+
 def _radius(area_mm2: float) -> float:
     return next(radius for most, radius in RADII if area_mm2 <= most)
 
@@ -224,7 +253,7 @@ def _ticks(low: float, high: float, most: int) -> list[float]:
     return [round(step * number, 9) for number in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _keys(log: RollLog) -> str:
+def _keys(log: RollLog, missed: int) -> str:
     """What the marks mean, of those that are there."""
     marks: dict[Kind, str] = {
         "spot": '<circle class="spot" cx="11" cy="8" r="4"/>',
@@ -236,6 +265,8 @@ def _keys(log: RollLog) -> str:
     for defect in log.defects:
         counts[kind_of(defect)] += defect.part == 1
     entries = [(marks[kind], f"{KINDS[kind]}: {count}") for kind, count in counts.items() if count]
+    if missed:
+        entries.append((_box(6, 3, 10, 10, "missed"), f"drawn and missed: {missed}"))
     if log.lost:
         entries.append((_box(6, 0, 8, 16, "gap"), f"not judged: {len(log.lost)} intervals"))
     if log.alarms:

@@ -93,7 +93,9 @@ class LineRing:
             piece = min(count - done, self._capacity - self._at)
             lines[self._at : self._at + piece] = pixels[done : done + piece]
             with self._changed:
-                self._publish(_Stretch(item.first + done, piece, self._at, item.received_ns, item.received_ns))
+                self._publish(
+                    _Stretch(item.first + done, piece, self._at, item.received_ns, item.received_ns)
+                )
             self._at, done = (self._at + piece) % self._capacity, done + piece
 
     def take(self, timeout_s: float) -> Lines | Lost | None:

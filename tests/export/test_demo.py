@@ -24,9 +24,8 @@ from acl_runtime.sources.lines import parse_source
 from acl_runtime.web.drawn_truth import compare, drawn_boxes, told_boxes
 from acl_runtime.web.engine import WebEngine
 from acl_runtime.web.judge import TileJudge
-from acl_runtime.web.light import Light
 from acl_runtime.web.plan import plan_web
-from acl_runtime.web.records import Defect, Scale, StateChange
+from acl_runtime.web.records import Defect, Event, Scale, StateChange
 from acl_runtime.web.ring import LineRing, Reader
 from acl_runtime.web.settings import WebSettings
 
@@ -82,46 +81,43 @@ def test_the_demo_inspects_a_web_and_says_what_it_found_of_what_was_drawn(demo: 
     assert load_bundle(folder / "bundle").manifest.calibration.tiling is None, "that of the web is a copy"
 
 
-@pytest.mark.parametrize("wander", [0, 8])
 def test_a_webs_defects_are_found_in_their_place_whatever_its_speed_with_a_standstill_in_the_middle(
-    demo: Demo, wander: int
+    demo: Demo,
 ) -> None:
     """Lines come by the clock, through ring and reader, and the network is slower than the web."""
-    rates = ("20000", "2500@0,25000@1500") if wander == 0 else ("10000",)
     told: list[list[object]] = []
-    for rate in rates:
-        text = f"drawn:8?width=336&pitch=0.5&defects_per_m=5&neps_per_m=6&lines=3000&margin={wander}&wander={wander}"
-        source = DrawnSource(parse_source(f"{text}&rate={rate}&stop=1472:0.4&buffers=1000"))
-        with Detector(folder_of(demo), provider="CPUExecutionProvider") as detector:
-            assert detector.tiling is not None
-            plan = plan_web(336, detector.tiling, detector.bundle.manifest)
-            settings = WebSettings(
-                rule=detector.rule,
-                region_threshold=detector.bundle.manifest.calibration.regions_from,
-                scale=Scale(mm_per_line=0.5, mm_per_pixel=0.5),
-                light=Light(background=(0, 30)) if wander else Light(),
-                edge_margin=24 if wander else 0,
-                flush_after_s=0.2,
-            )
-            engine, ring = WebEngine(plan, TileJudge(detector.stages), settings), LineRing(4096, waits=False)
-            events = [*inspect_web(engine, ring, Reader(source, ring, lambda each=source: each))]
+    for rate in ("20000", "2500@0,25000@1500", "6000@0,1500@2900"):
+        text = f"drawn:8?width=336&pitch=0.5&defects_per_m=10&neps_per_m=6&lines=3000&rate={rate}"
+        source = DrawnSource(parse_source(f"{text}&stop=1472:0.4&buffers=1000"))
+        events, engine = inspect(demo[0] / "bundles" / "web", source)
+        assert engine.exposed == 3000 == engine.tally.accounted
         assert engine.tally.lost == {"standstill": 16}
-        assert engine.tally.judged == 3000 - 16
         states = [(each.line, each.state) for each in events if isinstance(each, StateChange)]
         assert states == [(1472, "standstill"), (1488, "running")]
         defects = [each for each in events if isinstance(each, Defect)]
         found = compare(drawn_boxes(source.web, 3000), told_boxes(defects), reach_mm=8)
-        print(rate, found)
-        assert found.found >= 0.7 * len(found.truth)
+        assert found.found >= 0.8 * len(found.truth) > 8
         assert len(found.false) <= 2
         assert found.median_mm is not None
-        assert found.median_mm < 4
+        assert found.worst_mm is not None
+        assert (found.median_mm < 4, found.worst_mm < 16) == (True, True)  # a patch is 8 mm
         told.append([comparable(each) for each in events])
-    assert all(each == told[0] for each in told)
+    assert told[1:] == told[:1] * 2
 
 
-def folder_of(demo: Demo) -> Path:
-    return demo[0] / "bundles" / "web"
+def inspect(bundle: Path, source: DrawnSource) -> tuple[list[Event], WebEngine]:
+    """What is told of a web, with the thresholds of a bundle."""
+    with Detector(bundle, provider="CPUExecutionProvider") as detector:
+        assert detector.tiling is not None
+        settings = WebSettings(
+            rule=detector.rule,
+            region_threshold=detector.bundle.manifest.calibration.regions_from,
+            scale=Scale(mm_per_line=0.5, mm_per_pixel=0.5),
+            flush_after_s=0.2,
+        )
+        plan = plan_web(source.width, detector.tiling, detector.bundle.manifest)
+        engine, ring = WebEngine(plan, TileJudge(detector.stages), settings), LineRing(4096, waits=False)
+        return [*inspect_web(engine, ring, Reader(source, ring, lambda: source))], engine
 
 
 def test_the_demo_goes_the_whole_road_on_unseen_products(demo: Demo) -> None:
