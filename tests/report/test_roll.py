@@ -11,7 +11,8 @@ import pytest
 from webs import Brightness, as_items, draw_web, inspect, make_defect, make_plan, settings
 
 from acl_runtime.files.errors import InputError
-from acl_runtime.inspection.web_files import Roll
+from acl_runtime.inspection.web_files import Roll, WebJsonLines
+from acl_runtime.inspection.web_resume import read_events, read_roll
 from acl_runtime.report.roll import roll_page, write_roll_report
 from acl_runtime.report.roll_log import EDGES, MOST_DEFECTS, MOST_INTERVALS, RollLog, kind_of
 from acl_runtime.report.roll_map import roll_map
@@ -75,6 +76,35 @@ def test_the_page_shows_what_the_records_say(tmp_path: Path) -> None:
     assert "R&lt;1&gt;" in page
     assert "<script" not in page
     assert not re.search(r'(src|href)="(?!data:|#)', page), "it needs no other file"
+
+
+def test_i12_the_report_is_a_function_of_the_records_and_its_counts_are_those_of_the_account(
+    tmp_path: Path,
+) -> None:
+    """Out of the JSON lines of a roll comes its page again."""
+    engine = WebEngine(make_plan(), Brightness(), settings(scale=SCALE, lanes=LANES))
+    log, lines = RollLog(tmp_path, map_threshold=0.5), WebJsonLines(tmp_path / "a.jsonl", ROLL)
+    web = draw_web(2000, seed=3, defects=10)
+    web[900:940] = 0
+    alarm = Alarm(rule="larger than 1 mm", numbers=(1,), y_mm=300.0)
+    gaps = [Lost(first=400, stop=440, reason="packets")]
+    for event in [*inspect(engine, as_items(web, gaps, [64])), alarm]:
+        log(event)
+        lines(event)
+    summary = summarise(engine.tally, SCALE, pending=0, kept_up=1.0, seconds=2.0)
+    lines.end(summary.as_dict())
+    lines.close()
+    again = RollLog(tmp_path, map_threshold=0.5)
+    for told in read_events(tmp_path / "a.jsonl"):
+        again(told)
+    pages = [roll_page(each, read_roll(tmp_path / "a.jsonl"), summary, lanes=LANES) for each in (log, again)]
+    outline = r'<path class="web".*?/>'  # of the web has more points while it is inspected
+    assert re.sub(outline, "", pages[0]) == re.sub(outline, "", pages[1])
+    for each in (log, again):
+        lost = {lost.reason: lost.stop - lost.first for lost in each.lost}
+        assert lost == summary.not_judged == {"packets": 40, "no light": 40}
+        assert each.stop == summary.exposed == summary.judged + sum(lost.values())
+        assert len({defect.number for defect in each.defects}) == summary.defects > 3
 
 
 def test_marks_lie_where_the_defects_do(tmp_path: Path) -> None:

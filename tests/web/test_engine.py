@@ -218,6 +218,50 @@ def test_i3_a_long_defect_comes_in_parts_that_join_without_overlap() -> None:
     assert [type(event) for event in events].count(DefectBegun) == 1
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_i3_each_of_some_random_defects_is_one_record_however_the_lines_were_cut(seed: int) -> None:
+    """Its parts join without overlap; the next defect is always further away than the network blurs."""
+    rng = np.random.default_rng(seed)
+    web, truth, line = np.full((4000, 100), 100, np.uint8), [], 20
+    while line < 3800:
+        height, left = int(rng.choice([6, 30, 150, 400])), int(rng.integers(0, 88))
+        stop = min(line + height, 3990)
+        web[line:stop, left : left + 12] = 220
+        truth.append((line, stop))
+        line = stop + int(rng.integers(8, 60))
+    events, _, _, engine = run(web, make_plan(), cut_randomly(4000, rng), longest=100)
+    parts: dict[int, list[tuple[int, int]]] = {}
+    for defect in defects_of(events):
+        before = parts.setdefault(defect.number, [])
+        assert not before or before[-1][1] == defect.first
+        before.append((defect.first, defect.stop))
+        assert defect.part == len(before)
+    found = [(each[0][0], each[-1][1]) for each in parts.values()]
+    assert engine.tally.defects == len(found) == len(truth)
+    assert np.abs(np.array(found) - truth).max() <= 2
+    assert all(stop - first < 100 + 48 for each in parts.values() for first, stop in each)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_i4_what_is_held_is_bounded_whatever_is_lost_and_however_many_defects_there_are(seed: int) -> None:
+    rng, plan, rows = np.random.default_rng(seed), list(PLANS.values())[seed], 1 + seed % 3
+    web = draw_web(3000, plan.width, seed=seed, defects=10 * seed**2)
+    web[rng.integers(0, 3000, 200)] = 0
+    engine = WebEngine(
+        plan, Brightness(plan.map_tile), settings(rows=rows, max_batch=3, most=10, keeps_pictures=False)
+    )
+    lines = 2 * (2 * plan.tile + rows * plan.step + MARGIN) * plan.width
+    map_lines = 6 * plan.map_tile * (4 * plan.map_width + 8)
+    run_lines = engine.settings.light.run
+    told: set[int] = set()
+    for item in as_items(web, random_gaps(3000, rng), cut_randomly(3000, rng, most=300)):
+        for event in engine.add(item):
+            told |= {event.number} if isinstance(event, DefectBegun) else set()
+            assert engine.nbytes <= lines + map_lines
+        assert engine.pending <= plan.tile + (rows + 1) * plan.step + run_lines
+    assert len(told) > 3 or not seed
+
+
 def test_i4_memory_is_what_the_formula_says_and_does_not_grow_with_the_roll() -> None:
     plan, rows = make_plan(), 3
     web = draw_web(5000, seed=2, defects=60)
