@@ -17,12 +17,7 @@ from acl_runtime.text.terminal import echo, note
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from acl_runtime.bundle.manifest import Tiling
-    from acl_runtime.detection.detector import Detector
-    from acl_runtime.inspection.web import Correct
-    from acl_runtime.inspection.web_files import Roll
     from acl_runtime.sources.block import LineSource
-    from acl_runtime.web.plan import WebPlan
     from acl_runtime.web.records import Event, Lane
     from acl_runtime.web.rules import Alarm, Rules
     from acl_runtime.web.settings import WebSettings
@@ -219,6 +214,7 @@ def web(
     from acl_runtime.inspection.web_files import HEADER, text_line
     from acl_runtime.inspection.web_outputs import WebOutputs
     from acl_runtime.inspection.web_pace import ShortFlush
+    from acl_runtime.inspection.web_plan import describe_roll, load_correction, plan_settings
     from acl_runtime.inspection.web_resume import resume_roll
     from acl_runtime.report.roll import write_roll_report
     from acl_runtime.report.roll_log import RollLog
@@ -249,7 +245,7 @@ def web(
         mm_per_pixel=mm_per_pixel,
         mm_per_line=mm_per_line,
         lanes=parse_lanes(lane),
-        background=background,
+        background=parse_background(background),
         edge_margin=edge_margin,
         longest=longest,
         flush_after=flush_after if camera.is_live else math.inf,  # a recording never stands
@@ -257,14 +253,22 @@ def web(
         keeps_pictures=report is not None,
     )
     rules = _parse_rules(settings, camera.width, max_per_m2, max_size, roller)
-    record = _describe(roll or started, source, started, detector, plan, settings)
+    record = describe_roll(roll or started, source, started, detector, plan, settings)
     log = None if report is None else RollLog(report, map_threshold=settings.region_threshold)
     before = resume_roll(json, record, rules, log, is_live=camera.is_live) if resume and json else None
     record = record if before is None else before.roll
-    outputs = WebOutputs(
-        record, json=json, csv=csv, log=log, resume=resume, say=lambda message: note(message, again=True)
+    outputs = context.with_resource(
+        closing(
+            WebOutputs(
+                record,
+                json=json,
+                csv=csv,
+                log=log,
+                resume=resume,
+                say=lambda message: note(message, again=True),
+            )
+        )
     )
-    context.with_resource(closing(outputs))
     queue = LineRing(max(ring, 2 * camera.height), waits=not camera.is_live)
     engine = WebEngine(
         plan, TileJudge(detector.stages), settings, begin=None if before is None else before.state
@@ -339,66 +343,6 @@ def open_source(text: str, settings: Sequence[tuple[str, str]]) -> LineSource:
     return open_line_source(text, settings)
 
 
-def load_correction(folder: Path | None) -> Correct | None:
-    """The flat field of a folder; None without a folder."""
-    if folder is None:
-        return None
-    from acl_runtime.web.flat_field import load_flat_field
-
-    return load_flat_field(folder)
-
-
-def plan_settings(
-    detector: Detector,
-    width: int,
-    *,
-    mm_per_pixel: float,
-    mm_per_line: float | None,
-    lanes: tuple[Lane, ...] = (),
-    background: str | None = None,
-    edge_margin: float = 0.0,
-    longest: float = 2000.0,
-    flush_after: float = 2.0,
-    rows: int = 1,
-    keeps_pictures: bool = False,
-) -> tuple[WebPlan, WebSettings]:
-    """How a web is cut and inspected, as a command's options ask for; lengths in mm."""
-    from acl_runtime.web.light import Light
-    from acl_runtime.web.plan import plan_web
-    from acl_runtime.web.records import Scale
-    from acl_runtime.web.settings import WebSettings
-
-    scale = Scale(mm_per_line=mm_per_pixel if mm_per_line is None else mm_per_line, mm_per_pixel=mm_per_pixel)
-    manifest = detector.bundle.manifest
-    plan = plan_web(width, web_tiling(detector), manifest)
-    settings = WebSettings(
-        rule=detector.rule,
-        region_threshold=manifest.calibration.regions_from,
-        scale=scale,
-        light=Light(background=_parse_background(background)),
-        lanes=lanes,
-        edge_margin=round(edge_margin / mm_per_pixel),
-        max_batch=manifest.max_batch,
-        rows=rows,
-        longest=max(plan.tile, round(longest / scale.mm_per_line)),
-        flush_after_s=flush_after,
-        keeps_pictures=keeps_pictures,
-    )
-    count = len(plan.columns.spans)
-    note(f"tiles of {plan.tile} lines, {count} across, a row every {plan.step} lines")
-    return plan, settings
-
-
-def web_tiling(detector: Detector) -> Tiling:
-    """How a web is cut: a web has no whole frame that could be squashed."""
-    from acl_runtime.bundle.manifest import Tiling
-
-    if detector.tiling is not None:
-        return detector.tiling
-    note("the bundle's thresholds are not for tiles; calibrate for this web: acl calibrate --web")
-    return Tiling("auto", None, None)
-
-
 def parse_lanes(texts: Sequence[str] | None) -> tuple[Lane, ...]:
     """Lanes that are `NAME=FROM-TO` in mm."""
     from acl_runtime.web.records import Lane
@@ -414,7 +358,8 @@ def parse_lanes(texts: Sequence[str] | None) -> tuple[Lane, ...]:
     return tuple(lanes)
 
 
-def _parse_background(text: str | None) -> tuple[int, int] | None:
+def parse_background(text: str | None) -> tuple[int, int] | None:
+    """Grey levels that are `LOW-HIGH`."""
     if text is None:
         return None
     match = re.fullmatch(r"(\d{1,3})-(\d{1,3})", text)
@@ -455,29 +400,3 @@ def _number(text: str, option: str) -> float:
         return float(text)
     except ValueError as error:
         raise typer.BadParameter(f"{option} must have a number of mm, got {text}") from error
-
-
-def _describe(
-    name: str, source: str, started: str, detector: Detector, plan: WebPlan, settings: WebSettings
-) -> Roll:
-    from acl_runtime.bundle.bundle import MANIFEST
-    from acl_runtime.files.atomic import sha256
-    from acl_runtime.inspection.web_files import Roll
-
-    bundle = detector.bundle
-    return Roll(
-        name=name,
-        source=source,
-        bundle=str(bundle.path),
-        checksum=sha256(bundle.path / MANIFEST),
-        started=started,
-        width=plan.width,
-        mm_per_pixel=settings.scale.mm_per_pixel,
-        mm_per_line=settings.scale.mm_per_line,
-        tile=plan.tile,
-        step=plan.step,
-        score_threshold=settings.rule.score_threshold,
-        peak_threshold=settings.rule.peak_threshold,
-        region_threshold=settings.region_threshold,
-        promise=bundle.manifest.calibration.source,
-    )
