@@ -10,16 +10,14 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
-from acl_runtime.bundle.bundle import MANIFEST
 from acl_runtime.bundle.manifest import Tiling
 from acl_runtime.calibration.calibrate import SegmentUnit, calibrate_segments
 from acl_runtime.calibration.conformal import needed_images
 from acl_runtime.calibration.record import JudgedImages
 from acl_runtime.detection.detector import Detector
-from acl_runtime.files.atomic import sha256
 from acl_runtime.inspection.web import inspect_web
-from acl_runtime.inspection.web_files import Roll
 from acl_runtime.inspection.web_outputs import WebOutputs
+from acl_runtime.inspection.web_plan import describe_roll
 from acl_runtime.report.page import facts_list, notes_list, section
 from acl_runtime.report.roll import write_roll_report
 from acl_runtime.report.roll_log import RollLog
@@ -29,7 +27,7 @@ from acl_runtime.sources.lines import parse_source
 from acl_runtime.web.drawn_truth import Box, Comparison, compare, drawn_boxes, told_boxes
 from acl_runtime.web.engine import WebEngine
 from acl_runtime.web.judge import TileJudge
-from acl_runtime.web.plan import WebPlan, plan_web
+from acl_runtime.web.plan import plan_web
 from acl_runtime.web.records import Event, Scale
 from acl_runtime.web.ring import LineRing, Reader
 from acl_runtime.web.segments import Segment, Segments
@@ -170,7 +168,8 @@ def _inspect(
 ) -> WebResult:
     source = _open(config, seed, config.metres, defects_per_m=config.defects_per_m)
     engine, ring = _engine(detector, config, None), LineRing(RING_LINES, waits=True)
-    roll = _describe(detector, engine.plan, engine.settings, source.name)
+    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    roll = describe_roll("demo", source.name, started, detector, engine.plan, engine.settings)
     log = RollLog(report, map_threshold=engine.settings.region_threshold)
     with closing(WebOutputs(roll, json=report / "roll.jsonl", csv=report / "roll.csv", log=log)) as outputs:
         for event in _events(engine, ring, source, partial(progress, INSPECTION), config.metres):
@@ -227,26 +226,6 @@ def _events(
         if (done := int(engine.tally.accounted / lines)) > told:
             told = done
             progress(min(done, round(metres)), round(metres))
-
-
-def _describe(detector: Detector, plan: WebPlan, settings: WebSettings, source: str) -> Roll:
-    bundle = detector.bundle
-    return Roll(
-        name="demo",
-        source=source,
-        bundle=bundle.path.name,
-        checksum=sha256(bundle.path / MANIFEST),
-        started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        width=plan.width,
-        mm_per_pixel=settings.scale.mm_per_pixel,
-        mm_per_line=settings.scale.mm_per_line,
-        tile=plan.tile,
-        step=plan.step,
-        score_threshold=settings.rule.score_threshold,
-        peak_threshold=settings.rule.peak_threshold,
-        region_threshold=settings.region_threshold,
-        promise=bundle.manifest.calibration.source,
-    )
 
 
 def _section(
