@@ -66,7 +66,8 @@ def roll_page(log: RollLog, roll: Roll, summary: Summary, *, lanes: Sequence[Lan
         parts.append(
             section("Defects in pictures", _card_words(log, worst), f'<div class="defects">{cards}</div>')
         )
-        parts.append(section("Defects in numbers", _table(log.defects[:MOST_ROWS]), _rows_words(log)))
+        table = _table(log.defects[:MOST_ROWS], linked=linked, lanes=bool(lanes))
+        parts.append(section("Defects in numbers", table, _rows_words(log)))
     if log.lost:
         parts.append(section("Not judged", _lost_words(summary), _lost_table(log, scale)))
     parts.append(section("What this rests on", notes_list(_ground(roll))))
@@ -147,27 +148,26 @@ def _image(path: Path, defect: Defect) -> str:
     return f'<figure><img src="{jpeg_uri(fitted, quality=QUALITY)}" alt="{alt}"></figure>'
 
 
-def _table(defects: Sequence[Defect]) -> str:
+def _table(defects: Sequence[Defect], *, linked: frozenset[int], lanes: bool) -> str:
+    """In their order along; those with a picture lead to it."""
     titles = ("Defect", "m along", "mm across", "mm long", "mm wide", "mm²", "Peak", "Score", "Kind", "Lane")
-    rows = [
-        "".join(
-            f"<td>{to_html(value)}</td>"
-            for value in (
-                f"#{each.number}" + (f" part {each.part}" if each.part > 1 or each.continues else ""),
-                f"{each.y_mm / 1000:.4f}",
-                f"{each.x_mm:.1f}",
-                f"{each.length_mm:.1f}",
-                f"{each.width_mm:.1f}",
-                f"{each.area_mm2:.2f}",
-                f"{each.peak:.3f}",
-                f"{each.score:.3f}",
-                KINDS[kind_of(each)],
-                ", ".join(each.lanes),
-            )
+    rows = []
+    for each in sorted(defects, key=lambda defect: (defect.first, defect.left)):
+        name = f"#{each.number}" + (f" part {each.part}" if each.part > 1 or each.continues else "")
+        link = f'<a href="#d{each.number}">{name}</a>' if each.number in linked else name
+        values = (
+            f"{each.y_mm / 1000:.4f}",
+            f"{each.x_mm:.1f}",
+            f"{each.length_mm:.1f}",
+            f"{each.width_mm:.1f}",
+            f"{each.area_mm2:.2f}",
+            f"{each.peak:.3f}",
+            f"{each.score:.3f}",
+            KINDS[kind_of(each)],
+            *([", ".join(each.lanes)] if lanes else []),
         )
-        for each in defects
-    ]
-    return _html_table(titles, rows)
+        rows.append("".join((f"<td>{link}</td>", *(f"<td>{to_html(value)}</td>" for value in values))))
+    return _html_table(titles if lanes else titles[:-1], rows)
 
 
 def _rows_words(log: RollLog) -> str:

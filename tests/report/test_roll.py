@@ -70,6 +70,12 @@ def test_the_page_shows_what_the_records_say(tmp_path: Path) -> None:
     for defect in log.defects:
         assert f"{defect.y_mm / 1000:.4f} m along, {defect.x_mm:.1f} mm across" in page
         assert log.picture(defect).is_file()
+        assert (
+            f'<td><a href="#d{defect.number}">#{defect.number}</a></td><td>{defect.y_mm / 1000:.4f}</td>'
+            in page
+        )
+    places = [float(place) for place in re.findall(r'">#\d+</a></td><td>([\d.]+)<', page)]
+    assert places == sorted(places)
     assert "packets</td><td>0.2000</td><td>20.0</td><td>40</td>" in page
     assert "0.300 m: larger than 1 mm (#1)" in page
     assert "At most 5 % of segments." in page
