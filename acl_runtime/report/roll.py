@@ -29,6 +29,7 @@ QUALITY = 82  # of JPEG
 STYLE = """
 .defects { display: grid; grid-template-columns: repeat(auto-fill, minmax(330px, 1fr)); gap: 16px; margin-top: 16px; }
 .defects .card { margin: 0; } .defects .card h3 { display: flex; justify-content: space-between; gap: 8px; }
+td a { color: var(--accent); }
 .defects .card:target { outline: 2px solid var(--accent); }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 10px; margin-bottom: 8px; }
 .pair img { height: 150px; } .defects p { font-size: .86rem; margin: 0; }

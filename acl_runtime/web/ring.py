@@ -172,12 +172,15 @@ class LineRing:
         return lines
 
     def _publish(self, stretch: _Stretch) -> None:
-        """Queue lines; those that go on behind the last ones, in memory too, are one stretch with them."""
+        """Queue lines; those that go on behind the last ones, in memory too, are one stretch with them.
+
+        Those that came much later are not, so that a standstill is seen by their times, unless very many wait.
+        """
         last = self._items[-1] if self._items else None
         if (
             isinstance(last, _Stretch)
             and last.count < self._capacity // SHARES  # a small part of the ring is in the taker's hands
-            and stretch.received_ns - last.began_ns < TOGETHER_NS  # a standstill is seen by the time of lines
+            and (stretch.received_ns - last.began_ns < TOGETHER_NS or len(self._items) > MOST_ITEMS // 2)
             and last.first + last.count == stretch.first
             and last.at + last.count == stretch.at
         ):
