@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from acl_runtime.doctor.bundle_check import BundleFacts
-from acl_runtime.doctor.findings import Finding
+from acl_runtime.doctor.findings import Finding, needs_cuda_13
 from acl_runtime.doctor.machine import Gpu, Machine, OpenCv
 
 GET_ARAVIS = "apt-get install --no-install-recommends libaravis-0.8-0"
@@ -48,7 +48,8 @@ def to_text(
 def what_works(machine: Machine) -> list[str]:
     """Commands that do their work on this machine, and where they compute."""
     works = []
-    if "CUDAExecutionProvider" in machine.providers and machine.gpus:
+    too_new = needs_cuda_13(machine)
+    if "CUDAExecutionProvider" in machine.providers and machine.gpus and "onnxruntime-gpu" not in too_new:
         works.append("acl run --provider cuda: on the GPU, by ONNX Runtime")
     elif machine.providers:
         works.append("acl run: on the CPU, by ONNX Runtime")
@@ -56,10 +57,15 @@ def what_works(machine: Machine) -> list[str]:
         works.append("acl run --backend openvino: on the CPU, by OpenVINO")
     ready = machine.gpus and "cuda-bindings" in machine.packages
     capabilities = [gpu.compute_capability for gpu in machine.gpus]
-    if ready and "tensorrt" in machine.libraries:
+    if (
+        ready
+        and "tensorrt" in machine.libraries
+        and not any(name.startswith("tensorrt-cu") for name in too_new)
+    ):
         works.append("acl build and run --backend tensorrt: on the GPU, by TensorRT")
     served = machine.rtx_capabilities
-    if ready and any(capability in served for capability in capabilities):
+    runs_rtx = ready and not any(name.startswith("tensorrt-rtx") for name in too_new)
+    if runs_rtx and any(capability in served for capability in capabilities):
         works.append("acl build --backend tensorrt-rtx: on the GPU, by TensorRT-RTX")
     elif served:
         works.append(
