@@ -15,6 +15,9 @@ from acl_runtime.doctor.bundle_check import BundleFacts
 from acl_runtime.doctor.findings import Finding, needs_cuda_13
 from acl_runtime.doctor.machine import Gpu, Machine, OpenCv
 
+GET_ARAVIS = "apt-get install --no-install-recommends libaravis-0.8-0"
+GET_PYLON = 'pip install -e ".[basler]"'
+
 
 def to_document(
     machine: Machine, bundle: BundleFacts | None, findings: Sequence[Finding], works: Sequence[str]
@@ -69,7 +72,13 @@ def what_works(machine: Machine) -> list[str]:
             "acl build --backend tensorrt-rtx --compute-capability 8.6,8.9,12.0: builds without a GPU, for "
             "machines that have one"
         )
-    return works or ["nothing that computes; acl info, acl --help"]
+    cameras = ["acl camera, run and web with aravis:NAME: GigE Vision and USB3 Vision cameras"]
+    basler = ["acl camera, run and web with basler:SERIAL: Basler's cameras"]
+    return [
+        *(works or ["nothing that computes; acl info, acl --help"]),
+        *(cameras if machine.has_aravis else []),
+        *(basler if "pypylon" in machine.packages else []),
+    ]
 
 
 def _machine_rows(machine: Machine) -> list[tuple[str, str]]:
@@ -106,6 +115,9 @@ def _machine_rows(machine: Machine) -> list[tuple[str, str]]:
     rows.append(("OpenVINO", machine.packages.get("openvino", "none")))
     rows.append(("OpenCV", "none" if machine.opencv is None else _describe_opencv(machine.opencv)))
     rows.append(("ONNX Runtime", f"{' and '.join(runtimes) or 'none'}: {providers or 'no providers'}"))
+    aravis = "found" if machine.has_aravis else f"none; for GigE Vision and USB3 Vision cameras: {GET_ARAVIS}"
+    rows.append(("Aravis", aravis))
+    rows.append(("pypylon", machine.packages.get("pypylon", f"none; for Basler's cameras: {GET_PYLON}")))
     return rows
 
 

@@ -15,7 +15,7 @@ from acl_runtime.outputs.station import (
     WebRecord,
 )
 
-NOT_GOOD = ("defect-begun", "defect", "lost")  # records of a web
+NOT_GOOD = ("defect-begun", "defect", "gap")  # records of a web
 
 
 class GoodCoil:

@@ -122,7 +122,7 @@ def _prepare(event: StationEvent) -> tuple[str, dict[str, Any]] | None:
     topics = {
         "defect": "defect",
         "defect-begun": "defect",
-        "lost": "defect",
+        "gap": "defect",
         "rule": "defect",
         "summary": "roll",
     }

@@ -72,6 +72,7 @@ def with_python(machine: Machine, **installed: Any) -> Machine:
         "libraries": {},
         "rtx_capabilities": (),
         "providers": (),
+        "has_aravis": False,
     }
     return replace(machine, python="3.10.12", **bare | installed)
 
@@ -297,6 +298,22 @@ def test_an_h100_with_the_rtx_edition_is_told_to_take_the_full_one(tmp_path: Pat
 def test_a_gpu_without_tensorrt_is_told_which_to_install(tmp_path: Path, smi: str, extra: str) -> None:
     finding = by_code(find(box(tmp_path, smi, providers=CUDA)))["no-tensorrt"]
     assert finding.fix == f'pip install -e ".[{extra}]"'
+
+
+@pytest.mark.parametrize("has_cameras", [True, False])
+def test_the_libraries_of_cameras_are_told_with_the_command_that_gets_them(
+    tmp_path: Path, has_cameras: bool
+) -> None:
+    packages = {"pypylon": "26.9"} if has_cameras else {}
+    machine = with_python(read_machine(tmp_path, answering()), has_aravis=has_cameras, packages=packages)
+    text, works = to_text(machine, None, [], what_works(machine)), what_works(machine)
+    assert ("apt-get install --no-install-recommends libaravis-0.8-0" not in text) == has_cameras
+    assert ('pip install -e ".[basler]"' not in text) == ("26.9" in text) == has_cameras
+    assert (
+        any("aravis:NAME" in line for line in works)
+        == any("basler:" in line for line in works)
+        == has_cameras
+    )
 
 
 def test_a_laptop_without_a_gpu_is_told_what_works(tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ def test_on_a_web_the_coil_is_off_for_a_while_from_each_defect_and_lost_lines() 
     assert coil.is_on(0.1)
     coil.take(defect(2), 1.0)
     assert [coil.is_on(1.0), coil.is_on(1.9), coil.is_on(2.1)] == [False, False, True]
-    coil.take(WebRecord(number=3, camera="web", roll="R", record={"event": "lost"}), 2.2)
+    coil.take(WebRecord(number=3, camera="web", roll="R", record={"event": "gap"}), 2.2)
     assert not coil.is_on(2.3)
     assert not coil.is_on(SILENT_S + 1)
 

@@ -141,7 +141,7 @@ def test_a_plant_hears_states_verdicts_defects_rolls_and_metrics(broker: Mosquit
         }
     }
     assert verdicts[1]["exposed_at"] == "2027-01-15T08:00:02.000Z"
-    assert plant.of("acl/line1/defect")[0]["record"]["along_mm"] == 123.4
+    assert plant.of("acl/line1/defect")[0]["record"]["y_mm"] == 123.4
     assert plant.of("acl/line1/roll")[0]["record"] == summary
     (metrics,) = plant.of("acl/line1/metrics")[:1]
     assert (metrics["schema"], metrics["judged"]) == (1, 7)

@@ -214,7 +214,7 @@ def test_the_plcs_heartbeat_that_stands_still_is_a_problem() -> None:
 def test_a_web_shows_defects_with_their_place_and_lost_lines_as_not_judged() -> None:
     plc = running()
     plc.image.take(defect(5))
-    lost = {"event": "lost", "first": 1, "stop": 9, "reason": "packets"}
+    lost = {"event": "gap", "first_line": 1, "lines": 8, "reason": "packets"}
     plc.image.take(WebRecord(number=6, camera="web", roll="R1", record=lost))
     plc.image.take(WebRecord(number=7, camera="web", roll="R1", record={"event": "judged"}))
     seen = plc.look()
