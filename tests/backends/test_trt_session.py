@@ -278,6 +278,10 @@ def test_an_engine_of_an_agx_orin_is_refused_by_an_orin_nano(bundle: Bundle) -> 
     reason = why_unfit(engine, bundle, place_of(standin_library(), nano))
     assert reason.startswith("was built on Orin with 16 multiprocessors and 64 GB, ")
     assert "; this is Orin with 8 multiprocessors and 8 GB, " in reason
+    fewer = StandinCuda(**ORIN, multiprocessors=14, total_bytes=64_300_000_000)
+    assert "this is Orin with 14 multiprocessors and 64 GB" in why_unfit(
+        engine, bundle, place_of(standin_library(), fewer)
+    )
     less = StandinCuda(**ORIN, multiprocessors=16, total_bytes=32_900_000_000)
     assert "this is Orin with 16 multiprocessors and 33 GB" in why_unfit(
         engine, bundle, place_of(standin_library(), less)
