@@ -3,8 +3,8 @@
     python -m benchmarks.soak demo/bundle --seconds 3600
 
 Two drawn cameras share an engine in a service of its own process. Faults are drawn from a seed: a camera is away, the
-network fails, the process hangs, the clock is set back an hour, the file is read again, and, in the first quarter only so
-that memory is seen to be flat in the others, it is killed or told to stop, and started again. Brokers and PLCs that
+network fails, the process hangs, the clock is set back an hour, the file is read again, and, in the first quarter only
+so that memory is seen to be flat in the others, it is killed or told to stop, and started again. Brokers and PLCs that
 fail are not among them: outputs have their own tests.
 """
 
