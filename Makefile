@@ -17,7 +17,7 @@ test: .venv/.dev peers
 	$(PYTHON) -c 'import sys; (3, 10) <= sys.version_info < (3, 14) or sys.exit("Python 3.10 to 3.13 is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	@echo "Installing about 6 GB into .venv, most of it PyTorch with its CUDA libraries; this takes minutes."
-	$(BIN)/pip install --editable '.[export,cpu]'
+	$(BIN)/pip install --editable '.[export,cpu,serve]'
 	touch $@
 
 .venv/.dev: .venv/.export

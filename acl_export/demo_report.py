@@ -196,6 +196,7 @@ def summary(result: DemoResult) -> list[str]:
         + ("; the machine was busy, so measure again" if result.is_noisy else ""),
         f"look at {result.report}",
         f"next: acl calibrate {result.report.parents[1] / 'bundle'} YOUR_GOOD_PARTS, then acl run on the others",
+        "a live station on drawn parts: acl serve --example > station.toml; acl serve station.toml (http://127.0.0.1:8080)",
     ]
 
 

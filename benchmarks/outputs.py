@@ -25,9 +25,9 @@ from typing import Annotated, Any, cast
 import numpy as np
 import typer
 
-from acl_runtime.detection.verdict import Inspected, Verdict
+from acl_runtime.detection.verdict import Inspected, Result, Verdict
 from acl_runtime.images.frame import Frame
-from acl_runtime.outputs.station import PartResult, StationOutput, StationStatus
+from acl_runtime.outputs.station import BusyError, PartResult, StationOutput, StationStatus
 from acl_runtime.scoring.regions import Region
 from benchmarks.machine import describe_machine, machine_line
 from benchmarks.tables import markdown_table
@@ -42,10 +42,17 @@ KINDS = (
     "webhook",
     "station_lines",
     "station_folder",
+    "live_page",
 )
 STATUS = StationStatus(state="running", cameras={"top": True}, bundle="abcd1234")
 _NAMES = ("p50", "p99", "worst")
-ALONE = ("modbus_server", "opcua", "station_lines", "station_folder")  # need no peer that could be away
+ALONE = (
+    "modbus_server",
+    "opcua",
+    "station_lines",
+    "station_folder",
+    "live_page",
+)  # need no peer that could be away
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,10 @@ class NoControl:
 
     def reset_counters(self) -> None:
         """Nothing."""
+
+    def inspect(self, frame: Frame) -> Result:
+        """Refuse."""
+        raise BusyError("this is a measurement")
 
 
 def make_part(number: int, picture: np.ndarray, anomaly_map: np.ndarray) -> PartResult:
@@ -179,6 +190,7 @@ def open_kind(kind: str, port: int, folder: Path) -> StationOutput:
         "webhook": {"url": f"http://127.0.0.1:{port}/", "secret_file": key, "spool": folder / "spool"},
         "station_lines": {"folder": folder / "lines"},
         "station_folder": {"folder": folder / "pictures", "least_free_mb": 0.0},
+        "live_page": {"port": port},
     }
     module = import_module(f"acl_runtime.outputs.{kind}")
     return cast(StationOutput, module.open_output(module.Options(**kinds[kind]), NoControl(), kind))

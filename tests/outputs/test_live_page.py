@@ -251,6 +251,19 @@ def test_another_name_for_this_machine_is_refused(site: Site) -> None:
         assert site.ask("/api/state", Host=host).status == 200, host
 
 
+def test_with_the_administrators_token_alone_others_on_this_machine_may_look_but_not_review(
+    tmp_path: Path,
+) -> None:
+    site = open_site(admin_token_file=write_token(tmp_path / "admin", ADMIN))
+    try:
+        assert site.ask("/api/state").status == 200
+        assert site.ask("/api/review/2", method="POST", body="good").status == 403
+        assert site.ask("/api/review/2", method="POST", body="good", token=ADMIN).status == 200
+        assert site.ask("/api/state", Host="evil.example").status == 421
+    finally:
+        site.page.close(1)
+
+
 def test_a_page_of_another_site_may_not_post(site: Site) -> None:
     for origin in ("http://evil.example", "null", f"http://127.0.0.1:{site.port + 1}"):
         assert site.ask("/api/review/2", method="POST", body="good", Origin=origin).status == 403

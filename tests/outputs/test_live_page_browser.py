@@ -20,7 +20,7 @@ from acl_runtime.outputs.station import WebRecord
 ADMIN, VIEWER = "a" * 24, "v" * 24
 EVIL = "<img src=x onerror=window.evil=1><script>window.evil=1</script>"
 NUMBERS = itertools.count(1000)
-SIZES = ((1600, 900), (1024, 768), (390, 844))
+SIZES = ((1280, 800), (1024, 768), (390, 844))
 SHIFTS = (
     "window.shifts = []; new PerformanceObserver(list => { for (const entry of list.getEntries()) "
     "window.shifts.push(entry.value); }).observe({type: 'layout-shift', buffered: false})"

@@ -37,14 +37,15 @@ _LOCAL = ("127.0.0.1", "localhost", "::1")
 class Guard:
     """An ASGI application that lets through to another what may pass.
 
-    Without tokens only this machine itself reaches the page, and everybody there may everything. A web site that a
+    Without tokens only this machine itself reaches the page, and everybody there may everything; with that of the
+    administrator alone, everything but review. A web site that a
     browser on this machine shows is not this machine: its name is in Host (a name that it made lead here) or in Origin.
     """
 
     def __init__(self, app: App, tokens: Tokens, host: str) -> None:
         """Guard `app`; `host` is what it listens on."""
         self._app, self._tokens = app, tokens
-        self._hosts = frozenset((*_LOCAL, host)) if tokens.admin is None else None
+        self._hosts = frozenset((*_LOCAL, host)) if tokens.viewer is None else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""

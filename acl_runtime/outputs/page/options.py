@@ -47,7 +47,7 @@ class Options:
         """Refuse what cannot be, and an open door."""
         ranges = {
             "port": (1, 65_535),
-            "keep_parts": (10, 100_000),
+            "keep_parts": (10, 10_000),
             "keep_ng": (1, 1000),
             "keep_ng_mb": (1, 100_000),
             "most_clients": (1, 1000),

@@ -13,7 +13,7 @@ function text(id, value) {
 function kind(node, name) { if (node.className !== name) node.className = name; }
 const short = value => value === null || value === undefined ? "–" : value >= 0.9995 || value < 0.0005 ?
   Number(value).toPrecision(4) : value.toFixed(3);
-const ms = value => value === null ? "–" : (value < 99.5 ? value.toFixed(1) : value.toFixed(0)) + " ms";
+const ms = value => value === null ? "–" : (value < 9.95 ? value.toFixed(1) : value.toFixed(0)) + " ms";
 
 function show() {
   if (!state) return;
