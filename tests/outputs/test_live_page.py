@@ -487,7 +487,7 @@ def test_a_web_shows_the_roll_that_runs() -> None:
         site.page(WebRecord(number=5, camera="web", roll="R1", record=roll))
         site.page(defect(6))
         site.page(
-            WebRecord(number=7, camera="web", roll="R1", record={"event": "judged", "first": 0, "stop": 5000})
+            WebRecord(number=7, camera="web", roll="R1", record={"event": "judged", "first_line": 0, "last_line": 4999})
         )
         found = site.ask("/api/state").json["roll"]
         assert found == {
@@ -499,7 +499,7 @@ def test_a_web_shows_the_roll_that_runs() -> None:
             "last_defect": 6,
         }
         records = site.ask("/api/defects?after=0").json["records"]
-        assert [(each["number"], each["record"]["along_mm"]) for each in records] == [(6, 123.4)]
+        assert [(each["number"], each["record"]["y_mm"]) for each in records] == [(6, 123.4)]
         assert site.ask("/api/pictures/6/overlay").headers["content-type"] == "image/jpeg"
         site.page(WebRecord(number=8, camera="web", roll="R2", record=roll))
         assert site.ask("/api/defects").json["records"] == []

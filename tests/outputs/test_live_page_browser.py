@@ -295,7 +295,7 @@ def test_a_web_shows_its_roll_and_the_newest_defect(window: Browser) -> None:
     page, url, _ = open_page()
     roll = {"event": "roll", "width": 2000, "mm_per_pixel": 0.1, "mm_per_line": 0.2, "region_threshold": 0.5}
     page(WebRecord(number=1, camera="web", roll=EVIL, record=roll))
-    page(WebRecord(number=2, camera="web", roll=EVIL, record={"event": "judged", "first": 0, "stop": 9000}))
+    page(WebRecord(number=2, camera="web", roll=EVIL, record={"event": "judged", "first_line": 0, "last_line": 8999}))
     page(defect(3))
     page(status(defects=1))
     browser.open(url)

@@ -24,7 +24,7 @@ from acl_runtime.scoring.regions import Region
 from acl_runtime.scoring.rule import DecidedBy
 
 _MB = 1_000_000
-_RECORDS = ("defect", "lost", "rule")  # of a web, that the map shows
+_RECORDS = ("defect", "gap", "rule")  # of a web, that the map shows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,10 +142,10 @@ class Feed:
             self._roll, self._lines = record, 0
             self._records.clear()
         elif kind == "judged":
-            self._lines = max(self._lines, record.record["stop"])
+            self._lines = max(self._lines, record.record["last_line"] + 1)
         elif kind in _RECORDS:
-            if kind == "lost":
-                self._lines = max(self._lines, record.record["stop"])
+            if kind == "gap":
+                self._lines = max(self._lines, record.record["first_line"] + record.record["lines"])
             self._records.append(
                 WebRecord(number=record.number, camera=record.camera, roll=record.roll, record=record.record)
             )

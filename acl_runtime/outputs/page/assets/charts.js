@@ -83,18 +83,19 @@ export function drawRoll(canvas, roll, records) {
   pen.fillStyle = color("track");
   pen.fillRect(left, 4, x(roll.metres * 1000) - left, bottom - 4);
   for (const { record } of records) {
-    if (record.event === "lost") {
+    if (record.event === "gap") {
+      if (record.reason === "no web") continue;
       pen.fillStyle = color("gap");
-      const from = x(record.first * roll.mm_per_line);
-      pen.fillRect(from, 4, Math.max(1.5, x(record.stop * roll.mm_per_line) - from), bottom - 4);
+      const from = x(record.first_line * roll.mm_per_line);
+      pen.fillRect(from, 4, Math.max(1.5, x((record.first_line + record.lines) * roll.mm_per_line) - from), bottom - 4);
     } else if (record.event === "rule") {
       pen.fillStyle = color("accent");
-      pen.fillRect(x(record.along_mm) - 3, 0, 6, 8);
+      pen.fillRect(x(record.y_mm) - 3, 0, 6, 8);
     } else {
       pen.fillStyle = color("ng-fill");
       const tall = record.length_mm / long * (width - left - 6), broad = record.width_mm / wide * (bottom - 4);
       pen.beginPath();
-      pen.ellipse(x(record.along_mm) + tall / 2, y(record.across_mm) + broad / 2, Math.max(3.5, tall / 2),
+      pen.ellipse(x(record.y_mm) + tall / 2, y(record.x_mm) + broad / 2, Math.max(3.5, tall / 2),
         Math.max(3.5, broad / 2), 0, 0, 7);
       pen.fill();
     }
