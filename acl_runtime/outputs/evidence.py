@@ -18,7 +18,7 @@ from typing import Literal
 from acl_runtime.detection.verdict import Inspected
 from acl_runtime.files.errors import InputError, SourceError
 from acl_runtime.outputs.delivery import PAUSES_S
-from acl_runtime.outputs.evidence_record import MARKS, Mark, evidence_of, is_kept
+from acl_runtime.outputs.evidence_record import Mark, check_review, evidence_of, is_kept
 from acl_runtime.outputs.evidence_writer import EvidenceWriter, Item, Review, Room
 from acl_runtime.outputs.station import PartResult, StationControl, StationEvent, StationStatus, WebRecord
 
@@ -114,7 +114,7 @@ class EvidenceStore:
         return self._with_picture(item, event) if is_sample or event.verdict != "ok" else item
 
     def _with_picture(self, item: Item, event: PartResult | WebRecord) -> Item:
-        """The item with its picture; without it where too many wait already."""
+        """The item with its picture, if there is one."""
         result = (
             event.result if isinstance(event, PartResult) and isinstance(event.result, Inspected) else None
         )
@@ -122,9 +122,6 @@ class EvidenceStore:
             event.picture if isinstance(event, WebRecord) else None if result is None else result.frame.frame
         )
         if picture is None:
-            return item
-        if self._pictures >= self._options.most_waiting:
-            self._dropped += 1
             return item
         drawn = result if self._options.overlays else None
         return Item(
@@ -135,6 +132,9 @@ class EvidenceStore:
         if self._end_at is not None:
             self._dropped += 1
             return
+        if item.picture is not None and self._pictures >= self._options.most_waiting:
+            item = Item(evidence=item.evidence)
+            self._dropped += 1
         self._items.append(item)
         self._pictures += item.picture is not None
         if len(self._items) > MOST_ROWS_WAITING:
@@ -276,14 +276,6 @@ class EvidenceStore:
         with self._changed:
             reviews, self._reviews = self._reviews, []
         _answer(reviews, [SourceError(why)] * len(reviews))
-
-
-def check_review(mark: str, by: str) -> None:
-    """Raise InputError unless the mark is one of `MARKS` and somebody is named."""
-    if mark not in MARKS:
-        raise InputError(f"mark must be one of {', '.join(MARKS)}, got {mark!r}")
-    if not 0 < len(by) <= 100:
-        raise InputError("by must name who reviews, in 1 to 100 characters")
 
 
 def _answer(

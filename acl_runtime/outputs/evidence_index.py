@@ -47,8 +47,11 @@ def _kind(name: str) -> str:
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS records ({", ".join(f"{name} {_kind(name)}" for name in COLUMNS)});
 CREATE INDEX IF NOT EXISTS by_verdict ON records (verdict, number);
-CREATE INDEX IF NOT EXISTS by_review ON records (review, verdict, number) WHERE review <> '';
-CREATE INDEX IF NOT EXISTS by_open_reject ON records (number) WHERE review = '' AND verdict <> 'ok';
+CREATE INDEX IF NOT EXISTS by_review ON records (review, number) WHERE review <> '';
+CREATE INDEX IF NOT EXISTS by_review_of ON records (verdict, review, number) WHERE review <> '';
+CREATE INDEX IF NOT EXISTS rejects ON records (number) WHERE verdict <> 'ok';
+CREATE INDEX IF NOT EXISTS open_rejects ON records (number) WHERE verdict <> 'ok' AND review = '';
+CREATE INDEX IF NOT EXISTS open_rejects_of ON records (verdict, number) WHERE verdict <> 'ok' AND review = '';
 CREATE INDEX IF NOT EXISTS by_part ON records (part_id, number) WHERE part_id <> '';
 CREATE INDEX IF NOT EXISTS spare_files ON records ({_ORDER}) WHERE review = '' AND size > 0;
 CREATE INDEX IF NOT EXISTS spare_rows ON records ({_ORDER}) WHERE review = '' AND size = 0;

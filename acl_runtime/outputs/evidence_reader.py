@@ -104,8 +104,10 @@ class EvidenceReader:
             wanted.append(("number > ?", [after]))
         if before is not None:
             wanted.append(("number < ?", [before]))
-        if verdict is not None:
-            wanted.append(("verdict <> 'ok'", []) if verdict == "rejected" else ("verdict = ?", [verdict]))
+        if verdict not in (None, "ok"):
+            wanted.append(("verdict <> 'ok'", []))  # what the indices of rejects say of themselves
+        if verdict not in (None, "rejected"):
+            wanted.append(("verdict = ?", [verdict]))
         if review is not None:
             wanted.append(("review = ''", []) if review == "" else ("review <> '' AND review = ?", [review]))
         if part_id is not None:
@@ -142,12 +144,20 @@ class EvidenceReader:
             size=sum(size for *_, size in rows),
         )
 
-    def scores(self, limit: int = 10_000) -> list[Score]:
+    def scores(self, limit: int = 5000) -> list[Score]:
         """Those of the last `limit` records that were judged, the newest first; errors as of `records`."""
         if not 1 <= limit <= MOST_SCORES:
             raise InputError(f"limit must be 1 to {MOST_SCORES}, got {limit}")
         query = "SELECT number, verdict, review, score, peak FROM records ORDER BY number DESC LIMIT ?"
         return [Score(*row) for row in self._all(query, [limit]) if row[3] is not None]
+
+    def samples(self, *, after: int = 0, limit: int = MOST) -> list[Evidence]:
+        """OK parts kept because every Nth is, that nobody reviewed, the oldest first; errors as of `records`."""
+        query = (
+            f"{SELECT} INDEXED BY spare_files WHERE review = '' AND size > 0 AND (verdict <> 'ok') = 0 "
+            "AND number > ? AND is_sample = 1 AND picture <> '' ORDER BY number LIMIT ?"
+        )
+        return [from_row(row) for row in self._all(query, [after, limit])]
 
     def contradictions(self) -> Contradictions:
         """What reviews say against the bundle that judges now; errors as of `records`."""

@@ -5,19 +5,18 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from acl_runtime.files.errors import InputError
+from acl_runtime.files.locks import locked_folder
 from acl_runtime.outputs.evidence_files import ASIDE, days, file_of, files_of, move_aside, number_of
 from acl_runtime.outputs.evidence_index import INDEX, Index
 from acl_runtime.outputs.evidence_record import Evidence, from_sidecar
 
 LOG = logging.getLogger("acl")
 NEWEST_DAYS = 2  # that are looked at whenever a store is opened: a process that was killed wrote there
-Progress = Callable[[str], None]
 
 
 @dataclass
@@ -82,10 +81,20 @@ def open_index(folder: Path, *, is_suspect: bool = False) -> Index:
 
 
 def rebuild(folder: Path) -> Rebuilt:
-    """Make the index of a folder that the caller holds again from its files; the index before goes aside."""
-    old = put_index_aside(folder) if (folder / INDEX).exists() else None
-    with closing(Index(folder)) as index:
-        return fill(index, folder, old)
+    """Make the index of a folder again from its files; the index before goes aside, and what only it knew is kept.
+
+    Raises:
+        InputError: It is no folder of evidence, another process writes it, or the disk refuses.
+    """
+    if not folder.is_dir() or not ((folder / INDEX).exists() or days(folder)):
+        raise InputError(f"{folder}: holds no evidence; name the folder of an output of kind evidence")
+    with locked_folder(folder, "stop its service first"):
+        try:
+            old = put_index_aside(folder) if (folder / INDEX).exists() else None
+            with closing(Index(folder)) as index:
+                return fill(index, folder, old)
+        except sqlite3.Error as error:
+            raise InputError(f"{folder}: the index cannot be written ({error}); look at the disk") from error
 
 
 def fill(index: Index, folder: Path, old: Path | None) -> Rebuilt:

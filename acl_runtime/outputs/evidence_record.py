@@ -150,6 +150,14 @@ def _of_web(event: WebRecord, bundle: str) -> Evidence:
     )
 
 
+def check_review(mark: str, by: str) -> None:
+    """Raise InputError unless the mark is one of `MARKS` and somebody is named."""
+    if mark not in MARKS:
+        raise InputError(f"mark must be one of {', '.join(MARKS)}, got {mark!r}")
+    if not 0 < len(by) <= 100:
+        raise InputError("by must name who reviews, in 1 to 100 characters")
+
+
 def to_row(evidence: Evidence) -> tuple[Any, ...]:
     """The values of `COLUMNS`; ValueError or TypeError for what is no JSON."""
     values = vars(evidence)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sqlite3
+import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -14,6 +16,7 @@ from typing import Literal
 import numpy as np
 
 from acl_runtime.detection.verdict import Inspected
+from acl_runtime.files.errors import InputError
 from acl_runtime.files.locks import locked_folder
 from acl_runtime.outputs.evidence_files import (
     encode,
@@ -221,3 +224,18 @@ class EvidenceWriter:
         if note != self.note:
             LOG.error("evidence: %s", note)
         self.note, self.given_up = note, self.given_up + 1
+
+
+def write_reviews(folder: Path, reviews: Sequence[Review]) -> None:
+    """Write reviews where no service does.
+
+    Raises:
+        InputError: A number is not there, the service runs, or the disk refuses; what was there is written.
+    """
+    try:
+        with closing(EvidenceWriter(folder, Room(most_rows=sys.maxsize))) as writer:
+            problems = [problem for problem in writer.write((), reviews) if problem]
+    except sqlite3.Error as error:
+        raise InputError(f"{folder}: the index cannot be written ({error}); look at the disk") from error
+    if problems:
+        raise InputError("; ".join(problems))
