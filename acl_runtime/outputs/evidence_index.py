@@ -84,6 +84,7 @@ class Index:
                 )
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute("PRAGMA journal_size_limit = 4000000")
             self.is_complete = version == VERSION
             if not self.is_complete:
                 self._connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")

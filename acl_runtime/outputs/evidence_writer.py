@@ -33,6 +33,7 @@ from acl_runtime.outputs.pictures import draw_overlay
 
 LOG = logging.getLogger("acl")
 GB = 1_000_000_000
+INDEX_ROOM = 8_000_000  # bytes that stay free for the index, whatever keep_free_gb says
 _QUOTA = (
     "pictures are not kept: quota_gb is reached, and only reviewed ones are left, which are never deleted; raise it, "
     "or move some elsewhere and run acl evidence rebuild"
@@ -94,7 +95,7 @@ class EvidenceWriter:
             sqlite3.Error: The same.
         """
         self._folder, self._room = folder, room
-        self.note = ""  # why something is not kept, in a sentence; empty while all is
+        self.note = ""  # why something was not kept, in a sentence; empty since a picture was
         self.given_up = 0  # records and pictures that were not kept
         self._closing = ExitStack()
         try:
@@ -127,10 +128,12 @@ class EvidenceWriter:
             OSError: Nothing was written, the disk is full or away; write the same again.
             sqlite3.Error: The same, or the index is damaged.
         """
-        given_up, self.note = self.given_up, ""
+        given_up = self.given_up
         written: list[Path] = []
         self._index.begin()
         try:
+            if not self._make_room(0):  # first: a disk without any room takes no row either
+                self._say(self._why_no_room(0))
             for item in items:
                 self._take(item, written)
             problems = [self._review(review, written) for review in reviews]
@@ -184,11 +187,12 @@ class EvidenceWriter:
                 evidence, files = item.evidence, {}
         size = sum(map(len, files.values()))
         if files and not self._make_room(size):
-            self._give_up(_QUOTA if self._has_free(size) else _FULL)
+            self._give_up(self._why_no_room(size))
             evidence, files = item.evidence, {}
         for path, data in files.items():
             write_file(path, data)
             written.append(path)
+            self.note = ""
         return self._with_sidecar(evidence, written) if files or evidence.verdict == "ng" else evidence
 
     def _with_sidecar(self, evidence: Evidence, written: list[Path]) -> Evidence:
@@ -218,12 +222,20 @@ class EvidenceWriter:
         return used + size <= self._room.quota_gb * GB and self._has_free(size)
 
     def _has_free(self, size: int) -> bool:
-        return shutil.disk_usage(self._folder).free - size >= self._room.keep_free_gb * GB
+        free = shutil.disk_usage(self._folder).free - size
+        return free >= max(INDEX_ROOM, self._room.keep_free_gb * GB)
+
+    def _why_no_room(self, size: int) -> str:
+        return _QUOTA if self._has_free(size) else _FULL
 
     def _give_up(self, note: str) -> None:
+        self._say(note)
+        self.given_up += 1
+
+    def _say(self, note: str) -> None:
         if note != self.note:
             LOG.error("evidence: %s", note)
-        self.note, self.given_up = note, self.given_up + 1
+        self.note = note
 
 
 def write_reviews(folder: Path, reviews: Sequence[Review]) -> None:

@@ -190,8 +190,12 @@ def test_the_quota_takes_the_oldest_good_ones_then_ng_that_nobody_reviewed_and_n
         reader = EvidenceReader(tmp_path)
         assert reader.counts().size <= room * size + 2000  # a review's sidecar may pass it
         taken.append([number for number in range(1, 9) if reader.picture_path(number) is None])
+    for gone in taken:
+        rejects, good = [n for n in gone if n <= 4], [n for n in gone if n > 4]
+        assert good == [6, 7, 8][: len(good)]  # 5 is reviewed
+        assert rejects == [2, 3, 4][: len(rejects)]  # 1 is reviewed
+        assert not rejects or len(good) == 3
     assert taken[0] == [6]
-    assert taken[1][:3] == [6, 7, 8]
     assert taken[-1] == [2, 3, 4, 6, 7, 8]
     assert numbers(tmp_path, before=100) == [8, 7, 6, 5, 4, 3, 2, 1]  # what was seen stays in the index
     assert_agree(tmp_path)
@@ -209,7 +213,6 @@ def test_where_only_reviewed_ones_are_left_that_is_said_and_records_go_on_withou
         assert "only reviewed ones are left" in store.problem
         assert store.dropped == 1
         tell(store, part(3))
-        assert not store.problem
     assert [bool(record.picture) for record in EvidenceReader(tmp_path).records(after=0)] == [
         True,
         False,
@@ -389,6 +392,12 @@ def test_telling_takes_microseconds_while_the_disk_is_slow(
     assert len(numbers(tmp_path)) == 200
 
 
+def fill_up(path: Path) -> None:
+    with path.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+        while True:
+            file.write(b"x" * 4096)
+
+
 @pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0, reason="mounts a small disk: needs root on Linux"
 )
@@ -396,7 +405,7 @@ def test_a_full_disk_costs_pictures_then_patience_and_no_record(tmp_path: Path) 
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(disk)], capture_output=True
+        ["mount", "-t", "tmpfs", "-o", "size=12m", "none", str(disk)], capture_output=True
     )
     if mounted.returncode:
         pytest.skip(f"cannot mount: {mounted.stderr.decode().strip()}")
@@ -404,25 +413,30 @@ def test_a_full_disk_costs_pictures_then_patience_and_no_record(tmp_path: Path) 
         folder = disk / "evidence"
         rng = np.random.default_rng(0)
         with opened(folder, overlays=False) as store:
-            for number in range(1, 41):  # of 100 kB each
-                noisy = defect(number)
-                tell(store, replace(noisy, picture=rng.integers(0, 256, (180, 180, 3), dtype=np.uint8)))
-            assert 0 < len([1 for n in range(1, 41) if EvidenceReader(folder).picture_path(n)]) < 20
-            assert EvidenceReader(folder).picture_path(40) is not None
-            with (
-                (disk / "of others").open("wb", buffering=0) as file,
-                pytest.raises(OSError, match="No space"),
-            ):
-                while True:
-                    file.write(b"x" * 4096)
-            for number in range(41, 2041):
+            for first in range(1, 101, 10):
+                pictures = (
+                    rng.integers(0, 256, (180, 180, 3), dtype=np.uint8) for _ in range(10)
+                )  # 100 kB each
+                tell(
+                    store, *(replace(defect(n), picture=each) for n, each in enumerate(pictures, start=first))
+                )
+            reader = EvidenceReader(folder)
+            there = [n for n in range(1, 101) if reader.picture_path(n)]
+            assert there == list(range(101 - len(there), 101))
+            assert 10 < len(there) < 60
+            fill_up(disk / "of others")
+            tell(store, *(part(number, "not judged") for number in range(101, 1001)))
+            assert "nothing is left to delete; make room" in store.problem
+            assert not any(reader.picture_path(n) for n in range(1, 101))  # they made what room they could
+            fill_up(disk / "of others, too")
+            for number in range(1001, 4101):
                 store(part(number, "not judged", part_id="x" * 100))
-            wait_until(lambda: store.problem)
+            wait_until(lambda: "cannot be written" in store.problem)
             (disk / "of others").unlink()
             wait_until(lambda: not store.waiting)
             assert store.dropped == 0
         assert_agree(folder)
-        assert EvidenceReader(folder).counts().total() == 2040
+        assert EvidenceReader(folder).counts().total() == 4100
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
