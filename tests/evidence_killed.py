@@ -22,7 +22,7 @@ def write_for_ever(folder: Path, first: int, pipe: int) -> None:
     """Write parts, and report each number once the store has it."""
     store = EvidenceStore(Options(folder=folder, keep_free_gb=0.0, sample_every=3))
     for number in range(first, first + 1_000_000):
-        store(part(number, ("ok", "ng", "not judged")[number % 3]))  # type: ignore[arg-type]
+        store(part(number, ("ok", "ng", "not judged")[number % 3]))
         if number % 4 == 0:
             wait_until(lambda: not store.waiting)
             os.write(pipe, b"%d\n" % number)

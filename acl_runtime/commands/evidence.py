@@ -206,6 +206,10 @@ def export(
         found = export_images(reader, images, samples=samples)
         echo(f"{images / 'good'}: {found.good} reviewed as good, {found.samples} samples")
         echo(f"{images / 'bad'}: {found.bad} reviewed as defect")
+        if found.of_web:
+            note(
+                f"{found.of_web} reviewed records of a web are left out: set its thresholds with acl calibrate --web"
+            )
         if found.without_picture:
             note(f"{found.without_picture} reviewed parts have no picture")
         if found.open_samples:

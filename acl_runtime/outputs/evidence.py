@@ -227,7 +227,7 @@ class EvidenceStore:
             given_up = writer.given_up
             try:
                 problems = writer.write(items, [review for review, _ in reviews])
-            except (OSError, sqlite3.Error) as error:
+            except BaseException as error:  # it ends this attempt, or the thread; nobody waits for an answer
                 _answer(reviews, [SourceError(f"{self.folder}: {error}; try again later")] * len(reviews))
                 raise
             self._problem, self._failures = writer.note, 0

@@ -44,6 +44,7 @@ class Exported:
         good: Into good/, those that a person called good.
         samples: Into good/, OK parts that nobody reviewed.
         bad: Into bad/.
+        of_web: Reviewed, but of a web: what is cut out of it is no frame.
         without_picture: Reviewed, but without a picture, such as one whose quota was over before.
         open_samples: Samples that were NG and that nobody reviewed: without them good parts look better than they are.
     """
@@ -51,6 +52,7 @@ class Exported:
     good: int = 0
     samples: int = 0
     bad: int = 0
+    of_web: int = 0
     without_picture: int = 0
     open_samples: int = 0
 
@@ -106,7 +108,9 @@ def export_images(reader: EvidenceReader, folder: Path, *, samples: bool) -> Exp
     for mark, label in _LABELS.items():
         (folder / label).mkdir(parents=True, exist_ok=True)
         for record in iter_records(reader, review=mark):
-            if not _copy(reader, record, folder / label):
+            if record.kind != "part":
+                found.of_web += 1
+            elif not _copy(reader, record, folder / label):
                 found.without_picture += 1
             elif label == "good":
                 found.good += 1
@@ -143,10 +147,13 @@ def recalibration_words(found: Contradictions, folder: Path) -> str | None:
         facts.append(f"{found.wrong_rejects} of {found.reviewed_rejects} reviewed rejects were good parts")
     if found.escapes:
         facts.append(f"{found.escapes} reviewed OK parts were defective")
-    return (
-        f"{' and '.join(facts)}: a recalibration is due; acl evidence export {folder} --images parts --samples, then "
-        "acl calibrate BUNDLE parts/good --defective parts/bad; acl restore BUNDLE takes it back"
+    how = (
+        "acl calibrate BUNDLE --web SOURCE with more good web"
+        if found.is_web
+        else f"acl evidence export {folder} --images parts --samples, then acl calibrate BUNDLE parts/good --defective "
+        "parts/bad"
     )
+    return f"{' and '.join(facts)}: a recalibration is due; {how}; acl restore BUNDLE takes it back"
 
 
 def record_words(record: Evidence) -> str:

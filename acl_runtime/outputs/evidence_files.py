@@ -18,7 +18,7 @@ from acl_runtime.outputs.evidence_record import Evidence, to_sidecar
 ASIDE = "aside"  # folder for what is not ours, or torn
 Which = Literal["picture", "overlay"]
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
-_SIDECAR = re.compile(r"(\d{10,})\.json")
+_OWN = re.compile(r"(\d{10,})\.(json|png|jpg|overlay\.jpg)")
 
 
 def days(folder: Path) -> list[Path]:
@@ -40,8 +40,8 @@ def files_of(folder: Path, evidence: Evidence) -> list[Path]:
 
 
 def number_of(path: Path) -> int | None:
-    """The number of a sidecar; None for any other file."""
-    match = _SIDECAR.fullmatch(path.name)
+    """The number of a file that is named as ours are; None for any other."""
+    match = _OWN.fullmatch(path.name)
     return None if match is None else int(match[1])
 
 

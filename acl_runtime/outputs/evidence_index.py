@@ -135,6 +135,11 @@ class Index:
         row = self._connection.execute(f"{SELECT} WHERE number = ?", (number,)).fetchone()
         return None if row is None else from_row(row)
 
+    def last(self) -> int:
+        """The largest number; 0 without any."""
+        (number,) = self._one("SELECT coalesce(max(number), 0) FROM records")
+        return number
+
     def put(self, evidence: Evidence) -> None:
         """Replace the record of a number."""
         names = ", ".join(f"{name} = ?" for name in COLUMNS)

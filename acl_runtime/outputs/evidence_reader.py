@@ -59,9 +59,11 @@ class Contradictions:
         wrong_rejects: Parts that were NG, and good to a person.
         reviewed_rejects: All NG parts that a person called good or a defect.
         escapes: Parts that were OK, and defective to a person.
+        is_web: Whether the last record is of a web.
     """
 
     bundle: str
+    is_web: bool
     wrong_rejects: int
     reviewed_rejects: int
     escapes: int
@@ -161,8 +163,8 @@ class EvidenceReader:
 
     def contradictions(self) -> Contradictions:
         """What reviews say against the bundle that judges now; errors as of `records`."""
-        newest = self._all("SELECT bundle FROM records ORDER BY number DESC LIMIT 1", [])
-        bundle = newest[0][0] if newest else ""
+        newest = self._all("SELECT bundle, kind FROM records ORDER BY number DESC LIMIT 1", [])
+        bundle, kind = newest[0] if newest else ("", "part")
         query = (
             "SELECT count(*) FROM (SELECT 1 FROM records WHERE review <> '' AND review = ? AND verdict = ? "
             f"AND bundle = ? LIMIT {MOST_CONTRADICTIONS})"
@@ -172,7 +174,11 @@ class EvidenceReader:
             for review, verdict in (("good", "ng"), ("defect", "ng"), ("defect", "ok"))
         )
         return Contradictions(
-            bundle=bundle, wrong_rejects=good_ng, reviewed_rejects=good_ng + bad_ng, escapes=bad_ok
+            bundle=bundle,
+            is_web=kind != "part",
+            wrong_rejects=good_ng,
+            reviewed_rejects=good_ng + bad_ng,
+            escapes=bad_ok,
         )
 
     def _all(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import sys
 import time
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -16,7 +17,10 @@ from acl_runtime.outputs.evidence_index import INDEX, Index
 from acl_runtime.outputs.evidence_record import Evidence, from_sidecar
 
 LOG = logging.getLogger("acl")
-NEWEST_DAYS = 2  # that are looked at whenever a store is opened: a process that was killed wrote there
+NEWEST_DAYS = (
+    2  # that are looked at whenever a store is opened, because a process that was killed wrote there:
+)
+NEWEST = 1000  # files of so many numbers before the index's last one, and all behind it
 
 
 @dataclass
@@ -73,7 +77,7 @@ def open_index(folder: Path, *, is_suspect: bool = False) -> Index:
                 LOG.warning("%s: was made again: %d records from files", folder / INDEX, found.added)
         else:
             for day in days(folder)[-NEWEST_DAYS:]:
-                _take_day(index, folder, day, Rebuilt())
+                _take_day(index, folder, day, Rebuilt(), after=index.last() - NEWEST)
     except BaseException:
         index.close()
         raise
@@ -120,11 +124,13 @@ def put_index_aside(folder: Path) -> Path:
     return place
 
 
-def _take_day(index: Index, folder: Path, day: Path, found: Rebuilt) -> None:
+def _take_day(index: Index, folder: Path, day: Path, found: Rebuilt, *, after: int = 0) -> None:
+    """Take what the sidecars of a day say, of larger numbers; move aside what belongs to no record."""
+    paths = [path for path in sorted(day.iterdir()) if (number_of(path) or sys.maxsize) > after]
     own: set[Path] = set()
     index.begin()
-    for path in sorted(day.iterdir()):
-        if number_of(path) is None:
+    for path in paths:
+        if number_of(path) is None or path.suffix != ".json":
             continue
         evidence = _read(folder, path)
         before = None if evidence is None else index.find(evidence.number)
@@ -137,7 +143,7 @@ def _take_day(index: Index, folder: Path, day: Path, found: Rebuilt) -> None:
         elif before != evidence:
             index.put(evidence)
     index.commit()
-    for path in sorted(day.iterdir()):
+    for path in paths:
         if path not in own:
             LOG.warning("%s: belongs to no record; it is in %s now", path, move_aside(folder, path))
             found.aside += 1

@@ -47,7 +47,7 @@ def _write(folder: Path) -> None:
     store = EvidenceStore(Options(folder=folder, sample_every=5, keep_free_gb=0.0))
     store(status(bundle="feed1234"))
     for number in range(1, 10):
-        store(part(number, ("ok", "ng", "not judged")[number % 3], part_id=f"=P{number}"))  # type: ignore[arg-type]
+        store(part(number, ("ok", "ng", "not judged")[number % 3], part_id=f"=P{number}"))
     store(defect(10))
     store.close(20)
     assert store.dropped == 0
@@ -121,16 +121,25 @@ def test_an_index_is_made_again_and_mistakes_are_one_line(tmp_path: Path) -> Non
     (tmp_path / "empty").mkdir()
     assert_one_line(acl("evidence", "rebuild", tmp_path / "empty"), "holds no evidence; name the folder")
     assert_one_line(acl("evidence", "list", tmp_path / "empty"), "holds no index.db")
-    told = acl("evidence", "export", tmp_path / "data", "--images", tmp_path / "data")
-    assert_one_line(told, "is not an empty folder; name a new one")
+    exported = acl("evidence", "export", tmp_path / "data", "--images", tmp_path / "data")
+    assert_one_line(exported, "is not an empty folder; name a new one")
 
 
 def test_a_missed_defect_asks_for_a_recalibration_and_a_few_wrong_rejects_do_not(tmp_path: Path) -> None:
     _write(tmp_path)
     assert "recalibration" not in acl("evidence", "review", tmp_path, "good", 1, 4, 7).stderr
-    assert "1 reviewed OK parts were defective: a recalibration is due" in acl(
-        "evidence", "review", tmp_path, "defect", 6
-    ).stderr.replace("3 of 3 reviewed rejects were good parts and ", "")
+    due = " ".join(acl("evidence", "review", tmp_path, "defect", 6).stderr.split())
+    assert "good parts and 1 reviewed OK parts were defective: a recalibration is due" in due
+    assert "acl calibrate BUNDLE --web SOURCE" in due  # the last record is of a web
+
+
+def test_a_cutting_of_a_web_is_no_frame_and_is_not_exported(tmp_path: Path) -> None:
+    _write(tmp_path / "data")
+    acl("evidence", "review", tmp_path / "data", "defect", 10, 4, 5)
+    told = acl("evidence", "export", tmp_path / "data", "--images", tmp_path / "parts")
+    assert f"{tmp_path / 'parts' / 'bad'}: 1 reviewed as defect" in told.stdout
+    assert "1 reviewed records of a web are left out" in told.stderr
+    assert "1 reviewed parts have no picture" in told.stderr  # 5 was not judged
 
 
 def test_ten_wrong_rejects_become_thresholds_with_a_promise_that_can_be_taken_back(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -393,9 +393,10 @@ def test_telling_takes_microseconds_while_the_disk_is_slow(
 
 
 def fill_up(path: Path) -> None:
-    with path.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
-        while True:
-            file.write(b"x" * 4096)
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(b"x" * 4096):
+            pass
+    assert shutil.disk_usage(path).free == 0
 
 
 @pytest.mark.skipif(
@@ -405,7 +406,7 @@ def test_a_full_disk_costs_pictures_then_patience_and_no_record(tmp_path: Path) 
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=12m", "none", str(disk)], capture_output=True
+        ["mount", "-t", "tmpfs", "-o", "size=12m", "none", str(disk)], check=False, capture_output=True
     )
     if mounted.returncode:
         pytest.skip(f"cannot mount: {mounted.stderr.decode().strip()}")
