@@ -23,6 +23,7 @@ KINDS = {
     "webhook": "webhook",
     "json-lines": "station_lines",
     "folder": "station_folder",
+    "evidence": "evidence",
 }
 
 
