@@ -46,7 +46,13 @@ KINDS = (
 )
 STATUS = StationStatus(state="running", cameras={"top": True}, bundle="abcd1234")
 _NAMES = ("p50", "p99", "worst")
-ALONE = ("modbus_server", "opcua", "station_lines", "station_folder", "evidence")  # need no peer that could be away
+ALONE = (
+    "modbus_server",
+    "opcua",
+    "station_lines",
+    "station_folder",
+    "evidence",
+)  # need no peer that could be away
 
 
 @dataclass(frozen=True)

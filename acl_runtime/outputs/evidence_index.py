@@ -193,7 +193,7 @@ class Index:
 
 
 def read_only(folder: Path) -> sqlite3.Connection:
-    """A connection that only reads.
+    """A connection that only reads; also where nobody writes and the reader may not make what SQLite has beside it.
 
     Raises:
         InputError: There is no index.
@@ -202,6 +202,21 @@ def read_only(folder: Path) -> sqlite3.Connection:
     path = folder / INDEX
     if not path.is_file():
         raise InputError(
-            f"{folder}: holds no {INDEX}; name the folder of an output of kind evidence, or acl evidence rebuild it"
+            f"{folder}: holds no {INDEX}; name the folder of an output of kind evidence, or run acl evidence rebuild"
         )
-    return sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, timeout=1.0)
+    connection = _connect(path, "mode=ro")
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+    except sqlite3.OperationalError:
+        connection.close()
+        if path.with_name(f"{INDEX}-wal").exists():
+            raise
+        return _connect(path, "immutable=1")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _connect(path: Path, how: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{quote(str(path.resolve()))}?{how}", uri=True, timeout=1.0)

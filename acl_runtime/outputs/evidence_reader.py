@@ -185,7 +185,12 @@ class EvidenceReader:
         try:
             with closing(read_only(self.folder)) as connection:
                 return connection.execute(query, values).fetchall()
+        except sqlite3.OperationalError as error:
+            raise InputError(
+                f"{self.folder}: the index cannot be read ({error}); read it as the user who writes it, or while the "
+                "service runs"
+            ) from error
         except sqlite3.Error as error:
             raise InputError(
-                f"{self.folder}: the index cannot be read ({error}); acl evidence rebuild makes it again"
+                f"{self.folder}: the index is damaged ({error}); acl evidence rebuild makes it again"
             ) from error

@@ -55,6 +55,8 @@ def _as_toml(value: object) -> str:
         else f'"{value}"'
         if isinstance(value, str)
         else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
     )
 
 
