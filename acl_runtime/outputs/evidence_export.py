@@ -20,7 +20,7 @@ from acl_runtime.text.names import table_cell
 LEAST_WRONG = 10  # rejects that were good parts: as many ask for another calibration
 _LABELS = {"good": "good", "defect": "bad"}  # folder of each mark
 _CSV = (
-    *("number", "time", "camera", "kind", "part_id", "roll", "along_mm", "across_mm", "verdict", "reason"),
+    *("number", "time", "camera", "kind", "part_id", "roll", "y_mm", "x_mm", "verdict", "reason"),
     *(
         "score",
         "peak",
@@ -177,6 +177,6 @@ def record_words(record: Evidence) -> str:
 
 
 def _place(record: Evidence) -> str:
-    if record.along_mm is None or record.across_mm is None:
+    if record.y_mm is None or record.x_mm is None:
         return ""
-    return f" at {record.along_mm:.1f} mm along, {record.across_mm:.1f} mm across"
+    return f" at {record.y_mm:.1f} mm along, {record.x_mm:.1f} mm across"

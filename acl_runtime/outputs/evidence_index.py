@@ -20,8 +20,8 @@ VERSION = 1
 SELECT = f"SELECT {', '.join(COLUMNS)} FROM records"
 _REAL = (
     "time",
-    "along_mm",
-    "across_mm",
+    "y_mm",
+    "x_mm",
     "score",
     "peak",
     "threshold",

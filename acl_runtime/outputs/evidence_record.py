@@ -18,7 +18,7 @@ FORMAT, VERSION = "anomalyclip-evidence", 1  # of the sidecars
 MOST_REGIONS = 20  # of a record, the highest peaks
 Mark = Literal["good", "defect", "unsure"]
 MARKS: tuple[str, ...] = get_args(Mark)
-_WEB_VERDICTS: Mapping[str, PartVerdict] = {"defect": "ng", "rule": "ng", "lost": "not judged"}
+_WEB_VERDICTS: Mapping[str, PartVerdict] = {"defect": "ng", "rule": "ng", "gap": "not judged"}
 _JSON = ("regions", "detail", "unusual")  # fields that the index holds as JSON
 
 
@@ -30,11 +30,11 @@ class Evidence:
         number: Of the part or record at this station.
         time: Seconds since 1970 (UTC): of the exposure, or when the web's record was told.
         camera: Its name.
-        kind: "part", or the event of a web: "defect", "rule", "lost".
+        kind: "part", or the event of a web: "defect", "rule", "gap".
         part_id: As the PLC named it; empty without one.
         roll: Name of the roll; empty for a part.
-        along_mm: Place along the roll.
-        across_mm: Place from the web's left edge.
+        y_mm: Place along the roll.
+        x_mm: Place from the web's left edge.
         verdict: "ok", "ng" or "not judged".
         reason: Why it was not judged.
         score: Probability of a defect; None where nothing was judged.
@@ -62,8 +62,8 @@ class Evidence:
     verdict: str
     part_id: str = ""
     roll: str = ""
-    along_mm: float | None = None
-    across_mm: float | None = None
+    y_mm: float | None = None
+    x_mm: float | None = None
     reason: str = ""
     score: float | None = None
     peak: float | None = None
@@ -139,10 +139,10 @@ def _of_web(event: WebRecord, bundle: str) -> Evidence:
         camera=event.camera,
         kind=str(record["event"]),
         roll=event.roll,
-        along_mm=record.get("along_mm"),
-        across_mm=record.get("across_mm"),
+        y_mm=record.get("y_mm"),
+        x_mm=record.get("x_mm"),
         verdict=_WEB_VERDICTS[str(record["event"])],
-        reason=str(record.get("reason", "")) if record["event"] == "lost" else "",
+        reason=str(record.get("reason", "")) if record["event"] == "gap" else "",
         score=record.get("score"),
         peak=record.get("peak"),
         detail=dict(record),

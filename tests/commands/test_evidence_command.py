@@ -77,7 +77,7 @@ def test_a_part_is_shown_with_its_pictures_and_regions(data: Path) -> None:
     ):
         assert line in shown
     assert str(data / "2027-01-15" / "0000000004.overlay.jpg") in shown
-    assert "along_mm     123.4" in acl("evidence", "show", data, 10).stdout
+    assert "y_mm         123.4" in acl("evidence", "show", data, 10).stdout
     assert_one_line(
         acl("evidence", "show", data, 77), "has no number 77; acl evidence list shows what is there"
     )

@@ -31,6 +31,8 @@ from acl_runtime.outputs.evidence_reader import EvidenceReader
 from acl_runtime.outputs.evidence_rebuild import rebuild
 from acl_runtime.outputs.evidence_record import Evidence, from_row, from_sidecar, to_row, to_sidecar
 from acl_runtime.outputs.station import StationEvent, WebRecord
+from acl_runtime.web.account import Lost
+from acl_runtime.web.records import event_dict
 
 DAY = "2027-01-15"  # of `part`
 TESTS = Path(__file__).parents[1]
@@ -108,7 +110,7 @@ def test_a_record_says_what_was_seen_and_its_files_show_it(tmp_path: Path) -> No
     assert reader.record(3).reason == "late"  # type: ignore[union-attr]
     web = reader.record(5)
     assert web is not None
-    assert (web.kind, web.roll, web.along_mm, web.verdict, web.detail["lanes"]) == (
+    assert (web.kind, web.roll, web.y_mm, web.verdict, web.detail["lanes"]) == (
         "defect",
         "R1",
         123.4,
@@ -121,8 +123,8 @@ def test_a_record_says_what_was_seen_and_its_files_show_it(tmp_path: Path) -> No
 def test_records_of_a_web_that_are_no_evidence_are_left_out(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         rolls = WebRecord(number=1, camera="web", roll="R1", record={"event": "roll"})
-        lost = WebRecord(number=2, camera="web", roll="R1", record={"event": "lost", "reason": "packets"})
-        tell(store, rolls, lost)
+        gap = event_dict(Lost(first=10, stop=20, reason="packets"))
+        tell(store, rolls, WebRecord(number=2, camera="web", roll="R1", record=gap))
     (record,) = EvidenceReader(tmp_path).records()
     assert (record.number, record.verdict, record.reason) == (2, "not judged", "packets")
 
