@@ -18,6 +18,8 @@ from typing import Literal
 from acl_runtime.detection.verdict import Inspected
 from acl_runtime.files.errors import InputError, SourceError
 from acl_runtime.outputs.delivery import PAUSES_S
+from acl_runtime.outputs.evidence_files import Which
+from acl_runtime.outputs.evidence_reader import EvidenceReader
 from acl_runtime.outputs.evidence_record import Mark, check_review, evidence_of, is_kept
 from acl_runtime.outputs.evidence_writer import EvidenceWriter, Item, Review, Room
 from acl_runtime.outputs.station import PartResult, StationControl, StationEvent, StationStatus, WebRecord
@@ -79,6 +81,7 @@ class EvidenceStore:
     def __init__(self, options: Options, name: str = "evidence") -> None:
         """Start the thread; it opens the folder, and waits for it where it is away."""
         self.name, self.folder = name, options.folder
+        self.reader = EvidenceReader(options.folder)
         self._options = options
         self._room = Room(
             quota_gb=options.quota_gb, keep_free_gb=options.keep_free_gb, most_rows=options.most_rows
@@ -177,6 +180,13 @@ class EvidenceStore:
         except FutureTimeoutError as error:
             answer.cancel()
             raise SourceError(f"{self.folder}: the review waits for the disk; try again later") from error
+
+    def picture_path(self, number: int, which: Which = "picture") -> Path | None:
+        """The file of a record's picture or overlay; None where there is none, or the index cannot be read now."""
+        try:
+            return self.reader.picture_path(number, which)
+        except InputError:  # `problem` says why
+            return None
 
     def close(self, within_s: float) -> None:
         """Write what waits, for so many seconds at most, and end."""

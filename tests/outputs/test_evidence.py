@@ -452,8 +452,11 @@ def test_a_path_of_a_picture_is_made_of_the_index_alone(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a picture and an overlay"):
         reader.picture_path(1, "../index.db")  # type: ignore[arg-type]
     assert reader.picture_path(2) is None
+    assert store.picture_path(1) == reader.picture_path(1) == tmp_path / DAY / "0000000001.png"
     shutil.rmtree(tmp_path / DAY)
     assert reader.picture_path(1) is None
+    (tmp_path / INDEX).unlink()
+    assert store.picture_path(1) is None
 
 
 def test_a_reader_chooses_and_refuses_what_cannot_be(tmp_path: Path) -> None:
