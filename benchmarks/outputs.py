@@ -42,6 +42,7 @@ KINDS = (
     "webhook",
     "station_lines",
     "station_folder",
+    "evidence",
     "live_page",
 )
 STATUS = StationStatus(state="running", cameras={"top": True}, bundle="abcd1234")
@@ -51,6 +52,7 @@ ALONE = (
     "opcua",
     "station_lines",
     "station_folder",
+    "evidence",
     "live_page",
 )  # need no peer that could be away
 
@@ -190,6 +192,7 @@ def open_kind(kind: str, port: int, folder: Path) -> StationOutput:
         "webhook": {"url": f"http://127.0.0.1:{port}/", "secret_file": key, "spool": folder / "spool"},
         "station_lines": {"folder": folder / "lines"},
         "station_folder": {"folder": folder / "pictures", "least_free_mb": 0.0},
+        "evidence": {"folder": folder / "evidence", "keep_free_gb": 0.0},
         "live_page": {"port": port},
     }
     module = import_module(f"acl_runtime.outputs.{kind}")

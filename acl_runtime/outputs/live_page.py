@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from acl_runtime.files.errors import BackendError
+from acl_runtime.outputs.evidence import EvidenceStore
 from acl_runtime.outputs.page.drawing import JpegCache
-from acl_runtime.outputs.page.evidence_link import Evidence
 from acl_runtime.outputs.page.feed import Feed
 from acl_runtime.outputs.page.guard import Guard
 from acl_runtime.outputs.page.options import Options, check_certificate, read_tokens
@@ -45,7 +45,7 @@ class LivePage:
     def __init__(self, options: Options, control: StationControl, name: str) -> None:
         """Begin to serve; errors as of `open_output`."""
         self.name, self.feed = name, Feed(options)
-        self._evidence: Evidence | None = None
+        self._evidence: EvidenceStore | None = None
         tokens = read_tokens(options)
         check_certificate(options)
         self._work = ThreadPoolExecutor(1, thread_name_prefix=f"output {name} pictures")
@@ -71,7 +71,7 @@ class LivePage:
 
     def meet(self, others: Sequence[StationOutput]) -> None:
         """Find the evidence store among the station's outputs."""
-        self._evidence = next((other for other in others if isinstance(other, Evidence)), None)
+        self._evidence = next((other for other in others if isinstance(other, EvidenceStore)), None)
 
     @property
     def problem(self) -> str:

@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from station_events import Control, defect, free_port, part, status, wait_until
 pytest.importorskip("uvicorn", reason="the live page needs starlette, uvicorn and prometheus-client")
 
 from acl_runtime.files.errors import InputError
+from acl_runtime.outputs.evidence import EvidenceStore
+from acl_runtime.outputs.evidence import Options as EvidenceOptions
+from acl_runtime.outputs.evidence_reader import EvidenceReader
 from acl_runtime.outputs.live_page import LivePage, Options, open_output
 from acl_runtime.outputs.page import page_routes, page_server
 from acl_runtime.outputs.station import WebRecord
@@ -54,35 +57,17 @@ class Answer:
 
 
 @dataclass
-class Store:
-    """An evidence store that remembers reviews."""
-
-    name: str = "evidence"
-    problem: str = ""
-    dropped: int = 0
-    reviews: list[tuple[int, str, str]] = field(default_factory=list)
-
-    def __call__(self, event: object) -> None: ...
-
-    def close(self, within_s: float) -> None: ...
-
-    def review(self, number: int, mark: str, by: str) -> None:
-        if number != 2:
-            raise InputError(f"there is no record {number}")
-        self.reviews.append((number, mark, by))
-
-    def picture_path(self, number: int, which: str) -> Path | None:
-        return None
-
-
-@dataclass
 class Site:
     """A page that runs."""
 
     page: LivePage
     port: int
     control: Control
-    store: Store
+    stores: list[EvidenceStore]
+
+    def close(self) -> None:
+        for output in (self.page, *self.stores):
+            output.close(5)
 
     def ask(
         self, path: str, *, token: str = "", method: str = "GET", body: Any = None, **headers: str
@@ -108,22 +93,25 @@ def write_token(path: Path, token: str) -> Path:
     return path
 
 
-def open_site(**options: Any) -> Site:
-    port, control, store = free_port(), Control(), Store()
+def open_site(folder: Path | None = None, **options: Any) -> Site:
+    """A page that was told of four parts; with a folder, beside an evidence store."""
+    port, control = free_port(), Control()
+    stores = [] if folder is None else [EvidenceStore(EvidenceOptions(folder=folder, keep_free_gb=0.0))]
     page = open_output(Options(port=port, **options), control, "page")
-    page.meet([store, page])
+    page.meet([page, *stores])
     wait_until(lambda: not page.problem, "it listens")
     for event in (status(dropped={"page": 0}), part(1), part(2, "ng"), part(3, "not judged"), part(4)):
-        page(event)
-    return Site(page, port, control, store)
+        for output in (page, *stores):
+            output(event)
+    return Site(page, port, control, stores)
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Without tokens, on this machine."""
-    opened = open_site(title="<script>alert(1)</script>")
+    opened = open_site(tmp_path_factory.mktemp("open") / "evidence", title="<script>alert(1)</script>")
     yield opened
-    opened.page.close(1)
+    opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -131,11 +119,12 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """With both tokens."""
     folder = tmp_path_factory.mktemp("tokens")
     opened = open_site(
+        folder / "evidence",
         viewer_token_file=write_token(folder / "viewer", VIEWER),
         admin_token_file=write_token(folder / "admin", ADMIN),
     )
     yield opened
-    opened.page.close(1)
+    opened.close()
 
 
 @pytest.mark.parametrize("path", GETS)
@@ -150,7 +139,9 @@ def test_who_has_no_token_sees_nothing_and_a_viewer_sees_all(guarded: Site, path
 def test_only_the_administrator_reviews(guarded: Site) -> None:
     for token, expected in (("", 401), (VIEWER, 403), (ADMIN, 200)):
         assert guarded.ask("/api/review/2", token=token, method="POST", body="good").status == expected
-    assert guarded.store.reviews == [(2, "good", "live page")]
+    found = EvidenceReader(guarded.stores[0].folder).record(2)
+    assert found is not None
+    assert (found.review, found.reviewed_by) == ("good", "live page")
     assert guarded.ask("/api/review/9", token=ADMIN, method="POST", body="good").status == 422
     assert guarded.ask("/api/review/2", token=ADMIN, method="POST", body="<b>").status == 422
 
@@ -205,6 +196,23 @@ def test_pictures_are_those_of_the_part(site: Site) -> None:
     assert (newest.headers["X-Part"], newest.headers["X-Verdict"]) == ("4", "ok")
 
 
+def test_pictures_that_the_page_forgot_come_from_the_evidence(tmp_path: Path) -> None:
+    site = open_site(tmp_path / "evidence", keep_ng=1)
+    try:
+        for number in (5, 6):
+            for output in (site.page, *site.stores):
+                output(part(number, "ng"))
+        assert site.ask("/api/state").json["pictures"] == [6]
+        wait_until(lambda: site.ask("/api/pictures/5/picture").status == 200, "the disk has it")
+        answer = site.ask("/api/pictures/5/picture")
+        assert answer.headers["content-type"] == "image/png"
+        assert cv2.imdecode(np.frombuffer(answer.body, np.uint8), cv2.IMREAD_COLOR)[0, 0, 0] == 5  # type: ignore[index]
+        assert site.ask("/api/pictures/5/overlay").headers["content-type"] == "image/jpeg"
+        assert site.ask("/api/pictures/7/picture").status == 404
+    finally:
+        site.close()
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -254,14 +262,14 @@ def test_another_name_for_this_machine_is_refused(site: Site) -> None:
 def test_with_the_administrators_token_alone_others_on_this_machine_may_look_but_not_review(
     tmp_path: Path,
 ) -> None:
-    site = open_site(admin_token_file=write_token(tmp_path / "admin", ADMIN))
+    site = open_site(tmp_path / "evidence", admin_token_file=write_token(tmp_path / "admin", ADMIN))
     try:
         assert site.ask("/api/state").status == 200
         assert site.ask("/api/review/2", method="POST", body="good").status == 403
         assert site.ask("/api/review/2", method="POST", body="good", token=ADMIN).status == 200
         assert site.ask("/api/state", Host="evil.example").status == 421
     finally:
-        site.page.close(1)
+        site.close()
 
 
 def test_a_page_of_another_site_may_not_post(site: Site) -> None:
@@ -340,7 +348,7 @@ def test_who_sends_slowly_or_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch)
                 closed_after(peer, 10)
         assert site.ask("/api/state").status == 200
     finally:
-        site.page.close(1)
+        site.close()
 
 
 def test_a_browser_that_reads_nothing_is_cut_off_and_the_others_are_served(
@@ -369,7 +377,7 @@ def test_a_browser_that_reads_nothing_is_cut_off_and_the_others_are_served(
                     continue
             wait_for_number(alive, site, number + 1)
     finally:
-        site.page.close(1)
+        site.close()
 
 
 def wait_for_number(peer: socket.socket, site: Site, number: int) -> None:
@@ -416,7 +424,7 @@ def test_as_many_watch_as_may() -> None:
         wait_until(lambda: site.ask("/events").status == 200, "there is room again")
         peers.pop().close()
     finally:
-        site.page.close(1)
+        site.close()
 
 
 def test_telling_costs_the_judging_thread_little_while_twenty_watch(site: Site) -> None:
@@ -444,7 +452,7 @@ def test_pictures_take_no_more_memory_than_may_be() -> None:
             site.page(part(number, "ng", side=400))  # 480,000 bytes each
         assert site.ask("/api/state").json["pictures"] == [18, 19]
     finally:
-        site.page.close(1)
+        site.close()
 
 
 def test_prometheus_reads_metrics_with_names_as_they_are(site: Site) -> None:
@@ -487,7 +495,12 @@ def test_a_web_shows_the_roll_that_runs() -> None:
         site.page(WebRecord(number=5, camera="web", roll="R1", record=roll))
         site.page(defect(6))
         site.page(
-            WebRecord(number=7, camera="web", roll="R1", record={"event": "judged", "first_line": 0, "last_line": 4999})
+            WebRecord(
+                number=7,
+                camera="web",
+                roll="R1",
+                record={"event": "judged", "first_line": 0, "last_line": 4999},
+            )
         )
         found = site.ask("/api/state").json["roll"]
         assert found == {
@@ -504,7 +517,7 @@ def test_a_web_shows_the_roll_that_runs() -> None:
         site.page(WebRecord(number=8, camera="web", roll="R2", record=roll))
         assert site.ask("/api/defects").json["records"] == []
     finally:
-        site.page.close(1)
+        site.close()
 
 
 def test_https_with_a_certificate_and_a_secure_cookie(tmp_path: Path) -> None:
@@ -536,7 +549,7 @@ def test_https_with_a_certificate_and_a_secure_cookie(tmp_path: Path) -> None:
         assert "secure" in connection.getresponse().headers["set-cookie"].lower()
         connection.close()
     finally:
-        site.page.close(1)
+        site.close()
 
 
 def refusals(folder: Path) -> dict[str, Callable[[], object]]:

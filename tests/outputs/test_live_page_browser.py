@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -14,11 +13,15 @@ from station_events import Control, defect, free_port, part, status, wait_until
 
 pytest.importorskip("uvicorn", reason="the live page needs starlette, uvicorn and prometheus-client")
 
+from acl_runtime.outputs.evidence import EvidenceStore
+from acl_runtime.outputs.evidence import Options as EvidenceOptions
+from acl_runtime.outputs.evidence_reader import EvidenceReader
 from acl_runtime.outputs.live_page import LivePage, Options, open_output
 from acl_runtime.outputs.station import WebRecord
 
 ADMIN, VIEWER = "a" * 24, "v" * 24
 EVIL = "<img src=x onerror=window.evil=1><script>window.evil=1</script>"
+Shown = tuple[LivePage, Browser, str, EvidenceStore]
 NUMBERS = itertools.count(1000)
 SIZES = ((1280, 800), (1024, 768), (390, 844))
 SHIFTS = (
@@ -31,32 +34,12 @@ BOXES = (
 )
 
 
-@dataclass
-class Store:
-    """An evidence store that remembers reviews."""
-
-    name: str = "evidence"
-    problem: str = ""
-    dropped: int = 0
-    reviews: list[tuple[int, str, str]] = field(default_factory=list)
-
-    def __call__(self, event: object) -> None: ...
-
-    def close(self, within_s: float) -> None: ...
-
-    def review(self, number: int, mark: str, by: str) -> None:
-        self.reviews.append((number, mark, by))
-
-    def picture_path(self, number: int, which: str) -> Path | None:
-        return None
-
-
-def open_page(**options: object) -> tuple[LivePage, str, Store]:
-    port, store = free_port(), Store()
+def open_page(*others: EvidenceStore, **options: object) -> tuple[LivePage, str]:
+    port = free_port()
     page = open_output(Options(port=port, **options), Control(), "page")  # type: ignore[arg-type]
-    page.meet([page, store])
+    page.meet([page, *others])
     wait_until(lambda: not page.problem, "it listens")
-    return page, f"http://127.0.0.1:{port}/", store
+    return page, f"http://127.0.0.1:{port}/"
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +52,17 @@ def window() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def shown(window: Browser) -> Iterator[tuple[LivePage, Browser, str, Store]]:
+def shown(window: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     """A page in part mode, with names that are script, in a browser."""
-    page, url, store = open_page(title=EVIL)
+    store = EvidenceStore(EvidenceOptions(folder=tmp_path_factory.mktemp("evidence"), keep_free_gb=0.0))
+    page, url = open_page(store, title=EVIL)
     tell_some(page)
+    store(part(70, "ng"))
     window.open(url)
     window.wait("document.getElementById('word')?.textContent == 'OK'")
     yield page, window, url, store
     page.close(1)
+    store.close(5)
 
 
 def tell_some(page: LivePage) -> None:
@@ -94,9 +80,6 @@ def tell_some(page: LivePage) -> None:
             dropped={EVIL: 2},
         )
     )
-
-
-Shown = tuple[LivePage, Browser, str, Store]
 
 
 def test_the_verdict_follows_the_parts_and_is_large(shown: Shown) -> None:
@@ -150,14 +133,15 @@ def test_frames_and_gallery_show_pictures(shown: Shown) -> None:
 
 def test_the_keyboard_opens_a_picture_reviews_it_and_closes_it(shown: Shown) -> None:
     _, browser, _, store = shown
-    store.reviews.clear()
     browser.js("document.querySelector('#gallery button').focus()")
     browser.press("Enter")
     assert browser.wait("document.getElementById('viewer').open")
     browser.js("document.querySelector('[data-mark=good]').focus()")
     browser.press("Enter")
     browser.wait("document.getElementById('reviewed').textContent == 'noted: good'")
-    assert [each[1:] for each in store.reviews] == [("good", "live page")]
+    found = EvidenceReader(store.folder).record(70)
+    assert found is not None
+    assert (found.review, found.reviewed_by) == ("good", "live page")
     browser.press("Escape")
     assert browser.wait("!document.getElementById('viewer').open")
 
@@ -251,7 +235,7 @@ CONTRAST = """(() => {
 
 def test_a_station_that_is_silent_is_not_shown_as_ok(window: Browser) -> None:
     browser = window
-    page, url, _ = open_page()
+    page, url = open_page()
     page(part(1))
     page(status())
     browser.open(url)
@@ -273,7 +257,8 @@ def test_a_token_opens_the_page_and_a_viewer_cannot_review(window: Browser, tmp_
     for name, token in files.items():
         (tmp_path / name).write_text(token)
         (tmp_path / name).chmod(0o600)
-    page, url, store = open_page(**{name: tmp_path / name for name in files})
+    store = EvidenceStore(EvidenceOptions(folder=tmp_path / "evidence", keep_free_gb=0.0))
+    page, url = open_page(store, **{name: tmp_path / name for name in files})
     tell_some(page)
     browser.open(url)
     try:
@@ -284,18 +269,22 @@ def test_a_token_opens_the_page_and_a_viewer_cannot_review(window: Browser, tmp_
         browser.js("document.querySelector('#gallery button').click()")
         browser.js("document.querySelector('[data-mark=good]').click()")
         browser.wait("document.getElementById('reviewed').textContent.includes('administrator')")
-        assert store.reviews == []
         assert VIEWER not in "".join(browser.requests)
     finally:
+        store.close(5)
         page.close(1)
 
 
 def test_a_web_shows_its_roll_and_the_newest_defect(window: Browser) -> None:
     browser = window
-    page, url, _ = open_page()
+    page, url = open_page()
     roll = {"event": "roll", "width": 2000, "mm_per_pixel": 0.1, "mm_per_line": 0.2, "region_threshold": 0.5}
     page(WebRecord(number=1, camera="web", roll=EVIL, record=roll))
-    page(WebRecord(number=2, camera="web", roll=EVIL, record={"event": "judged", "first_line": 0, "last_line": 8999}))
+    page(
+        WebRecord(
+            number=2, camera="web", roll=EVIL, record={"event": "judged", "first_line": 0, "last_line": 8999}
+        )
+    )
     page(defect(3))
     page(status(defects=1))
     browser.open(url)

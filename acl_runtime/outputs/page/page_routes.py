@@ -8,8 +8,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib.resources import files
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
@@ -17,10 +16,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from acl_runtime.files.errors import UserError
+from acl_runtime.files.errors import InputError, SourceError, UserError
+from acl_runtime.outputs.evidence import EvidenceStore
+from acl_runtime.outputs.evidence_files import Which
+from acl_runtime.outputs.evidence_reader import EvidenceReader
+from acl_runtime.outputs.evidence_record import MARKS, Mark
 from acl_runtime.outputs.page.broadcast import Broadcast
 from acl_runtime.outputs.page.drawing import JpegCache
-from acl_runtime.outputs.page.evidence_link import MARKS, Evidence, Which
 from acl_runtime.outputs.page.feed import Feed, SeenPart
 from acl_runtime.outputs.page.guard import COOKIE, ROLE, role_of
 from acl_runtime.outputs.page.inspect_request import MOST_BYTES, judge_picture
@@ -37,6 +39,7 @@ _MOST_FORM = 4096
 _MOST_DIGITS = 18
 _SILENCE_S = 15.0  # after which a comment shows that the connection lives
 _STALE_S = 5.0  # a station tells its state each second
+_MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg"}
 _ASSETS = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/login": ("login.html", "text/html; charset=utf-8"),
@@ -67,7 +70,7 @@ class Served:
     broadcast: Broadcast
     tokens: Tokens
     control: StationControl
-    evidence: Callable[[], Evidence | None]
+    evidence: Callable[[], EvidenceStore | None]
     draw: JpegCache
     work: Executor
 
@@ -233,10 +236,11 @@ def _about(part: SeenPart) -> dict[str, str]:
     return {"X-Part": str(part.number), "X-Verdict": part.verdict}
 
 
-def _read_picture(path: Path) -> tuple[bytes, str] | None:
+def _read_evidence(store: EvidenceStore, number: int, which: Which) -> tuple[bytes, str] | None:
     try:
-        return path.read_bytes(), "image/png" if path.suffix == ".png" else "image/jpeg"
-    except FileNotFoundError:  # the store made room just now
+        path = EvidenceReader(store.folder).picture_path(number, which)
+        return None if path is None else (path.read_bytes(), _MEDIA_TYPES[path.suffix])
+    except (InputError, FileNotFoundError):  # there is no index (yet), or the store made room just now
         return None
 
 
@@ -259,12 +263,14 @@ async def _review(served: Served, request: Request) -> Response:
     if evidence is None:
         raise RefusalError(404, "the station keeps no evidence; add an [[output]] of kind evidence")
     given = (await _body(request, _MOST_FORM)).decode("utf-8", "replace")
-    mark = next((each for each in MARKS if each == given), None)
-    if mark is None:
+    if given not in MARKS:
         raise RefusalError(422, f"the body must be one of: {', '.join(MARKS)}")
+    mark = cast(Mark, given)
     review = partial(evidence.review, number, mark, "live page")
     try:
         await asyncio.get_running_loop().run_in_executor(None, review)
+    except SourceError as error:
+        raise RefusalError(503, str(error)) from error
     except UserError as error:
         raise RefusalError(422, str(error)) from error
     return _json({"number": number, "mark": mark})
