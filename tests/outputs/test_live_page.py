@@ -26,7 +26,7 @@ from acl_runtime.outputs.evidence import Options as EvidenceOptions
 from acl_runtime.outputs.evidence_reader import EvidenceReader
 from acl_runtime.outputs.live_page import LivePage, Options, open_output
 from acl_runtime.outputs.page import page_routes, page_server
-from acl_runtime.outputs.station import WebRecord
+from acl_runtime.outputs.station import StationOutput, WebRecord
 
 VIEWER, ADMIN = "v" * 24, "a" * 24
 GETS: tuple[str, ...] = (
@@ -65,8 +65,12 @@ class Site:
     control: Control
     stores: list[EvidenceStore]
 
+    @property
+    def outputs(self) -> list[StationOutput]:
+        return [self.page, *self.stores]
+
     def close(self) -> None:
-        for output in (self.page, *self.stores):
+        for output in self.outputs:
             output.close(5)
 
     def ask(
@@ -100,10 +104,11 @@ def open_site(folder: Path | None = None, **options: Any) -> Site:
     page = open_output(Options(port=port, **options), control, "page")
     page.meet([page, *stores])
     wait_until(lambda: not page.problem, "it listens")
+    site = Site(page, port, control, stores)
     for event in (status(dropped={"page": 0}), part(1), part(2, "ng"), part(3, "not judged"), part(4)):
-        for output in (page, *stores):
+        for output in site.outputs:
             output(event)
-    return Site(page, port, control, stores)
+    return site
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +205,7 @@ def test_pictures_that_the_page_forgot_come_from_the_evidence(tmp_path: Path) ->
     site = open_site(tmp_path / "evidence", keep_ng=1)
     try:
         for number in (5, 6):
-            for output in (site.page, *site.stores):
+            for output in site.outputs:
                 output(part(number, "ng"))
         assert site.ask("/api/state").json["pictures"] == [6]
         wait_until(lambda: site.ask("/api/pictures/5/picture").status == 200, "the disk has it")

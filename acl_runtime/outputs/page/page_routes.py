@@ -213,10 +213,11 @@ async def _picture(served: Served, request: Request) -> Response:
     if kept is not None:
         data = await loop.run_in_executor(served.work, served.draw, kept, which)
         return Response(data, media_type="image/jpeg")
-    path = (
-        None if evidence is None else await loop.run_in_executor(None, evidence.picture_path, number, which)
+    found = (
+        None
+        if evidence is None
+        else await loop.run_in_executor(None, _read_evidence, evidence, number, which)
     )
-    found = None if path is None else await loop.run_in_executor(None, _read_picture, path)
     if found is None:
         raise RefusalError(404, "there is no picture of this number any more")
     return Response(found[0], media_type=found[1])
