@@ -216,7 +216,7 @@ async function showRoll() {
 const quantity = () => document.querySelector("input[name=quantity]:checked").value;
 
 async function askScores() {
-  if (!document.hidden && state && !state.roll) {
+  if (!document.hidden && !state.roll) {
     try {
       scores = await (await fetch("/api/scores")).json();
       showBars();
@@ -242,14 +242,16 @@ function showBars() {
     more += after && !before;
     fewer += before && !after;
   });
-  text("effect", isTried ? `${more + fewer} would change: ${more} more NG, ${fewer} more OK; ${ng} NG in all. Only a ` +
-    "trial: acl calibrate sets thresholds." : "Move the line to see how many of these parts would change.");
+  text("effect", isTried ? `${more + fewer} would change: ${more} more NG, ${fewer} more OK; ${ng} NG in all. ` +
+    "It is a trial." : "Move the line to see how many of these parts would change.");
 }
 
 function connect() {
   const source = new EventSource("/events");
   source.onmessage = message => {
+    const isFirst = state === null;
     state = JSON.parse(message.data);
+    if (isFirst) askScores();
     heardAt = performance.now();
     keepFrames();
     requestAnimationFrame(show);
@@ -268,4 +270,3 @@ $("close").addEventListener("click", () => $("viewer").close());
 addEventListener("resize", () => { show(); showBars(); });
 setInterval(show, 1000);
 connect();
-askScores();
