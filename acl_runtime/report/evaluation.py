@@ -76,6 +76,8 @@ def write_eval_report(
     mask_above: int = 0,
     settings: ReadSettings | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    more: str = "",
+    style: str = "",
 ) -> Path:
     """Write `index.html` and return its path.
 
@@ -89,6 +91,8 @@ def write_eval_report(
         mask_above: Grey level above which a mask's pixel is a defect.
         settings: How pictures are read.
         progress: Called after each picture with the number of those drawn, and of all.
+        more: Further sections before the notes, as HTML.
+        style: Of these.
     """
     groups = _choose(evaluations, rule)
     chosen = [(place, index) for place, each in groups.items() for group in each for index in group.indices]
@@ -101,10 +105,13 @@ def write_eval_report(
     parts.append(section("How to read the charts", _explanation(rule), color_scale()))
     for number, evaluation in enumerate(evaluations):
         parts += _categories(evaluation, number, rule, groups, cards, several=len(evaluations) > 1)
+    parts.append(more)
     parts.append(section("Notes", notes_list([*notes, *NOTES])))
     path = Path(folder) / INDEX
     with atomic_file(path) as temporary:
-        temporary.write_text(page(TITLE, "\n".join(parts), style=CHART_STYLE + STYLE), encoding="utf-8")
+        temporary.write_text(
+            page(TITLE, "\n".join(parts), style=CHART_STYLE + STYLE + style), encoding="utf-8"
+        )
     return path
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +13,7 @@ from conftest import FIXTURES, MINI, assert_golden
 from console import acl, assert_one_line
 from golden import recipe
 
-from acl_export.demo import DemoConfig, run_demo
-from acl_export.demo_report import choose_samples, summary
+from acl_export.demo_report import choose_samples
 from acl_runtime.data.datasets import read_dataset
 
 
@@ -92,46 +89,6 @@ def test_without_the_extra_each_command_names_it(command: str, tmp_path: Path) -
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.strip() == 'torch is not installed; in the checkout: pip install -e ".[train]"'
-
-
-def test_the_demo_goes_the_whole_road_on_unseen_products(tmp_path: Path) -> None:
-    """Small, so that it takes seconds: two products learned, two judged; every step is the real one."""
-    said: list[str] = []
-    config = DemoConfig(
-        learning=("wood", "nut"), unseen=("egg", "leather"), per_family=3, per_unseen=3, epochs=1, timing_s=0
-    )
-    result = run_demo(tmp_path / "demo", config, say=said.append)
-    assert [row["category"] for row in result.rows] == ["egg", "leather", "mean"]
-    assert all(0 <= result.rows[-1][key] <= 1 for key in ("image_auroc", "pixel_auroc", "aupro"))
-    assert result.ratio > 0
-    assert result.ours.candidate.anomaly_map < 1e-5
-    assert result.ours.candidate.image_logits < 5e-5
-    page = result.report.read_text()
-    assert result.report == tmp_path / "demo" / "report" / "index.html"  # the page of an evaluation
-    assert "not for inspection" in page
-    assert '<a href="#d0-c0">egg</a>' in page
-    assert (tmp_path / "demo" / "contact_sheet.png").stat().st_size > 10_000
-    assert (tmp_path / "demo" / "bundle" / "manifest.json").is_file()
-    assert len(summary(result)) <= 10
-    against = acl("eval", tmp_path / "demo" / "bundle", tmp_path / "demo" / "unseen", "--against", "torch")
-    worst = re.search(r"largest difference of a score (\S+), of a map (\S+)", against.stdout)
-    assert worst is not None, against.output
-    assert max(float(number) for number in worst.groups()) < 1e-5
-    shutil.copytree(tmp_path / "demo" / "unseen", tmp_path / "mine")
-    own = run_demo(tmp_path / "demo", config, data=tmp_path / "mine", say=said.append)
-    assert "the prompts that the earlier demo here learned are used again" in said
-    assert own.rows[-1]["image_auroc"] == result.rows[-1]["image_auroc"]
-    assert own.manifest.prompts["sha256"] == result.manifest.prompts["sha256"]
-
-
-def test_the_demo_judges_the_users_own_folder_and_replaces_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / "precious.txt").write_text("mine")
-    with pytest.raises(ValueError, match="is not empty and no demo made it; name a new or an empty folder"):
-        run_demo(tmp_path, DemoConfig(), data=MINI)
-    assert (tmp_path / "precious.txt").read_text() == "mine"
-    with pytest.raises(FileNotFoundError, match="is not a folder"):
-        run_demo(tmp_path / "demo", DemoConfig(), data=tmp_path / "none")
-    assert not (tmp_path / "demo").exists()
 
 
 def test_the_report_shows_the_first_parts_of_every_category() -> None:
