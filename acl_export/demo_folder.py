@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -14,9 +15,17 @@ from acl_runtime.files.locks import LOCK
 from acl_runtime.text.names import printable, shorten
 
 MARKER = ".acl-demo"  # lists what the demonstration made
-PARTS = ("learning", "calibration", "unseen", "bundle", "prompts.checkpoints", "report")  # folders of its own
+PARTS = (  # folders of its own
+    "learning",
+    "calibration",
+    "unseen",
+    "bundle",
+    "bundles",
+    "prompts.checkpoints",
+    "report",
+)
 FILES = ("prompts.safetensors", "contact_sheet.png", "summary.json")
-_CACHE = "bundle/engines/onnxruntime/"  # what using the bundle leaves there
+_CACHE = re.compile("bundle(s/[^/]+)?/engines/onnxruntime/")  # what using a bundle leaves there
 
 
 @contextmanager
@@ -74,5 +83,5 @@ def _list(output: Path) -> dict[str, list[int]]:
         for path in paths
         if (path.is_symlink() or path.is_file()) and path.name != LOCK
         for name in [path.relative_to(output).as_posix()]
-        if not name.startswith(_CACHE)
+        if not _CACHE.match(name)
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
@@ -23,11 +24,12 @@ FIRST_NUMBER = 2 * 10**7  # of the drawn pairs; the first stage's are below
 class Plan:
     """How long the second stage is, and how large its pictures and batches are."""
 
-    steps: int = 800
+    steps: int = 500
     pairs: int = 32
     size: int = 112
     large: int = 168
     large_pairs: int = 10
+    captions: int = 4096  # that the sentences of a batch are drawn from
 
     def shape(self, step: int) -> tuple[int, int]:
         """Pairs and side in pixels of the batch of a step."""
@@ -69,9 +71,14 @@ def without_damage(pair: Pair) -> Pair:
     return Pair(images, np.zeros_like(pair.coverage), pair.family, ())
 
 
-def draw_mixture(seed: int, plan: Plan, first: int, photographs: Sequence[Photograph]) -> Iterator[Batch]:
-    """The batches from step `first` on, made by a second process while the first one learns."""
+def draw_mixture(
+    seed: int, plan: Plan, first: int, photographs: Sequence[Photograph], *, beside: bool
+) -> Iterator[Batch]:
+    """The batches from step `first` on; `beside`: made by a second process while the first one learns."""
     batches = Mixture(seed, plan, first, photographs)
+    if not beside:
+        return iter(DataLoader(batches, batch_size=None))
+    cv2.setNumThreads(1)  # a forked process would wait for ever for the threads of this one
     return iter(
         DataLoader(
             batches, batch_size=None, num_workers=1, prefetch_factor=4, worker_init_fn=use_one_thread

@@ -73,7 +73,7 @@ def cut_sheet(sheet: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
     for top in range(MARGIN, len(sheet) - CELL + 1, STEP_DOWN):
         for left in range(MARGIN, sheet.shape[1] - CELL + 1, STEP_ACROSS):
             cell = sheet[top : top + CELL, left : left + CELL]
-            ink = (cell < BLANK).any(axis=2)
+            ink = cell.min(axis=2) < BLANK
             rows, columns = ink.mean(axis=1) > 0.5, ink.mean(axis=0) > 0.5
             height, width = int(rows.sum()), int(columns.sum())
             if min(height, width) >= SMALLEST and ink[:height, :width].mean() > 0.98:

@@ -23,7 +23,7 @@ from acl_train.tiny.batches import Batch
 from acl_train.tiny.mixture import Plan, draw_mixture
 from acl_train.tiny.objective import SentenceObjective
 from acl_train.tiny.photographs import Photograph, load_photographs, read_table
-from acl_train.tiny.pretrain import CAPTIONS, follow, planted_direction, resize_positions, save, trained
+from acl_train.tiny.pretrain import follow, planted_direction, resize_positions, save, trained
 from acl_train.tiny.sentences import encode_bank, state_difference
 from acl_train.tiny.tower import PATCH, build_clip, optimisers
 from acl_train.weights import load_weights
@@ -40,6 +40,8 @@ def refine(
     *,
     seed: int,
     checkpoint: Path | None = None,
+    every: int = CHECKPOINT_EVERY,
+    beside: bool = True,
     report: Callable[[float], None] = lambda loss: None,
 ) -> CLIP:
     """Train the vision tower further; the text tower stays as it is.
@@ -49,12 +51,15 @@ def refine(
         photographs: See `load_photographs`.
         plan: How long.
         seed: Of pictures and captions, and of the first stage, whose planted direction is moved.
-        checkpoint: A file to write every `CHECKPOINT_EVERY` steps, and to go on from if it is there.
+        checkpoint: A file to write now and then, and to go on from if it is there.
+        every: So many steps between two checkpoints.
+        beside: Whether another process draws the pictures meanwhile.
         report: Called with each step's loss.
     """
     model = build_clip(NATIVE)
-    model.load_state_dict({name: t.float() for name, t in load_weights("tiny", start and str(start)).state.items()})
-    bank = encode_bank(model, np.random.default_rng(seed), CAPTIONS)
+    shipped = load_weights("tiny", None if start is None else str(start))
+    model.load_state_dict({name: tensor.float() for name, tensor in shipped.state.items()})
+    bank = encode_bank(model, np.random.default_rng(seed), plan.captions)
     difference = state_difference(bank)
     move_direction(model, planted_direction(seed), F.normalize(difference, dim=0))
     objective = SentenceObjective(bank, difference)
@@ -62,7 +67,8 @@ def refine(
     steppers = optimisers(parameters, FIRST_RATE)
     modules = {"model": model, "objective": objective} | {f"stepper{i}": s for i, s in enumerate(steppers)}
     first = 0 if checkpoint is None else restore(checkpoint, modules, seed, plan)
-    for step, batch in enumerate(draw_mixture(seed, plan, first, photographs), start=first):
+    batches = draw_mixture(seed, plan, first, photographs, beside=beside)
+    for step, batch in enumerate(batches, start=first):
         torch.manual_seed(seed * 10**6 + step)  # of the captions; a resumed run draws the same
         for stepper in steppers:
             stepper.param_groups[0]["lr"] = rate(plan, step)
@@ -74,7 +80,7 @@ def refine(
         for stepper in steppers:
             stepper.step()
         report(loss.item())
-        if checkpoint is not None and (step + 1) % CHECKPOINT_EVERY == 0:
+        if checkpoint is not None and (step + 1) % every == 0:
             store(checkpoint, modules, step + 1, seed, plan)
     return model
 
@@ -83,8 +89,7 @@ def refine(
 def move_direction(model: CLIP, planted: Tensor, state: Tensor) -> None:
     """Turn what pictures say along `planted` into the sentences' own direction of damage, (D,) unit vectors both."""
     proj = model.visual.proj  # (W, D)
-    along = proj @ planted
-    proj += torch.outer(along, state - planted)
+    proj.add_(torch.outer(proj @ planted, state - planted))
 
 
 def forward(model: CLIP, objective: SentenceObjective, batch: Batch) -> Tensor:
@@ -107,7 +112,12 @@ def store(path: Path, modules: dict[str, Any], step: int, seed: int, plan: Plan)
     """Write everything that the next step depends on."""
     state = {name: module.state_dict() for name, module in modules.items()}
     with atomic_file(path) as temporary:
-        torch.save(state | {"step": step, "run": [seed, *vars(plan).values()]}, temporary)
+        torch.save(state | {"step": step, "run": facts(seed, plan)}, temporary)
+
+
+def facts(seed: int, plan: Plan) -> list[int]:
+    """What a run cannot change on its way; its length it can, and the rate then follows the new one."""
+    return [seed, plan.pairs, plan.size, plan.large, plan.large_pairs, plan.captions]
 
 
 def restore(path: Path, modules: dict[str, Any], seed: int, plan: Plan) -> int:
@@ -119,7 +129,7 @@ def restore(path: Path, modules: dict[str, Any], seed: int, plan: Plan) -> int:
     if not path.is_file():
         return 0
     state = torch.load(path, weights_only=True)
-    if state["run"] != [seed, *vars(plan).values()]:
+    if state["run"] != facts(seed, plan):
         raise InputError(f"{path}: is the checkpoint of another seed or plan; name another file")
     for name, module in modules.items():
         module.load_state_dict(state[name])
