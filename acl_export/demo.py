@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from acl_runtime.evaluation.evaluate import DatasetEvaluation, evaluate_dataset
 from acl_runtime.files.errors import InputError
 from acl_runtime.report.evaluation import INDEX
 from acl_runtime.sources.files import list_sources
-from acl_train.config import LearnConfig, Recipe
+from acl_train.config import TINY_LEARNING, LearnConfig
 from acl_train.methods import make_vision_config
 from acl_train.prompts import Prompts, load_prompts
 from acl_train.tiny.corpus import (
@@ -68,7 +68,7 @@ class DemoConfig:
     per_unseen: int = len(DEFECTS)  # each kind of defect once, those never drawn in pre-training among them
     per_calibration: int = 75
     max_overkill: float = 0.05
-    epochs: int = 15
+    epochs: int = TINY_LEARNING.epochs
     timing_s: float = 8.0
     seed: int = 111
 
@@ -159,8 +159,11 @@ def _learned_before(output: Path, weights: Weights, config: DemoConfig) -> Promp
     prompts = load_prompts(path)
     learned = prompts.config.learning
     images = 2 * config.per_family * len(config.learning)
+    learn = _learning(config)
     wanted = {
         "seed": config.seed,
+        "batch_size": learn.batch_size,
+        "losses": list(learn.losses),
         "epochs": config.epochs,
         "images": images,
         "categories": sorted(config.learning),
@@ -169,11 +172,15 @@ def _learned_before(output: Path, weights: Weights, config: DemoConfig) -> Promp
     return prompts if is_same and prompts.config.weights_sha256 == weights.sha256 else None
 
 
+def _learning(config: DemoConfig) -> LearnConfig:
+    return replace(TINY_LEARNING, epochs=config.epochs, seed=config.seed)
+
+
 def _learn(
     output: Path, weights: Weights, config: DemoConfig, progress: Progress, say: Callable[[str], None]
 ) -> Prompts:
     _draw(output / "learning", config.learning, LEARNING_DEFECTS, config.per_family, config.seed)
-    learn = LearnConfig(recipe=Recipe.paper, epochs=config.epochs, seed=config.seed)
+    learn = _learning(config)
     vision = make_vision_config(weights.backbone, weights.architecture.vision_layers, recipe=learn.recipe)
     started = time.perf_counter()
     files = TrainFiles(output / PROMPTS, output / "cache")
@@ -217,7 +224,9 @@ def _judge(
 ) -> tuple[DatasetEvaluation, list[Verdict]]:
     """The evaluation, and the verdicts in the order of the samples; products in `own` by their own detectors."""
     verdicts: list[Verdict] = []
-    turn = {category: turn for turn, category in enumerate(dataset.categories)}  # in this order they are judged
+    turn = {
+        category: turn for turn, category in enumerate(dataset.categories)
+    }  # in this order they are judged
     order = sorted(range(len(dataset.samples)), key=lambda index: turn[dataset.samples[index].category])
 
     def judge(frame: np.ndarray) -> Verdict:

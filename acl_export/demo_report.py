@@ -17,8 +17,8 @@ from acl_runtime.detection.detector import Detector
 from acl_runtime.detection.verdict import Verdict
 from acl_runtime.evaluation.evaluate import DatasetEvaluation
 from acl_runtime.files.atomic import atomic_file
-from acl_runtime.report.contact_sheet import contact_sheet
 from acl_runtime.report.choice import Group
+from acl_runtime.report.contact_sheet import contact_sheet
 from acl_runtime.report.evaluation import Judge, write_eval_report
 from acl_runtime.report.pictures import Card, make_card
 
@@ -100,8 +100,12 @@ def highlights(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> list[G
     """Typical finds, which the page begins with, and typical misses, which come below the metrics; see `typical`."""
     groups = []
     for title, is_found in ((FOUND, True), (MISSED, False)):
-        total = sum(one.label == 1 and each.is_anomalous == is_found for one, each in _pairs(samples, verdicts))
-        rule = f"of each product the defective part in the middle of those {'found' if is_found else 'missed'}"
+        total = sum(
+            one.label == 1 and each.is_anomalous == is_found for one, each in _pairs(samples, verdicts)
+        )
+        rule = (
+            f"of each product the defective part in the middle of those {'found' if is_found else 'missed'}"
+        )
         order = f"{rule}, by its distance from the threshold"
         groups.append(Group(title, order, total, tuple(typical(samples, verdicts, found=is_found))))
     return groups
@@ -174,7 +178,7 @@ def _notes(result: DemoResult) -> list[str]:
     return [
         "The embedded backbone is a small CLIP that was trained on drawings. It shows the road, not the quality "
         "of the method: its scores say nothing about CLIP ViT-L, and it is not for inspection.",
-        f"contact_sheet.png shows typical finds of the first {SHEET_FOUND} products, a typical miss of the last that has "
+        f"contact_sheet.png shows typical finds of {SHEET_FOUND} products, a typical miss of the last product that has "
         "one, and a good part; typical is the middle of those found or missed, by its distance from the threshold.",
         f"The export was compared with {parity.reference}, on {parity.frames} frames: log-odds within "
         f"{parity.image_logits:.1e}, maps within {parity.anomaly_map:.1e}.",

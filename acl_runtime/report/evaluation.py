@@ -106,7 +106,9 @@ def write_eval_report(
     """
     judges, usual = own or {}, Judge(detect, rule)
     groups = _choose(evaluations, judges, usual)
-    places = [(place[0], index) for place, each in groups.items() for group in each for index in group.indices]
+    places = [
+        (place[0], index) for place, each in groups.items() for group in each for index in group.indices
+    ]
     chosen = list(dict.fromkeys([*((0, index) for group in highlights for index in group.indices), *places]))
     cards: dict[Place, str] = {}
     for done, (number, index) in enumerate(chosen, start=1):

@@ -15,7 +15,6 @@ from acl_train.tiny.captions import TRAINING_DEFECTS, TRAINING_FAMILIES
 from acl_train.tiny.pairs import Pair, draw_pair
 from acl_train.tiny.tower import PATCH
 
-
 NO_FAMILY = -2  # -1 is a caption that names none
 
 

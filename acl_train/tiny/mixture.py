@@ -80,7 +80,5 @@ def draw_mixture(
         return iter(DataLoader(batches, batch_size=None))
     cv2.setNumThreads(1)  # a forked process would wait for ever for the threads of this one
     return iter(
-        DataLoader(
-            batches, batch_size=None, num_workers=1, prefetch_factor=4, worker_init_fn=use_one_thread
-        )
+        DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=4, worker_init_fn=use_one_thread)
     )

@@ -33,7 +33,7 @@ class Captions(nn.Module):
 
 
 class Objective(Captions):
-    """The first stage's loss of a batch: pictures match captions, and damage shows along a direction that no caption uses.
+    """The first stage's loss of a batch: pictures match captions, and damage shows where no caption points.
 
     The auxiliary direction is a fixed unit vector of the joint space at a right angle to all that captions say.
     It is thrown away afterwards: prompt learning has to find it again.
@@ -52,6 +52,7 @@ class Objective(Captions):
             + silence_loss(patch_embeddings, self.state)
         )
 
+
 class SentenceObjective(Captions):
     """The second stage's: damage shows along what sentences about damage differ in, as at run time.
 
@@ -62,7 +63,9 @@ class SentenceObjective(Captions):
 
     def __init__(self, bank: Bank, difference: Tensor) -> None:
         super().__init__(bank)
-        self.direction = difference * (AUXILIARY_TEMPERATURE / TEMPERATURE)  # of log-odds as prompts have them
+        self.direction = difference * (
+            AUXILIARY_TEMPERATURE / TEMPERATURE
+        )  # of log-odds as prompts have them
 
     def forward(self, image_embeddings: Tensor, patch_embeddings: Tensor, batch: Batch) -> Tensor:
         """The loss of (B, D) and (B, L, G·G, D) unit vectors."""

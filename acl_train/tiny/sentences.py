@@ -93,5 +93,7 @@ def encode_bank(model: CLIP, rng: np.random.Generator, count: int) -> Bank:
 def state_difference(bank: Bank) -> Tensor:
     """(D,) what damage adds to the embeddings of sentences that name neither product nor defect."""
     general = (bank.family == -1) & (bank.defect == -1)
-    damaged, good = (bank.embeddings[general & (bank.damaged == state)].mean(dim=0) for state in (True, False))
+    damaged, good = (
+        bank.embeddings[general & (bank.damaged == state)].mean(dim=0) for state in (True, False)
+    )
     return damaged - good

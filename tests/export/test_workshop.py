@@ -16,8 +16,8 @@ from console import acl, assert_one_line
 from golden import recipe
 
 from acl_export.demo import DemoConfig, run_demo
-from acl_export.demo_report import choose_samples, summary
-from acl_runtime.data.datasets import read_dataset
+from acl_export.demo_report import summary
+from acl_runtime.bundle.bundle import load_bundle
 
 
 def test_the_road_from_a_published_checkpoint_to_the_published_map(
@@ -98,7 +98,13 @@ def test_the_demo_goes_the_whole_road_on_unseen_products(tmp_path: Path) -> None
     """Small, so that it takes seconds: two products learned, two judged; every step is the real one."""
     said: list[str] = []
     config = DemoConfig(
-        learning=("wood", "nut"), unseen=("egg", "leather"), per_family=3, per_unseen=3, epochs=1, timing_s=0
+        learning=("wood", "nut"),
+        unseen=("egg", "leather"),
+        per_family=3,
+        per_unseen=3,
+        per_calibration=20,
+        epochs=1,
+        timing_s=0,
     )
     result = run_demo(tmp_path / "demo", config, say=said.append)
     assert [row["category"] for row in result.rows] == ["egg", "leather", "mean"]
@@ -110,6 +116,9 @@ def test_the_demo_goes_the_whole_road_on_unseen_products(tmp_path: Path) -> None
     assert result.report == tmp_path / "demo" / "report" / "index.html"  # the page of an evaluation
     assert "not for inspection" in page
     assert '<a href="#d0-c0">egg</a>' in page
+    assert "Each product has its own thresholds" in page
+    calibrated = [load_bundle(tmp_path / "demo" / "bundles" / name).manifest for name in ("egg", "leather")]
+    assert calibrated[0].calibration.score_threshold != calibrated[1].calibration.score_threshold
     assert (tmp_path / "demo" / "contact_sheet.png").stat().st_size > 10_000
     assert (tmp_path / "demo" / "bundle" / "manifest.json").is_file()
     assert len(summary(result)) <= 10
@@ -134,10 +143,3 @@ def test_the_demo_judges_the_users_own_folder_and_replaces_nothing_else(tmp_path
     with pytest.raises(FileNotFoundError, match="is not a folder"):
         run_demo(tmp_path / "demo", DemoConfig(), data=tmp_path / "none")
     assert not (tmp_path / "demo").exists()
-
-
-def test_the_report_shows_the_first_parts_of_every_category() -> None:
-    dataset = read_dataset(MINI)
-    shown = [dataset.samples[index] for index in choose_samples(dataset, 9)]
-    assert [(sample.category, sample.label) for sample in shown].count(("01", 0)) == 1
-    assert [(sample.category, sample.label) for sample in shown].count(("02", 1)) == 2

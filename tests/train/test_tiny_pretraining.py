@@ -1,4 +1,4 @@
-"""Pre-training of the embedded backbone: which photographs, what pairs are made of them, and the same seed's weights."""
+"""Pre-training of the embedded backbone: photographs, the pairs made of them, and the same seed's weights."""
 
 from __future__ import annotations
 
@@ -90,7 +90,9 @@ def test_a_pair_of_photographs_differs_where_its_coverage_says(photographs: list
         assert change[covered].mean() > change[~near].mean() + 3
 
 
-def test_the_same_number_makes_the_same_pair_and_a_clean_one_has_no_damage(photographs: list[Photograph]) -> None:
+def test_the_same_number_makes_the_same_pair_and_a_clean_one_has_no_damage(
+    photographs: list[Photograph],
+) -> None:
     for index in range(8):
         first, again = (mixed_pair(1, index, photographs, size=48) for _ in range(2))
         np.testing.assert_array_equal(first.images, again.images)
