@@ -2,16 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test aravis clean
+.PHONY: demo test peers clean
 
 demo: .venv/.export
 	$(BIN)/acl demo -o demo
 
-test: .venv/.dev aravis
+test: .venv/.dev peers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 .venv/.export: pyproject.toml
 	$(PYTHON) -c 'import sys; (3, 10) <= sys.version_info < (3, 14) or sys.exit("Python 3.10 to 3.13 is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12")'
@@ -24,12 +24,13 @@ test: .venv/.dev aravis
 	$(BIN)/pip install --editable '.[dev]'
 	touch $@
 
-# Cameras are tested with real GigE Vision packets, which needs this library, and root for a network of their own.
-aravis:
-	@if ldconfig -p | grep -q 'libaravis-0\.8\.so'; then :; \
+# Cameras are tested with real GigE Vision packets, which needs this library, and root for a network of their own; MQTT with
+# a real broker.
+peers:
+	@if ldconfig -p | grep -q 'libaravis-0\.8\.so' && PATH="$$PATH:/usr/sbin" command -v mosquitto > /dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends libaravis-0.8-0; \
-	else echo 'the tests of GigE Vision cameras are skipped: they need libaravis-0.8-0 and root'; fi
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends libaravis-0.8-0 mosquitto; \
+	else echo 'tests of GigE Vision cameras and MQTT are skipped where libaravis-0.8-0 (and root) or mosquitto is missing'; fi
 
 clean:
 	rm -rf .venv demo

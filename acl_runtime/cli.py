@@ -23,6 +23,7 @@ from acl_runtime.commands.plan import plan
 from acl_runtime.commands.qualify import qualify
 from acl_runtime.commands.restore import restore
 from acl_runtime.commands.run import run
+from acl_runtime.commands.serve import serve
 from acl_runtime.commands.watch import watch
 from acl_runtime.commands.web import web
 from acl_runtime.text.terminal import Commands
@@ -55,7 +56,7 @@ def _main(
 
 
 for command in (
-    *(train, convert, export, build, qualify, run, watch, plan, web, calibrate, restore),
+    *(train, convert, export, build, qualify, run, watch, plan, web, serve, calibrate, restore),
     *(bench, info, doctor, demo),
 ):
     app.command()(command)

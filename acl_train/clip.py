@@ -162,7 +162,10 @@ class CLIP(nn.Module):
             quick_gelu=architecture.quick_gelu,
             hidden=architecture.text_hidden,
         )
-        self.token_embedding = nn.Embedding(architecture.vocab_size, width)
+        vocabulary = torch.empty(
+            architecture.vocab_size, width
+        )  # drawn by nobody: on the meta device that takes seconds
+        self.token_embedding = nn.Embedding.from_pretrained(vocabulary, freeze=False)
         self.positional_embedding = nn.Parameter(torch.empty(architecture.context_length, width))
         self.ln_final = nn.LayerNorm(width)
         self.text_projection = nn.Parameter(torch.empty(width, architecture.embed_dim))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from golden import recipe
 
 from acl_export.config import ExportConfig, Head, Precision
@@ -77,12 +79,8 @@ def bundles(
     prompts_path: Path, weights: Weights, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[Head, Path]:
     """A bundle of the kit's small CLIP per head; not to be written to."""
-    from acl_export.export import export_bundle
-
-    folder = tmp_path_factory.mktemp("bundles")
-    for head in Head:
-        export_bundle(prompts_path, folder / head.value, weights, ExportConfig(head=head, max_batch=3))
-    return {head: folder / head.value for head in Head}
+    folder = shared_folder(tmp_path_factory) / "bundles"
+    return export_once(folder, prompts_path, weights, Precision.fp32, max_batch=3)
 
 
 @pytest.fixture(scope="session")
@@ -90,17 +88,30 @@ def fp16_bundles(
     prompts_path: Path, weights: Weights, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[Head, Path]:
     """The same with the graphs of every arithmetic, for up to eight images at once; not to be written to."""
+    folder = shared_folder(tmp_path_factory) / "fp16_bundles"
+    return export_once(folder, prompts_path, weights, Precision.fp16, max_batch=8)
+
+
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this run of the tests, the same for all of its processes."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+def export_once(
+    folder: Path, prompts: Path, weights: Weights, precision: Precision, *, max_batch: int
+) -> dict[Head, Path]:
+    """A bundle per head; of several processes the first one exports."""
     from acl_export.export import export_bundle
 
-    folder = tmp_path_factory.mktemp("fp16_bundles")
-    for head in Head:
-        export_bundle(
-            prompts_path,
-            folder / head.value,
-            weights,
-            ExportConfig(head=head, precision=Precision.fp16, max_batch=8),
-        )
-    return {head: folder / head.value for head in Head}
+    paths = {head: folder / head.value for head in Head}
+    with FileLock(f"{folder}.lock"):
+        for head, path in paths.items():
+            if not path.exists():
+                export_bundle(
+                    prompts, path, weights, ExportConfig(head=head, precision=precision, max_batch=max_batch)
+                )
+    return paths
 
 
 def assert_golden(reference: dict[str, np.ndarray], **mine: np.ndarray) -> None:
@@ -108,6 +119,26 @@ def assert_golden(reference: dict[str, np.ndarray], **mine: np.ndarray) -> None:
     fits, report = recipe.compare(reference, mine)
     assert len(report) == len(mine), f"not in the fixture: {mine.keys() - report.keys()}"
     assert fits, {name: entry for name, entry in report.items() if not entry["ok"]}
+
+
+LONGEST = (
+    "export/test_workshop.py",
+    "export/test_earlier.py",
+    "train/test_tiny_backbone.py",
+    "train/test_methods.py",
+    "benchmarks/test_gpu_benchmark.py",
+    "export/test_mixed.py",
+    "commands/test_method_commands.py",
+    "export/test_against_torch.py",
+    "backends/test_trt_build.py",
+)  # minutes together: begun first, or one process would be at them when the others have ended
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest."""
+    files = [str(item.path.relative_to(Path(__file__).parent).as_posix()) for item in items]
+    ranks = [LONGEST.index(file) if file in LONGEST else len(LONGEST) for file in files]
+    items[:] = [items[index] for index in sorted(range(len(items)), key=ranks.__getitem__)]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -13,17 +13,22 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ["acl_runtime", "acl_train", "acl_export"]  # each may import itself and those before it
-HEAVY = {"numpy", "cv2", "PIL", "torch", "onnxruntime", "onnx", "open_clip", "scipy", "safetensors"}
+OUTPUTS = {"pymodbus", "paho", "asyncua", "snap7"}
+HEAVY = {"numpy", "cv2", "PIL", "torch", "onnxruntime", "onnx", "open_clip", "scipy", "safetensors"} | OUTPUTS
 COMMANDS = ("acl_train.commands", "acl_export.commands.")  # light: see test_help_is_instant
 RUNTIME = {"numpy", "cv2", "PIL", "typer", "rich", "packaging", "acl_runtime"}
-BACKENDS = {
-    "onnxruntime": "onnx_session.py",
-    "tensorrt": "library.py",
-    "cuda": "cuda.py",
-    "openvino": "openvino_session.py",
-    "cykooz_resizer": "fast_resize.py",
-    "pypylon": "basler.py",
-}  # each in one module only
+BACKENDS = {  # modules that may import each
+    "onnxruntime": {"onnx_session.py"},
+    "tensorrt": {"library.py"},
+    "cuda": {"cuda.py"},
+    "openvino": {"openvino_session.py"},
+    "cykooz_resizer": {"fast_resize.py"},
+    "pypylon": {"basler.py"},
+    "pymodbus": {"modbus_server.py", "modbus_client.py"},
+    "paho": {"mqtt.py"},
+    "asyncua": {"opcua.py"},
+    "snap7": {"s7.py"},
+}
 QUANTIZER = ROOT / "acl_export" / "quantize.py"  # uses ONNX Runtime's, where the workshop is
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 CLI = ROOT / "acl_runtime" / "cli.py"
@@ -88,17 +93,20 @@ def test_imports_point_to_the_leaner_package(path: Path) -> None:
 )
 def test_the_runtime_needs_only_what_the_box_has(path: Path) -> None:
     allowed = (
-        RUNTIME | set(sys.stdlib_module_names) | {name for name in BACKENDS if path.name == BACKENDS[name]}
+        RUNTIME | set(sys.stdlib_module_names) | {name for name in BACKENDS if path.name in BACKENDS[name]}
     )
     if path == CLI:
         allowed |= set(PACKAGES)
-    assert {top(module) for module, _ in imports(path)} <= allowed
+    assert {top(module) for module, _ in imports(path)} - {
+        "tomllib",
+        "tomli",
+    } <= allowed  # the latter on 3.10 only
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_backend_is_imported_in_the_one_module_named_after_it(path: Path) -> None:
     names = {top(module) for module, _ in imports(path)}
-    wrong = {name for name in names if name in BACKENDS and path.name != BACKENDS[name]}
+    wrong = {name for name in names if name in BACKENDS and path.name not in BACKENDS[name]}
     assert wrong == ({"onnxruntime"} if path == QUANTIZER else set())
 
 
@@ -153,6 +161,8 @@ DISTRIBUTIONS = {
     "tensorrt": "tensorrt-cu12",
     "tensorrt_rtx": "tensorrt-rtx-cu13-bindings",
     "open_clip": "open_clip_torch",
+    "paho": "paho-mqtt",
+    "snap7": "python-snap7",
 }
 
 
@@ -161,5 +171,5 @@ def test_what_is_imported_is_declared(package: str) -> None:
     declared = set(re.findall(r'"([\w-]+)[\[>]', (ROOT / "pyproject.toml").read_text()))
     files = sorted((ROOT / package).rglob("*.py"))
     names = {top(module) for path in files for module, _ in imports(path)}
-    others = names - set(sys.stdlib_module_names) - set(PACKAGES)
+    others = names - set(sys.stdlib_module_names) - set(PACKAGES) - {"tomllib"}  # which Python 3.10 has not
     assert {DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in others} <= declared

@@ -145,9 +145,9 @@ def linear_layers_as_convolutions(model: openvino.Model) -> int:
 def linear_layers_in_int8(model: openvino.Model) -> int:
     """Round the weights that tokens are multiplied with to int8, a scale per output.
 
-    OpenVINO rounds the tokens to int8 too, as they come, and multiplies integers, if the CPU can (AVX-512 VNNI does) and
-    the model is compiled with DYNAMIC_QUANTIZATION_GROUP_SIZE, which says how many neighbours in a token share a scale:
-    smaller groups than the width of the tower were slower, and no nearer.
+    OpenVINO rounds the tokens to int8 too, as they come, and multiplies integers, if the CPU can (one with AVX-512 VNNI
+    does) and the model is compiled with DYNAMIC_QUANTIZATION_GROUP_SIZE, which says how many neighbours in a token
+    share a scale: smaller groups than the width of the tower were slower, and no nearer.
 
     Args:
         model: With a fixed batch; changed in place.

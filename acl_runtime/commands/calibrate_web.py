@@ -50,9 +50,10 @@ def calibrate_web(
     from acl_runtime.calibration.calibrate import SegmentUnit, calibrate_segments
     from acl_runtime.calibration.conformal import needed_images
     from acl_runtime.calibration.record import JudgedImages
-    from acl_runtime.commands.web import RING_LINES, load_correction, open_source, plan_settings
+    from acl_runtime.commands.web import RING_LINES, open_source, parse_background
     from acl_runtime.inspection.watch import stop_signals
     from acl_runtime.inspection.web import inspect_web
+    from acl_runtime.inspection.web_plan import load_correction, plan_settings
     from acl_runtime.text.progress import progress
     from acl_runtime.web.engine import WebEngine
     from acl_runtime.web.judge import TileJudge
@@ -70,7 +71,7 @@ def calibrate_web(
         camera.width,
         mm_per_pixel=mm_per_pixel,
         mm_per_line=mm_per_line,
-        background=background,
+        background=parse_background(background),
         edge_margin=edge_margin,
     )
     lines = round(1000 * segment / chosen.scale.mm_per_line)

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from acl_runtime.images.decode import ReadSettings
 
 
+LARGE = "Large frames"
+READING = "Reading images"
+COMPUTING = "What runs the network"
+
+
 class Tile(str, Enum):
     """Ways to cut a frame that are no number."""
 
@@ -97,32 +102,43 @@ TileSize = Annotated[
     typer.Option(
         "--tile",
         metavar="PX|auto|off",
-        help="Cut large frames into tiles of so many frame pixels; as at the calibration.",
+        help="Cut large frames into tiles of so many frame pixels; the same for calibrate and run.",
         callback=_check_tile,
+        rich_help_panel=LARGE,
         show_default=False,
     ),
 ]
 Overlap = Annotated[
     int | None,
     typer.Option(
-        min=0, help="Pixels that neighbouring tiles share; a quarter of the tile.", show_default=False
+        min=0,
+        help="Pixels that neighbouring tiles share; a quarter of the tile.",
+        rich_help_panel=LARGE,
+        show_default=False,
     ),
 ]
 MinDefect = Annotated[
     int | None,
     typer.Option(
-        min=1, help="With --tile auto: smallest defect of interest, in frame pixels.", show_default=False
+        min=1,
+        help="With --tile auto: smallest defect of interest, in frame pixels.",
+        rich_help_panel=LARGE,
+        show_default=False,
     ),
 ]
 Backend = Annotated[
     BackendName,
     typer.Option(
-        help="What runs the graph; auto: the bundle's engine if it has one for this GPU, else ONNX Runtime."
+        help="What runs the graph; auto: the bundle's engine if it has one for this GPU, else ONNX Runtime.",
+        rich_help_panel=COMPUTING,
     ),
 ]
 Provider = Annotated[
     str,
-    typer.Option(help="Device of ONNX Runtime: cpu, cuda ...; auto: the GPU if this ONNX Runtime serves it."),
+    typer.Option(
+        help="Device of ONNX Runtime: cpu, cuda ...; auto: the GPU if this ONNX Runtime serves it.",
+        rich_help_panel=COMPUTING,
+    ),
 ]
 Threshold = Annotated[
     float | None,
@@ -132,8 +148,9 @@ FastResize = Annotated[
     bool,
     typer.Option(
         "--fast-resize",
-        help="Resize several times faster than Pillow and nearly the same; as at the calibration. Needs the extra "
-        "fast-resize.",
+        help="Resize several times faster than Pillow and nearly the same; use it for calibrate and run alike. Needs "
+        "the extra fast-resize.",
+        rich_help_panel=READING,
     ),
 ]
 Bits = Annotated[
@@ -141,8 +158,9 @@ Bits = Annotated[
     typer.Option(
         min=8,
         max=16,
-        help="Significant bits of pixels that are stored in 16, such as 12 of a 12-bit camera; as at the calibration. "
-        "What a file says itself goes first.",
+        help="Significant bits of pixels that are stored in 16, such as 12 of a 12-bit camera; the same for calibrate "
+        "and run. What a file says itself goes first.",
+        rich_help_panel=READING,
         show_default=False,
     ),
 ]
@@ -152,6 +170,7 @@ Exif = Annotated[
         "--exif",
         help="Turn images and videos as their orientation tag says, as viewers do; otherwise pixels are judged as they "
         "are stored.",
+        rich_help_panel=READING,
     ),
 ]
 MaxMegapixels = Annotated[
@@ -159,6 +178,7 @@ MaxMegapixels = Annotated[
     typer.Option(
         min=0.001,
         help="Largest image that is decoded, in millions of pixels; each takes up to 18 bytes of memory.",
+        rich_help_panel=READING,
     ),
 ]
 CameraSettings = Annotated[

@@ -12,7 +12,7 @@ from acl_runtime.backends.choose import Backend
 from acl_runtime.commands import options
 from acl_runtime.commands.detector import check_order, demonstration_words, open_detector
 from acl_runtime.detection.pipeline import MAX_LATENCY_MS
-from acl_runtime.text.terminal import echo
+from acl_runtime.text.terminal import echo, note
 
 if TYPE_CHECKING:
     from acl_runtime.detection.verdict import Result
@@ -45,16 +45,24 @@ def run(
     backend: options.Backend = Backend.auto,
     provider: options.Provider = "auto",
     threshold: options.Threshold = None,
-    batch: Annotated[int, typer.Option(min=1, help="Frames to look at together.")] = 1,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Frames to look at together.", rich_help_panel=options.COMPUTING)
+    ] = 1,
     max_latency_ms: Annotated[
         float,
         typer.Option(
-            min=0, max=3_600_000, help="Maximum time in ms that a frame waits for its batch to fill."
+            min=0,
+            max=3_600_000,
+            help="Maximum time in ms that a frame waits for its batch to fill.",
+            rich_help_panel=options.COMPUTING,
         ),
     ] = MAX_LATENCY_MS,
     drop: Annotated[
         options.Drop,
-        typer.Option(help="Frames that come faster than they are judged: none, or the oldest that waits."),
+        typer.Option(
+            help="Frames to drop where they come faster than they are judged: none, or the oldest that waits.",
+            rich_help_panel=options.COMPUTING,
+        ),
     ] = options.Drop.none,
     fail_on_defect: Annotated[
         bool, typer.Option("--fail-on-defect", help="Exit with 3 when any frame is anomalous.")
@@ -66,11 +74,16 @@ def run(
     from the other verdict, in log-odds), and the file. Folders are searched with
     all folders below them. What cannot be read, judged or saved is reported and
     does not stop the run; the exit code is then 1.
+
+    SIGTERM ends it: what was read is judged and written. The exit code is 1 where
+    files were not looked at.
     """
+    import signal
     from contextlib import closing
 
     from acl_runtime.calibration.monitor import monitor_of
     from acl_runtime.inspection.run import Output, inspect
+    from acl_runtime.inspection.watch import stop_signals
     from acl_runtime.outputs.json_lines import JsonLines, json_line
     from acl_runtime.outputs.pictures import check_outputs, open_pictures
     from acl_runtime.outputs.text import HEADER, Tally, text_line
@@ -105,18 +118,25 @@ def run(
     to_stdout = json is not None and file is None
     if not to_stdout:
         echo(HEADER)
-    results = inspect(
-        sources,
-        detector,
-        outputs,
-        drift=monitor_of(detector),
-        batch=batch,
-        max_latency_ms=max_latency_ms,
-        drop_oldest=drop is options.Drop.oldest,
-    )
     tally = Tally(warning=demonstration_words(detector.bundle.manifest.backbone))
-    _show(results, tally, json_line if to_stdout else text_line, total=total, close_on_stderr=to_stdout)
-    raise typer.Exit(tally.exit_code(fail_on_defect=fail_on_defect))
+    with stop_signals([signal.SIGTERM]) as stopped:
+        results = inspect(
+            sources,
+            detector,
+            outputs,
+            drift=monitor_of(detector),
+            batch=batch,
+            max_latency_ms=max_latency_ms,
+            drop_oldest=drop is options.Drop.oldest,
+            stopped=stopped,
+        )
+        _show(results, tally, json_line if to_stdout else text_line, total=total, close_on_stderr=to_stdout)
+        was_stopped = stopped()
+    if was_stopped:
+        note("stopped by SIGTERM: what was read by then was judged and written")
+    code = tally.exit_code(fail_on_defect=fail_on_defect)
+    is_whole = not was_stopped or all(item.is_camera for item in sources)
+    raise typer.Exit(code if is_whole else code or 1)
 
 
 def _show(

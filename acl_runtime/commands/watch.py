@@ -55,7 +55,14 @@ def watch(
     backend: options.Backend = Backend.auto,
     provider: options.Provider = "auto",
     threshold: options.Threshold = None,
-    batch: Annotated[int, typer.Option(min=1, help="Number of waiting files to judge together at most.")] = 1,
+    batch: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Number of waiting files to judge together at most.",
+            rich_help_panel=options.COMPUTING,
+        ),
+    ] = 1,
 ) -> None:
     """Judge every image that arrives in a folder, for ever.
 

@@ -17,12 +17,7 @@ from acl_runtime.text.terminal import echo, note
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from acl_runtime.bundle.manifest import Tiling
-    from acl_runtime.detection.detector import Detector
-    from acl_runtime.inspection.web import Correct
-    from acl_runtime.inspection.web_files import Roll
     from acl_runtime.sources.block import LineSource
-    from acl_runtime.web.plan import WebPlan
     from acl_runtime.web.records import Lane
     from acl_runtime.web.rules import Rules
     from acl_runtime.web.settings import WebSettings
@@ -210,6 +205,7 @@ def web(
     from acl_runtime.inspection.watch import stop_signals
     from acl_runtime.inspection.web import inspect_web
     from acl_runtime.inspection.web_files import HEADER, WebCsv, WebJsonLines, WebOutput, text_line
+    from acl_runtime.inspection.web_plan import describe_roll, load_correction, plan_settings
     from acl_runtime.report.roll import write_roll_report
     from acl_runtime.report.roll_log import RollLog
     from acl_runtime.web.engine import WebEngine
@@ -241,7 +237,7 @@ def web(
         mm_per_pixel=mm_per_pixel,
         mm_per_line=mm_per_line,
         lanes=parse_lanes(lane),
-        background=background,
+        background=parse_background(background),
         edge_margin=edge_margin,
         longest=longest,
         flush_after=flush_after if camera.is_live else math.inf,  # a recording never stands
@@ -249,7 +245,7 @@ def web(
         keeps_pictures=report is not None,
     )
     rules = _parse_rules(settings, camera.width, max_per_m2, max_size, roller)
-    record = _describe(roll or started, source, started, detector, plan, settings)
+    record = describe_roll(roll or started, source, started, detector, plan, settings)
     outputs: list[WebOutput] = []
     lines = None if json is None else context.with_resource(closing(WebJsonLines(json, record)))
     outputs += [] if lines is None else [lines]
@@ -258,7 +254,6 @@ def web(
     outputs += [] if log is None else [log]
     queue = LineRing(max(ring, 2 * camera.height), waits=not camera.is_live)
     engine = WebEngine(plan, TileJudge(detector.stages), settings)
-    correct = load_correction(flat_field)
     echo(HEADER)
     with stop_signals() as stopped:
         reader = Reader(
@@ -272,7 +267,7 @@ def web(
             engine,
             queue,
             reader,
-            correct=correct,
+            correct=load_correction(flat_field),
             stopped=stopped,
             most_lines=None if length is None else round(1000 * length / settings.scale.mm_per_line),
         )
@@ -301,66 +296,6 @@ def open_source(text: str, settings: Sequence[tuple[str, str]]) -> LineSource:
     return open_line_source(text, settings)
 
 
-def load_correction(folder: Path | None) -> Correct | None:
-    """The flat field of a folder; None without a folder."""
-    if folder is None:
-        return None
-    from acl_runtime.web.flat_field import load_flat_field
-
-    return load_flat_field(folder)
-
-
-def plan_settings(
-    detector: Detector,
-    width: int,
-    *,
-    mm_per_pixel: float,
-    mm_per_line: float | None,
-    lanes: tuple[Lane, ...] = (),
-    background: str | None = None,
-    edge_margin: float = 0.0,
-    longest: float = 2000.0,
-    flush_after: float = 2.0,
-    rows: int = 1,
-    keeps_pictures: bool = False,
-) -> tuple[WebPlan, WebSettings]:
-    """How a web is cut and inspected, as a command's options ask for; lengths in mm."""
-    from acl_runtime.web.light import Light
-    from acl_runtime.web.plan import plan_web
-    from acl_runtime.web.records import Scale
-    from acl_runtime.web.settings import WebSettings
-
-    scale = Scale(mm_per_line=mm_per_pixel if mm_per_line is None else mm_per_line, mm_per_pixel=mm_per_pixel)
-    manifest = detector.bundle.manifest
-    plan = plan_web(width, web_tiling(detector), manifest)
-    settings = WebSettings(
-        rule=detector.rule,
-        region_threshold=manifest.calibration.regions_from,
-        scale=scale,
-        light=Light(background=_parse_background(background)),
-        lanes=lanes,
-        edge_margin=round(edge_margin / mm_per_pixel),
-        max_batch=manifest.max_batch,
-        rows=rows,
-        longest=max(plan.tile, round(longest / scale.mm_per_line)),
-        flush_after_s=flush_after,
-        keeps_pictures=keeps_pictures,
-    )
-    count = len(plan.columns.spans)
-    note(f"tiles of {plan.tile} lines, {count} across, a row every {plan.step} lines")
-    return plan, settings
-
-
-def web_tiling(detector: Detector) -> Tiling:
-    """How a web is cut: a web has no whole frame that could be squashed."""
-    from acl_runtime.bundle.manifest import Tiling
-
-    if detector.tiling is not None:
-        return detector.tiling
-    note("the bundle's thresholds are not for tiles; calibrate for this web: acl calibrate --web")
-    return Tiling("auto", None, None)
-
-
 def parse_lanes(texts: Sequence[str] | None) -> tuple[Lane, ...]:
     """Lanes that are `NAME=FROM-TO` in mm."""
     from acl_runtime.web.records import Lane
@@ -376,7 +311,8 @@ def parse_lanes(texts: Sequence[str] | None) -> tuple[Lane, ...]:
     return tuple(lanes)
 
 
-def _parse_background(text: str | None) -> tuple[int, int] | None:
+def parse_background(text: str | None) -> tuple[int, int] | None:
+    """Grey levels that are `LOW-HIGH`."""
     if text is None:
         return None
     match = re.fullmatch(r"(\d{1,3})-(\d{1,3})", text)
@@ -417,29 +353,3 @@ def _number(text: str, option: str) -> float:
         return float(text)
     except ValueError as error:
         raise typer.BadParameter(f"{option} must have a number of mm, got {text}") from error
-
-
-def _describe(
-    name: str, source: str, started: str, detector: Detector, plan: WebPlan, settings: WebSettings
-) -> Roll:
-    from acl_runtime.bundle.bundle import MANIFEST
-    from acl_runtime.files.atomic import sha256
-    from acl_runtime.inspection.web_files import Roll
-
-    bundle = detector.bundle
-    return Roll(
-        name=name,
-        source=source,
-        bundle=str(bundle.path),
-        checksum=sha256(bundle.path / MANIFEST),
-        started=started,
-        width=plan.width,
-        mm_per_pixel=settings.scale.mm_per_pixel,
-        mm_per_line=settings.scale.mm_per_line,
-        tile=plan.tile,
-        step=plan.step,
-        score_threshold=settings.rule.score_threshold,
-        peak_threshold=settings.rule.peak_threshold,
-        region_threshold=settings.region_threshold,
-        promise=bundle.manifest.calibration.source,
-    )

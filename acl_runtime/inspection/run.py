@@ -43,6 +43,7 @@ def inspect(
     batch: int = 1,
     max_latency_ms: float | None = MAX_LATENCY_MS,
     drop_oldest: bool = False,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Result]:
     """Look at every frame, in order; what cannot be read, judged or saved comes as a BadFrame and stops nothing.
 
@@ -55,13 +56,14 @@ def inspect(
         max_latency_ms: Maximum time in ms that a frame waits for its batch to fill; None for as long as it takes.
         drop_oldest: Whether to drop frames that come faster than they are judged, the oldest that waits first; how
             many is said at the end.
+        stopped: Asked between frames whether to end; what was read by then is judged.
 
     Returns:
         The results one by one, each once all outputs have it.
     """
     with Stream(
         detector.stages,
-        iter_frames(sources),
+        iter_frames(sources, stopped),
         batch=batch,
         max_latency_ms=max_latency_ms,
         drop_oldest=drop_oldest,

@@ -102,13 +102,15 @@ def watch(
 
 
 @contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
+def stop_signals(
+    numbers: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM),
+) -> Iterator[Callable[[], bool]]:
     """Yield a function that says whether Ctrl-C or SIGTERM came; a second one ends the process at once.
 
     On leaving, a Ctrl-C that came becomes the KeyboardInterrupt that it else would have been.
     """
     came: list[int] = []
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in numbers}
     before = {number: handler for number, handler in handlers.items() if handler != signal.SIG_IGN}
 
     def remember(number: int, frame: FrameType | None) -> None:
@@ -124,6 +126,25 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
     if signal.SIGINT in came:
         raise KeyboardInterrupt
+
+
+@contextmanager
+def reload_signal() -> Iterator[Callable[[], bool]]:
+    """Yield a function that says whether SIGHUP came since it was asked last."""
+    came: list[int] = []
+    number = getattr(signal, "SIGHUP", None)  # Windows has none
+    before = None if number is None else signal.signal(number, lambda *_: came.append(1))
+
+    def has_come() -> bool:
+        waiting = bool(came)
+        came.clear()
+        return waiting
+
+    try:
+        yield has_come
+    finally:
+        if number is not None:
+            signal.signal(number, before)
 
 
 def check_places(folder: Path, lines: Path, pictures: Path | None = None) -> None:

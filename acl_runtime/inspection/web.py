@@ -5,23 +5,44 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 
 from acl_runtime.web.account import Lines, Lost
 from acl_runtime.web.engine import WebEngine
 from acl_runtime.web.records import Event
-from acl_runtime.web.ring import READ_S, LineRing, Reader
+from acl_runtime.web.ring import READ_S
 
 FINISH_S = 2.0  # what waits when it is stopped is judged for so long
 Correct = Callable[[np.ndarray], np.ndarray]
 """From lines as the camera gave them, (n, W) or (n, W, 3), to evenly lit ones of the same shape and type."""
 
 
+class Queue(Protocol):
+    """Where lines are, such as `LineRing`."""
+
+    def take(self, timeout_s: float) -> Lines | Lost | None:
+        """What comes next, None if nothing came in time; EOFError at the end."""
+        ...
+
+
+class LineReader(Protocol):
+    """What fills it, such as `Reader`."""
+
+    def stop(self) -> None:
+        """Read no more; what was read comes, and then the end."""
+        ...
+
+    def close(self) -> None:
+        """Stop, and give the source back."""
+        ...
+
+
 def inspect_web(
     engine: WebEngine,
-    ring: LineRing,
-    reader: Reader,
+    ring: Queue,
+    reader: LineReader,
     *,
     correct: Correct | None = None,
     stopped: Callable[[], bool] = lambda: False,
@@ -78,7 +99,7 @@ class _Deadline:
         return self._at is not None and time.monotonic() > self._at
 
 
-def _take_all(ring: LineRing, *, step: int) -> Iterator[Lines | Lost | None]:
+def _take_all(ring: Queue, *, step: int) -> Iterator[Lines | Lost | None]:
     """What comes through a ring until it ends, lines in pieces of a step at most, and None where nothing comes."""
     while True:
         try:

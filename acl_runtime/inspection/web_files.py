@@ -69,41 +69,42 @@ class Roll:
     promise: str
 
 
-class WebJsonLines:
-    """An output that writes a line for each event, the roll's own before them; see `records.py` for the keys.
+Emit = Callable[[dict[str, Any], Defect | None], None]
+"""Called with each record, and with the defect that it tells of, if it is one."""
+
+
+class WebRecorder:
+    """Makes records of events, the roll's own before them; see `records.py` for the keys.
 
     Lines that were judged one after another are told together, `TOGETHER` of them at most, unless something else is
     told in between: a roll of a day would fill a disk.
     """
 
-    def __init__(self, path: Path, roll: Roll) -> None:
-        """Take the file, which must be a new one, alone; see `LineFile`."""
-        self._file, self._judged = LineFile(path), list[Judged]()
-        self._write({"event": "roll", "schema": SCHEMA, **asdict(roll)})
+    def __init__(self, emit: Emit, roll: Roll) -> None:
+        """Tell of the roll; `emit` is called with each record."""
+        self._emit, self._judged = emit, list[Judged]()
+        emit({"event": "roll", "schema": SCHEMA, **asdict(roll)}, None)
 
     def __call__(self, event: Event | Alarm) -> None:
-        """Write one, or keep it to be told together with the next."""
+        """Tell one, or keep it to be told together with the next."""
         if not isinstance(event, Judged):
-            self._tell_judged()
-            self._write({"event": "rule", **asdict(event)} if isinstance(event, Alarm) else event_dict(event))
+            self.flush()
+            record = {"event": "rule", **asdict(event)} if isinstance(event, Alarm) else event_dict(event)
+            self._emit(record, event if isinstance(event, Defect) else None)
             return
         if self._judged and self._judged[-1].stop != event.first:
-            self._tell_judged()
+            self.flush()
         self._judged.append(event)
         if event.stop - self._judged[0].first >= TOGETHER:
-            self._tell_judged()
+            self.flush()
 
     def end(self, summary: dict[str, Any]) -> None:
-        """Write what the roll adds up to, as the last line."""
-        self._tell_judged()
-        self._write({"event": "summary", **summary})
+        """Tell what the roll adds up to, last."""
+        self.flush()
+        self._emit({"event": "summary", **summary}, None)
 
-    def close(self) -> None:
-        """Write what was kept, and let the file go."""
-        self._tell_judged()
-        self._file.close()
-
-    def _tell_judged(self) -> None:
+    def flush(self) -> None:
+        """Tell what was kept."""
         judged, self._judged = self._judged, []
         if judged:
             together = Judged(
@@ -115,10 +116,24 @@ class WebJsonLines:
                 left=min(each.left for each in judged),
                 right=max(each.right for each in judged),
             )
-            self._write(event_dict(together))
+            self._emit(event_dict(together), None)
 
-    def _write(self, row: dict[str, Any]) -> None:
-        self._file.write(json.dumps(row, allow_nan=False))
+
+class WebJsonLines(WebRecorder):
+    """An output that writes a line for each record of a `WebRecorder`."""
+
+    def __init__(self, path: Path, roll: Roll) -> None:
+        """Take the file, which must be a new one, alone; see `LineFile`."""
+        self._file = LineFile(path)
+        super().__init__(self._write, roll)
+
+    def close(self) -> None:
+        """Write what was kept, and let the file go."""
+        self.flush()
+        self._file.close()
+
+    def _write(self, record: dict[str, Any], defect: Defect | None) -> None:
+        self._file.write(json.dumps(record, allow_nan=False))
 
 
 class WebCsv:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from acl_runtime.detection.verdict import Result
 from acl_runtime.images.frame import BadFrame
@@ -14,22 +14,27 @@ _DECIMALS_MS = 3  # of latencies: a microsecond
 
 
 def json_line(result: Result) -> str:
-    """One JSON object, its keys as below; of a BadFrame: source, index, error.
+    """One JSON object, its keys as of `json_record`."""
+    return json.dumps(json_record(result), allow_nan=False)
+
+
+def json_record(result: Result) -> dict[str, Any]:
+    """What JSON has of a result, its keys as below; of a BadFrame: source, index, error.
 
     Beside what a Verdict has, `decided_by` says what made the frame anomalous ("score", "peak", "both", else null), and
     `unusual` lists the quantities, see `calibration/monitor.py`, in which the last frames are unlike those of the
     calibration.
     """
     if isinstance(result, BadFrame):
-        return json.dumps({"source": result.source, "index": result.index, "error": result.problem})
+        return {"source": result.source, "index": result.index, "error": result.problem}
     frame, verdict = result.frame, result.verdict
-    record = {
+    return {
         "source": frame.source,
         "index": frame.index,
         "score": verdict.score,
         "is_anomalous": verdict.is_anomalous,
         "threshold": verdict.threshold,
-        "regions": [asdict(region) for region in verdict.regions],
+        "regions": [dict(vars(region)) for region in verdict.regions],  # `asdict` takes 20 times as long
         "latency_ms": {stage: round(ms, _DECIMALS_MS) for stage, ms in verdict.latency_ms.items()},
         "peak": verdict.peak,
         "peak_threshold": verdict.peak_threshold,
@@ -37,7 +42,6 @@ def json_line(result: Result) -> str:
         "decided_by": verdict.decided_by,
         "unusual": list(result.unusual),
     }
-    return json.dumps(record, allow_nan=False)
 
 
 class JsonLines(LineFile):

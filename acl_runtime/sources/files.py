@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
@@ -71,22 +71,36 @@ def list_sources(paths: Sequence[Path | str], reading: ReadSettings | None = Non
     ]
 
 
-def iter_frames(sources: Iterable[Source]) -> Iterator[Frame | BadFrame]:
-    """The frames of all sources, in order; what cannot be read comes as a BadFrame in its place."""
+def iter_frames(
+    sources: Iterable[Source], stopped: Callable[[], bool] = lambda: False
+) -> Iterator[Frame | BadFrame]:
+    """The frames of all sources, in order; what cannot be read comes as a BadFrame in its place.
+
+    Args:
+        sources: From `list_sources`.
+        stopped: Asked between frames, and while a camera gives none, whether to end.
+    """
     for source in sources:
-        if source.problem:
-            yield BadFrame(source.path, 0, source.problem)
-        elif source.is_camera:
-            yield from read_frames(source.path, source.name)
-        elif source.is_video:
-            yield from read_video(source.path, source.name, source.reading)
-        else:
-            yield _read_image(source)
+        for frame in _frames_of(source, stopped):
+            yield frame
+            if stopped():
+                return
 
 
 def read_as(sources: Iterable[Source], reading: ReadSettings) -> list[Source]:
     """The same sources, read with other settings."""
     return [replace(source, reading=reading) for source in sources]
+
+
+def _frames_of(source: Source, stopped: Callable[[], bool]) -> Iterator[Frame | BadFrame]:
+    if source.problem:
+        yield BadFrame(source.path, 0, source.problem)
+    elif source.is_camera:
+        yield from read_frames(source.path, source.name, stopped=stopped)
+    elif source.is_video:
+        yield from read_video(source.path, source.name, source.reading)
+    else:
+        yield _read_image(source)
 
 
 def _read_image(source: Source) -> Frame | BadFrame:

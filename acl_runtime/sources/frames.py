@@ -28,6 +28,7 @@ def read_frames(
     give_up_s: float = GIVE_UP_S,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Frame | BadFrame]:
     """The frames of an area camera, or the blocks of a line camera, until it ends or stays away.
 
@@ -41,6 +42,7 @@ def read_frames(
         give_up_s: Seconds after which it is given up, which is one more BadFrame.
         clock: Seconds, as of `time.monotonic`.
         sleep: Waits between tries.
+        stopped: Asked whether to end, again and again.
     """
     shown, index = hide_password(text), 0
     names = f"camera{text}" if text.isdecimal() else slug(shown.partition("?")[0])
@@ -51,7 +53,7 @@ def read_frames(
         return
     gaps = _Gaps(source.numbers)
     try:
-        while True:
+        while not stopped():
             try:
                 block = source.read(_POLL_S)
             except EOFError:
@@ -60,7 +62,9 @@ def read_frames(
                 yield BadFrame(shown, index, str(error))
                 index += 1
                 source.close()
-                again = _open_again(text, again_s, clock() + give_up_s, clock, sleep)
+                again = _open_again(text, again_s, clock() + give_up_s, clock, sleep, stopped)
+                if again is None and stopped():
+                    return
                 if again is None:
                     yield BadFrame(
                         shown, index, f"{shown}: did not come back within {give_up_s:g} s; connect it"
@@ -107,11 +111,16 @@ class _Gaps:
 
 
 def _open_again(
-    text: str, again_s: float, until: float, clock: Callable[[], float], sleep: Callable[[float], None]
+    text: str,
+    again_s: float,
+    until: float,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+    stopped: Callable[[], bool],
 ) -> LineSource | None:
-    """The source once it is back; None if it stays away."""
+    """The source once it is back; None if it stays away, or when told to stop."""
     LOG.warning("%s: is away; waiting for it to come back", hide_password(text), extra={"again": True})
-    while clock() < until:
+    while clock() < until and not stopped():
         sleep(again_s)
         try:
             source = open_line_source(text)

@@ -226,6 +226,7 @@ class Reader:
         self._account = LineAccount(
             height=source.height, numbers=source.numbers, counts_per_line=counts_per_line
         )
+        self.problem = ""  # why the source is away; empty while it is there
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="line reader", daemon=True)
         self._thread.start()
@@ -253,6 +254,7 @@ class Reader:
             try:
                 block = self._source.read(READ_S)
             except SourceError as error:
+                self.problem = str(error)
                 self._say(f"{error}; it is opened again as soon as it is back")
                 self._open_again()
                 continue
@@ -279,7 +281,7 @@ class Reader:
                 source = self._reopen()
             except SourceError:
                 continue
-            self._source = source
+            self._source, self.problem = source, ""
             self._account.reopen(height=source.height, numbers=source.numbers)
             self._say(f"{source.name}: is back")
             return

@@ -173,7 +173,7 @@ def test_tokens_are_rounded_too_where_the_graph_is_in_int8(bundles: dict[Head, P
 
 
 def multiplies_int8_tokens() -> bool:
-    """Whether OpenVINO surely rounds tokens here: seen with VNNI; on a CPU with other units they stayed as they were."""
+    """Whether OpenVINO surely rounds tokens here: it does with VNNI; on a CPU of another kind they stayed exact."""
     info = Path("/proc/cpuinfo")
     flags = set(info.read_text(encoding="ascii").split()) if info.exists() else set()
     return "avx512_vnni" in flags and "amx_int8" not in flags

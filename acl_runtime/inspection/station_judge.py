@@ -1,0 +1,96 @@
+"""The engine of a station: opened, opened again after it failed, and watched while it works."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from acl_runtime.calibration.monitor import DriftMonitor, monitor_of
+from acl_runtime.detection.detector import Detector
+from acl_runtime.files.errors import BackendError
+from acl_runtime.inspection.station_file import StationSection
+from acl_runtime.web.ring import PAUSES_S
+
+LOG = logging.getLogger("acl")
+OPENING_S = 600.0  # an engine of a large model takes minutes to load
+
+
+class Engine:
+    """A detector that is there, or being opened; used by one thread, watched by others."""
+
+    def __init__(
+        self, section: StationSection, *, open_detector: Callable[[StationSection], Detector]
+    ) -> None:
+        """Open it for the first time.
+
+        Raises:
+            UserError: The bundle or the backend is not what it must be.
+        """
+        self._section, self._open = section, open_detector
+        self.problem = ""  # why nothing is judged; empty while it works
+        self.drift: DriftMonitor | None = None
+        self.is_abandoned = False  # a call of it did not return in time: it is not closed, the process ends
+        self._beat_s, self._patience_s = time.monotonic(), OPENING_S
+        self.detector = self._open(section)
+        self.drift = monitor_of(self.detector)
+        self.beat()
+
+    def beat(self) -> None:
+        """Say that the loop moved."""
+        self._beat_s, self._patience_s = time.monotonic(), self._section.stuck_s
+
+    @property
+    def stuck_after_s(self) -> float:
+        """Seconds that a call of the network may take before it is said to be stuck."""
+        return self._section.stuck_s
+
+    @property
+    def stuck_s(self) -> float:
+        """Seconds since the loop moved, if these are more than are allowed; else 0."""
+        silent_s = time.monotonic() - self._beat_s
+        return silent_s if silent_s > self._patience_s else 0.0
+
+    def reopen(self, error: BackendError, stopped: threading.Event) -> bool:
+        """Close what failed and open it again, for as long as it takes; False when told to stop."""
+        self.problem = str(error)
+        LOG.error("the network failed: %s; it is opened again", error, extra={"again": True})
+        self._close_detector()
+        for turn in range(1 << 62):
+            self._beat_s, self._patience_s = time.monotonic(), OPENING_S
+            try:
+                self.detector = self._open(self._section)
+            except BackendError as again:
+                self.problem = str(again)
+            else:
+                self.problem = ""
+                LOG.warning("the network works again", extra={"again": True})
+                self.beat()
+                return True
+            if stopped.wait(PAUSES_S[min(turn, len(PAUSES_S) - 1)]):
+                return False
+        return False
+
+    def close(self) -> None:
+        """Give back what it holds, unless a call still uses it."""
+        if not self.is_abandoned:
+            self._close_detector()
+
+    def _close_detector(self) -> None:
+        try:
+            self.detector.close()
+        except BackendError as error:  # what failed may fail to close
+            LOG.warning("%s", error)
+
+
+def open_detector_of(section: StationSection) -> Detector:
+    """The detector that a station's file asks for."""
+    return Detector(
+        section.bundle,
+        backend=section.backend,
+        provider=section.provider,
+        threshold=section.threshold,
+        fast_resize=section.fast_resize,
+        time_limit_s=section.time_limit_s,
+    )

@@ -1,0 +1,44 @@
+"""The benchmarks of the station: a short soak with every fault, and the latency."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from graphs import write_tiny_bundle
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks are not installed
+
+from benchmarks.soak import ENDS, FAULTS, soak
+from benchmarks.station import measure, table
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("station") / "bundle")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and sends signals")
+def test_a_short_soak_tells_every_part_once(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    report = soak(bundle, tmp_path, seconds=6, per_s=15, side=64, pause_s=0.3, seed=2)
+    assert (report.holes, report.doubles) == ([], [])
+    assert report.parts > 40
+    assert report.verdicts["ok"] + report.verdicts["ng"] > report.parts / 3
+    assert set(report.faults) <= {*FAULTS, *ENDS}
+    assert sum(report.faults[end] for end in ENDS) > 0
+    assert max(report.threads) - min(report.threads) <= 1
+    assert "numbers missing 0, told twice 0" in report.text()
+
+
+def test_latency_is_that_of_the_last_parts_and_of_nothing_else(bundle: Path) -> None:
+    row = measure(bundle, "idle", parts=20, per_s=40, side=64, busy=0)
+    assert row.latency_ms.shape == (20,)
+    assert 0 < row.latency_ms.min() < 500
+    assert "| idle | 20 | 0 |" in table([row])
