@@ -39,7 +39,7 @@ class Photograph:
 
 
 def read_table(table: Path = TABLE) -> list[Source]:
-    """The files that the shipped weights were trained on."""
+    """The files that the second stage of pre-training looks at."""
     with table.open(encoding="utf-8", newline="") as file:
         return [Source(**row) for row in csv.DictReader(file, delimiter="\t")]
 
