@@ -103,10 +103,11 @@ def highlights(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> list[G
         total = sum(
             one.label == 1 and each.is_anomalous == is_found for one, each in _pairs(samples, verdicts)
         )
-        rule = (
-            f"of each product the defective part in the middle of those {'found' if is_found else 'missed'}"
+        kind = "found" if is_found else "missed"
+        order = (
+            f"of each product the defective part in the middle of those {kind}, by its distance from the threshold; "
+            f"the product of which most were {kind} first"
         )
-        order = f"{rule}, by its distance from the threshold"
         groups.append(Group(title, order, total, tuple(typical(samples, verdicts, found=is_found))))
     return groups
 
@@ -114,26 +115,27 @@ def highlights(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> list[G
 def typical(samples: Sequence[Sample], verdicts: Sequence[Verdict], *, found: bool) -> list[int]:
     """Indices of one defective part of each product: the middle one, by margin, of those found or of those missed.
 
-    Of an even number it is the one closer to the threshold. A product without any is left out.
+    Of an even number it is the one closer to the threshold. The product that has most of them comes first; one without
+    any is left out.
     """
-    chosen = []
+    ranked = []
     for category in dict.fromkeys(sample.category for sample in samples):
         margins = {
             index: abs(verdict.margin)
             for index, (sample, verdict) in enumerate(_pairs(samples, verdicts))
             if sample.category == category and sample.label == 1 and verdict.is_anomalous == found
         }
-        ranked = sorted(margins, key=lambda index: margins[index])
-        chosen += ranked[(len(ranked) - 1) // 2 :][:1]
-    return chosen
+        ranked.append(sorted(margins, key=lambda index: margins[index]))
+    ranked.sort(key=len, reverse=True)
+    return [each[(len(each) - 1) // 2] for each in ranked if each]
 
 
 def choose_sheet(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> list[int]:
-    """Indices for the contact sheet: the first products' typical finds, the last one's typical miss, a good part.
+    """Indices for the contact sheet: the first typical finds, the first typical miss, and a good part.
 
     The good part is the first of the product whose miss is shown, or of the last one.
     """
-    misses = typical(samples, verdicts, found=False)[-1:]
+    misses = typical(samples, verdicts, found=False)[:1]
     product = samples[misses[0] if misses else -1].category
     good = [i for i, sample in enumerate(samples) if sample.category == product and not sample.label]
     return [*typical(samples, verdicts, found=True)[:SHEET_FOUND], *misses, *good[:1]]
@@ -178,8 +180,8 @@ def _notes(result: DemoResult) -> list[str]:
     return [
         "The embedded backbone is a small CLIP that was trained on drawings. It shows the road, not the quality "
         "of the method: its scores say nothing about CLIP ViT-L, and it is not for inspection.",
-        f"contact_sheet.png shows typical finds of {SHEET_FOUND} products, a typical miss of the last product that has "
-        "one, and a good part; typical is the middle of those found or missed, by its distance from the threshold.",
+        f"contact_sheet.png shows the first {SHEET_FOUND} pictures of “{FOUND}”, the first of “{MISSED}” and a good "
+        "part.",
         f"The export was compared with {parity.reference}, on {parity.frames} frames: log-odds within "
         f"{parity.image_logits:.1e}, maps within {parity.anomaly_map:.1e}.",
         f"Times are medians of {len(result.ours.stages_ms)} frames, one at a time, both pipelines in turn in one "

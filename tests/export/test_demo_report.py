@@ -44,11 +44,16 @@ def test_a_typical_part_is_the_middle_one_of_its_product(tmp_path: Path) -> None
         ("bolt", 200),
     ]  # of 140, 200, 220 and 250 the one less clear
     assert levels(dataset, missed) == [("nut", 100), ("bolt", 100)]  # of 110, 100 and 60
-    without = [
-        each for each, sample in zip(verdicts, dataset.samples, strict=True) if sample.category == "bolt"
+
+
+def test_the_product_with_most_finds_or_misses_comes_first(tmp_path: Path) -> None:
+    dataset, verdicts = judged(tmp_path)
+    kept = [  # of the nuts only the first defective part, one that is found
+        index for index, sample in enumerate(dataset.samples) if sample.category == "bolt" or index < 5
     ]
-    bolts = [sample for sample in dataset.samples if sample.category == "bolt"]
-    assert len(typical(bolts, without, found=False)) == 1
+    samples, fewer = [dataset.samples[index] for index in kept], [verdicts[index] for index in kept]
+    assert [samples[index].category for index in typical(samples, fewer, found=True)] == ["bolt", "nut"]
+    assert [samples[index].category for index in typical(samples, fewer, found=False)] == ["bolt"]
 
 
 def test_the_sheet_shows_finds_then_a_miss_then_a_good_part(tmp_path: Path) -> None:
@@ -57,8 +62,8 @@ def test_the_sheet_shows_finds_then_a_miss_then_a_good_part(tmp_path: Path) -> N
     assert [(sample.category, sample.label) for sample in shown] == [
         ("nut", 1),
         ("bolt", 1),
-        ("bolt", 1),
-        ("bolt", 0),
+        ("nut", 1),
+        ("nut", 0),
     ]
 
 
