@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import shutil
 import time
+<<<<<<< HEAD
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+=======
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+>>>>>>> main
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +19,8 @@ import numpy as np
 from acl_export.config import ExportConfig
 from acl_export.demo_folder import demo_folder
 from acl_export.demo_report import DemoResult, count_outcome, write_pages
+from acl_export.demo_summary import write_summary
+from acl_export.demo_web import WebDemo, WebResult, inspect_drawn_web
 from acl_export.export import export_bundle
 from acl_export.reference_candidate import make_reference
 from acl_runtime.bench.candidates import make_candidates
@@ -61,6 +68,7 @@ class DemoConfig:
         epochs: Of prompt learning.
         timing_s: About how long both pipelines are timed, in turn.
         seed: Of the pictures and of the learning.
+        web: The web that is inspected; None for none.
     """
 
     learning: tuple[str, ...] = LEARNING_FAMILIES
@@ -72,6 +80,7 @@ class DemoConfig:
     epochs: int = TINY_LEARNING.epochs
     timing_s: float = 8.0
     seed: int = 111
+    web: WebDemo | None = field(default_factory=WebDemo)
 
 
 def run_demo(
@@ -140,8 +149,14 @@ def _run(
         reference=reference,
         ours=ours,
         outcome=outcome,
+        web=_inspect_web(output, config, progress) if drawn else None,
     )
+<<<<<<< HEAD
     write_pages(result, evaluation, verdicts, detector, own)
+=======
+    write_summary(output, result, dataset, verdicts, promised_overkill=config.max_overkill if drawn else None)
+    write_pages(result, evaluation, verdicts, detector, drawn=drawn)
+>>>>>>> main
     return result
 
 
@@ -242,6 +257,19 @@ def _judge(
         raise InputError(bad.problem)
     by_index = dict(zip(order, verdicts, strict=True))
     return evaluation, [by_index[index] for index in range(len(order))]
+
+
+def _inspect_web(output: Path, config: DemoConfig, progress: Progress) -> WebResult | None:
+    if config.web is None:
+        return None
+    return inspect_drawn_web(
+        output / "bundle",
+        output / "bundles" / "web",
+        output / "report" / "web",
+        config.web,
+        seed=config.seed + 3,
+        progress=progress,
+    )
 
 
 def _frames(dataset: Dataset, count: int) -> list[np.ndarray]:

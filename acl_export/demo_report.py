@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 
+from acl_export.demo_web import WebResult
 from acl_runtime.bench.measure import Laps
 from acl_runtime.bundle.manifest import Manifest
 from acl_runtime.data.datasets import Dataset, load_sample
@@ -37,6 +38,7 @@ class DemoResult:
         reference: What the published pipeline took.
         ours: What the bundle took, in turn with it.
         outcome: How many defective parts were found and good ones rejected, in words.
+        web: What was found on the drawn web; None where none was inspected.
     """
 
     report: Path
@@ -45,6 +47,7 @@ class DemoResult:
     reference: Laps
     ours: Laps
     outcome: str
+    web: WebResult | None = None
 
     @property
     def ratio(self) -> float:
@@ -81,6 +84,7 @@ def write_pages(
         detector,
         rule=detector.rule,
         facts=_facts(result),
+<<<<<<< HEAD
         notes=[_about(bool(own)), *_notes(result), _origin(result.manifest, own)],
         own={product: Judge(each, each.rule) for product, each in own.items()},
         highlights=[group for group in highlights(dataset.samples, verdicts) if group.indices],
@@ -91,6 +95,11 @@ def write_pages(
             _card(dataset.samples[index], verdicts[index], map_thresholds[dataset.samples[index].category])
             for index in choose_sheet(dataset.samples, verdicts)
         ]
+=======
+        notes=[_about(drawn), *_notes(result)],
+        more="" if result.web is None else result.web.section,
+        style="" if result.web is None else result.web.style,
+>>>>>>> main
     )
     with atomic_file(result.report.parents[1] / "contact_sheet.png") as temporary:
         cv2.imwrite(str(temporary), sheet)
@@ -221,6 +230,7 @@ def summary(result: DemoResult) -> list[str]:
         f"  image AUROC {_percent(mean['image_auroc'])}, AP {_percent(mean['image_ap'])}; "
         f"pixel AUROC {_percent(mean['pixel_auroc'])}, AUPRO {_percent(mean['aupro'])}",
         f"  {result.outcome}",
+        *([] if result.web is None else [result.web.text()]),
         f"exported against PyTorch: log-odds within {parity.image_logits:.1e}, map within "
         f"{parity.anomaly_map:.1e} (limits {parity.tolerance['image_logits']:g}, "
         f"{parity.tolerance['anomaly_map']:g})",

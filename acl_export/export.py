@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from acl_export.accumulate import write_accumulating
 from acl_export.config import FP16_TOLERANCE, FP32_TOLERANCE, ExportConfig, Precision
 from acl_export.describe import describe_bundle
 from acl_export.earlier import carry_over, check_earlier, keep_users_files
@@ -117,17 +118,20 @@ def write_graphs(
     is_mixed = config.precision is not Precision.fp32
     weights = WeightsFile(bundle.path / "model.onnx.data", narrow=True) if is_mixed else None
     for done, arithmetic in enumerate(arithmetics, start=1):
-        graph = make_graph(
-            clip.visual,
-            vectors,
-            head=config.head,
-            blur_sigma=config.blur_sigma,
-            temperature=bundle.manifest.temperature,
-            arithmetic=arithmetic if is_mixed else None,
-            frame_size=config.frame_size,
-        )
         path = bundle.path / bundle.manifest.graph_file(arithmetic)
-        write_onnx(graph, path, head=config.head, max_batch=config.max_batch, weights=weights)
+        if arithmetic == "fp16-accumulate-fp32":
+            write_accumulating(bundle.path / bundle.manifest.graph_file("fp16"), path)
+        else:
+            graph = make_graph(
+                clip.visual,
+                vectors,
+                head=config.head,
+                blur_sigma=config.blur_sigma,
+                temperature=bundle.manifest.temperature,
+                arithmetic=arithmetic if is_mixed else None,
+                frame_size=config.frame_size,
+            )
+            write_onnx(graph, path, head=config.head, max_batch=config.max_batch, weights=weights)
         progress("writing graphs", done, len(arithmetics))
 
 

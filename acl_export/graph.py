@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from acl_export.config import FrameSize, Head
-from acl_export.mixed import in_arithmetic
+from acl_export.mixed import in_arithmetic, scale_queries
 from acl_export.resize import PillowResize
 from acl_export.weights_file import WeightsFile
 from acl_runtime.bundle.manifest import Arithmetic
@@ -133,8 +133,7 @@ def make_graph(
         frame_size: Height and width of the camera's frames, to be resized in the graph; None for images of the
             network's size.
     """
-    if arithmetic is not None:
-        visual = in_arithmetic(visual, arithmetic)
+    visual = scale_queries(visual) if arithmetic is None else in_arithmetic(visual, arithmetic)
     if head is Head.map:
         return MapGraph(
             visual, vectors, blur_sigma=blur_sigma, temperature=temperature, frame_size=frame_size

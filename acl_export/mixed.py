@@ -1,11 +1,12 @@
 """The vision tower in other arithmetics, written into the network as types and casts.
 
 An engine's builder that is free to choose precisions gives another result with each version and GPU; a graph that says
-them gives one. Four arithmetics, each more careful than the one before:
+them gives one. Five arithmetics, each more careful than the one before:
 
 - `fp16`: weights, products and the tokens between the blocks in fp16. Layer norms, softmax, the projection to the joint
   space, cosine and map in fp32.
-- `fp16-attention-fp32`: also the products inside the attention in fp32.
+- `fp16-accumulate-fp32`: the same tower; `accumulate.py` has its products summed in fp32, in the ONNX file.
+- `fp16-attention-fp32`: as fp16, and also the products inside the attention in fp32.
 - `fp16-attention-split`: as fp16, but the softmax is divided by its sum after the product with the values. The result
   is the same; no builder recognises it as attention, so none puts its fused kernel there.
 - `fp32`: everything in fp32, on the same weights, rounded to fp16.
@@ -22,7 +23,13 @@ from torch import Tensor, nn
 from acl_runtime.bundle.manifest import Arithmetic
 from acl_train.clip import VisionTower
 
-LADDER: tuple[Arithmetic, ...] = ("fp16", "fp16-attention-fp32", "fp16-attention-split", "fp32")
+LADDER: tuple[Arithmetic, ...] = (
+    "fp16",
+    "fp16-accumulate-fp32",
+    "fp16-attention-fp32",
+    "fp16-attention-split",
+    "fp32",
+)
 HEADROOM = 16.0  # see `attend_split`
 
 
@@ -59,7 +66,12 @@ def attend_split(a: Tensor, b: Tensor, v: Tensor, *, is_causal: bool = False) ->
     return ((weights @ v).float() / weights.float().sum(dim=-1, keepdim=True)).to(v.dtype)
 
 
-ATTENTION = {"fp16": attend, "fp16-attention-fp32": attend_fp32, "fp16-attention-split": attend_split}
+ATTENTION = {
+    "fp16": attend,
+    "fp16-accumulate-fp32": attend,
+    "fp16-attention-fp32": attend_fp32,
+    "fp16-attention-split": attend_split,
+}
 
 
 def in_arithmetic(visual: VisionTower, arithmetic: Arithmetic) -> VisionTower:
@@ -71,7 +83,7 @@ def in_arithmetic(visual: VisionTower, arithmetic: Arithmetic) -> VisionTower:
     """
     mixed = _to_half(copy.deepcopy(visual))
     if arithmetic == "fp32":
-        return mixed.float()
+        return scale_queries(mixed.float())
     for block in mixed.transformer:
         block.add_module("ln_1", CastLayerNorm(block.ln_1, torch.half))
         block.add_module("ln_2", CastLayerNorm(block.ln_2, torch.half))
@@ -79,6 +91,18 @@ def in_arithmetic(visual: VisionTower, arithmetic: Arithmetic) -> VisionTower:
     mixed.add_module("ln_pre", CastLayerNorm(mixed.ln_pre, torch.half))
     mixed.add_module("ln_post", CastLayerNorm(mixed.ln_post, torch.float))
     return mixed
+
+
+def scale_queries(visual: VisionTower) -> VisionTower:
+    """A copy of the tower, on the same weights, whose attention is written out with the scale on the queries alone.
+
+    torch exports its own attention with the root of the scale on queries and keys. TensorRT 10.7 computes that wrongly,
+    in float32 too (NVIDIA/TensorRT#4333, #4328).
+    """
+    scaled = copy.deepcopy(visual, {id(parameter): parameter for parameter in visual.parameters()})
+    for block in scaled.transformer:
+        block.attn.mix = attend
+    return scaled
 
 
 def _to_half(visual: VisionTower) -> VisionTower:

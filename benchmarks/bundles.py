@@ -64,10 +64,15 @@ def write_weights(name: str, folder: Path) -> Path:
 def export(name: str, folder: Path, *options: str) -> Bundle:
     """The bundle `NAME` and its options' names, made if it is not there."""
     weights = write_weights(name, folder)
-    bundle = folder / "-".join([name, *(option.lstrip("-") for option in options)])
+    bundle = bundle_path(name, folder, *options)
     if not bundle.exists():
         acl("export", folder / f"{name}.safetensors", "-o", bundle, "--weights", weights, *options)
     return load_bundle(bundle)
+
+
+def bundle_path(name: str, folder: Path, *options: str) -> Path:
+    """Where `export` writes it."""
+    return folder / "-".join([name, *(option.lstrip("-") for option in options)])
 
 
 def acl(*arguments: object) -> None:

@@ -1,43 +1,43 @@
 """All that has to be measured on a GPU: parity, speed against PyTorch, engines, drift. `python -m benchmarks.gpu`
 
-It makes two bundles of the test recipe's weights, fp32 and fp16, of the small network or, with `--shape l14-518`, of
-the true ViT-L/14@336 at 518 pixels, and runs them with ONNX Runtime and with engines of TensorRT and TensorRT-RTX, each
-beside the published steps in PyTorch on the same device, in turn. What cannot run here is told with the reason. Without
-a GPU the same command runs what a CPU can.
+`prepare` runs anywhere beforehand and needs PyTorch: it makes two bundles of the test recipe's weights, fp32 and fp16,
+of the small network or, with `--shape l14-518`, of the true ViT-L/14@336 at 518 pixels. `measure` runs them with ONNX
+Runtime and with engines of TensorRT and TensorRT-RTX; where PyTorch is installed each beside the published steps on the
+same device, in turn, and else by itself. What cannot run here is told with the reason; without a GPU it runs what a CPU
+can.
 """
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-import torch
 import typer
 
-from acl_export.torch_session import TorchSession, load_clip
 from acl_runtime.backends.onnx_session import CUDA, OnnxSession, available_providers
 from acl_runtime.backends.parity import GoldenImages
 from acl_runtime.backends.tensorrt.cuda import Cuda
 from acl_runtime.backends.tensorrt.ladder import EngineOptions, make_engine
 from acl_runtime.backends.tensorrt.library import LIBRARIES, LibraryName, load_library
 from acl_runtime.backends.tensorrt.session import TrtSession
-from acl_runtime.bundle.bundle import Bundle, load_text_embeddings
+from acl_runtime.bundle.bundle import Bundle, load_bundle, load_text_embeddings
 from acl_runtime.detection.detector import Detector
 from acl_runtime.doctor.machine import read_machine
 from acl_runtime.evaluation.metric_change import measure_change
-from acl_train.clip import CLIP
-from acl_train.reference import run_reference
-from benchmarks.bundles import SHAPES, export, write_weights
+from benchmarks.bundles import SHAPES, bundle_path, export, write_weights
 from benchmarks.machine import describe_machine, machine_line
 from benchmarks.tables import markdown_table, write_json
-from benchmarks.timing import Pairs, in_turn
+from benchmarks.timing import Clock, in_turn, time_block
 
+if TYPE_CHECKING:
+    from acl_train.clip import CLIP
+
+PRECISIONS = ("fp32", "fp16")
 FRAME = (480, 640, 3)
 NOISY = 1.5  # a 90th percentile of the ratio that is this many times the 10th
 
@@ -53,7 +53,8 @@ class Row:
     Attributes:
         what: What computed.
         batch: Frames at once.
-        ratio: How many times more frames than PyTorch, one at a time, from camera frame to map.
+        latency_ms: Median time of a call, from camera frames to verdicts.
+        ratio: How many times more frames than PyTorch, one at a time, from camera frame to map; None without PyTorch.
         spread: 10th and 90th percentile of the ratio over the turns.
         image_logits: Worst difference from torch in float32 on the golden images, log-odds.
         anomaly_map: Worst difference, probability.
@@ -62,6 +63,7 @@ class Row:
 
     what: str
     batch: int | None = None
+    latency_ms: float | None = None
     ratio: float | None = None
     spread: tuple[float, float] | None = None
     image_logits: float | None = None
@@ -74,27 +76,48 @@ class Bench:
     """What is measured, and with what."""
 
     bundles: dict[str, Bundle]  # by precision
-    clip: CLIP  # on the GPU if there is one
+    clip: CLIP | None  # on the GPU if there is one; None without PyTorch
     batches: Sequence[int]
     turns: int
     data: Sequence[Path]
 
     @property
     def has_gpu(self) -> bool:
-        """Whether PyTorch sees one."""
-        return torch.cuda.is_available()
+        """Whether PyTorch computes on one."""
+        return self.clip is not None and next(self.clip.parameters()).is_cuda
 
     def row(self, what: str, detector: Detector, batch: int) -> Row:
         """Parity and speed of a detector at a batch size."""
         bundle, frames = detector.bundle, [draw_frame(seed) for seed in range(batch)]
-        text = torch.from_numpy(load_text_embeddings(bundle))
         found = GoldenImages(bundle).compare(detector.session, batch=batch)
 
-        def reference(turn: int) -> None:
-            run_reference(self.clip, text, frames[:1], blur_sigma=bundle.manifest.blur_sigma)
+        def ours(turn: int) -> None:
+            detector.detect(frames)
 
-        pairs = in_turn(reference, lambda turn: detector.detect(frames), turns=self.turns)
-        return Row(what, batch, *_per_frame(pairs, batch), found.image_logits, found.anomaly_map)
+        if self.clip is None:
+            clocks = time_block(ours, range(self.turns))
+            return Row(what, batch, _median_ms(clocks), None, None, found.image_logits, found.anomaly_map)
+        pairs = in_turn(reference_on(self.clip, bundle, frames[0]), ours, turns=self.turns)
+        low, high = pairs.spread
+        latency_ms = 1000 * float(np.median(pairs.ours[:, 0]))
+        spread = (batch * low, batch * high)
+        return Row(
+            what, batch, latency_ms, batch * pairs.ratio, spread, found.image_logits, found.anomaly_map
+        )
+
+
+def reference_on(clip: CLIP, bundle: Bundle, frame: np.ndarray) -> Callable[[int], None]:
+    """The published steps in PyTorch on one frame."""
+    import torch
+
+    from acl_train.reference import run_reference
+
+    text = torch.from_numpy(load_text_embeddings(bundle))
+
+    def run(turn: int) -> None:
+        run_reference(clip, text, [frame], blur_sigma=bundle.manifest.blur_sigma)
+
+    return run
 
 
 def draw_frame(seed: int) -> np.ndarray:
@@ -153,6 +176,12 @@ def drift(bench: Bench) -> Iterator[Row]:
     """How far ONNX Runtime moves the metrics on labelled images."""
     if not bench.data:
         raise NotHereError("no --data")
+    if bench.clip is None:
+        raise NotHereError("no PyTorch")
+    import torch
+
+    from acl_export.torch_session import TorchSession
+
     provider = "cuda" if CUDA in available_providers() else "cpu"
     for precision, bundle in bench.bundles.items():
         text = torch.from_numpy(load_text_embeddings(bundle))
@@ -186,58 +215,81 @@ def run_steps(bench: Bench) -> Iterator[tuple[Row, bool]]:
 
 def to_text(rows: Sequence[Row]) -> str:
     """A table of what was timed, and a line for all else."""
-    header = ["what", "batch", "ratio", "10-90 %", "log-odds", "map", ""]
-    table = markdown_table(header, [_cells(row) for row in rows if row.spread is not None])
+    header = ["what", "batch", "ms a call", "ratio", "10-90 %", "log-odds", "map", ""]
+    table = markdown_table(header, [_cells(row) for row in rows if row.latency_ms is not None])
     return "\n".join([table, "", *(f"- {row.what}: {row.note}" for row in rows if row.note)])
 
 
-def _per_frame(pairs: Pairs, batch: int) -> tuple[float, tuple[float, float]]:
-    low, high = pairs.spread
-    return batch * pairs.ratio, (batch * low, batch * high)
+def _median_ms(clocks: Sequence[Clock]) -> float:
+    return 1000 * float(np.median([clock.wall_s for clock in clocks]))
 
 
 def _cells(row: Row) -> list[str]:
-    assert row.spread is not None
+    worst = (f"{row.image_logits:.1e}", f"{row.anomaly_map:.1e}")
+    start = [row.what, str(row.batch), f"{row.latency_ms:.2f}"]
+    if row.spread is None:
+        return [*start, "", "", *worst, ""]
     low, high = row.spread
     noisy = "noisy" if high > NOISY * low else ""
-    worst = (f"{row.image_logits:.1e}", f"{row.anomaly_map:.1e}")
-    return [row.what, str(row.batch), f"**{row.ratio:.2f}**", f"{low:.2f}-{high:.2f}", *worst, noisy]
+    return [*start, f"**{row.ratio:.2f}**", f"{low:.2f}-{high:.2f}", *worst, noisy]
 
 
-def main(
-    shape: Annotated[str, typer.Option(help=f"Of {', '.join(SHAPES)}.")] = "tiny",
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+Folder = Annotated[Path, typer.Argument(help="Folder with the bundles.")]
+ShapeName = Annotated[str, typer.Option("--shape", help=f"Of {', '.join(SHAPES)}.")]
+
+
+@app.command()
+def prepare(folder: Folder, shape: ShapeName = "tiny") -> None:
+    """Write weights and bundles, anywhere, with PyTorch; what is there already is kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for precision in PRECISIONS:
+        typer.echo(export(shape, folder, "--precision", precision).path)
+
+
+@app.command()
+def measure(
+    folder: Folder,
+    shape: ShapeName = "tiny",
     batches: Annotated[str, typer.Option(help="Batch sizes.")] = "1,2,4,8",
     turns: Annotated[int, typer.Option(help="Timed calls of each side.")] = 50,
     data: Annotated[list[Path] | None, typer.Option(help="Labelled images, for drift.")] = None,
-    work: Annotated[Path | None, typer.Option(help="Folder to keep bundles in for the next time.")] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Also write all figures here.")] = None,
 ) -> None:
-    """Measure and print the table; the exit code is 1 if a step failed."""
+    """Measure on this machine and print the table; the exit code is 1 if a step failed."""
     machine, seen = describe_machine(), read_machine()
-    with contextlib.ExitStack() as stack:
-        folder = work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        folder.mkdir(parents=True, exist_ok=True)
-        bundles = {
-            precision: export(shape, folder, "--precision", precision) for precision in ("fp32", "fp16")
-        }
-        weights = write_weights(shape, folder)
-        clip = load_clip(bundles["fp32"], str(weights))
-        if torch.cuda.is_available():
-            clip = clip.to("cuda")
-        bench = Bench(bundles, clip, [int(size) for size in batches.split(",")], turns, data or [])
-        rows, failed = [], False
-        for row, is_failure in run_steps(bench):
-            typer.echo(f"{row.what} {row.batch or row.note}", err=True)
-            rows.append(row)
-            failed |= is_failure
+    bundles = {
+        precision: load_bundle(bundle_path(shape, folder, "--precision", precision))
+        for precision in PRECISIONS
+    }
+    clip = load_reference(bundles["fp32"], shape, folder)
+    bench = Bench(bundles, clip, [int(size) for size in batches.split(",")], turns, data or [])
+    rows, failed = [], False
+    for row, is_failure in run_steps(bench):
+        typer.echo(f"{row.what} {row.batch or row.note}", err=True)
+        rows.append(row)
+        failed |= is_failure
     gpus = ", ".join(f"{gpu.name} ({gpu.compute_capability})" for gpu in seen.gpus) or "no GPU"
     typer.echo(f"{machine_line(machine)}; {gpus}, driver {seen.driver or 'none'}")
-    typer.echo(f"{shape}, against PyTorch on {next(clip.parameters()).device}, one frame at a time\n")
+    device = "without PyTorch" if clip is None else f"against PyTorch on {next(clip.parameters()).device}"
+    typer.echo(f"{shape}, {device}, one frame at a time\n")
     typer.echo(to_text(rows))
     write_json(json_path, {"machine": machine, "seen": asdict(seen), "rows": [asdict(row) for row in rows]})
     if failed:
         raise typer.Exit(1)
 
 
+def load_reference(bundle: Bundle, shape: str, folder: Path) -> CLIP | None:
+    """The network in PyTorch, on the GPU if there is one; None where PyTorch is not installed."""
+    if find_spec("torch") is None:
+        return None
+    import torch
+
+    from acl_export.torch_session import load_clip
+
+    clip = load_clip(bundle, str(write_weights(shape, folder)))
+    return clip.to("cuda") if torch.cuda.is_available() else clip
+
+
 if __name__ == "__main__":
-    typer.run(main)
+    app()

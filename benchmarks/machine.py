@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from acl_runtime.backends.host import cpu_model
 
@@ -13,7 +13,7 @@ PACKAGES = ("numpy", "opencv-python-headless", "scipy", "torch")
 
 def describe_machine() -> dict[str, str]:
     """The processor, its cores, and the versions that matter, each as text."""
-    versions = {name: version(name) for name in PACKAGES}
+    versions = {name: _version(name) for name in PACKAGES}
     return {
         "cpu": cpu_model(),
         "cores": str(os.cpu_count()),
@@ -22,6 +22,13 @@ def describe_machine() -> dict[str, str]:
         "python": platform.python_version(),
         **versions,
     }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # a box has no PyTorch, and may have another OpenCV
+        return "none"
 
 
 def machine_line(machine: dict[str, str]) -> str:

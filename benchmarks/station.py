@@ -4,7 +4,8 @@
 
 A station in part mode with a drawn camera, in this process; the time is from the moment when the camera's frame was
 there to the moment when an output is called, so it holds copying, waiting, resizing, the network, postprocessing and
-the handing over between threads. Beside a busy core means that another process computes all the time.
+the handing over between threads. “Added” is what of it is not the detector's own. Beside a busy core means that another
+process computes all the time.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from acl_runtime.detection.verdict import Inspected
 from acl_runtime.inspection.service import Station
 from acl_runtime.inspection.station_file import load_station
 from acl_runtime.outputs.station import PartResult, StationEvent
@@ -38,6 +40,7 @@ class Row:
     parts: int
     not_judged: int
     latency_ms: np.ndarray  # (parts,) from the frame to the call of the output
+    added_ms: np.ndarray  # (judged,) of that, beside what the detector took for the frame
 
 
 class Stopwatch:
@@ -47,6 +50,7 @@ class Stopwatch:
 
     def __init__(self, parts: int) -> None:
         self.latency_ms: list[float] = []
+        self.added_ms: list[float] = []
         self.not_judged = 0
         self.done = threading.Event()
         self._parts = parts
@@ -57,6 +61,8 @@ class Stopwatch:
             return
         self.latency_ms.append(1000 * (time.time() - event.exposed_at))
         self.not_judged += event.verdict == "not judged"
+        if isinstance(event.result, Inspected):
+            self.added_ms.append(self.latency_ms[-1] - sum(event.result.verdict.latency_ms.values()))
         if len(self.latency_ms) == self._parts:
             self.done.set()
 
@@ -88,7 +94,9 @@ def measure(bundle: Path, condition: str, *, parts: int, per_s: float, side: int
         watch.done.wait(PATIENCE_S)
         watch.done.set()
         thread.join()
-    return Row(condition, parts, watch.not_judged, np.array(watch.latency_ms[:parts]))
+    return Row(
+        condition, parts, watch.not_judged, np.array(watch.latency_ms[:parts]), np.array(watch.added_ms)
+    )
 
 
 @contextmanager
@@ -112,14 +120,14 @@ def _compute() -> None:
 def table(rows: Sequence[Row]) -> str:
     """The rows as Markdown."""
     lines = [
-        "| condition | parts | not judged | p50 ms | p99 ms | worst ms |",
-        "| --- | --: | --: | --: | --: | --: |",
+        "| condition | parts | not judged | p50 ms | p99 ms | worst ms | added p50 ms | added p99 ms |",
+        "| --- | --: | --: | --: | --: | --: | --: | --: |",
     ]
     for row in rows:
-        p50, p99, worst = (float(np.percentile(row.latency_ms, share)) for share in (50, 99, 100))
-        lines.append(
-            f"| {row.condition} | {row.parts} | {row.not_judged} | {p50:.1f} | {p99:.1f} | {worst:.1f} |"
-        )
+        all_ms = (float(np.percentile(row.latency_ms, share)) for share in (50, 99, 100))
+        added_ms = (float(np.percentile(row.added_ms, share)) for share in (50, 99))
+        numbers = " | ".join(f"{ms:.1f}" for ms in (*all_ms, *added_ms))
+        lines.append(f"| {row.condition} | {row.parts} | {row.not_judged} | {numbers} |")
     return "\n".join(lines)
 
 

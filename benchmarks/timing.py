@@ -71,12 +71,15 @@ def in_turn(
     times: dict[Callable[[int], object], list[Clock]] = {reference: [], ours: []}
     for first in range(0, turns, block):
         for call in list(times) if first // block % 2 else list(times)[::-1]:
-            times[call] += _time_block(call, range(first, min(first + block, turns)))
+            times[call] += time_block(call, range(first, min(first + block, turns)))
     return Pairs(np.array(times[reference]), np.array(times[ours]))
 
 
-def _time_block(call: Callable[[int], object], turns: range) -> list[Clock]:
-    """Uncounted calls come first: until then the other side's idle threads spin on the cores we need."""
+def time_block(call: Callable[[int], object], turns: range) -> list[Clock]:
+    """Time a call for each turn.
+
+    Uncounted calls come first: until then the other side's idle threads spin on the cores we need.
+    """
     settled = time.perf_counter() + SETTLE_S
     while time.perf_counter() < settled:
         call(turns[0])

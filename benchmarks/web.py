@@ -218,7 +218,7 @@ def measure_memory(
     for _ in engine.finish():
         pass
     tally = engine.tally
-    assert engine.exposed == account.line == tally.judged + tally.all_lost
+    assert engine.exposed == account.line == tally.accounted
     return found
 
 

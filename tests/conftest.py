@@ -1,22 +1,26 @@
-"""What the tests share: the golden kit's weights on disk and its vectors in memory."""
+"""What the tests share: the golden kit's weights on disk and its vectors in memory.
+
+`pytest -m gpu` is for a machine without PyTorch: it reads only the files that have such tests, and what needs PyTorch
+is imported where it is used.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from filelock import FileLock
 from golden import recipe
 
-from acl_export.config import ExportConfig, Head, Precision
-from acl_train.config import VisionConfig
-from acl_train.convert import convert_checkpoint
-from acl_train.prompts import Prompts, save_prompts
-from acl_train.weights import Weights, load_weights
+if TYPE_CHECKING:
+    from acl_export.config import Head
+    from acl_train.prompts import Prompts
+    from acl_train.weights import Weights
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)  # tests interrupt processes, which inherit this
@@ -55,18 +59,27 @@ def checkpoint_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def weights(clip_path: Path) -> Weights:
     """The kit's small CLIP in memory."""
+    from acl_train.weights import load_weights
+
     return load_weights(weights=str(clip_path))
 
 
 @pytest.fixture(scope="session")
 def prompts(checkpoint_path: Path, weights: Weights) -> Prompts:
     """The kit's prompts, for 70 px and four layers."""
+    from acl_train.config import VisionConfig
+    from acl_train.convert import convert_checkpoint
+
     return convert_checkpoint(checkpoint_path, weights, VisionConfig(70, LAYERS, VV_FROM))
 
 
 @pytest.fixture(scope="session")
 def prompts_path(checkpoint_path: Path, weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The kit's prompts in our file, for the bundles below."""
+    from acl_train.config import VisionConfig
+    from acl_train.convert import convert_checkpoint
+    from acl_train.prompts import save_prompts
+
     path = tmp_path_factory.mktemp("prompts") / "p.safetensors"
     save_prompts(
         path, convert_checkpoint(checkpoint_path, weights, VisionConfig(BUNDLE_SIZE, LAYERS, VV_FROM))
@@ -80,7 +93,7 @@ def bundles(
 ) -> dict[Head, Path]:
     """A bundle of the kit's small CLIP per head; not to be written to."""
     folder = shared_folder(tmp_path_factory) / "bundles"
-    return export_once(folder, prompts_path, weights, Precision.fp32, max_batch=3)
+    return export_once(folder, prompts_path, weights, "fp32", max_batch=3)
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +102,7 @@ def fp16_bundles(
 ) -> dict[Head, Path]:
     """The same with the graphs of every arithmetic, for up to eight images at once; not to be written to."""
     folder = shared_folder(tmp_path_factory) / "fp16_bundles"
-    return export_once(folder, prompts_path, weights, Precision.fp16, max_batch=8)
+    return export_once(folder, prompts_path, weights, "fp16", max_batch=8)
 
 
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -99,18 +112,20 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def export_once(
-    folder: Path, prompts: Path, weights: Weights, precision: Precision, *, max_batch: int
+    folder: Path, prompts: Path, weights: Weights, precision: str, *, max_batch: int
 ) -> dict[Head, Path]:
     """A bundle per head; of several processes the first one exports."""
+    from filelock import FileLock
+
+    from acl_export.config import ExportConfig, Head, Precision
     from acl_export.export import export_bundle
 
     paths = {head: folder / head.value for head in Head}
     with FileLock(f"{folder}.lock"):
         for head, path in paths.items():
             if not path.exists():
-                export_bundle(
-                    prompts, path, weights, ExportConfig(head=head, precision=precision, max_batch=max_batch)
-                )
+                config = ExportConfig(head=head, precision=Precision(precision), max_batch=max_batch)
+                export_bundle(prompts, path, weights, config)
     return paths
 
 
@@ -146,3 +161,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--large-vectors", metavar="FOLDER", help="folder with L336_518_synth0.npz and synth1.npz"
     )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m gpu`, pass over files without such tests: they may need what a box does not have."""
+    is_test = collection_path.suffix == ".py" and collection_path.name.startswith("test_")
+    if config.option.markexpr != "gpu" or not is_test:
+        return None
+    return True if "mark.gpu" not in collection_path.read_text(encoding="utf-8") else None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where there is none, with the reason."""
+    if item.get_closest_marker("gpu") and (reason := why_no_gpu()):
+        pytest.skip(reason)
+
+
+@cache
+def why_no_gpu() -> str:
+    """Why tests cannot run on a GPU here, with the remedy; empty if they can."""
+    from acl_runtime.backends.tensorrt.cuda import Cuda
+    from acl_runtime.backends.tensorrt.library import find_library
+    from acl_runtime.files.errors import BackendError
+
+    try:
+        find_library()
+        Cuda().close()
+    except BackendError as error:
+        return f"no engine can run here: {error}"
+    return ""

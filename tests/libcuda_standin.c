@@ -1,18 +1,24 @@
-/* A stand-in of the CUDA driver for tests: one GPU whose memory is the computer's, so that `acl_runtime/trt/cuda.py` can
+/* A stand-in of the CUDA driver for tests: GPUs whose memory is the computer's, so that `cuda.py` can
  * make its real calls through the real binding without a GPU. It computes nothing. It is stricter than a driver: copies
  * wait until their stream is waited for, unknown addresses and calls without a current context are errors.
  *
  * STANDIN_FAULT=cuMemAlloc:2:719 makes the second call of cuMemAlloc, and after a code from 700 on, as after a real one,
  * every later call but cuGetError*, return that code. STANDIN_INTEGRATED=1 makes it a GPU that shares its memory.
+ * STANDIN_GPUS=2 makes two of it, with other names, UUIDs and numbers of multiprocessors. STANDIN_SLOW=1 makes waiting
+ * for a stream end only when standin_go was called by another thread, or after 10 s with an error.
  */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 typedef int Result;
 typedef uint64_t Address;
-enum { SUCCESS, INVALID_VALUE, OUT_OF_MEMORY, NO_CONTEXT = 201, NOT_FOUND = 500, CAPTURE_UNSUPPORTED = 900 };
+enum {
+    SUCCESS, INVALID_VALUE, OUT_OF_MEMORY, INVALID_DEVICE = 101, NO_CONTEXT = 201, NOT_FOUND = 500, LAUNCH_TIMEOUT = 702,
+    CAPTURE_UNSUPPORTED = 900
+};
 enum { DEVICE, HOST, STREAM, GRAPH, EXECUTABLE, CONTEXT, KINDS };
 
 typedef struct { void *to; const void *from; size_t size; } Copy;
@@ -20,10 +26,13 @@ typedef struct { Copy copies[16]; int count, recording; } Work; /* a stream, a g
 typedef struct { char *start; size_t size; int kind, mapped; } Block;
 
 static Block blocks[64];
-static int held[KINDS], sticky, the_context;
+static int held[KINDS], sticky, contexts[2];
+static volatile int waiting, go;
 static _Thread_local int depth;
 
 int standin_held(int kind) { return held[kind]; }
+int standin_waiting(void) { return waiting; }
+void standin_go(void) { go = 1; }
 
 static Result fault(const char *name) {
     static struct { char name[64]; int calls; } counts[64];
@@ -76,27 +85,37 @@ static Result copy(void *to, const void *from, size_t size, Work *stream) {
 
 static Result cuInit(unsigned flags) { ENTER; return flags; }
 static Result cuDriverGetVersion(int *version) { ENTER; *version = 12080; return SUCCESS; }
-static Result cuDeviceGetCount(int *count) { ENTER; *count = 1; return SUCCESS; }
-static Result cuDeviceGet(int *device, int ordinal) { ENTER; *device = 0; return ordinal ? 101 : SUCCESS; }
-static Result cuDeviceTotalMem(size_t *bytes, int device) { ENTER; *bytes = 8ull << 30; return device; }
+static int gpus(void) { const char *told = getenv("STANDIN_GPUS"); return told ? atoi(told) : 1; }
+#define ENTER_DEVICE do { ENTER; if (device < 0 || device >= gpus()) return INVALID_DEVICE; } while (0)
+
+static Result cuDeviceGetCount(int *count) { ENTER; *count = gpus(); return SUCCESS; }
+static Result cuDeviceGet(int *number, int device) { ENTER_DEVICE; *number = device; return SUCCESS; }
+static Result cuDeviceTotalMem(size_t *bytes, int device) { ENTER_DEVICE; *bytes = 8ull << 30; return SUCCESS; }
 
 static Result cuDeviceGetName(char *name, int size, int device) {
-    ENTER;
-    snprintf(name, size, "Stand-in GPU");
-    return device;
+    ENTER_DEVICE;
+    snprintf(name, size, device ? "Second stand-in GPU" : "Stand-in GPU");
+    return SUCCESS;
+}
+
+static Result cuDeviceGetUuid(unsigned char *uuid, int device) {
+    ENTER_DEVICE;
+    for (int i = 0; i < 16; i++) uuid[i] = (unsigned char)(16 * device + i);
+    return SUCCESS;
 }
 
 static Result cuDeviceGetAttribute(int *value, int attribute, int device) {
-    ENTER;
+    ENTER_DEVICE;
     const char *integrated = getenv("STANDIN_INTEGRATED");
     switch (attribute) {
+    case 16: *value = device ? 8 : 4; break; /* MULTIPROCESSOR_COUNT */
     case 18: *value = integrated && *integrated == '1'; break; /* INTEGRATED */
     case 19: *value = 1; break;                                /* CAN_MAP_HOST_MEMORY */
     case 75: *value = 8; break;                                /* COMPUTE_CAPABILITY_MAJOR */
     case 76: *value = 9; break;                                /* COMPUTE_CAPABILITY_MINOR */
     default: return INVALID_VALUE;
     }
-    return device;
+    return SUCCESS;
 }
 
 static Result cuGetErrorString(int code, const char **text) {
@@ -107,22 +126,22 @@ static Result cuGetErrorString(int code, const char **text) {
 static Result cuGetErrorName(int code, const char **text) { (void)code; *text = "CUDA_ERROR"; return SUCCESS; }
 
 static Result cuDevicePrimaryCtxRetain(void **context, int device) {
-    ENTER;
-    *context = &the_context;
+    ENTER_DEVICE;
+    *context = &contexts[device];
     held[CONTEXT]++;
-    return device;
+    return SUCCESS;
 }
 
-static Result cuDevicePrimaryCtxRelease(int device) { ENTER; held[CONTEXT]--; return device; }
+static Result cuDevicePrimaryCtxRelease(int device) { ENTER_DEVICE; held[CONTEXT]--; return SUCCESS; }
 
 static Result cuCtxPushCurrent(void *context) {
     ENTER;
-    if (context != &the_context || !held[CONTEXT]) return NO_CONTEXT;
+    if ((context != &contexts[0] && context != &contexts[1]) || !held[CONTEXT]) return NO_CONTEXT;
     depth++;
     return SUCCESS;
 }
 
-static Result cuCtxPopCurrent(void **context) { ENTER_CONTEXT; *context = &the_context; depth--; return SUCCESS; }
+static Result cuCtxPopCurrent(void **context) { ENTER_CONTEXT; *context = &contexts[0]; depth--; return SUCCESS; }
 
 static Result cuMemGetInfo(size_t *unused, size_t *all) {
     ENTER_CONTEXT;
@@ -174,6 +193,13 @@ static Result cuStreamDestroy(Work *stream) { ENTER_CONTEXT; free(stream); held[
 static Result cuStreamSynchronize(Work *stream) {
     ENTER_CONTEXT;
     if (stream->recording) return CAPTURE_UNSUPPORTED;
+    if (getenv("STANDIN_SLOW")) {
+        waiting = 1;
+        for (int left = 10000; !go; left--) {
+            if (!left) return LAUNCH_TIMEOUT;
+            nanosleep(&(struct timespec){0, 1000000}, NULL);
+        }
+    }
     for (Copy *c = stream->copies; c < stream->copies + stream->count; c++) memcpy(c->to, c->from, c->size);
     stream->count = 0;
     return SUCCESS;
@@ -220,7 +246,7 @@ Result cuGetProcAddress_v2(const char *name, void **function, int version, uint6
 #define NAME(function) {#function, (void *)function}
 static const struct { const char *name; void *function; } functions[] = {
     NAME(cuInit), NAME(cuDriverGetVersion), NAME(cuDeviceGetCount), NAME(cuDeviceGet), NAME(cuDeviceTotalMem),
-    NAME(cuDeviceGetName), NAME(cuDeviceGetAttribute), NAME(cuGetErrorString), NAME(cuGetErrorName),
+    NAME(cuDeviceGetName), NAME(cuDeviceGetUuid), NAME(cuDeviceGetAttribute), NAME(cuGetErrorString), NAME(cuGetErrorName),
     NAME(cuDevicePrimaryCtxRetain), NAME(cuDevicePrimaryCtxRelease), NAME(cuCtxPushCurrent), NAME(cuCtxPopCurrent),
     NAME(cuMemGetInfo), NAME(cuMemAlloc), NAME(cuMemFree), NAME(cuMemFreeHost), NAME(cuMemHostAlloc),
     NAME(cuMemHostGetDevicePointer), NAME(cuMemcpyHtoDAsync), NAME(cuMemcpyDtoHAsync), NAME(cuStreamCreate),

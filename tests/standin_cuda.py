@@ -22,6 +22,7 @@ from acl_runtime.files.errors import BackendError
 
 Work = Callable[[], None]
 STREAMS: dict[int, StandinStream] = {}  # by handle, as TensorRT is given them
+CURRENT = threading.local()  # .stack: the GPUs whose contexts are current on this thread, the last on top
 MEMORY: dict[int, npt.NDArray[np.uint8]] = {}  # what a kernel may address, by its first address
 _HANDLES = itertools.count(0x5000)
 
@@ -71,21 +72,22 @@ class StandinCuda(Cuda):
         *,
         name: str = "Stand-in GPU",
         compute_capability: str = "8.9",
+        multiprocessors: int = 58,
+        total_bytes: int = 8 << 30,
         driver: str = "570.00.00, CUDA 12.8",
+        count: int = 1,
         is_integrated: bool = False,
         faults: Faults | None = None,
     ) -> None:
-        assert ordinal == 0, "there is one stand-in only"
+        assert 0 <= ordinal < count, "there is no such stand-in"
         self.name, self.compute_capability, self.driver = name, compute_capability, driver
+        major, minor = driver.rpartition(" ")[2].split(".")
+        self.cuda_version = (int(major), int(minor))
+        self.multiprocessors, self.total_bytes, self.count = multiprocessors, total_bytes, count
+        self.uuid = f"GPU-00000000-0000-0000-0000-{ordinal:012d}"
         self.is_integrated = is_integrated
-        self.total_bytes = 8 << 30
         self.faults, self.counts = faults or Faults(), Counts()
-        self._free_bytes, self._depths, self.is_closed, self.is_lost = (
-            4 << 30,
-            threading.local(),
-            False,
-            False,
-        )
+        self._free_bytes, self.is_closed, self.is_lost = 4 << 30, False, False
 
     def close(self) -> None:
         self.is_closed = True
@@ -94,11 +96,12 @@ class StandinCuda(Cuda):
     def current(self) -> Iterator[None]:
         if self.is_closed:
             raise BackendError("the GPU was given back; open it again")
-        self._depths.value = self._depth + 1
+        stack = _current_stack()
+        stack.append(self)
         try:
             yield
         finally:
-            self._depths.value -= 1
+            stack.pop()
 
     def free_bytes(self) -> int:
         return self._free_bytes
@@ -135,13 +138,9 @@ class StandinCuda(Cuda):
         self.counts.take("stream")
         return StandinStream(self)
 
-    @property
-    def _depth(self) -> int:
-        return getattr(self._depths, "value", 0)
-
     def use(self, what: str) -> None:
         """Count a call that needs the context."""
-        assert self._depth > 0, f"{what}: the context is not current on this thread"
+        assert current_gpu(what) is self, f"{what}: the context of another GPU is current on this thread"
         assert not self.is_closed, f"{what}: the GPU was given back"
         self.counts.calls[what] += 1
         if self.is_lost:
@@ -229,6 +228,20 @@ class StandinGraph(CapturedGraph):
 
     def destroy(self) -> None:
         self._standin.counts.give_back("graph")
+
+
+def _current_stack() -> list[StandinCuda]:
+    if not hasattr(CURRENT, "stack"):
+        CURRENT.stack = []
+    stack: list[StandinCuda] = CURRENT.stack
+    return stack
+
+
+def current_gpu(what: str) -> StandinCuda:
+    """The GPU whose context is current on this thread; for the stand-in of TensorRT, which works on that one."""
+    stack = _current_stack()
+    assert stack, f"{what}: no context is current on this thread"
+    return stack[-1]
 
 
 def memory_at(address: int, size: int) -> npt.NDArray[np.uint8]:

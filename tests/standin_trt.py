@@ -3,6 +3,8 @@
 It reads and writes the memory of `standin_cuda` at the addresses it was given, when the stream is waited for, and it
 keeps TensorRT's rules: a shape and an address for every tensor before the first run, scratch memory of its own, one
 plain run after a change of shape before anything is recorded, and recorded work is void once the shape has changed.
+Engines are loaded, given weights and run in the context that is current on the thread, always the same one; a driver
+that is older than the CUDA it is made for runs nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 import onnxruntime as ort
-from standin_cuda import STREAMS, memory_at
+from standin_cuda import STREAMS, current_gpu, memory_at
 
 from acl_runtime.backends.tensorrt.engine_file import (
     FORMAT,
@@ -35,6 +37,7 @@ from acl_runtime.bundle.manifest import Arithmetic
 from acl_runtime.files.atomic import sha256
 
 __version__ = "10.13.3.9"
+MADE_FOR_CUDA = 12
 SCRATCH_BYTES = 1 << 16
 WEIGHTLESS, CACHED = "weightless", b"kernels of the stand-in"
 
@@ -45,18 +48,18 @@ class Fault:
 
     Attributes:
         kind: "offset": `amount` is added to all that comes out; "rows": to all rows but the first; "nan": nan comes
-            out; "replay": `amount` is added when recorded work is replayed; "load", "out of memory": it cannot be
-            loaded;
-            "context": no execution context can be made; "run": it cannot run; "capture": it cannot be recorded;
-            "names", "dtype", "range": its tensors are not those of the record; "refit": it
-            takes no weights.
+            out; "replay": `amount` is added when recorded work is replayed; "stale": where a larger batch ran just
+            before, in the same scratch memory; "bright": to what comes of images that are bright everywhere;
+            "load", "out of memory": it cannot be loaded; "context": no execution context can be made; "run": it cannot
+            run; "capture": it cannot be recorded; "names", "dtype", "range": its tensors are not those of the record;
+            "refit": it takes no weights.
         batches: Batch sizes that it befalls; none for all. Only for what befalls a run.
         amount: See `kind`.
     """
 
     kind: Literal[
-        "offset", "rows", "nan", "replay", "load", "out of memory", "context", "run", "capture", "names", "dtype",
-        "range", "refit",
+        "offset", "rows", "nan", "replay", "stale", "bright", "load", "out of memory", "context", "run", "capture",
+        "names", "dtype", "range", "refit",
     ]  # fmt: skip
     batches: tuple[int, ...] = ()
     amount: float = 1.0
@@ -71,6 +74,7 @@ class Plan:
     max_batch: int
     weightless: bool = False
     fault: Fault | None = None
+    warning: str = ""  # what is told when it is loaded
 
 
 def write_plan(path: Path, plan: Plan) -> None:
@@ -91,6 +95,7 @@ def make_standin_engine(
     batch: tuple[int, int] = (1, 3),
     fault: Fault | None = None,
     weightless: bool = False,
+    warning: str = "",
     library: LibraryName = "tensorrt",
     **changes: Any,
 ) -> Engine:
@@ -103,6 +108,7 @@ def make_standin_engine(
         batch: Fewest and most images at once.
         fault: What shall go wrong with it.
         weightless: Whether it must be given its weights at load.
+        warning: What TensorRT warns of when it is loaded.
         library: What it is recorded to be built with, for the "Stand-in GPU" of compute capability 8.9.
         changes: Fields of the record that shall say something else.
     """
@@ -113,6 +119,7 @@ def make_standin_engine(
         library=library,
         library_version=__version__,
         gpu=gpu,
+        multiprocessors=58,
         compute_capabilities=capabilities,
         arithmetic=arithmetic,
         min_batch=batch[0],
@@ -121,13 +128,15 @@ def make_standin_engine(
     folder = folder or bundle.path / ENGINES
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.engine"
-    write_plan(path, Plan(str(bundle.path / graph), *batch, weightless, fault))
+    write_plan(path, Plan(str(bundle.path / graph), *batch, weightless, fault, warning))
     record = EngineRecord(
         format=FORMAT,
         format_version=FORMAT_VERSION,
         library=library,
         library_version=__version__,
         gpu=gpu,
+        multiprocessors=58,
+        memory_bytes=8 << 30,
         compute_capabilities=capabilities,
         platform=platform_name(),
         arithmetic=arithmetic,
@@ -180,8 +189,15 @@ class ILogger:
 class Runtime:
     def __init__(self, logger: ILogger) -> None:
         self.logger = logger
+        if current_gpu("Runtime").cuda_version[0] < MADE_FOR_CUDA:
+            logger.log(
+                ILogger.ERROR,
+                "CUDA initialization failure with error: 35 (CUDA driver version is insufficient)",
+            )
+            raise TypeError("pybind11::init(): factory function returned nullptr")
 
     def deserialize_cuda_engine(self, serialized_engine: bytes) -> CudaEngine | None:
+        current_gpu("deserialize_cuda_engine")
         try:
             document = json.loads(bytes(serialized_engine))
         except ValueError:
@@ -201,12 +217,15 @@ class Runtime:
                 ILogger.ERROR, "[defaultAllocator.cpp::allocate::58] Cuda Runtime (out of memory)"
             )
             return None
+        if plan.warning:
+            self.logger.log(ILogger.WARNING, plan.warning)
         return CudaEngine(plan, self.logger)
 
 
 class CudaEngine:
     def __init__(self, plan: Plan, logger: ILogger) -> None:
         self.plan, self.logger, self.has_weights = plan, logger, not plan.weightless
+        self.gpu = current_gpu("deserialize_cuda_engine")
         self.device_memory_size_v2 = SCRATCH_BYTES
         session = onnx_session(plan.onnx)
         self.inputs = {tensor.name: tensor for tensor in session.get_inputs()}
@@ -244,12 +263,17 @@ class CudaEngine:
         tail = self.get_tensor_shape(name)[1:]
         return [(batch, *tail) for batch in (self.plan.min_batch, most, most)]
 
+    def check_gpu(self, what: str) -> None:
+        """An engine lives in the context that it was loaded in."""
+        assert current_gpu(what) is self.gpu, f"{what}: the engine is another GPU's"
+
     def create_runtime_config(self) -> RuntimeConfig:
         return RuntimeConfig()
 
     def create_execution_context(
         self, setting: RuntimeConfig | ExecutionContextAllocationStrategy
     ) -> ExecutionContext | None:
+        self.check_gpu("create_execution_context")
         if isinstance(setting, RuntimeConfig):
             setting.compile()
             setting = setting.strategy
@@ -336,6 +360,7 @@ class ExecutionContext:
 
     def execute_async_v3(self, stream_handle: int) -> bool:
         stream, engine = STREAMS[stream_handle], self.engine
+        engine.check_gpu("execute_async_v3")
         ready = self.shape and self.scratch and len(self.addresses) == engine.num_io_tensors
         if (
             (engine.fault == "run" and self._befalls())
@@ -358,8 +383,11 @@ class ExecutionContext:
 
         def work() -> None:
             assert not recorded or changes == self.changes, "recorded before the shape changed"
-            memory_at(self.scratch, SCRATCH_BYTES)[:] = 0x5A
-            self._compute(shape, addresses, is_replay=recorded)
+            scratch = memory_at(self.scratch, SCRATCH_BYTES)
+            is_stale = shape[0] < scratch[0] <= engine.plan.max_batch  # what the call before left there
+            scratch[:] = 0x5A
+            scratch[0] = shape[0]
+            self._compute(shape, addresses, is_replay=recorded, is_stale=is_stale)
 
         stream.submit(work)
         return True
@@ -368,13 +396,17 @@ class ExecutionContext:
         fault = self.engine.plan.fault
         return fault is not None and (not fault.batches or self.shape[0] in fault.batches)
 
-    def _compute(self, shape: tuple[int, ...], addresses: dict[str, int], *, is_replay: bool) -> None:
+    def _compute(
+        self, shape: tuple[int, ...], addresses: dict[str, int], *, is_replay: bool, is_stale: bool
+    ) -> None:
         name = next(iter(self.engine.inputs))
         images = memory_at(addresses[name], int(np.prod(shape))).reshape(shape)
         outputs = onnx_session(self.engine.plan.onnx).run(list(self.engine.outputs), {name: images})
         for output, array in zip(self.engine.outputs, outputs, strict=True):
-            if self._befalls():
-                _spoil(array, self.engine.plan.fault, is_replay=is_replay)
+            if (fault := self.engine.plan.fault) and fault.kind == "bright":
+                array[images.min(axis=(1, 2, 3)) > 200] += fault.amount
+            elif self._befalls():
+                _spoil(array, self.engine.plan.fault, is_replay=is_replay, is_stale=is_stale)
             memory_at(addresses[output], array.nbytes)[:] = array.reshape(-1).view(np.uint8)
 
 
@@ -383,6 +415,7 @@ class Refitter:
         self.engine, self.path = engine, ""
 
     def refit_cuda_engine(self) -> bool:
+        self.engine.check_gpu("refit_cuda_engine")
         if self.engine.fault == "refit":
             self.engine.logger.log(ILogger.ERROR, "[refit.cpp::1] weights are missing (stand-in)")
             return False
@@ -414,11 +447,13 @@ def platform_name() -> str:
     return f"{sys.platform}-{platform.machine()}".lower()
 
 
-def _spoil(array: np.ndarray, fault: Fault | None, *, is_replay: bool) -> None:
+def _spoil(array: np.ndarray, fault: Fault | None, *, is_replay: bool, is_stale: bool) -> None:
     assert fault is not None
     if fault.kind == "nan":
         array[...] = np.nan
     if fault.kind == "offset" or (fault.kind == "replay" and is_replay):
+        array += fault.amount
+    if fault.kind == "stale" and is_stale:
         array += fault.amount
     if fault.kind == "rows":
         array[1:] += fault.amount

@@ -42,8 +42,8 @@ def defect(number: int, **fields: Any) -> WebRecord:
     """A defect of a web with a picture."""
     record = {
         "event": "defect",
-        "along_mm": 123.4,
-        "across_mm": 56.7,
+        "x_mm": 56.7,
+        "y_mm": 123.4,
         "width_mm": 1.2,
         "length_mm": 3.4,
         "score": 0.75,

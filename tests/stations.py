@@ -16,7 +16,7 @@ from acl_runtime.inspection.station_file import CameraSection, StationFile, load
 from acl_runtime.outputs.station import PartResult
 from acl_runtime.sources.block import Block
 
-GOOD_FOR_S = 10.0  # longest that anything may take on a busy machine
+GOOD_FOR_S = 30.0  # longest that anything may take on a busy machine
 
 
 def wait_until(holds: Callable[[], object], what: str) -> None:

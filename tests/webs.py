@@ -129,12 +129,12 @@ def make_defect(number: int = 1, **changes: object) -> Defect:
     """A defect's record, without pictures."""
     given: dict[str, object] = {
         **{"number": number, "part": 1, "continues": False, "joined": (), "first": 100, "stop": 110},
-        **{"left": 20, "right": 30, "along_mm": 10.0, "across_mm": 4.0, "length_mm": 1.0, "width_mm": 2.0},
+        **{"left": 20, "right": 30, "y_mm": 10.0, "x_mm": 4.0, "length_mm": 1.0, "width_mm": 2.0},
         **{
             "area_mm2": 1.5,
             "peak": 0.9,
             "peak_line": 105,
-            "peak_pixel": 25,
+            "peak_px": 25,
             "score": 0.8,
             "decided_by": "peak",
         },
@@ -145,7 +145,8 @@ def make_defect(number: int = 1, **changes: object) -> Defect:
 
 @dataclass
 class ArraySource:
-    """A line camera over an array; each block's fate is "seen", "packets" (incomplete), "blocks" or "breaks".
+    """A line camera over an array; each block's fate is "seen", "packets" (incomplete), "blocks" or "breaks"; one that
+    "dies" takes all that reads it with it.
 
     One that is live never waits, and begins with the first `read`.
     """
@@ -175,6 +176,8 @@ class ArraySource:
             return None
         index, fate = self.index, self.fates.get(self.index, "seen")
         self.index += 1
+        if fate == "dies":
+            raise ZeroDivisionError("a bug")
         if fate == "breaks":
             raise SourceError("array: the cable was pulled out")
         if fate == "blocks":

@@ -148,7 +148,7 @@ def export(
     bundle at the same place is replaced; its calibrations and engines are kept where
     they hold for the new graph, and otherwise nothing is written without --replace.
 
-    With --precision fp16 the bundle holds four graphs that share their weights, each
+    With --precision fp16 the bundle holds five graphs that share their weights, each
     more careful than the one before. acl build chooses the first that is exact enough
     on your GPU; ONNX Runtime runs the first.
 

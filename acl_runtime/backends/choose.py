@@ -75,7 +75,12 @@ class Entry:
 
 
 def open_session(
-    bundle: Bundle, *, backend: str = "auto", provider: str = "auto", time_limit_s: float | None = None
+    bundle: Bundle,
+    *,
+    backend: str = "auto",
+    provider: str = "auto",
+    time_limit_s: float | None = None,
+    batch: int | None = None,
 ) -> Session:
     """Load the bundle's graph, or its engine for this GPU.
 
@@ -87,6 +92,8 @@ def open_session(
         time_limit_s: Longest that one call may take, in seconds; a call that takes longer raises BackendError. None
             for no limit. Only ONNX Runtime can keep one: OpenVINO does not stop inside a loop of the graph, and nothing
             stops a GPU's kernels.
+        batch: Images per call that a TensorRT engine is chosen for, where the bundle has several; None for as many as
+            one takes. Any number may be given to any session.
 
     Raises:
         InputError: There is no such backend, or it does not know a setting.
@@ -98,7 +105,7 @@ def open_session(
     if time_limit_s is not None:
         settings["time_limit_s"] = time_limit_s
     if backend == Backend.auto.value:
-        return _open_best(bundle, settings)
+        return _open_best(bundle, settings, batch)
     entry = _entry(backend, Backend.auto.value)
     if unknown := sorted(set(settings) - entry.takes):
         takers = [name for name, each in BACKENDS.items() if unknown[0] in each.takes]
@@ -109,6 +116,8 @@ def open_session(
         from acl_runtime.backends.qualification import check_qualified
 
         check_qualified(bundle, backend, entry.version, entry.qualified_graph(bundle))
+    if "batch" in entry.takes:
+        settings["batch"] = batch
     return entry.open(bundle, **settings)
 
 
@@ -131,13 +140,13 @@ def _entry(backend: str, *others: str) -> Entry:
     return BACKENDS[backend]
 
 
-def _open_best(bundle: Bundle, settings: dict[str, object]) -> Session:
+def _open_best(bundle: Bundle, settings: dict[str, object], batch: int | None) -> Session:
     if "provider" not in settings:
         from acl_runtime.backends.tensorrt.choose import NoEngineError, has_engines
 
         if has_engines(bundle):
             try:
-                return _tensorrt(bundle, **settings)
+                return _tensorrt(bundle, batch=batch, **settings)
             except NoEngineError as error:
                 LOG.warning("ONNX Runtime computes, not TensorRT: %s", error)
     return _onnxruntime(bundle, **settings)
@@ -162,12 +171,12 @@ def _openvino(precision: CpuPrecision, bundle: Bundle) -> Session:
     return OpenVinoSession.of_bundle(bundle, precision=precision)
 
 
-def _tensorrt(bundle: Bundle, **settings: object) -> Session:
+def _tensorrt(bundle: Bundle, *, batch: int | None = None, **settings: object) -> Session:
     from acl_runtime.backends.tensorrt.choose import open_engine
 
     if settings:
         raise InputError("TensorRT can keep no time_limit_s; leave it out, or choose backend onnxruntime")
-    return open_engine(bundle)
+    return open_engine(bundle, batch=batch)
 
 
 def _cpu_graph(bundle: Bundle) -> Path:
@@ -219,7 +228,7 @@ BACKENDS: dict[str, Entry] = {
         extra="tensorrt",
         distributions=("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx-cu13-bindings"),
         open=_tensorrt,
-        takes=frozenset(),
+        takes=frozenset({"batch"}),
         precision=_engine_precision,
     ),
 }

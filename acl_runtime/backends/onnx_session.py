@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from acl_runtime.bundle.bundle import ENGINES, Bundle
+from acl_runtime.bundle.bundle import Bundle
 from acl_runtime.files.errors import BackendError, InputError
 
 try:
@@ -22,7 +22,8 @@ except ImportError as problem:
         f'ONNX Runtime cannot be imported ({problem}); in the checkout: pip install -e ".[cpu]"'
     ) from problem
 
-CPU, CUDA, TENSORRT = (f"{name}ExecutionProvider" for name in ("CPU", "CUDA", "Tensorrt"))
+CPU, CUDA = (f"{name}ExecutionProvider" for name in ("CPU", "CUDA"))
+TENSORRT = "TensorrtExecutionProvider"  # not offered: no extra installs its libraries, nothing proves it
 AUTO = (CUDA, CPU)  # the first that this ONNX Runtime was built with
 _OPTIONS = {  # of the providers that compute on a GPU; the precision is the graph's
     CUDA: {
@@ -30,7 +31,6 @@ _OPTIONS = {  # of the providers that compute on a GPU; the precision is the gra
         "cudnn_conv_algo_search": "HEURISTIC",  # one convolution, not worth a search at every new batch size
         "arena_extend_strategy": "kSameAsRequested",
     },
-    TENSORRT: {"trt_fp16_enable": "0", "trt_int8_enable": "0"},
 }
 _HEAVY = {"MatMul", "Gemm", "Conv", "Softmax", "LayerNormalization"}
 _ERRORS = (  # they share no base class but Exception
@@ -62,7 +62,6 @@ class OnnxSession:
         provider: str = "auto",
         *,
         threads: int = 0,
-        options: Mapping[str, str] | None = None,
         backend: str = "onnxruntime",
         time_limit_s: float | None = None,
     ) -> None:
@@ -73,7 +72,6 @@ class OnnxSession:
             provider: An execution provider of ONNX Runtime, the ending `ExecutionProvider` may be left out;
                 "auto" for CUDA where this ONNX Runtime has it, else the CPU.
             threads: CPU threads to compute with; 0 for one per core.
-            options: More options of the provider, by ONNX Runtime's names.
             backend: What the session calls itself.
             time_limit_s: Longest that a call may take, in seconds; None for no limit.
 
@@ -82,9 +80,7 @@ class OnnxSession:
             BackendError: It does not start, leaves work to the CPU, or cannot load the file.
         """
         self.backend, self.provider, self._time_limit_s = backend, find_provider(provider), time_limit_s
-        providers = [(self.provider, {**_OPTIONS.get(self.provider, {}), **(options or {})})]
-        if self.provider == TENSORRT:
-            providers.append((CUDA, _OPTIONS[CUDA]))  # for what TensorRT does not take
+        providers = [(self.provider, _OPTIONS.get(self.provider, {}))]
         if self.provider in _OPTIONS and hasattr(ort, "preload_dlls"):
             ort.preload_dlls()  # CUDA's libraries as pip installs them
         try:
@@ -112,17 +108,10 @@ class OnnxSession:
     def of_bundle(
         cls, bundle: Bundle, provider: str = "auto", *, threads: int = 0, time_limit_s: float | None = None
     ) -> OnnxSession:
-        """Load a bundle's graph; arguments and errors as of `OnnxSession`.
-
-        ONNX Runtime's TensorRT keeps what it builds in the bundle's folder `engines/onnxruntime`.
-
-        Raises:
-            OSError: That folder cannot be made.
-        """
+        """Load a bundle's graph; arguments and errors as of `OnnxSession`."""
         name = find_provider(provider)
         path = bundle.cpu_graph_path if name == CPU else bundle.graph_path
-        options = tensorrt_options(bundle) if name == TENSORRT else None
-        return cls(path, name, threads=threads, options=options, time_limit_s=time_limit_s)
+        return cls(path, name, threads=threads, time_limit_s=time_limit_s)
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Run the graph on `images`, (B, S, S, 3) uint8 RGB."""
@@ -200,27 +189,6 @@ class DeviceBuffers:
         return self._buffers[shape]
 
 
-def tensorrt_options(bundle: Bundle) -> dict[str, str]:
-    """Of ONNX Runtime's TensorRT provider: what it may be asked for, and where it keeps what it builds.
-
-    Raises:
-        OSError: The folder cannot be made.
-    """
-    images, cache = bundle.manifest.graph.inputs[0], bundle.path / ENGINES / "onnxruntime"
-    cache.mkdir(parents=True, exist_ok=True)
-    sides = "x".join(str(size) for size in images.shape[1:])
-    smallest, largest = (f"{images.name}:{batch}x{sides}" for batch in (1, bundle.manifest.max_batch))
-    return {
-        "trt_engine_cache_enable": "1",
-        "trt_engine_cache_path": str(cache),
-        "trt_timing_cache_enable": "1",
-        "trt_timing_cache_path": str(cache),
-        "trt_profile_min_shapes": smallest,
-        "trt_profile_opt_shapes": largest,
-        "trt_profile_max_shapes": largest,
-    }
-
-
 def check_placement(session: ort.InferenceSession) -> None:
     """Raise BackendError if work for a GPU is left to the CPU; ONNX Runtime before 1.24 does not tell."""
     if not hasattr(session, "get_provider_graph_assignment_info"):
@@ -253,8 +221,8 @@ def fold_constants(graph: Path, output: Path) -> None:
 
 
 def available_providers() -> tuple[str, ...]:
-    """The execution providers that this ONNX Runtime was built with, the preferred one first."""
-    return tuple(ort.get_available_providers())
+    """The execution providers that this ONNX Runtime was built with and that are offered, the preferred one first."""
+    return tuple(name for name in ort.get_available_providers() if name != TENSORRT)
 
 
 def find_provider(name: str) -> str:
@@ -265,7 +233,9 @@ def find_provider(name: str) -> str:
     for provider in available:
         if name.lower() in (provider.lower(), provider.lower().removesuffix("executionprovider")):
             return provider
-    raise InputError(f"provider must be auto or one of {', '.join(available)}, got {name}; {_remedy()}")
+    is_tensorrt = name.lower().startswith("tensorrt")
+    remedy = "leave it out, and TensorRT runs the engines of acl build" if is_tensorrt else _remedy()
+    raise InputError(f"provider must be auto or one of {', '.join(available)}, got {name}; {remedy}")
 
 
 def _remedy() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,12 +24,17 @@ class Difference:
 
 
 class GoldenImages:
-    """A bundle's golden images with the torch model's answers."""
+    """A bundle's golden images with the torch model's answers, or other images with a session's."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        """Read them; ValueError if the file is not one."""
+    def __init__(self, bundle: Bundle, known: Mapping[str, np.ndarray] | None = None) -> None:
+        """Read them; ValueError if the file is not one.
+
+        Args:
+            bundle: Whose.
+            known: Other images with their answers, see `answers_of`; None for the golden ones.
+        """
         self._manifest = bundle.manifest
-        self._golden = load_golden(bundle)
+        self._golden = load_golden(bundle) if known is None else known
         self._directions = defect_directions(
             load_text_embeddings(bundle), temperature=bundle.manifest.temperature
         )
@@ -66,6 +72,29 @@ class GoldenImages:
         return _worst(logits, self._golden["image_logits"][rows]), _worst(
             maps, self._golden["anomaly_maps"][rows]
         )
+
+
+def answers_of(session: Session, bundle: Bundle, images: np.ndarray) -> dict[str, np.ndarray]:
+    """What a session says of images, for others to be compared with it.
+
+    Args:
+        session: Computes exactly; asked for one image at a time.
+        bundle: Whose graph it runs.
+        images: (N, S, S, 3) uint8, as the graph takes them.
+
+    Returns:
+        `images`, `image_logits` (N,) and `anomaly_maps` (N, S, S).
+    """
+    manifest = bundle.manifest
+    directions = defect_directions(load_text_embeddings(bundle), temperature=manifest.temperature)
+    answers = [read_head(session(images[row : row + 1]), manifest, directions) for row in range(len(images))]
+    logits, maps = (np.concatenate(part) for part in zip(*answers, strict=True))
+    return {"images": images, "image_logits": logits, "anomaly_maps": maps}
+
+
+def worst_of(a: Difference, b: Difference) -> Difference:
+    """The larger of the figures of two rounds at one batch size."""
+    return Difference(a.batch, max(a.image_logits, b.image_logits), max(a.anomaly_map, b.anomaly_map))
 
 
 def _worst(a: np.ndarray, b: np.ndarray) -> float:

@@ -29,7 +29,7 @@ from acl_runtime.text.names import printable
 FORMAT: Literal["anomalyclip-bundle"] = "anomalyclip-bundle"
 FORMAT_VERSION: Literal[5] = 5
 CHECKSUM = "checksum"  # key of the file
-Arithmetic = Literal["fp32", "fp16", "fp16-attention-fp32", "fp16-attention-split"]
+Arithmetic = Literal["fp32", "fp16", "fp16-accumulate-fp32", "fp16-attention-fp32", "fp16-attention-split"]
 """How a graph computes; see `acl_export/mixed.py` for what each means. The types are in the graph itself."""
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from acl_runtime.bundle.bundle import Bundle, load_bundle, replace_manifest
 from acl_runtime.bundle.manifest import Calibration
 from acl_runtime.calibration.conformal import LEAST_IMAGES, Demand, check_images, needed_images
+from acl_runtime.calibration.engine_proof import prove_on_parts
 from acl_runtime.calibration.findings import find_picture_findings, find_score_findings
 from acl_runtime.calibration.images import Judged, Progress, check_apart, judge_images
 from acl_runtime.calibration.patch_memory_fit import FittedMemory, fit_memory_to_images, save_memory
@@ -79,11 +80,13 @@ def calibrate_bundle(
         InputError: Images are too few, cannot be judged, are frames of a video, or are given as good and as
             defective; or the bundle was changed meanwhile, is held by another process, or its head gives no patches for
             a memory. Nothing was written.
+        BackendError: The detector's TensorRT engine does not compute on the good parts what the CPU does in float32.
     """
     demand = Demand(max_overkill, confidence, hidden_defects)
     check_count(len(good) - memory, demand, remembered=memory)
     _check_inputs([*good, *defective], detector.bundle)
     with locked_folder(detector.bundle.path):
+        prove_on_parts(detector, good, progress)
         fitted = (
             fit_memory_to_images(detector, good, memory, seed=seed, progress=progress) if memory else None
         )

@@ -34,6 +34,7 @@ class First(str, Enum):
     """Where on the precision ladder to begin."""
 
     fp16 = "fp16"
+    accumulate_fp32 = "fp16-accumulate-fp32"
     attention_fp32 = "fp16-attention-fp32"
     attention_split = "fp16-attention-split"
     fp32 = "fp32"
@@ -107,9 +108,9 @@ def build(
 
     The bundle's golden images run on the engine at every batch size and are
     compared with PyTorch in fp32. An engine that is off is not kept: the next of
-    the bundle's graphs is tried, fp16, then attention in fp32, then attention
-    that cannot be fused, then fp32. The proof is kept beside the engine, and
-    made again when GPU, driver or TensorRT have changed.
+    the bundle's graphs is tried, fp16, then sums in fp32, then attention in fp32,
+    then attention that cannot be fused, then fp32. The proof is kept beside the
+    engine, and made again when GPU, driver or TensorRT have changed.
 
     Without a GPU TensorRT-RTX builds too, for RTX 30, 40 and 50 unless told
     otherwise; the proof then waits for the first load.
@@ -139,6 +140,8 @@ def build(
     )
     with progress_phases() as progress:
         attempts = make_engine(loaded, library, cuda, options, progress=progress)
+    for warning in dict.fromkeys(each for attempt in attempts for each in attempt.warnings):
+        note(warning)
     for line in describe(attempts):
         echo(line)
 

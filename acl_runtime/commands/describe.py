@@ -47,7 +47,8 @@ def proof_words(engine: Engine) -> str:
     certificate = read_certificate(engine)
     if certificate is None:
         return "not proven yet"
-    return f"{'proven' if certificate.holds else 'refused'} on {certificate.subject.gpu}"
+    own = f", with {certificate.own_images} images of the line" if certificate.own_images else ""
+    return f"{'proven' if certificate.holds else 'refused'} on {certificate.subject.gpu}{own}"
 
 
 def threshold_words(bundle: Bundle, record: CalibrationRecord | None) -> str:

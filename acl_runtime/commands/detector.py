@@ -28,6 +28,7 @@ def open_detector(
     fast_resize: bool,
     backend: Backend,
     provider: str,
+    batch: int | None = None,
     threshold: float | None = None,
     reading: ReadSettings | None = None,
     says_mismatches: bool = True,
@@ -43,6 +44,7 @@ def open_detector(
         fast_resize: Whether frames are resized nearly as by Pillow, but faster.
         backend: What runs the graph.
         provider: Where ONNX Runtime computes.
+        batch: Frames that are judged together; None where it is not known.
         threshold: Smallest score of a defect, instead of the bundle's thresholds.
         reading: How image files become frames; None where there are no files.
         says_mismatches: Whether to say what speaks against the bundle's thresholds here; not where they are about to
@@ -56,6 +58,7 @@ def open_detector(
             bundle,
             backend=backend.value,
             provider=provider,
+            batch=batch,
             threshold=threshold,
             tiling=options.parse_tiling(tile, overlap, min_defect),
             fast_resize=fast_resize,

@@ -110,10 +110,11 @@ def plan(
 def plan_lines(demand: WebDemand, capacity: Capacity, how: str) -> list[str]:
     """What a plan says, a line each."""
     link = next((f", {name} carries it" for most, name in MB_PER_S if demand.mb_per_s <= most), "")
+    rate = f"{round(demand.lines_per_s, 1):g}"
     lines = [
-        f"the web     {demand.metres_per_min:.4g} m/min, {demand.lines_per_s:.6g} lines/s of {demand.width} pixels",
-        f"camera      {demand.mb_per_s:.4g} MB/s{link}; {1 / demand.scale.mm_per_line:.4g} pulses per mm",
-        f"this box    {capacity.measured:.4g} tiles/s {how}; planned with {capacity.usable:.4g}",
+        f"the web     {demand.metres_per_min:.4g} m/min, {rate} lines/s of {demand.width} pixels",
+        f"camera      {demand.mb_per_s:.4g} MB/s{link}; {1 / demand.scale.mm_per_line:.4g} encoder steps per mm",
+        f"this box    {capacity.measured:.4g} tiles/s {how}; {capacity.usable:.4g} of them are planned with",
     ]
     if capacity.finest is not None and capacity.finest != capacity.coarsest:
         lines += _tile_lines("finest", capacity.finest)

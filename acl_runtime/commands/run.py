@@ -105,6 +105,7 @@ def run(
         fast_resize=fast_resize,
         backend=backend,
         provider=provider,
+        batch=batch,
         threshold=threshold,
         reading=reading,
     )

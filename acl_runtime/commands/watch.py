@@ -102,6 +102,7 @@ def watch(
         fast_resize=fast_resize,
         backend=backend,
         provider=provider,
+        batch=batch,
         threshold=threshold,
         reading=reading,
     )

@@ -15,11 +15,11 @@ from acl_runtime.commands.detector import check_order, open_detector
 from acl_runtime.text.terminal import echo, note
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from acl_runtime.sources.block import LineSource
-    from acl_runtime.web.records import Lane
-    from acl_runtime.web.rules import Rules
+    from acl_runtime.web.records import Event, Lane
+    from acl_runtime.web.rules import Alarm, Rules
     from acl_runtime.web.settings import WebSettings
 
 WEB = "The web"
@@ -184,6 +184,13 @@ def web(
     backend: options.Backend = Backend.auto,
     provider: options.Provider = "auto",
     threshold: options.Threshold = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the roll in the file of --json after a crash; what passed meanwhile is not judged.",
+        ),
+    ] = False,
     fail_on_defect: Annotated[
         bool, typer.Option("--fail-on-defect", help="Exit with 3 when there is any defect.")
     ] = False,
@@ -200,23 +207,24 @@ def web(
     """
     from contextlib import closing
     from datetime import datetime, timezone
+    from itertools import chain
 
-    from acl_runtime.files.errors import InputError
     from acl_runtime.inspection.watch import stop_signals
     from acl_runtime.inspection.web import inspect_web
-    from acl_runtime.inspection.web_files import HEADER, WebCsv, WebJsonLines, WebOutput, text_line
+    from acl_runtime.inspection.web_files import HEADER, text_line
+    from acl_runtime.inspection.web_outputs import WebOutputs
+    from acl_runtime.inspection.web_pace import ShortFlush
     from acl_runtime.inspection.web_plan import describe_roll, load_correction, plan_settings
+    from acl_runtime.inspection.web_resume import resume_roll
     from acl_runtime.report.roll import write_roll_report
     from acl_runtime.report.roll_log import RollLog
     from acl_runtime.web.engine import WebEngine
     from acl_runtime.web.judge import TileJudge
-    from acl_runtime.web.records import Defect
     from acl_runtime.web.ring import LineRing, Reader
     from acl_runtime.web.summary import summarise
 
     check_order(bundle, [source])
-    if report is not None and report.exists() and (not report.is_dir() or any(report.iterdir())):
-        raise InputError(f"{report}: holds something already; name a new or an empty folder for the report")
+    _check_files(json, report, resume=resume)
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     detector = open_detector(
         context,
@@ -246,14 +254,26 @@ def web(
     )
     rules = _parse_rules(settings, camera.width, max_per_m2, max_size, roller)
     record = describe_roll(roll or started, source, started, detector, plan, settings)
-    outputs: list[WebOutput] = []
-    lines = None if json is None else context.with_resource(closing(WebJsonLines(json, record)))
-    outputs += [] if lines is None else [lines]
-    outputs += [] if csv is None else [context.with_resource(closing(WebCsv(csv)))]
     log = None if report is None else RollLog(report, map_threshold=settings.region_threshold)
-    outputs += [] if log is None else [log]
+    before = resume_roll(json, record, rules, log, is_live=camera.is_live) if resume and json else None
+    record = record if before is None else before.roll
+    outputs = context.with_resource(
+        closing(
+            WebOutputs(
+                record,
+                json=json,
+                csv=csv,
+                log=log,
+                resume=resume,
+                say=lambda message: note(message, again=True),
+            )
+        )
+    )
     queue = LineRing(max(ring, 2 * camera.height), waits=not camera.is_live)
-    engine = WebEngine(plan, TileJudge(detector.stages), settings)
+    engine = WebEngine(
+        plan, TileJudge(detector.stages), settings, begin=None if before is None else before.state
+    )
+    pace = ShortFlush(camera.height, flush_after, note)
     echo(HEADER)
     with stop_signals() as stopped:
         reader = Reader(
@@ -261,6 +281,7 @@ def web(
             queue,
             lambda: open_source(source, given),
             counts_per_line=encoder_counts,
+            line=0 if before is None else before.hole.stop,
             say=lambda message: note(message, again=True),
         )
         events = inspect_web(
@@ -271,22 +292,48 @@ def web(
             stopped=stopped,
             most_lines=None if length is None else round(1000 * length / settings.scale.mm_per_line),
         )
-        for event in events:
-            alarms = rules.add(event) if isinstance(event, Defect) else []
-            for told in (event, *alarms):
-                for output in outputs:
-                    output(told)
-                if (text := text_line(told, mm_per_line=settings.scale.mm_per_line)) is not None:
-                    echo(text)
-        summary = summarise(engine.tally, settings.scale, kept_up=queue.kept_up, seconds=queue.seconds)
-        if lines is not None:
-            lines.end(summary.as_dict())
-        echo(summary.text())
+        for told in _with_alarms(chain(() if before is None else engine.add(before.hole), events), rules):
+            outputs(told)
+            pace(told)
+            if (text := text_line(told, mm_per_line=settings.scale.mm_per_line)) is not None:
+                echo(text)
+        summary = summarise(
+            engine.tally,
+            settings.scale,
+            pending=engine.pending,
+            kept_up=queue.kept_up,
+            seconds=queue.seconds,
+        )
+        echo(summary.text())  # before what a full disk may refuse
+        outputs.end(summary)
         if log is not None:
             echo(f"report: {write_roll_report(log, record, summary, lanes=settings.lanes)}")
+    outputs.check()
     if fail_on_defect and summary.defects:
         raise typer.Exit(3)
-    raise typer.Exit(1 if summary.lost else 0)
+    raise typer.Exit(1 if summary.not_judged else 0)
+
+
+def _with_alarms(events: Iterable[Event], rules: Rules) -> Iterator[Event | Alarm]:
+    """Events, and the rules that a defect meets behind it."""
+    from acl_runtime.web.records import Defect
+
+    for event in events:
+        yield event
+        if isinstance(event, Defect):
+            yield from rules.add(event)
+
+
+def _check_files(json: Path | None, report: Path | None, *, resume: bool) -> None:
+    """Refuse a roll that goes on without its records, and a report over another."""
+    from acl_runtime.files.errors import InputError
+
+    if resume and json is None:
+        raise typer.BadParameter("--resume needs --json, the records of the roll that goes on")
+    if resume or report is None or not report.exists():
+        return
+    if not report.is_dir() or any(report.iterdir()):
+        raise InputError(f"{report}: holds something already; name a new or an empty folder for the report")
 
 
 def open_source(text: str, settings: Sequence[tuple[str, str]]) -> LineSource:

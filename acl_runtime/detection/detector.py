@@ -42,6 +42,7 @@ class Detector:
         provider: str = "auto",
         session: Session | None = None,
         time_limit_s: float | None = None,
+        batch: int | None = None,
         threshold: float | None = None,
         tiling: Tiling | Literal["bundle"] | None = "bundle",
         fast_resize: bool = False,
@@ -56,6 +57,8 @@ class Detector:
                 head.
             time_limit_s: Longest that a call of the network may take, see `open_session`; for a service that must not
                 hang.
+            batch: Frames per call to choose a TensorRT engine for, where the bundle has several; None, and where frames
+                are cut into tiles, for as many as one takes.
             threshold: Smallest score that makes a frame anomalous, and then the only rule; None for the
                 bundle's own rule.
             tiling: How large frames are cut; None to squash each whole, "bundle" for what the bundle's
@@ -82,7 +85,13 @@ class Detector:
             directions=defect_directions(load_text_embeddings(self.bundle), temperature=manifest.temperature),
             memory=load_memory(self.bundle),
             rule=bundle_rule(manifest.calibration) if threshold is None else Rule(threshold, None),
-            session=open_session(self.bundle, backend=backend, provider=provider, time_limit_s=time_limit_s)
+            session=open_session(
+                self.bundle,
+                backend=backend,
+                provider=provider,
+                time_limit_s=time_limit_s,
+                batch=batch if self.tiling is None else None,
+            )
             if session is None
             else session,
         )

@@ -108,7 +108,14 @@ def _why_unfit(engine: Engine, bundle: Bundle, machine: Machine) -> str:
         return "needs a GPU"
     version = machine.libraries[library]
     places = [
-        Place(library, version, _cuda_name(gpu, machine), gpu.compute_capability) for gpu in machine.gpus
+        Place(
+            library,
+            version,
+            _cuda_name(gpu, machine),
+            gpu.compute_capability,
+            memory_bytes=gpu.memory_bytes,
+        )
+        for gpu in machine.gpus
     ]
     reasons = [why_unfit(engine, bundle, place) for place in places]
     return "" if "" in reasons else reasons[0].partition(";")[0]

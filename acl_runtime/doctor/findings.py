@@ -8,6 +8,7 @@ from enum import Enum
 
 from packaging.version import Version
 
+from acl_runtime.backends.tensorrt.cuda import INSTALL_BINDING
 from acl_runtime.doctor.known_bad import known_faults
 from acl_runtime.doctor.machine import Machine
 
@@ -15,7 +16,9 @@ CUDA_13_DRIVER = 580  # the oldest that runs it
 SWAP_BYTES = 8 << 30  # that a small board should have
 SMALL_BYTES = 12 << 30  # a board with less is small
 SWAP = "sudo fallocate -l 8G /swapfile && sudo chmod 600 /swapfile && sudo mkswap /swapfile && sudo swapon /swapfile"
-_BINDING = 'pip install "cuda-bindings>=12.8,<14"'
+ONNXRUNTIME_CUDA_13 = "1.27"  # the first onnxruntime-gpu of the package index that is made for it
+LOCKING_BINDINGS = ("12.8.0", "12.9.0")
+_RTX_CUDA_12 = 'pip install tensorrt-rtx-cu12-bindings tensorrt-rtx-cu12-libs "cuda-bindings>=12.9.1,<13"'
 
 
 class Severity(str, Enum):
@@ -91,17 +94,36 @@ def _no_gpu(machine: Machine) -> Iterator[Finding]:
 
 
 def _driver(machine: Machine) -> Iterator[Finding]:
-    if not machine.driver or machine.jetson:
-        return
-    needs = [name for name in machine.packages if "cu13" in name]
-    if needs and Version(machine.driver).major < CUDA_13_DRIVER:
+    for name in needs_cuda_13(machine):
+        rtx = name.startswith("tensorrt-rtx")
+        instead = _RTX_CUDA_12 if rtx else 'pip install "onnxruntime-gpu[cuda,cudnn]<1.27"'
         yield Finding(
             Severity.error,
             "driver-too-old",
-            f"{needs[0]} {machine.packages[needs[0]]} is made for CUDA 13, which needs driver {CUDA_13_DRIVER} or "
-            f"newer; this is {machine.driver}",
-            "sudo apt install nvidia-driver-580",
+            f"{name} {machine.packages[name]} is made for CUDA 13, which needs driver {CUDA_13_DRIVER} or newer; this "
+            f"is {machine.driver}",
+            "sudo apt install nvidia-driver-580"
+            + ("" if name.startswith("tensorrt-cu") else f", or {instead}"),
         )
+
+
+def needs_cuda_13(machine: Machine) -> list[str]:
+    """What is installed, made for CUDA 13, and cannot work with this machine's driver."""
+    if not is_driver_old(machine):
+        return []
+    packages = machine.packages
+    found = [name for name in packages if "cu13" in name]
+    runtime = packages.get("onnxruntime-gpu")
+    if runtime is not None and Version(runtime) >= Version(ONNXRUNTIME_CUDA_13):
+        found.append("onnxruntime-gpu")
+    return found
+
+
+def is_driver_old(machine: Machine) -> bool:
+    """Whether the driver runs nothing that is made for CUDA 13; a Jetson's comes with its system and is not asked."""
+    return (
+        bool(machine.driver) and not machine.jetson and Version(machine.driver or "0").major < CUDA_13_DRIVER
+    )
 
 
 def _tensorrt(machine: Machine) -> Iterator[Finding]:
@@ -118,6 +140,8 @@ def _tensorrt(machine: Machine) -> Iterator[Finding]:
     elif machine.gpus and not machine.libraries:
         name = "rtx" if any(gpu.name.startswith("NVIDIA GeForce RTX") for gpu in machine.gpus) else "tensorrt"
         fix = "sudo apt install nvidia-jetpack" if machine.jetson else f'pip install -e ".[{name}]"'
+        if name == "rtx" and is_driver_old(machine):
+            fix = _RTX_CUDA_12
         yield Finding(Severity.warning, "no-tensorrt", "there is a GPU, but no TensorRT", fix)
     for capability in capabilities:
         served = machine.rtx_capabilities
@@ -128,10 +152,15 @@ def _tensorrt(machine: Machine) -> Iterator[Finding]:
                 f"TensorRT-RTX serves the compute capabilities {', '.join(served)}, not this GPU's {capability}",
                 'pip install -e ".[tensorrt]"',
             )
-    if machine.gpus and machine.libraries and "cuda-bindings" not in machine.packages:
-        yield Finding(
-            Severity.error, "no-cuda-bindings", "TensorRT is here, but not CUDA's Python binding", _BINDING
-        )
+    if not (machine.gpus and machine.libraries):
+        return
+    binding = machine.packages.get("cuda-bindings")
+    if binding is None:
+        text = "TensorRT is here, but not CUDA's Python binding"
+        yield Finding(Severity.error, "no-cuda-bindings", text, INSTALL_BINDING)
+    elif binding in LOCKING_BINDINGS:
+        text = f"cuda-bindings {binding} holds Python's lock while it waits for the GPU, so that nothing overlaps"
+        yield Finding(Severity.warning, "binding-holds-lock", text, INSTALL_BINDING)
 
 
 def _known_bad(machine: Machine) -> Iterator[Finding]:

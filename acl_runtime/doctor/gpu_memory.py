@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from acl_runtime.bundle.bundle import Bundle
 from acl_runtime.bundle.manifest import Arithmetic
 
-_HALF = {"fp16", "fp16-attention-split", "fp16-attention-fp32"}  # arithmetics that keep weights in fp16
+_FUSED = {"fp16", "fp16-accumulate-fp32"}  # arithmetics whose attention is fused
+_HALF = _FUSED | {"fp16-attention-split", "fp16-attention-fp32"}  # those that keep weights in fp16
 BUILDER_BYTES = 300 << 20  # of the building process, with no weights
 ENGINE_BYTES = 6 << 20  # of activations, whatever the shape
 
@@ -58,7 +59,7 @@ def predict_memory(bundle: Bundle, arithmetic: Arithmetic, max_batch: int) -> Me
     tokens = manifest.grid**2 + 1
     second_path = max(0, max(manifest.layers) - manifest.vv_from + 1)
     rows = tokens + sum((manifest.grid - side + 1) ** 2 * (1 + side**2) for side in manifest.windows)
-    if arithmetic == "fp16":
+    if arithmetic in _FUSED:
         activations = rows * width * size * (16 + 3 * second_path)
     else:
         scores = 2 if arithmetic == "fp16-attention-split" else 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 import platform
@@ -32,7 +33,9 @@ PACKAGES = (
     ),
     *("tensorrt-rtx", "tensorrt-rtx-cu12-bindings", "tensorrt-rtx-cu13-bindings"),
     *("opencv-python", "opencv-contrib-python", "opencv-python-headless", "opencv-contrib-python-headless"),
+    "pypylon",
 )
+ARAVIS = "libaravis-0.8.so.0"
 JETPACKS = {  # by the start of the L4T version
     "35.": "5.1",
     "36.2": "6.0",
@@ -115,6 +118,7 @@ class Machine:
     rtx_capabilities: tuple[str, ...]  # what TensorRT-RTX builds for; none if it cannot be imported
     providers: tuple[str, ...]  # of ONNX Runtime; none if it cannot be imported
     opencv: OpenCv | None  # None if it cannot be imported
+    has_aravis: bool  # the system's library of GigE Vision and USB3 Vision cameras
     problems: tuple[str, ...]  # what should have told something and did not, a sentence each
 
 
@@ -154,6 +158,7 @@ def read_machine(root: Path = Path("/"), run: Run | None = None) -> Machine:
         rtx_capabilities=tuple(rtx.compute_capabilities) if rtx else (),
         providers=_read_providers(read),
         opencv=_read_opencv(read),
+        has_aravis=_can_load(ARAVIS),
         problems=tuple(problem.replace(str(Path.home()), "~") for problem in read.problems),
     )
 
@@ -323,6 +328,14 @@ def _load_libraries(read: _Reader) -> dict[str, Library]:
             if "cannot be imported" in str(error):
                 read.problems.append(str(error))
     return found
+
+
+def _can_load(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def _read_providers(read: _Reader) -> tuple[str, ...]:

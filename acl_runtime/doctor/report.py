@@ -12,8 +12,11 @@ from dataclasses import asdict
 from typing import Any
 
 from acl_runtime.doctor.bundle_check import BundleFacts
-from acl_runtime.doctor.findings import Finding
+from acl_runtime.doctor.findings import Finding, needs_cuda_13
 from acl_runtime.doctor.machine import Gpu, Machine, OpenCv
+
+GET_ARAVIS = "apt-get install --no-install-recommends libaravis-0.8-0"
+GET_PYLON = 'pip install -e ".[basler]"'
 
 
 def to_document(
@@ -45,7 +48,8 @@ def to_text(
 def what_works(machine: Machine) -> list[str]:
     """Commands that do their work on this machine, and where they compute."""
     works = []
-    if "CUDAExecutionProvider" in machine.providers and machine.gpus:
+    too_new = needs_cuda_13(machine)
+    if "CUDAExecutionProvider" in machine.providers and machine.gpus and "onnxruntime-gpu" not in too_new:
         works.append("acl run --provider cuda: on the GPU, by ONNX Runtime")
     elif machine.providers:
         works.append("acl run: on the CPU, by ONNX Runtime")
@@ -53,17 +57,28 @@ def what_works(machine: Machine) -> list[str]:
         works.append("acl run --backend openvino: on the CPU, by OpenVINO")
     ready = machine.gpus and "cuda-bindings" in machine.packages
     capabilities = [gpu.compute_capability for gpu in machine.gpus]
-    if ready and "tensorrt" in machine.libraries:
+    if (
+        ready
+        and "tensorrt" in machine.libraries
+        and not any(name.startswith("tensorrt-cu") for name in too_new)
+    ):
         works.append("acl build and run --backend tensorrt: on the GPU, by TensorRT")
     served = machine.rtx_capabilities
-    if ready and any(capability in served for capability in capabilities):
+    runs_rtx = ready and not any(name.startswith("tensorrt-rtx") for name in too_new)
+    if runs_rtx and any(capability in served for capability in capabilities):
         works.append("acl build --backend tensorrt-rtx: on the GPU, by TensorRT-RTX")
     elif served:
         works.append(
             "acl build --backend tensorrt-rtx --compute-capability 8.6,8.9,12.0: builds without a GPU, for "
             "machines that have one"
         )
-    return works or ["nothing that computes; acl info, acl --help"]
+    cameras = ["acl camera, run and web with aravis:NAME: GigE Vision and USB3 Vision cameras"]
+    basler = ["acl camera, run and web with basler:SERIAL: Basler's cameras"]
+    return [
+        *(works or ["nothing that computes; acl info, acl --help"]),
+        *(cameras if machine.has_aravis else []),
+        *(basler if "pypylon" in machine.packages else []),
+    ]
 
 
 def _machine_rows(machine: Machine) -> list[tuple[str, str]]:
@@ -100,6 +115,9 @@ def _machine_rows(machine: Machine) -> list[tuple[str, str]]:
     rows.append(("OpenVINO", machine.packages.get("openvino", "none")))
     rows.append(("OpenCV", "none" if machine.opencv is None else _describe_opencv(machine.opencv)))
     rows.append(("ONNX Runtime", f"{' and '.join(runtimes) or 'none'}: {providers or 'no providers'}"))
+    aravis = "found" if machine.has_aravis else f"none; for GigE Vision and USB3 Vision cameras: {GET_ARAVIS}"
+    rows.append(("Aravis", aravis))
+    rows.append(("pypylon", machine.packages.get("pypylon", f"none; for Basler's cameras: {GET_PYLON}")))
     return rows
 
 

@@ -195,10 +195,11 @@ class StationCamera:
         exposed_ns = clock.exposed_ns(block) if block.complete else block.received_ns
         if block.first_encoder is not None:
             self._line.move(self.name, block.first_encoder)
-        if self.section.interval_ms is not None:
+        step_ns = self._step_ns()
+        if step_ns is not None:
             if block.complete and exposed_ns >= self._due_ns:
                 self._miss_parts("no frame came", exposed_ns)
-                self._due_ns += round(self.section.interval_ms * 1e6)
+                self._due_ns += step_ns
                 self._tell(block, exposed_ns)
             return
         for item in account.add(replace(block, lines=block.lines[:1])):
@@ -235,12 +236,17 @@ class StationCamera:
     def _miss_parts(self, problem: str, now_ns: int | None = None) -> None:
         """Tell the parts that were due, with an interval, and that no frame came of before the next was due."""
         self.beat_s = time.monotonic()
-        if self.section.interval_ms is None:
+        step_ns = self._step_ns()
+        if step_ns is None:
             return
-        step_ns = round(self.section.interval_ms * 1e6)
         while (now_ns or time.monotonic_ns()) >= self._due_ns + step_ns and not self._stopped.is_set():
             due_ns, self._due_ns = self._due_ns, self._due_ns + step_ns
             self._line.expose(self._without_frame(problem, due_ns))
+
+    def _step_ns(self) -> int | None:
+        """The interval; another thread may change it at any time."""
+        interval_ms = self.section.interval_ms
+        return None if interval_ms is None else round(interval_ms * 1e6)
 
     def set_section(self, section: CameraSection) -> None:
         """Take over an interval of a file that was read again."""

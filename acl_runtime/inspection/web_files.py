@@ -16,16 +16,16 @@ import numpy as np
 from acl_runtime.files.atomic import atomic_file
 from acl_runtime.images.overlay import overlay
 from acl_runtime.outputs.line_file import LineFile
-from acl_runtime.web.records import Defect, DefectBegun, Event, Judged, StateChange, event_dict
+from acl_runtime.web.records import Defect, DefectBegun, Event, Judged, StateChange, defect_dict, event_dict
 from acl_runtime.web.rules import Alarm
 
 SCHEMA = 1  # of the JSON lines
 TOGETHER = 10_000  # lines that were judged and are told as one
 COLUMNS = (
-    *("number", "part", "continues", "along_mm", "across_mm", "length_mm", "width_mm", "area_mm2"),
-    *("peak", "score", "decided_by", "lanes", "is_flood", "first", "stop", "left", "right"),
+    *("number", "first_line", "last_line", "left_px", "right_px", "x_mm", "y_mm", "width_mm", "length_mm"),
+    *("area_mm2", "peak", "lanes", "continues", "part", "score", "decided_by", "is_flood"),
 )
-"""Of the CSV file; names as in `Defect`, names of lanes with spaces between."""
+"""Of the CSV file; words as in JSON, names of lanes with spaces between."""
 PICTURES = "pictures"  # folder of a report
 
 WebOutput = Callable[[Event | Alarm], None]
@@ -74,16 +74,17 @@ Emit = Callable[[dict[str, Any], Defect | None], None]
 
 
 class WebRecorder:
-    """Makes records of events, the roll's own before them; see `records.py` for the keys.
+    """Makes records of events, the roll's own before them; see `event_dict` for the keys.
 
     Lines that were judged one after another are told together, `TOGETHER` of them at most, unless something else is
     told in between: a roll of a day would fill a disk.
     """
 
-    def __init__(self, emit: Emit, roll: Roll) -> None:
-        """Tell of the roll; `emit` is called with each record."""
+    def __init__(self, emit: Emit, roll: Roll, *, resume: bool = False) -> None:
+        """Tell of the roll, unless it goes on; `emit` is called with each record."""
         self._emit, self._judged = emit, list[Judged]()
-        emit({"event": "roll", "schema": SCHEMA, **asdict(roll)}, None)
+        if not resume:
+            emit({"event": "roll", "schema": SCHEMA, **asdict(roll)}, None)
 
     def __call__(self, event: Event | Alarm) -> None:
         """Tell one, or keep it to be told together with the next."""
@@ -113,8 +114,8 @@ class WebRecorder:
                 row_stop=judged[-1].row_stop,
                 score=max(each.score for each in judged),
                 peak=max(each.peak for each in judged),
-                left=min(each.left for each in judged),
-                right=max(each.right for each in judged),
+                left=min((each.left for each in judged if each.left < each.right), default=0),
+                right=max((each.right for each in judged if each.left < each.right), default=0),
             )
             self._emit(event_dict(together), None)
 
@@ -122,10 +123,10 @@ class WebRecorder:
 class WebJsonLines(WebRecorder):
     """An output that writes a line for each record of a `WebRecorder`."""
 
-    def __init__(self, path: Path, roll: Roll) -> None:
-        """Take the file, which must be a new one, alone; see `LineFile`."""
-        self._file = LineFile(path)
-        super().__init__(self._write, roll)
+    def __init__(self, path: Path, roll: Roll, *, resume: bool = False) -> None:
+        """Take the file, alone; a new one unless it holds the roll that goes on, see `LineFile`."""
+        self._file = _take(path, resume=resume)
+        super().__init__(self._write, roll, resume=resume)
 
     def close(self) -> None:
         """Write what was kept, and let the file go."""
@@ -139,20 +140,30 @@ class WebJsonLines(WebRecorder):
 class WebCsv:
     """An output that writes a line for each defect, and its columns' names before them."""
 
-    def __init__(self, path: Path) -> None:
-        """Take the file, which must be a new one, alone; see `LineFile`."""
-        self._file = LineFile(path)
-        self._file.write(_csv_line(COLUMNS))
+    def __init__(self, path: Path, *, resume: bool = False) -> None:
+        """Take the file, alone; a new one unless it holds the roll that goes on, see `LineFile`."""
+        is_new = not path.exists()
+        self._file = _take(path, resume=resume)
+        if is_new or not resume:
+            self._file.write(_csv_line(COLUMNS))
 
     def __call__(self, event: Event | Alarm) -> None:
         """Write one, if it is a defect."""
         if isinstance(event, Defect):
-            row = {**vars(event), "lanes": " ".join(event.lanes), "decided_by": str(event.decided_by)}
+            row = {**defect_dict(event), "lanes": " ".join(event.lanes)}
             self._file.write(_csv_line([row[name] for name in COLUMNS]))
 
     def close(self) -> None:
         """Let the file go."""
         self._file.close()
+
+
+def _take(path: Path, *, resume: bool) -> LineFile:
+    remedy = "name another file, or go on with the roll: acl web --resume"
+    file = LineFile(path, append=resume, remedy=remedy)
+    if resume:
+        file.mend()
+    return file
 
 
 def save_pictures(defect: Defect, folder: Path, *, map_threshold: float) -> Path | None:
@@ -185,12 +196,12 @@ def text_line(event: Event | Alarm, *, mm_per_line: float) -> str | None:
         lanes = f" lane {' '.join(event.lanes)}" if event.lanes else ""
         flood = " flood" if event.is_flood else ""
         return (
-            f"NG  {event.along_mm:10.1f}  {event.across_mm:9.1f}  {event.length_mm:8.1f}  {event.width_mm:8.1f}  "
+            f"NG  {event.y_mm:10.1f}  {event.x_mm:9.1f}  {event.length_mm:8.1f}  {event.width_mm:8.1f}  "
             f"{event.peak:.3f}  {event.score:.3f}  #{event.number}{part}{flood}{lanes}"
         )
     if isinstance(event, Alarm):
         numbers = ", ".join(f"#{number}" for number in event.numbers[-10:])
-        return f"!!  {event.along_mm:10.1f}  {event.rule}: {numbers}"
+        return f"!!  {event.y_mm:10.1f}  {event.rule}: {numbers}"
     if isinstance(event, StateChange):
         return f"--  {event.line * mm_per_line:10.1f}  {event.state}"
     count, about = event.stop - event.first, "about " if event.estimated else ""

@@ -220,9 +220,14 @@ class WebLine:
             for event in chain(engine.abandon(), left, engine.abandon()):
                 self._take(event, engine, recorder, rules)
             self._next = self._roll
-        recorder.end(
-            summarise(engine.tally, settings.scale, kept_up=ring.kept_up, seconds=ring.seconds).as_dict()
+        summary = summarise(
+            engine.tally,
+            settings.scale,
+            pending=engine.pending,
+            kept_up=ring.kept_up,
+            seconds=ring.seconds,
         )
+        recorder.end(summary.as_dict())
         if failed is not None and not self._engine.reopen(failed, self._stopping):
             self._queue.has_ended = True
 

@@ -6,10 +6,16 @@ gate: not good.
 
 from __future__ import annotations
 
-from acl_runtime.outputs.station import PartResult, StationEvent, StationState, StationStatus, WebRecord
+from acl_runtime.outputs.station import (
+    SILENT_S,
+    PartResult,
+    StationEvent,
+    StationState,
+    StationStatus,
+    WebRecord,
+)
 
-SILENT_S = 3.0  # without a status of the station, which sends one each second
-NOT_GOOD = ("defect-begun", "defect", "lost")  # records of a web
+NOT_GOOD = ("defect-begun", "defect", "gap")  # records of a web
 
 
 class GoodCoil:

@@ -234,12 +234,12 @@ class Delivery:
         self._problem, self._failures = "", 0
 
     def _fail(self, error: Exception) -> None:
-        problem = str(error) or type(error).__name__
+        problem = (
+            str(error) or type(error).__name__
+        )  # text alone: a log may keep the error, and with it a socket
         if not self._is_away:
             self._is_away = True
-            LOG.warning(
-                "output %s: %s; it is tried again", self.name, problem
-            )  # text: a log may keep what it is given
+            LOG.warning("output %s: %s; it is tried again", self.name, problem)
         self._failures += 1
         with self._changed:
             self._problem = problem

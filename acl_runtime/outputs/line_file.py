@@ -9,6 +9,8 @@ from pathlib import Path
 from acl_runtime.files.errors import InputError
 from acl_runtime.files.locks import lock
 
+LONGEST = 1 << 20  # bytes of a line
+
 
 class LineFile:
     """A file that lines are added to, each whole or not at all."""
@@ -35,6 +37,14 @@ class LineFile:
         except BaseException:
             self._file.close()
             raise
+
+    def mend(self) -> None:
+        """Cut off a last line that a crash left unfinished; of a file that was taken to append to."""
+        size = os.fstat(self._file.fileno()).st_size
+        start = self._file.seek(max(0, size - LONGEST))
+        whole = start + self._file.read(LONGEST).rfind(b"\n") + 1
+        if whole < size:
+            self._file.truncate(whole)
 
     def write(self, text: str) -> None:
         """Write one; a disk that has no room for all of a line gets nothing of it.

@@ -88,7 +88,7 @@ _RANGES = {
 def open_output(options: Options, control: StationControl, name: str) -> Delivery:
     """Write to remote IO, once it is there; see `StationOutput`."""
     limits = Limits(most_waiting=100, idle_s=_LOOK_S, keep_while_away=False)
-    return Delivery(name, partial(RemoteIo, options), _prepare, limits)
+    return Delivery(name, partial(RemoteIo, options), _Preparing(), limits)
 
 
 _Item = tuple[
@@ -96,16 +96,25 @@ _Item = tuple[
 ]  # when it was told, by time.monotonic; without pictures; 10000 * score
 
 
-def _prepare(event: StationEvent) -> _Item | None:
-    if isinstance(event, WebRecord) and event.record.get("event") not in ("roll", *NOT_GOOD):
-        return None
-    score = 0
-    if isinstance(event, WebRecord):
-        event = replace(event, picture=None)
-    elif isinstance(event, PartResult):
-        score = round(1e4 * event.result.verdict.score) if isinstance(event.result, Inspected) else 0
-        event = replace(event, result=None)
-    return time.monotonic(), event, score
+class _Preparing:
+    """Makes what waits of events; in their order, which the newest status overtakes in the queue."""
+
+    def __init__(self) -> None:
+        self._is_sound = False
+
+    def __call__(self, event: StationEvent) -> _Item | None:
+        score = 0
+        if isinstance(event, StationStatus):
+            self._is_sound = event.state in ("ready", "running")
+        elif isinstance(event, WebRecord):
+            if event.record.get("event") not in ("roll", *NOT_GOOD):
+                return None
+            event = replace(event, picture=None)
+        else:
+            score = round(1e4 * event.result.verdict.score) if isinstance(event.result, Inspected) else 0
+            is_distrusted = event.verdict == "ok" and not self._is_sound
+            event = replace(event, result=None, verdict="not judged" if is_distrusted else event.verdict)
+        return time.monotonic(), event, score
 
 
 class RemoteIo:
@@ -188,7 +197,7 @@ class RemoteIo:
             answer = ask(device_id=self._options.unit)
         except ModbusException as error:
             self._client.close()
-            raise PeerError(f"{place} is away ({error})") from error
+            raise PeerError(f"{place} is away ({type(error).__name__})") from error
         if answer.isError():
             raise PeerError(
                 f"{place} refuses {what} (exception {answer.exception_code}); see which addresses it has"

@@ -27,7 +27,7 @@ except ImportError as error:
     ) from error
 
 ANSWER_S = 5.0  # longest wait for the broker's acknowledgement
-_LOOK_S = 0.1  # between two looks whether the connection broke, while waiting for that
+_LOOK_S = 0.1  # between two looks whether the connection broke
 _MOST_QUEUED = 10  # inside paho; one at a time is waited for
 _METRICS = ("judged", "ng", "not_judged", "lines_lost", "defects", "p99_ms", "dropped")
 
@@ -98,7 +98,7 @@ def open_output(options: Options, control: StationControl, name: str) -> Deliver
     """
     password = read_secret(options.password_file) if options.password_file else None
     context = _tls_context(options) if options.tls else None
-    limits = Limits(most_waiting=options.most_waiting)
+    limits = Limits(most_waiting=options.most_waiting, idle_s=_LOOK_S)
     return Delivery(name, partial(Broker, options, password, context), _prepare, limits)
 
 
@@ -122,7 +122,7 @@ def _prepare(event: StationEvent) -> tuple[str, dict[str, Any]] | None:
     topics = {
         "defect": "defect",
         "defect-begun": "defect",
-        "lost": "defect",
+        "gap": "defect",
         "rule": "defect",
         "summary": "roll",
     }
@@ -166,8 +166,7 @@ class Broker:
             raise PeerError(f"{self._place} is away ({error})") from error
         self._client.loop_start()
         if not self._answered.wait(ANSWER_S) or self._refusal:
-            self._client.disconnect()
-            self._client.loop_stop()
+            self._let_go()
             raise PeerError(
                 f"{self._place} refuses the station ({self._refusal}); see user and password_file"
                 if self._refusal
@@ -179,12 +178,12 @@ class Broker:
         topic, record = item
         self._check()
         if topic != "state":
-            self._publish(topic, record, retain=topic == "roll")
+            self._publish(topic, record, retain=topic == "roll", within_s=ANSWER_S)
             return
         self._metrics = {"schema": SCHEMA, "event": "metrics", **{key: record[key] for key in _METRICS}}
         state = {key: value for key, value in record.items() if key not in _METRICS}
         if state != self._state:
-            self._publish("state", {**state, "at": utc(time.time())}, retain=True)
+            self._publish("state", {**state, "at": utc(time.time())}, retain=True, within_s=ANSWER_S)
             self._state = state
 
     def idle(self) -> None:
@@ -203,12 +202,16 @@ class Broker:
             )  # one that hangs finds it before the farewell, which cancels the will
             with suppress(PeerError, RefusedError):
                 self._publish("state", {**_offline(), "at": utc(time.time())}, retain=True, within_s=within_s)
+        self._let_go()
+
+    def _let_go(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+        self._client.on_connect = self._client.on_publish = (
+            None  # a circle, in which its sockets would wait for the collector
+        )
 
-    def _publish(
-        self, topic: str, record: dict[str, Any], *, retain: bool, within_s: float = ANSWER_S
-    ) -> None:
+    def _publish(self, topic: str, record: dict[str, Any], *, retain: bool, within_s: float) -> None:
         """Publish at QoS 1 and wait for the broker."""
         info = self._client.publish(f"{self._options.topic}/{topic}", encode(record), qos=1, retain=retain)
         if info.rc == paho.MQTT_ERR_QUEUE_SIZE:

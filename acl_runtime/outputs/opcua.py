@@ -102,7 +102,7 @@ _Values = dict[str, Any]
 def _prepare(event: StationEvent) -> tuple[str, _Values] | None:
     if isinstance(event, StationStatus):
         return "status", event_record(event)
-    if isinstance(event, WebRecord) and event.record.get("event") not in ("defect", "lost"):
+    if isinstance(event, WebRecord) and event.record.get("event") not in ("defect", "gap"):
         return None
     return "result", _result(event)
 

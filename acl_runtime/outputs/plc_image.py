@@ -29,9 +29,15 @@ from acl_runtime.outputs.register_map import (
     pack_bits,
     unpack_bits,
 )
-from acl_runtime.outputs.station import PartResult, StationControl, StationEvent, StationStatus, WebRecord
+from acl_runtime.outputs.station import (
+    SILENT_S,
+    PartResult,
+    StationControl,
+    StationEvent,
+    StationStatus,
+    WebRecord,
+)
 
-SILENT_S = 3.0  # without a status of the station, which sends one each second
 BEATS_PER_S = 10
 _PLACES = 4 * MOST_WAITING
 _STARTING = StationStatus(state="starting")
@@ -210,7 +216,7 @@ def _as_part(event: StationEvent) -> tuple[PartResult | None, Mapping[str, int]]
     """What a PLC has to answer to: a part, a defect of a web, or lines that were not judged; and its place."""
     if isinstance(event, PartResult):
         return replace(event, result=None), _scores(event)  # pictures would fill the memory
-    if not isinstance(event, WebRecord) or event.record.get("event") not in ("defect", "lost"):
+    if not isinstance(event, WebRecord) or event.record.get("event") not in ("defect", "gap"):
         return None, {}
     record = event.record
     is_defect = record["event"] == "defect"
@@ -239,8 +245,8 @@ def _place(record: Mapping[str, Any]) -> dict[str, int]:
     return {
         "score": _fraction(record.get("score")),
         "peak": _fraction(record.get("peak")),
-        "along": round(10 * record["along_mm"]),
-        "across": round(10 * record["across_mm"]),
+        "along": round(10 * record["y_mm"]),
+        "across": round(10 * record["x_mm"]),
         "width": round(10 * record["width_mm"]),
         "length": round(10 * record["length_mm"]),
         "lane": int(lane[1]) if lane else 0,

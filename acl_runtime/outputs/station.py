@@ -15,6 +15,9 @@ PartVerdict = Literal["ok", "ng", "not judged"]
 
 StationState = Literal["starting", "ready", "running", "fault", "offline"]
 
+SILENT_S = 3.0
+"""Without a `StationStatus` for so long nothing is OK: the station sends one each second."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PartResult:

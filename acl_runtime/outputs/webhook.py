@@ -32,7 +32,7 @@ _REFUSED = (
 )  # what a receiver says that will never take this one; anything else may be mended there
 _SAME = ("event", "state", "faults", "cameras")  # a status that differs in these is posted
 _LOOK_S = 0.05
-_BAD_RECORDS = ("defect", "lost")
+_BAD_RECORDS = ("defect", "gap")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ QUALITY = 82  # of JPEG
 STYLE = """
 .defects { display: grid; grid-template-columns: repeat(auto-fill, minmax(330px, 1fr)); gap: 16px; margin-top: 16px; }
 .defects .card { margin: 0; } .defects .card h3 { display: flex; justify-content: space-between; gap: 8px; }
+td a { color: var(--accent); }
 .defects .card:target { outline: 2px solid var(--accent); }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 10px; margin-bottom: 8px; }
 .pair img { height: 150px; } .defects p { font-size: .86rem; margin: 0; }
@@ -66,7 +67,8 @@ def roll_page(log: RollLog, roll: Roll, summary: Summary, *, lanes: Sequence[Lan
         parts.append(
             section("Defects in pictures", _card_words(log, worst), f'<div class="defects">{cards}</div>')
         )
-        parts.append(section("Defects in numbers", _table(log.defects[:MOST_ROWS]), _rows_words(log)))
+        table = _table(log.defects[:MOST_ROWS], linked=linked, lanes=bool(lanes))
+        parts.append(section("Defects in numbers", table, _rows_words(log)))
     if log.lost:
         parts.append(section("Not judged", _lost_words(summary), _lost_table(log, scale)))
     parts.append(section("What this rests on", notes_list(_ground(roll))))
@@ -77,7 +79,7 @@ def _lead(summary: Summary) -> str:
     share = 100 * summary.judged / summary.exposed if summary.exposed else 0.0
     lost = (
         "; every line was judged"
-        if not summary.lost
+        if not summary.not_judged
         else f"; {100 - share:.2f} % of the lines were not judged"
     )
     nouns = "defect" if summary.defects == 1 else "defects"
@@ -92,7 +94,7 @@ def _facts(roll: Roll, summary: Summary) -> list[tuple[str, str]]:
         ("Judged", f"{summary.judged_metres:.3f} m, {summary.judged} lines"),
         ("Defects", str(summary.defects)),
         ("Kept up", f"{100 * summary.kept_up:.1f} % of {summary.seconds:.0f} s"),
-        ("Started", roll.started),
+        ("Started", roll.started.replace("T", " ").replace("+00:00", " UTC")),
     ]
 
 
@@ -107,7 +109,7 @@ def _map_words(log: RollLog) -> str:
 
 def _alarm_lines(log: RollLog) -> list[str]:
     return [
-        f"{alarm.along_mm / 1000:.3f} m: {alarm.rule} ({', '.join(f'#{number}' for number in alarm.numbers[-10:])})"
+        f"{alarm.y_mm / 1000:.3f} m: {alarm.rule} ({', '.join(f'#{number}' for number in alarm.numbers[-10:])})"
         for alarm in log.alarms
     ]
 
@@ -124,9 +126,9 @@ def _card(log: RollLog, defect: Defect) -> str:
     pictures = f'<div class="pair">{"".join(shown)}</div>' if all(shown) else ""
     lanes = f"; lane {', '.join(defect.lanes)}" if defect.lanes else ""
     words = (
-        f"{defect.along_mm / 1000:.4f} m along, {defect.across_mm:.1f} mm across{lanes}. {defect.length_mm:.1f} mm "
+        f"{defect.y_mm / 1000:.4f} m along, {defect.x_mm:.1f} mm across{lanes}. {defect.length_mm:.1f} mm "
         f"long, {defect.width_mm:.1f} mm wide, {defect.area_mm2:.2f} mm². Peak {defect.peak:.3f}, score "
-        f"{defect.score:.3f}, by {'both' if defect.decided_by == 'both' else f'the {defect.decided_by}'}."
+        f"{defect.score:.3f}; NG by its {'score and peak' if defect.decided_by == 'both' else defect.decided_by}."
     )
     heading = f"<h3>#{defect.number}<span class=pale>{KINDS[kind_of(defect)]}</span></h3>"
     return f'<article class="card" id="d{defect.number}">{heading}{pictures}<p>{to_html(words)}</p></article>'
@@ -147,27 +149,26 @@ def _image(path: Path, defect: Defect) -> str:
     return f'<figure><img src="{jpeg_uri(fitted, quality=QUALITY)}" alt="{alt}"></figure>'
 
 
-def _table(defects: Sequence[Defect]) -> str:
+def _table(defects: Sequence[Defect], *, linked: frozenset[int], lanes: bool) -> str:
+    """In their order along; those with a picture lead to it."""
     titles = ("Defect", "m along", "mm across", "mm long", "mm wide", "mm²", "Peak", "Score", "Kind", "Lane")
-    rows = [
-        "".join(
-            f"<td>{to_html(value)}</td>"
-            for value in (
-                f"#{each.number}" + (f" part {each.part}" if each.part > 1 or each.continues else ""),
-                f"{each.along_mm / 1000:.4f}",
-                f"{each.across_mm:.1f}",
-                f"{each.length_mm:.1f}",
-                f"{each.width_mm:.1f}",
-                f"{each.area_mm2:.2f}",
-                f"{each.peak:.3f}",
-                f"{each.score:.3f}",
-                KINDS[kind_of(each)],
-                ", ".join(each.lanes),
-            )
+    rows = []
+    for each in sorted(defects, key=lambda defect: (defect.first, defect.left)):
+        name = f"#{each.number}" + (f" part {each.part}" if each.part > 1 or each.continues else "")
+        link = f'<a href="#d{each.number}">{name}</a>' if each.number in linked else name
+        values = (
+            f"{each.y_mm / 1000:.4f}",
+            f"{each.x_mm:.1f}",
+            f"{each.length_mm:.1f}",
+            f"{each.width_mm:.1f}",
+            f"{each.area_mm2:.2f}",
+            f"{each.peak:.3f}",
+            f"{each.score:.3f}",
+            KINDS[kind_of(each)],
+            *([", ".join(each.lanes)] if lanes else []),
         )
-        for each in defects
-    ]
-    return _html_table(titles, rows)
+        rows.append("".join((f"<td>{link}</td>", *(f"<td>{to_html(value)}</td>" for value in values))))
+    return _html_table(titles if lanes else titles[:-1], rows)
 
 
 def _rows_words(log: RollLog) -> str:
@@ -177,7 +178,7 @@ def _rows_words(log: RollLog) -> str:
 
 
 def _lost_words(summary: Summary) -> str:
-    parts = [f"{count} lines: {reason}" for reason, count in summary.lost.items()]
+    parts = [f"{count} lines: {reason}" for reason, count in summary.not_judged.items()]
     words = f"Lines that nobody judged are never good: {'; '.join(parts) or 'their number is not known'}."
     return f"<p>{to_html(words)}</p>"
 

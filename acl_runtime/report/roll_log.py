@@ -56,11 +56,12 @@ class RollLog:
     def __call__(self, event: Event | Alarm) -> None:
         """Take one."""
         if isinstance(event, Defect):
-            save_pictures(event, self.folder / PICTURES, map_threshold=self.map_threshold)
             if len(self.defects) < MOST_DEFECTS:
                 self.defects.append(replace(event, pictures=None))
             else:
                 self.not_kept += 1
+            # What was told before a restart comes without pictures, which are saved already.
+            save_pictures(event, self.folder / PICTURES, map_threshold=self.map_threshold)
         elif isinstance(event, Lost):
             self._add_lost(event)
         elif isinstance(event, Judged):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from acl_runtime.report.page import to_html
 from acl_runtime.report.roll_log import KINDS, Kind, RollLog, kind_of
 from acl_runtime.web.account import Lost
+from acl_runtime.web.drawn_truth import Box
 from acl_runtime.web.records import Defect, Lane, Scale
 
 WIDTH = 1080  # of a panel, in its own units, which are pixels at its usual size
@@ -17,6 +18,7 @@ LEAST_HEIGHT, MOST_HEIGHT = 130, 300  # of the plot
 MOST_PANELS = 10
 PANEL_ASPECT = 12  # web widths that a panel shows, where the roll is no longer than its panels together
 RADII = ((1.0, 2.6), (10.0, 4.0), (100.0, 6.0), (math.inf, 8.5))  # area up to so many mm² -> radius of a spot
+LEAST_MISSED = 9.0  # units: side of the mark of a defect that was missed
 LEAST_GAP = 1.2  # units: a gap is seen however short it is
 
 MAP_STYLE = """
@@ -31,6 +33,7 @@ MAP_STYLE = """
 .roll .gap { fill: var(--gap); opacity: .75; } .roll .unknown { fill: var(--gap); opacity: .4; }
 .roll .spot { fill: var(--spot); fill-opacity: .85; } .roll .along { fill: var(--along); }
 .roll .across { fill: var(--across); }
+.roll .missed { fill: none; stroke: var(--flood); stroke-width: 1.6; stroke-dasharray: 3 2; }
 .roll .flood { fill: var(--flood); } .roll a { cursor: pointer; } .roll .alarm { fill: var(--flood); }
 .keys { display: flex; flex-wrap: wrap; gap: 6px 20px; font-size: .85rem; color: var(--pale); margin-top: 10px; }
 .keys svg.key { display: inline; width: 22px; height: 16px; vertical-align: -3px; margin: 0 6px 0 0; }
@@ -60,7 +63,13 @@ class _Panel:
 
 
 def roll_map(
-    log: RollLog, *, scale: Scale, width: int, lanes: Sequence[Lane], linked: frozenset[int] = frozenset()
+    log: RollLog,
+    *,
+    scale: Scale,
+    width: int,
+    lanes: Sequence[Lane],
+    linked: frozenset[int] = frozenset(),
+    missed: Sequence[Box] = (),
 ) -> str:
     """Draw a roll, cut into panels below each other; the first metre is at the upper left.
 
@@ -70,11 +79,15 @@ def roll_map(
         width: Of a line, in pixels.
         lanes: Drawn where they begin and end, from the web's left edge as it was first.
         linked: Numbers of defects that the page has a section `#d<number>` of.
+        missed: Places of known defects that nothing was told of, where somebody knows them.
     """
     length_mm, width_mm = max(log.stop, 1) * scale.mm_per_line, width * scale.mm_per_pixel
     panels = _cut_panels(length_mm, width_mm)
-    drawn = [_panel(panel, number, log, scale, lanes, linked) for number, panel in enumerate(panels, start=1)]
-    return "\n".join([*drawn, _keys(log)])
+    drawn = [
+        _panel(panel, number, log, scale, lanes, linked, missed)
+        for number, panel in enumerate(panels, start=1)
+    ]
+    return "\n".join([*drawn, _keys(log, len(missed))])
 
 
 def _cut_panels(length_mm: float, width_mm: float) -> list[_Panel]:
@@ -85,23 +98,28 @@ def _cut_panels(length_mm: float, width_mm: float) -> list[_Panel]:
 
 
 def _panel(
-    panel: _Panel, number: int, log: RollLog, scale: Scale, lanes: Sequence[Lane], linked: frozenset[int]
+    panel: _Panel,
+    number: int,
+    log: RollLog,
+    scale: Scale,
+    lanes: Sequence[Lane],
+    linked: frozenset[int],
+    missed: Sequence[Box],
 ) -> str:
     parts = [_box(LEFT, TOP, RIGHT - LEFT, panel.height, "unknown"), *_web(panel, log, scale)]
     parts += _axes(panel)
     parts += [line for lost in log.lost if (line := _gap(panel, lost, scale))]
     parts += _lanes(panel, log, lanes, scale)
+    parts += [_missed(panel, box, log, scale) for box in missed if panel.shows(box.start, box.stop)]
     parts += [mark for defect in log.defects if (mark := _mark(panel, defect, scale, linked))]
     parts += [
-        f'<path class="alarm" d="M{panel.x(alarm.along_mm):.1f},{TOP}l-4,-7h8z">'
+        f'<path class="alarm" d="M{panel.x(alarm.y_mm):.1f},{TOP}l-4,-7h8z">'
         f"<title>{to_html(alarm.rule)}</title></path>"
         for alarm in log.alarms
-        if panel.shows(alarm.along_mm, alarm.along_mm)
+        if panel.shows(alarm.y_mm, alarm.y_mm)
     ]
     parts.append(_box(LEFT, TOP, RIGHT - LEFT, panel.height, "frame"))
-    inside = sum(
-        panel.start_mm <= defect.along_mm < panel.stop_mm for defect in log.defects if defect.part == 1
-    )
+    inside = sum(panel.start_mm <= defect.y_mm < panel.stop_mm for defect in log.defects if defect.part == 1)
     told = f"{panel.start_mm / 1000:.3g} to {panel.stop_mm / 1000:.3g} m of the roll, {inside} defects begin here"
     opening = (
         f'<svg class="roll" role="img" viewBox="0 0 {WIDTH} {panel.height + TOP + BOTTOM:.0f}" '
@@ -184,14 +202,14 @@ def _lanes(panel: _Panel, log: RollLog, lanes: Sequence[Lane], scale: Scale) -> 
 
 
 def _mark(panel: _Panel, defect: Defect, scale: Scale, linked: frozenset[int]) -> str:
-    stop_mm = defect.along_mm + defect.length_mm
-    if not panel.shows(defect.along_mm, stop_mm):
+    stop_mm = defect.y_mm + defect.length_mm
+    if not panel.shows(defect.y_mm, stop_mm):
         return ""
     kind = kind_of(defect)
-    left, right = panel.x(defect.along_mm), panel.x(stop_mm)
+    left, right = panel.x(defect.y_mm), panel.x(stop_mm)
     top, bottom = (panel.y(edge * scale.mm_per_pixel) for edge in (defect.left, defect.right))
     told = (
-        f"#{defect.number}: {KINDS[kind]}, {defect.along_mm:.1f} mm along, {defect.across_mm:.1f} mm across, "
+        f"#{defect.number}: {KINDS[kind]}, {defect.y_mm:.1f} mm along, {defect.x_mm:.1f} mm across, "
         f"{defect.length_mm:.1f} × {defect.width_mm:.1f} mm, {defect.area_mm2:.2f} mm², peak {defect.peak:.2f}"
     )
     x, y = (left + right) / 2, (top + bottom) / 2
@@ -207,6 +225,15 @@ def _mark(panel: _Panel, defect: Defect, scale: Scale, linked: frozenset[int]) -
         width, height = max(right - left, least[0]), max(bottom - top, least[1])
         drawn = _box(x - width / 2, y - height / 2, width, height, kind, told)
     return f'<a href="#d{defect.number}">{drawn}</a>' if defect.number in linked else drawn
+
+
+def _missed(panel: _Panel, box: Box, log: RollLog, scale: Scale) -> str:
+    edge = log.edges[0].left * scale.mm_per_pixel if log.edges else 0.0
+    left, right = panel.x(box.start), panel.x(box.stop)
+    top, bottom = panel.y(edge + box.left), panel.y(edge + box.right)
+    told = f"missed: {box.stop - box.start:.1f} × {box.right - box.left:.1f} mm at {box.start:.1f} mm along"
+    width, height = max(right - left, LEAST_MISSED), max(bottom - top, LEAST_MISSED)
+    return _box((left + right - width) / 2, (top + bottom - height) / 2, width, height, "missed", told)
 
 
 def _radius(area_mm2: float) -> float:
@@ -226,7 +253,7 @@ def _ticks(low: float, high: float, most: int) -> list[float]:
     return [round(step * number, 9) for number in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _keys(log: RollLog) -> str:
+def _keys(log: RollLog, missed: int) -> str:
     """What the marks mean, of those that are there."""
     marks: dict[Kind, str] = {
         "spot": '<circle class="spot" cx="11" cy="8" r="4"/>',
@@ -238,6 +265,8 @@ def _keys(log: RollLog) -> str:
     for defect in log.defects:
         counts[kind_of(defect)] += defect.part == 1
     entries = [(marks[kind], f"{KINDS[kind]}: {count}") for kind, count in counts.items() if count]
+    if missed:
+        entries.append((_box(6, 3, 10, 10, "missed"), f"drawn and missed: {missed}"))
     if log.lost:
         entries.append((_box(6, 0, 8, 16, "gap"), f"not judged: {len(log.lost)} intervals"))
     if log.alarms:

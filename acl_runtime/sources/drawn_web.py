@@ -18,6 +18,7 @@ _MM_PER_M = 1000.0
 _BESIDE = 12  # grey level beside the web, of 255
 FORMATS = ("mono8", "mono16", "bgr8")
 KINDS = ("hole", "spot", "stain", "scratch", "thread")
+NEP = "nep"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,8 @@ class WebOptions:
         width: Pixels of a line.
         pitch: Millimetres per line and per pixel, which `defects_per_m` counts by.
         defects_per_m: Defects per metre of web, on average.
+        neps_per_m: Neps per metre of web, on average: small knots of the yarn, which good cloth has and which are no
+            defects.
         roller: Lines between the marks of a damaged roller, all at one place across; 0 for no such marks.
         margin: Pixels beside the web, on each side, which are nearly black.
         wander: Pixels by which the web moves sideways, to and fro within 20000 lines; at most `margin`.
@@ -37,6 +40,7 @@ class WebOptions:
     width: int = 2048
     pitch: float = 0.1
     defects_per_m: float = 1.0
+    neps_per_m: float = 0.0
     roller: int = 0
     margin: int = 0
     wander: int = 0
@@ -46,7 +50,7 @@ class WebOptions:
         """Raise InputError unless every value is in its range."""
         largest = float("inf")
         ranges: dict[str, tuple[float, float]] = {"width": (16, 65536), "pitch": (1e-4, 100)}
-        ranges |= {"defects_per_m": (0, 1e4), "roller": (0, largest)}
+        ranges |= {"defects_per_m": (0, 1e4), "neps_per_m": (0, 1e4), "roller": (0, largest)}
         ranges |= {"margin": (0, self.width // 2 - 4), "wander": (0, self.margin)}
         check_range(text, self, ranges)
         if self.format not in FORMATS:
@@ -63,7 +67,7 @@ class DrawnDefect:
     last: int
     left: int
     right: int
-    kind: str  # one of KINDS, or "roller"
+    kind: str  # one of KINDS, "roller", or "nep", which is none
     depth: int  # grey levels of 255 by which it is brighter than the web; darker where negative
 
 
@@ -81,7 +85,7 @@ class DrawnWeb:
         self.shape: tuple[int, ...] = (options.width, 3) if options.format == "bgr8" else (options.width,)
         self.dtype = np.dtype(np.uint16 if options.format == "mono16" else np.uint8)
         self._cloth = _draw_cloth(seed, options.width + _THREAD * _SHIFTS)
-        self._cells: dict[int, list[DrawnDefect]] = {}  # those of the last lines that were asked for
+        self._cells: dict[int, list[DrawnDefect]] = {}  # what is drawn on the last lines that were asked for
 
     def lines(self, first: int, out: np.ndarray) -> None:
         """Draw lines.
@@ -97,7 +101,7 @@ class DrawnWeb:
             shift = _THREAD * self._hash(start // _PERIOD) % (_THREAD * _SHIFTS)
             rows = self._cloth[begin - start : end - start, shift : shift + self.options.width]
             grey[begin - first : end - first] = rows
-        for defect in self.defects(first, first + count):
+        for defect in self._drawn(first, first + count):
             _draw_defect(grey, first, defect)
         self._draw_sides(grey, first)
         if out.ndim == 3:
@@ -107,6 +111,10 @@ class DrawnWeb:
 
     def defects(self, first: int, last: int) -> list[DrawnDefect]:
         """The defects that touch a line from `first` to before `last`, in order."""
+        return [each for each in self._drawn(first, last) if each.kind != NEP]
+
+    def _drawn(self, first: int, last: int) -> list[DrawnDefect]:
+        """The same, and neps."""
         cells = range(max(0, (first - _CELL + 1) // _CELL), -(-last // _CELL))
         if len(self._cells) > 64:
             self._cells.clear()
@@ -148,7 +156,25 @@ class DrawnWeb:
             for line in range(begin, (cell + 1) * _CELL, options.roller):
                 box = {"first": line, "last": line + size, "left": place, "right": place + size}
                 made.append(DrawnDefect(**box, kind="roller", depth=-70))
-        return made
+        return [*made, *self._draw_neps(cell)]
+
+    def _draw_neps(self, cell: int) -> list[DrawnDefect]:
+        rng = np.random.default_rng((self._seed, 3, cell))
+        count = int(rng.poisson(self.options.neps_per_m * _CELL * self.options.pitch / _MM_PER_M))
+        sizes = rng.integers(4, 8, (count, 2)).tolist()
+        depths = (rng.integers(25, 35, count) * rng.choice((-1, 1), count)).tolist()
+        places = rng.integers(0, (_CELL, self.options.width - 8), (count, 2)).tolist()
+        return [
+            DrawnDefect(
+                first=cell * _CELL + line,
+                last=cell * _CELL + line + long,
+                left=left,
+                right=left + wide,
+                kind=NEP,
+                depth=depth,
+            )
+            for (line, left), (long, wide), depth in zip(places, sizes, depths, strict=True)
+        ]
 
     def _place(self, rng: np.random.Generator, first: int) -> DrawnDefect:
         kind = KINDS[int(rng.integers(len(KINDS)))]

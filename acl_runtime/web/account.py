@@ -76,27 +76,30 @@ class Lost:
 class LineAccount:
     """From blocks to lines in their place; give it every block, complete or not, in the order of their coming."""
 
-    def __init__(self, *, height: int, numbers: range | None, counts_per_line: float | None = None) -> None:
-        """Begin a roll at line 0.
+    def __init__(
+        self, *, height: int, numbers: range | None, counts_per_line: float | None = None, line: int = 0
+    ) -> None:
+        """Begin a roll.
 
         Args:
             height: Lines of a block, see `LineSource`.
             numbers: Of blocks before they begin anew, see `LineSource`.
             counts_per_line: Encoder counts from a line to the next, negative for one that counts down; None not to ask
                 the encoder.
+            line: Number of the first line.
         """
         if counts_per_line == 0:
             raise InputError(
                 "counts_per_line must not be 0; give the encoder's counts from a line to the next"
             )
-        self.line = 0  # that comes next
+        self.line = line  # that comes next
         self._height, self._numbers, self._counts = height, numbers, counts_per_line
         self._number: int | None = None  # of the last block that counts
         self._nameless = 0  # incomplete blocks since, whose number cannot be trusted
         self._encoder: float | None = None  # count that the next line should have
         self._ignored: int | None = None
         self._received_ns: int | None = None
-        self._received_line = 0  # that came next then
+        self._received_line = line  # that came next then
         self._lines_per_ns = 0.0  # measured, for what nothing counts
         self._began_anew = False
 

@@ -17,8 +17,8 @@ def to_begun(region: Region, plan: WebPlan, scale: Scale, *, edge: int) -> Defec
         first=first,
         left=left,
         right=right,
-        along_mm=first * scale.mm_per_line,
-        across_mm=(left - edge) * scale.mm_per_pixel,
+        x_mm=(left - edge) * scale.mm_per_pixel,
+        y_mm=first * scale.mm_per_line,
         peak=region.peak,
     )
 
@@ -41,30 +41,30 @@ def to_defect(
     first, stop = max(first, strip[0]), min(stop, strip[1])
     left, right = plan.pixels_of(region.left, region.right)
     peak_line, _ = plan.lines_of(region.peak_at[0], region.peak_at[0] + 1)
-    peak_pixel, _ = plan.pixels_of(region.peak_at[1], region.peak_at[1] + 1)
+    peak_px, _ = plan.pixels_of(region.peak_at[1], region.peak_at[1] + 1)
     across, width = (left - edge) * scale.mm_per_pixel, (right - left) * scale.mm_per_pixel
     map_pixel_mm = plan.width / plan.map_width * scale.mm_per_pixel
     map_line_mm = plan.tile / plan.map_tile * scale.mm_per_line
     return Defect(
         number=region.number,
-        part=region.part,
-        continues=region.continues,
-        joined=region.joined,
         first=first,
         stop=stop,
         left=left,
         right=right,
-        along_mm=first * scale.mm_per_line,
-        across_mm=across,
-        length_mm=(stop - first) * scale.mm_per_line,
+        x_mm=across,
+        y_mm=first * scale.mm_per_line,
         width_mm=width,
+        length_mm=(stop - first) * scale.mm_per_line,
         area_mm2=region.area * map_pixel_mm * map_line_mm,
         peak=region.peak,
+        lanes=lanes_of(settings.lanes, across, across + width),
+        continues=region.continues,
+        part=region.part,
+        joined=region.joined,
         peak_line=max(peak_line, strip[0]),
-        peak_pixel=peak_pixel,
+        peak_px=peak_px,
         score=region.score,
         decided_by=_decided_by(region, settings.rule.peak_threshold),
-        lanes=lanes_of(settings.lanes, across, across + width),
         is_flood=region.is_flood,
         pictures=None,
     )

@@ -18,7 +18,7 @@ from acl_runtime.images.preprocess import to_uint8
 from acl_runtime.web.account import Lines, Lost
 from acl_runtime.web.light import STATES, line_states
 from acl_runtime.web.plan import WebPlan
-from acl_runtime.web.records import Defect, Event, Judged, State, StateChange, Tally
+from acl_runtime.web.records import Defect, Event, Judged, RollState, State, StateChange
 from acl_runtime.web.settings import WebSettings
 from acl_runtime.web.strip import Judge, SeeLines, SeeMap, Strips
 
@@ -40,8 +40,9 @@ class WebEngine:
         *,
         see_map: SeeMap | None = None,
         see_lines: SeeLines | None = None,
+        begin: RollState | None = None,
     ) -> None:
-        """Begin a roll at line 0.
+        """Begin a roll at line 0, or go on with one.
 
         Args:
             plan: Where the tiles lie.
@@ -49,16 +50,20 @@ class WebEngine:
             settings: All else.
             see_map: Shown the map, see `SeeMap`.
             see_lines: Shown the lines that are judged, see `SeeLines`.
+            begin: Where a roll stood that goes on; its account and its defects' numbers go on too.
         """
-        self.plan, self.settings, self.tally = plan, settings, Tally()
-        self._strip = Strips(plan, judge, settings, see_map=see_map, see_lines=see_lines)
+        begin = begin or RollState()
+        self.plan, self.settings, self.tally = plan, settings, begin.tally
+        self._strip = Strips(
+            plan, judge, settings, see_map=see_map, see_lines=see_lines, line=begin.line, number=begin.number
+        )
         self._shape: tuple[int, ...] | None = None  # of a line, until the first says whether it is grey
         self._run: list[npt.NDArray[np.uint8]] = []  # lines of one state, too few yet to count
         self._run_state = 0
         self._lost: Lost | None = None  # that may go on
         self._skips = 0  # lines to come that are not judged, after a standstill
         self._received_ns: int | None = None
-        self.state: StateChange = StateChange(line=0, state="running")
+        self.state: StateChange = StateChange(line=begin.line, state="running")
 
     @property
     def exposed(self) -> int:
@@ -67,7 +72,7 @@ class WebEngine:
 
     @property
     def pending(self) -> int:
-        """Lines that wait: `exposed` is `tally.judged`, `tally.all_lost` and these."""
+        """Lines that wait: `exposed` is `tally.accounted` and these."""
         return self.exposed - self._strip.final
 
     @property
@@ -88,6 +93,7 @@ class WebEngine:
             yield from self._end_strip()
             yield from self._lose(item)
         else:
+            yield from self.wait(item.received_ns)  # nobody was there to wait while lines before were judged
             self._received_ns = item.received_ns
             pixels = self._checked(item.pixels)
             for start in range(0, len(pixels), self.plan.step):

@@ -68,7 +68,7 @@ class Region:
 class WebRegions:
     """Regions of a map that comes in stretches, merged over their seams."""
 
-    def __init__(self, width: int, levels: Levels, *, longest: int, most: int) -> None:
+    def __init__(self, width: int, levels: Levels, *, longest: int, most: int, number: int = 0) -> None:
         """Begin without any.
 
         Args:
@@ -76,6 +76,7 @@ class WebRegions:
             levels: What belongs to a region, and what makes it a defect.
             longest: Map lines after which a region is told in part, when the stretch ends that it goes on behind.
             most: Regions of a stretch beyond which all that is hot in it is one region, a flood.
+            number: Of the defect before the first.
         """
         self._levels, self._longest, self._most = levels, longest, most
         self._from = np.float32(levels.region)  # as `find_regions` compares
@@ -83,7 +84,7 @@ class WebRegions:
             width, np.int64
         )  # which open region each pixel of the last line is of, from 1; 0 for none
         self._open: list[Region] = []
-        self._numbers = 0
+        self._numbers = number
         self.line = 0  # that comes next
 
     def begin(self, line: int) -> list[Region]:

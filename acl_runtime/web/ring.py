@@ -20,6 +20,7 @@ from acl_runtime.web.account import LineAccount, Lines, Lost
 
 MOST_ITEMS = 1000  # intervals that wait; past that, whatever else comes is one interval that was too slow
 SHARES = 8  # of the ring, one of which is taken at a time, unless blocks are larger
+TOGETHER_NS = 10_000_000  # longest time between the lines that are taken together
 READ_S = 0.2  # longest wait for a block before the thread looks whether it is to end
 CLOSE_S = 10.0
 PAUSES_S = (0.5, 1.0, 2.0, 5.0)  # between attempts to open a source again; the last one over and over
@@ -34,7 +35,8 @@ class _Stretch:
     first: int
     count: int
     at: int  # of the ring's memory
-    received_ns: int
+    began_ns: int  # when its first lines were received
+    received_ns: int  # and its last
 
 
 class LineRing:
@@ -91,7 +93,9 @@ class LineRing:
             piece = min(count - done, self._capacity - self._at)
             lines[self._at : self._at + piece] = pixels[done : done + piece]
             with self._changed:
-                self._publish(_Stretch(item.first + done, piece, self._at, item.received_ns))
+                self._publish(
+                    _Stretch(item.first + done, piece, self._at, item.received_ns, item.received_ns)
+                )
             self._at, done = (self._at + piece) % self._capacity, done + piece
 
     def take(self, timeout_s: float) -> Lines | Lost | None:
@@ -168,11 +172,15 @@ class LineRing:
         return lines
 
     def _publish(self, stretch: _Stretch) -> None:
-        """Queue lines; those that go on behind the last ones, in memory too, are one stretch with them."""
+        """Queue lines; those that go on behind the last ones, in memory too, are one stretch with them.
+
+        Those that came much later are not, so that a standstill is seen by their times, unless very many wait.
+        """
         last = self._items[-1] if self._items else None
         if (
             isinstance(last, _Stretch)
             and last.count < self._capacity // SHARES  # a small part of the ring is in the taker's hands
+            and (stretch.received_ns - last.began_ns < TOGETHER_NS or len(self._items) > MOST_ITEMS // 2)
             and last.first + last.count == stretch.first
             and last.at + last.count == stretch.at
         ):
@@ -211,6 +219,7 @@ class Reader:
         reopen: Open,
         *,
         counts_per_line: float | None = None,
+        line: int = 0,
         say: Callable[[str], None] = lambda message: None,
     ) -> None:
         """Begin to read.
@@ -220,11 +229,12 @@ class Reader:
             ring: Where the lines go.
             reopen: Opens the source again after it broke; SourceError while it is away.
             counts_per_line: See `LineAccount`.
+            line: Number of the first line.
             say: Told, from the reader's thread, when the source broke and when it is back.
         """
         self._source, self._ring, self._reopen, self._say = source, ring, reopen, say
         self._account = LineAccount(
-            height=source.height, numbers=source.numbers, counts_per_line=counts_per_line
+            height=source.height, numbers=source.numbers, counts_per_line=counts_per_line, line=line
         )
         self.problem = ""  # why the source is away; empty while it is there
         self._stopped = threading.Event()

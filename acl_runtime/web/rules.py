@@ -67,7 +67,7 @@ class Alarm:
 
     rule: str
     numbers: tuple[int, ...]
-    along_mm: float  # of the last of them
+    y_mm: float  # of the last of them
 
 
 @dataclass
@@ -106,7 +106,7 @@ class Rules:
         width = self.width_mm if rule.lane is None else self.lanes[rule.lane]
         held.append(defect)
         length = MM2_PER_M2 / width
-        near = [each for each in held if abs(each.along_mm - defect.along_mm) < length]
+        near = [each for each in held if abs(each.y_mm - defect.y_mm) < length]
         if len(near) <= rule.most:
             return None
         held.clear()  # told once; the next ones count anew
@@ -137,8 +137,8 @@ def _look_for_roller(rule: Roller, held: deque[Defect], defect: Defect) -> Alarm
 
 def _precedes(before: Defect, after: Defect, rule: Roller) -> bool:
     """Whether one lies a circumference ahead of another, at the same place across; middles are compared."""
-    along = (after.along_mm + after.length_mm / 2) - (before.along_mm + before.length_mm / 2)
-    across = (after.across_mm + after.width_mm / 2) - (before.across_mm + before.width_mm / 2)
+    along = (after.y_mm + after.length_mm / 2) - (before.y_mm + before.length_mm / 2)
+    across = (after.x_mm + after.width_mm / 2) - (before.x_mm + before.width_mm / 2)
     return abs(along - rule.circumference_mm) <= rule.tolerance_mm and abs(across) <= rule.tolerance_mm
 
 
@@ -147,4 +147,4 @@ def _where(lane: str | None) -> str:
 
 
 def _alarm(rule: str, defects: Sequence[Defect]) -> Alarm:
-    return Alarm(rule=rule, numbers=tuple(each.number for each in defects), along_mm=defects[-1].along_mm)
+    return Alarm(rule=rule, numbers=tuple(each.number for each in defects), y_mm=defects[-1].y_mm)

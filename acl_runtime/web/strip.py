@@ -58,8 +58,13 @@ class Strips:
         *,
         see_map: SeeMap | None,
         see_lines: SeeLines | None,
+        line: int = 0,
+        number: int = 0,
     ) -> None:
-        """Take memory for maps; that for lines is taken with the first."""
+        """Take memory for maps; that for lines is taken with the first.
+
+        The first strip begins at `line`; `number` is that of the defect before the first.
+        """
         self.plan, self.settings, self._judge = plan, settings, judge
         self._see_map, self._see_lines = see_map, see_lines
         self._blend = WebBlend(plan, keep=plan.map_tile)
@@ -68,10 +73,11 @@ class Strips:
             Levels(region=settings.region_threshold, peak=settings.rule.peak_threshold),
             longest=max(1, plan.map_line(settings.longest)),
             most=settings.most,
+            number=number,
         )
         self._edges = (0, plan.width)
         self._buffer: LineBuffer | None = None
-        self.begin(0)
+        self.begin(line)
 
     @property
     def nbytes(self) -> int:

@@ -29,14 +29,14 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if compiler is None or not sys.platform.startswith("linux"):
         pytest.skip("no C compiler to make the stand-in of the driver with")
     folder = tmp_path_factory.mktemp("driver")
-    options = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    options = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
     subprocess.run([compiler, *options, "-o", str(folder / "libcuda.so.1"), str(SOURCE)], check=True)
     return folder
 
 
-def run(code: str, driver: Path, *, fault: str = "", integrated: bool = False) -> list[str]:
+def run(code: str, driver: Path, *, fault: str = "", integrated: bool = False, **more: str) -> list[str]:
     """What a program prints on the stand-in, with STANDIN_FAULT as in the C file; or the last line of its error."""
-    settings = {"STANDIN_FAULT": fault, "STANDIN_INTEGRATED": str(int(integrated))}
+    settings = {"STANDIN_FAULT": fault, "STANDIN_INTEGRATED": str(int(integrated)), **more}
     environment = os.environ | settings | {"LD_LIBRARY_PATH": str(driver)}
     command = [sys.executable, "-W", "error", "-c", START + code]
     process = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -47,10 +47,43 @@ def test_it_says_what_the_gpu_is(driver: Path) -> None:
     code = """
 with Cuda() as gpu:
     print(gpu.name, gpu.compute_capability, gpu.is_integrated, gpu.total_bytes >> 30, gpu.free_bytes() >> 30, sep="|")
-    print(gpu.driver.endswith("CUDA 12.8"))
+    print(gpu.driver.endswith("CUDA 12.8"), gpu.cuda_version, gpu.multiprocessors, gpu.uuid, gpu.count)
 print(held())
 """
-    assert run(code, driver) == ["Stand-in GPU|8.9|False|8|4", "True", "[0, 0, 0, 0, 0, 0]"]
+    assert run(code, driver) == [
+        "Stand-in GPU|8.9|False|8|4",
+        "True (12, 8) 4 GPU-00010203-0405-0607-0809-0a0b0c0d0e0f 1",
+        "[0, 0, 0, 0, 0, 0]",
+    ]
+
+
+def test_a_second_gpu_is_another(driver: Path) -> None:
+    code = """
+with Cuda(1) as gpu:
+    print(gpu.name, gpu.multiprocessors, gpu.uuid, gpu.count, gpu.free_bytes() >> 30)
+Cuda(2)
+"""
+    said, refused = run(code, driver, STANDIN_GPUS="2")
+    assert said == "Second stand-in GPU 8 GPU-10111213-1415-1617-1819-1a1b1c1d1e1f 2 4"
+    assert refused.endswith("device must be 0..1 on this machine, got 2")
+
+
+def test_other_threads_go_on_while_one_waits_for_the_gpu(driver: Path) -> None:
+    """The bindings 12.8.0 and 12.9.0 hold Python's lock meanwhile: nothing overlaps."""
+    code = """
+from threading import Thread
+driver = ctypes.CDLL("libcuda.so.1")
+def let_go():
+    while not driver.standin_waiting(): pass
+    driver.standin_go()
+Thread(target=let_go).start()
+with Cuda() as gpu, gpu.current():
+    stream = gpu.stream()
+    stream.synchronize()
+    stream.destroy()
+print("done")
+"""
+    assert run(code, driver, STANDIN_SLOW="1") == ["done"]
 
 
 COPY = """
@@ -232,7 +265,7 @@ def test_without_a_driver_the_remedy_is_named(driver: Path, tmp_path: Path) -> N
 
 def test_without_the_binding_the_remedy_is_named(driver: Path) -> None:
     (line,) = run("import sys; sys.modules['cuda'] = None; Cuda()", driver)
-    assert line.endswith('in the checkout: pip install "cuda-bindings>=12.8,<14"')
+    assert line.endswith('in the checkout: pip install "cuda-bindings>=12.9.1,<14"')
 
 
 @pytest.mark.parametrize(
@@ -256,7 +289,7 @@ def test_the_driver_is_known_by_kernel_module_and_cuda(
     if text is not None:
         path.write_text(text)
     monkeypatch.setattr(cuda, "KERNEL_MODULE", path)
-    assert cuda._describe_driver(12080) == expected
+    assert cuda._describe_driver((12, 8)) == expected
 
 
 @pytest.mark.gpu

@@ -21,7 +21,6 @@ from acl_runtime.backends.onnx_session import (
     DeviceBuffers,
     OnnxSession,
     check_placement,
-    tensorrt_options,
 )
 from acl_runtime.bundle.bundle import load_bundle
 from acl_runtime.files.errors import BackendError
@@ -137,17 +136,19 @@ def test_work_left_to_the_cpu_is_an_error(tmp_path: Path) -> None:
         check_placement(session)
 
 
-def test_tensorrt_is_told_its_batches_and_its_folder(tmp_path: Path) -> None:
-    bundle = load_bundle(write_tiny_bundle(tmp_path / "bundle"))
-    options = tensorrt_options(bundle)
-    assert options["trt_profile_min_shapes"] == f"images:1x{SIDE}x{SIDE}x3"
-    assert options["trt_profile_max_shapes"] == f"images:{bundle.manifest.max_batch}x{SIDE}x{SIDE}x3"
-    assert Path(options["trt_engine_cache_path"]).is_dir()
+def test_the_tensorrt_of_onnx_runtime_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As its wheel for GPUs knows it, whose libraries no extra installs."""
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [TENSORRT, CUDA, CPU])
+    assert onnx_session.available_providers() == (CUDA, CPU)
+    for name in ("tensorrt", TENSORRT):
+        with pytest.raises(
+            ValueError, match=rf"one of {CUDA}, {CPU}, got {name}; leave it out, and TensorRT runs"
+        ):
+            onnx_session.find_provider(name)
 
 
-@pytest.mark.parametrize(("name", "full"), [("cuda", CUDA), ("tensorrt", TENSORRT)])
 def test_a_gpu_provider_that_does_not_start_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, full: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ONNX Runtime's wheel for GPUs knows the provider, and drops it where there is no GPU."""
     bundle = load_bundle(write_tiny_bundle(tmp_path / "bundle"))
@@ -163,11 +164,11 @@ def test_a_gpu_provider_that_does_not_start_is_an_error(
         asked.extend(providers)
         return real(path, options, providers=[CPU])
 
-    monkeypatch.setattr(onnx_session, "available_providers", lambda: (full, CPU))
+    monkeypatch.setattr(onnx_session, "available_providers", lambda: (CUDA, CPU))
     monkeypatch.setattr(ort, "InferenceSession", drop)
-    with pytest.raises(RuntimeError, match=f"could not start {full} and fell back to CPUExecutionProvider"):
-        open_session(bundle, provider=name)
-    assert asked[0][0] == full
+    with pytest.raises(RuntimeError, match=f"could not start {CUDA} and fell back to CPUExecutionProvider"):
+        open_session(bundle, provider="cuda")
+    assert asked[0][0] == CUDA
     assert dict(asked)[CUDA]["use_tf32"] == "0"
 
 

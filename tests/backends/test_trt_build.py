@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from graphs import write_tiny_graph
 
 from acl_export.config import Head
 from acl_export.graph import OUTPUTS, make_graph, write_onnx
+from acl_runtime.backends.tensorrt import build
 from acl_runtime.backends.tensorrt.build import (
     BuildError,
     BuildReport,
@@ -102,16 +104,21 @@ def second_path_attentions(bundle: Bundle) -> int:
     return blocks + blocks - bundle.manifest.vv_from + 1
 
 
-def test_attention_is_fused_in_fp16_alone(
+def test_attention_is_fused_in_fp16_alone_and_sums_are_in_fp32_where_asked_for(
     fp16_bundles: dict[Head, Path], request_for: Request, built: Callable[[BuildRequest], BuildReport]
 ) -> None:
     bundle = load_bundle(fp16_bundles[Head.map])
-    fused = {
-        arithmetic: built(request_for(bundle.path / bundle.manifest.graph_file(arithmetic))).fused_attention
-        for arithmetic in bundle.manifest.arithmetics()
-    }
+    fused, sums = {}, {}
+    for arithmetic in bundle.manifest.arithmetics():
+        request = request_for(bundle.path / bundle.manifest.graph_file(arithmetic))
+        fused[arithmetic] = built(request).fused_attention
+        kinds = re.findall(rb"accumulation_type=(\d)", request.plan.read_bytes())
+        sums[arithmetic] = kinds.count(b"2") / len(kinds)  # 0 leaves it to the kernel, 2 is fp32
+    assert sums["fp16"] == 0
+    assert sums["fp16-accumulate-fp32"] > 0.8
     assert fused == {
         "fp16": second_path_attentions(bundle),
+        "fp16-accumulate-fp32": second_path_attentions(bundle),
         "fp16-attention-fp32": 0,
         "fp16-attention-split": 0,
         "fp32": 0,
@@ -272,6 +279,38 @@ def test_a_builder_that_dies_takes_nothing_along(
     with pytest.raises(BuildError, match=f"{message}.*; the log is .*a.log"):
         built(request)
     assert not request.plan.exists()
+
+
+@pytest.mark.parametrize(("uuid", "seen"), [("GPU-1", "GPU-1"), (None, "0,1")])
+def test_the_builder_sees_the_gpu_that_it_is_to_build_on(
+    tmp_path: Path,
+    request_for: Request,
+    built: Callable[[BuildRequest], BuildReport],
+    monkeypatch: pytest.MonkeyPatch,
+    uuid: str | None,
+    seen: str,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    plant_worker(
+        monkeypatch, tmp_path, "print('{\"error\": \"' + os.environ['CUDA_VISIBLE_DEVICES'] + '\"}')"
+    )
+    with pytest.raises(BuildError, match=f"^{seen}$"):
+        built(request_for(tmp_path / "model.onnx", gpu_uuid=uuid))
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (-9, "the builder was killed, most likely because the memory ran out"),
+        (0xC0000005, r"the builder crashed \(0xC0000005\); another version of TensorRT may not"),
+        (3, r"the builder ended without an engine \(exit code 3\)"),
+    ],
+)
+def test_how_a_builder_ended_is_told_on_windows_too(
+    monkeypatch: pytest.MonkeyPatch, code: int, said: str
+) -> None:
+    monkeypatch.delattr(signal, "SIGKILL")
+    assert re.match(said, build._explain_end(code))
 
 
 def test_an_interruption_ends_the_builder(

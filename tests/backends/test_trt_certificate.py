@@ -56,7 +56,12 @@ def test_progress_is_told(bundle: Bundle) -> None:
     told = []
     with load(bundle, make_standin_engine(bundle, batch=(1, 3))) as session:
         certify(session, bundle, lambda done, total: told.append((done, total)))
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert told == [(number, 6) for number in range(1, 7)]  # 1, 2, 3 images, and 1, 3, 1 again
+
+
+def test_what_a_larger_batch_leaves_behind_is_noticed(bundle: Bundle) -> None:
+    certificate = certificate_of(bundle, Fault("stale", amount=0.5))
+    assert certificate.failures()[0] == "image_logits off by 0.5 at batch 1, at most 0.001 is accepted"
 
 
 @pytest.mark.parametrize(
@@ -138,6 +143,26 @@ def test_it_is_made_again_after_a_change_of_driver(bundle: Bundle, caplog: pytes
         after = prove(session, bundle)
         assert after.subject == subject_of(engine, bundle, session.library, session.cuda) != before.subject
     assert caplog.messages[1].endswith("its certificate is about another driver")
+
+
+def test_it_is_made_again_on_another_gpu_of_the_same_name(
+    bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = make_standin_engine(bundle, library="tensorrt-rtx", gpu=None, multiprocessors=None)
+    machines = [
+        StandinCuda(multiprocessors=58, total_bytes=8 << 30),
+        StandinCuda(multiprocessors=58, total_bytes=(8 << 30) - (200 << 20)),  # a driver that keeps some
+        StandinCuda(multiprocessors=46, total_bytes=8 << 30),
+        StandinCuda(multiprocessors=46, total_bytes=16 << 30),
+    ]
+    for cuda in machines:
+        with TrtSession(bundle, engine, library=standin_library("tensorrt-rtx"), cuda=cuda) as session:
+            prove(session, bundle)
+    assert [message.rpartition(": ")[2] for message in caplog.messages] == [
+        "it has no certificate yet",
+        "its certificate is about another number of multiprocessors",
+        "its certificate is about another size of the GPU's memory",
+    ]
 
 
 def test_an_engine_that_does_not_hold_is_not_served_now_or_later(

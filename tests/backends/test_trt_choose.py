@@ -18,10 +18,11 @@ from acl_runtime import Detector
 from acl_runtime.backends.choose import open_session
 from acl_runtime.backends.onnx_session import OnnxSession
 from acl_runtime.backends.tensorrt import choose, session
-from acl_runtime.backends.tensorrt.certificate import prove
+from acl_runtime.backends.tensorrt.certificate import prove, read_certificate
 from acl_runtime.backends.tensorrt.choose import NoEngineError, open_engine
 from acl_runtime.backends.tensorrt.session import TrtSession
 from acl_runtime.bundle.bundle import ENGINES, Bundle, load_bundle, write_manifest
+from acl_runtime.bundle.manifest import Tiling
 from acl_runtime.cli import app
 from acl_runtime.files.errors import BackendError
 
@@ -69,6 +70,22 @@ def test_the_engine_that_is_proven_comes_first_then_the_larger(bundle: Bundle, g
     large.certificate_path.unlink()
     prove(TrtSession(bundle, small), bundle)
     assert open_engine(bundle).engine == small
+
+
+def test_among_equals_the_one_for_the_batch_is_taken(bundle: Bundle, gpu: StandinCuda) -> None:
+    batches = ((1, 1), (1, 3), (3, 3))
+    engines = {batch: make_standin_engine(bundle, batch=batch) for batch in batches}
+    for engine in engines.values():
+        with TrtSession(bundle, engine) as session:
+            prove(session, bundle)
+    for batch, expected in ((None, (3, 3)), (1, (1, 1)), (2, (1, 3)), (3, (3, 3)), (7, (1, 3))):
+        if expected == (3, 3):  # the same calls as those of 1..3, so the newest of both
+            assert open_engine(bundle, batch=batch).engine in (engines[1, 3], engines[3, 3])
+        else:
+            assert open_engine(bundle, batch=batch).engine == engines[expected]
+    assert Detector(bundle, batch=1).session.engine == engines[1, 1]  # type: ignore[attr-defined]
+    whole = Detector(bundle, batch=1, tiling=Tiling(32, None, None))
+    assert whole.session.max_batch == 3, "tiles fill batches"  # type: ignore[attr-defined]
 
 
 def test_one_that_was_refused_is_taken_last_and_is_an_error(bundle: Bundle, gpu: StandinCuda) -> None:
@@ -231,3 +248,42 @@ def test_here_without_a_gpu_an_engine_is_left_aside_with_a_note(bundle: Bundle, 
 def test_a_bundle_can_be_written_again_beside_its_engines(bundle: Bundle) -> None:
     make_standin_engine(bundle)
     assert not [name for name in write_manifest(bundle.path, bundle.manifest).files if ENGINES in name]
+
+
+@pytest.fixture
+def bright_parts(tmp_path: Path) -> Path:
+    """Good parts that look like none of the golden images."""
+    import cv2
+
+    folder = tmp_path / "good"
+    folder.mkdir()
+    for number in range(40):
+        pixels = np.random.default_rng(number).integers(210, 256, (60, 80, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f"{number:02}.png"), pixels)
+    return folder
+
+
+def test_calibrating_proves_the_engine_on_good_parts_too(
+    bundle: Bundle, gpu: StandinCuda, bright_parts: Path
+) -> None:
+    engine = make_standin_engine(bundle)
+    code, _, errors = run("calibrate", bundle.path, bright_parts)
+    assert code == 0, errors
+    certificate = read_certificate(engine)
+    assert certificate is not None
+    assert (certificate.own_images, [result.batch for result in certificate.own_batches]) == (8, [1, 3])
+    assert 0 < certificate.worst["image_logits"] < 1e-4
+    assert "proven on Stand-in GPU, with 8 images of the line" in run("info", bundle.path)[1]
+
+
+def test_an_engine_that_is_wrong_on_the_lines_images_alone_is_found_out(
+    bundle: Bundle, gpu: StandinCuda, bright_parts: Path
+) -> None:
+    make_standin_engine(bundle, fault=Fault("bright", amount=0.5))
+    open_engine(bundle).close()  # the golden images notice nothing
+    code, _, errors = run("calibrate", bundle.path, bright_parts)
+    assert code == 1
+    assert "image_logits off by 0.5 at batch 1 on images of the line, at most 0.001" in errors
+    assert load_bundle(bundle.path).manifest.calibration.source == "default"
+    with pytest.raises(BackendError, match="on images of the line"):
+        open_engine(bundle)

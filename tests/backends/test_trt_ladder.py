@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from engines import StandinMachine
 from graphs import write_tiny_bundle
+from standin_cuda import StandinCuda
 from standin_trt import Fault
 
 from acl_export.mixed import LADDER
@@ -17,6 +18,7 @@ from acl_runtime.backends.tensorrt import ladder as ladder_module
 from acl_runtime.backends.tensorrt.certificate import read_certificate
 from acl_runtime.backends.tensorrt.engine_file import list_engines
 from acl_runtime.backends.tensorrt.ladder import Attempt, EngineOptions, make_engine
+from acl_runtime.backends.tensorrt.library import Library
 from acl_runtime.bundle.bundle import ENGINES, Bundle, load_bundle
 from acl_runtime.commands.build import describe
 
@@ -69,7 +71,7 @@ def test_a_right_engine_is_kept_with_its_proof(bundle: Bundle, machine: StandinM
     load_bundle(bundle.path)  # engines do not count as files of the bundle
 
 
-@pytest.mark.parametrize("wrong", [1, 2, 3])
+@pytest.mark.parametrize("wrong", [1, 2, 4])
 def test_it_goes_down_until_an_engine_holds(
     bundle: Bundle, machine: StandinMachine, make: Make, wrong: int
 ) -> None:
@@ -204,6 +206,46 @@ def test_an_engine_with_other_outputs_than_the_manifests_is_refused(
     with pytest.raises(RuntimeError, match="the manifest says"):
         make()
     assert list_engines(bundle).whole == ()
+
+
+def test_the_builder_is_told_which_of_several_gpus(machine: StandinMachine, make: Make) -> None:
+    make()
+    machine.cuda = StandinCuda(1, count=2)
+    make()
+    assert [request.gpu_uuid for request in machine.requests] == [
+        None,
+        "GPU-00000000-0000-0000-0000-000000000001",
+    ]
+
+
+def test_what_tensorrt_warns_of_is_kept(machine: StandinMachine, make: Make) -> None:
+    machine.faults, machine.warnings = {"model.onnx": WRONG}, ("the timing cache is of another GPU",)
+    assert [attempt.warnings for attempt in make()] == [machine.warnings] * 2
+
+
+def test_engines_of_two_boards_whose_gpus_have_one_name_lie_side_by_side(
+    bundle: Bundle, machine: StandinMachine, make: Make
+) -> None:
+    for multiprocessors in (8, 16):
+        machine.cuda = StandinCuda(name="Orin", multiprocessors=multiprocessors)
+        make()
+    names = [engine.path.name for engine in list_engines(bundle).whole]
+    assert [name.partition("_")[0] for name in names] == ["orin-16", "orin-8"]
+
+
+def test_with_a_driver_that_is_too_old_nothing_is_built(
+    machine: StandinMachine, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Library, "cuda_major", 13)
+    with pytest.raises(
+        RuntimeError, match="needs driver 580 or newer; this driver runs CUDA 12.8: update it"
+    ):
+        make()
+    assert machine.built == []
+    machine.library = replace(machine.library, name="tensorrt-rtx")
+    (attempt,) = make(compute_capabilities=("8.9",))  # for other machines
+    assert attempt.engine is not None
+    assert attempt.certificate is None
 
 
 def test_the_memory_of_the_gpu_is_given_back(machine: StandinMachine, make: Make) -> None:

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
+import standin_trt
 from graphs import SIDE, reference, write_tiny_bundle
 from standin_cuda import Faults, StandinCuda
-from standin_trt import CACHED, Fault, RuntimeConfig, make_standin_engine, standin_library
+from standin_trt import CACHED, Fault, RuntimeConfig, __version__, make_standin_engine, standin_library
 
 from acl_runtime.backends.tensorrt import execution
+from acl_runtime.backends.tensorrt import library as library_module
 from acl_runtime.backends.tensorrt import session as session_module
 from acl_runtime.backends.tensorrt.cuda import Cuda, DeviceLostError, OutOfMemoryError
 from acl_runtime.backends.tensorrt.engine_file import Engine, why_unfit
@@ -239,8 +242,11 @@ def test_tensorrt_out_of_memory_is_told_with_the_figures(bundle: Bundle) -> None
             {"compute_capabilities": ("8.6", "12.0")},
             "is for compute capability 8.6, 12.0, Stand-in GPU has 8.9",
         ),
-        ({"gpu": "NVIDIA L4"}, "was built on NVIDIA L4, "),
-        ({"platform": "win32-amd64"}, "was built on Stand-in GPU, win32-amd64; this is Stand-in GPU, "),
+        ({"gpu": "NVIDIA L4"}, "was built on NVIDIA L4 with 58 multiprocessors and 9 GB, "),
+        (
+            {"platform": "win32-amd64"},
+            "was built on Stand-in GPU with 58 multiprocessors and 9 GB, win32-amd64; this is Stand-in GPU with 58 ",
+        ),
         ({"sources": {"model.onnx": "0" * 64}}, "was built from another graph than "),
         ({"sources": {"other.onnx": "0" * 64}}, "was built from another graph than "),
     ],
@@ -255,6 +261,84 @@ def test_an_engine_for_another_machine_or_graph_is_refused(
     with pytest.raises(RuntimeError) as caught:
         TrtSession(bundle, engine, library=standin_library(), cuda=cuda)
     assert str(caught.value) == f"{engine.path.name}: {reason}"
+
+
+ORIN: dict[str, Any] = {"name": "Orin", "compute_capability": "8.7"}  # all of them call themselves so
+AGX: dict[str, Any] = {
+    "gpu": "Orin",
+    "compute_capabilities": ("8.7",),
+    "multiprocessors": 16,
+    "memory_bytes": 64_300_000_000,
+}
+
+
+def test_an_engine_of_an_agx_orin_is_refused_by_an_orin_nano(bundle: Bundle) -> None:
+    engine = make_standin_engine(bundle, **AGX)
+    nano = StandinCuda(**ORIN, multiprocessors=8, total_bytes=7_990_000_000)
+    reason = why_unfit(engine, bundle, place_of(standin_library(), nano))
+    assert reason.startswith("was built on Orin with 16 multiprocessors and 64 GB, ")
+    assert "; this is Orin with 8 multiprocessors and 8 GB, " in reason
+    fewer = StandinCuda(**ORIN, multiprocessors=14, total_bytes=64_300_000_000)
+    assert "this is Orin with 14 multiprocessors and 64 GB" in why_unfit(
+        engine, bundle, place_of(standin_library(), fewer)
+    )
+    less = StandinCuda(**ORIN, multiprocessors=16, total_bytes=32_900_000_000)
+    assert "this is Orin with 16 multiprocessors and 33 GB" in why_unfit(
+        engine, bundle, place_of(standin_library(), less)
+    )
+
+
+def test_a_driver_that_keeps_some_memory_makes_no_other_gpu(bundle: Bundle) -> None:
+    engine = make_standin_engine(bundle, **AGX)
+    agx = StandinCuda(**ORIN, multiprocessors=16, total_bytes=62_800_000_000)
+    assert why_unfit(engine, bundle, place_of(standin_library(), agx)) == ""
+
+
+def test_what_tensorrt_warns_of_at_load_is_told_once(bundle: Bundle) -> None:
+    warning = "Using an engine plan file across different models of devices is not recommended\nand more"
+    with open_standin(bundle, warning=warning) as session:
+        session(random_images(1))
+        assert session.notes == (
+            "tensorrt warns: Using an engine plan file across different models of devices is not recommended",
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("tensorrt", "pip install tensorrt-cu12 instead"),
+        ("tensorrt-rtx", "pip install tensorrt-rtx-cu12-bindings tensorrt-rtx-cu12-libs instead"),
+    ],
+)
+def test_a_driver_that_is_too_old_is_named_and_not_the_engine(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, name: Any, remedy: str
+) -> None:
+    installed = {"tensorrt-cu13": __version__, "tensorrt-rtx-cu13-bindings": __version__}
+
+    def version(distribution: str) -> str:
+        if distribution not in installed:
+            raise PackageNotFoundError(distribution)
+        return installed[distribution]
+
+    monkeypatch.setattr(library_module, "version", version)
+    monkeypatch.setattr(standin_trt, "MADE_FOR_CUDA", 13)
+    with pytest.raises(RuntimeError) as caught:
+        open_standin(bundle, cuda=StandinCuda(driver="550.54.14, CUDA 12.4"), library=name)
+    assert str(caught.value) == (
+        f"{name} {__version__} is made for CUDA 13, which needs driver 580 or newer; this driver runs CUDA 12.4: "
+        f"update it, or {remedy}"
+    )
+    open_standin(bundle, cuda=StandinCuda(driver="580.65.06, CUDA 13.0"), library=name).close()
+
+
+def test_a_session_works_on_its_own_gpu_whichever_is_current(bundle: Bundle) -> None:
+    first, second = (StandinCuda(number, count=2) for number in (0, 1))
+    images = random_images(2)
+    with first.current(), open_standin(bundle, cuda=second) as session:
+        for _ in range(3):
+            assert_computed(session(images), images)
+    assert not +first.counts.calls
+    assert second.counts.calls["wait"] == 3
 
 
 def test_an_engine_of_the_other_library_is_refused(bundle: Bundle) -> None:
@@ -469,8 +553,10 @@ def test_the_real_tensorrt_rtx_says_why_it_cannot_load(bundle: Bundle) -> None:
     pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed")
     library = load_library("tensorrt-rtx")
     engine = make_standin_engine(bundle, library="tensorrt-rtx", library_version=library.version)
+    with pytest.raises(RuntimeError, match="is made for CUDA 13, .*; this driver runs CUDA 12.8: update it"):
+        TrtSession(bundle, engine, library=library, cuda=StandinCuda())
     with pytest.raises(
         RuntimeError, match="tensorrt-rtx cannot load it .*Error Code.*; build it again"
     ) as caught:
-        TrtSession(bundle, engine, library=library, cuda=StandinCuda())
+        TrtSession(bundle, engine, library=library, cuda=StandinCuda(driver="580.65.06, CUDA 13.0"))
     assert "\n" not in str(caught.value)

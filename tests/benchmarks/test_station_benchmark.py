@@ -27,12 +27,12 @@ def test_a_short_soak_tells_every_part_once(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    report = soak(bundle, tmp_path, seconds=6, per_s=15, side=64, pause_s=0.3, seed=2)
+    report = soak(bundle, tmp_path, seconds=6, per_s=15, side=64, pause_s=0.3, seed=843)  # a kill comes first
     assert (report.holes, report.doubles) == ([], [])
-    assert report.parts > 40
+    assert report.parts > 20
     assert report.verdicts["ok"] + report.verdicts["ng"] > report.parts / 3
     assert set(report.faults) <= {*FAULTS, *ENDS}
-    assert sum(report.faults[end] for end in ENDS) > 0
+    assert report.faults["kill"] > 0
     assert max(report.threads) - min(report.threads) <= 1
     assert "numbers missing 0, told twice 0" in report.text()
 

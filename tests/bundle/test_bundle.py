@@ -303,7 +303,7 @@ def test_a_tiling_survives_its_json() -> None:
         (lambda d: d["files"].pop("golden.npz"), "files lacks 'golden.npz'"),
         (
             lambda d: d.update(precision="fp8"),
-            'precision must be one of "fp32", "fp16", "fp16-attention-fp32"',
+            'precision must be one of "fp32", "fp16", "fp16-accumulate-fp32"',
         ),
         (
             lambda d: d.update(ladder=[{"arithmetic": "fp32", "file": "model.onnx", "parity": d["parity"]}]),

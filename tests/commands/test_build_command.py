@@ -50,12 +50,19 @@ def test_it_says_what_holds_and_what_it_costs(machine: StandinMachine, tmp_path:
         "fp16: refused: image_logits off by 0.5 at batch 2, at most 0.001 is accepted; "
         "anomaly_map off by 0.5 at batch 2, at most 0.0001 is accepted"
     )
-    assert lines[1].startswith("fp16-attention-fp32: holds at batch 1..3: log-odds within ")
-    assert lines[2].startswith("what it costs: fp16-attention-fp32 takes ")
+    assert lines[1].startswith("fp16-accumulate-fp32: holds at batch 1..3: log-odds within ")
+    assert lines[2].startswith("what it costs: fp16-accumulate-fp32 takes ")
     assert lines[3].endswith("MB, built in 0 s")
     (engine,) = list_engines(load_bundle(tmp_path / "bundle")).whole
     assert lines[3].startswith(f"{engine.path}: ")
     assert f"{engine.path.name} (proven on Stand-in GPU)" in acl("info", tmp_path / "bundle")[1]
+
+
+def test_what_tensorrt_warns_of_is_shown_once(machine: StandinMachine, tmp_path: Path) -> None:
+    machine.warnings = ("the timing cache is of another GPU",)
+    machine.faults = {"model.onnx": Fault("rows", amount=0.5)}
+    errors = acl("build", tmp_path / "bundle", "--batch", "1..3")[2]
+    assert errors.count("the timing cache is of another GPU") == 1
 
 
 def test_where_nothing_holds_it_is_exit_code_1(machine: StandinMachine, tmp_path: Path) -> None:
@@ -102,6 +109,10 @@ def test_here_it_builds_without_a_gpu_and_says_that_the_proof_waits(
         (("--batch", "99"), "export with a larger --max-batch for more"),
         (("--arithmetic", "fp32"), None),
         (("--compute-capability", "8.6"), "is for --backend tensorrt-rtx"),
+        (
+            ("--backend", "openvino-int8", "--batch", "1..3"),
+            "'openvino-int8' is not one of 'tensorrt', 'tensorrt-",
+        ),
     ],
 )
 def test_wrong_options_are_one_sentence(

@@ -16,9 +16,12 @@ import cv2
 import pytest
 from console import acl, assert_one_line
 from graphs import drawn_frame, write_tiny_bundle
+from pymodbus.client import ModbusTcpClient
 from serving import read_events, start_service
+from station_events import free_port
 from stations import wait_until, write_station
 
+from acl_runtime.inspection.station_file import load_station
 from acl_runtime.inspection.station_outputs import KINDS
 
 TEXT = """
@@ -30,7 +33,6 @@ deadline_ms = 5000
 kind = "recording"
 path = "parts.jsonl"
 """  # 30 parts a second
-EXAMPLE_OUTPUT = '"json-lines"\nfolder = "station-data/parts" # a file for each day'
 
 
 @pytest.fixture(autouse=True)
@@ -72,26 +74,54 @@ def test_killed_and_told_to_stop_it_tells_every_part_once_and_numbers_have_no_ho
     assert {line["level"] for line in log} <= {"info", "warning"}
 
 
-def test_the_example_runs_beside_a_bundle(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    result = acl("serve", "--example")
-    assert result.exit_code == 0
+def test_the_example_runs_beside_a_bundle_and_a_plc_reads_each_part(bundle: Path, tmp_path: Path) -> None:
+    text = acl("serve", "--example").stdout
+    port = free_port()
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "bundle").symlink_to(bundle)
     station = tmp_path / "station.toml"
-    station.write_text(
-        result.stdout.replace(EXAMPLE_OUTPUT, '"recording"\npath = "station-data/parts.jsonl"')
-    )
-    lines = tmp_path / "station-data" / "parts.jsonl"
+    station.write_text(f'{text}\n[[output]]\nkind = "modbus-server"\nport = {port}\n')
     process = start_service(station, stdout=tmp_path / "log")
+    read: list[tuple[int, int]] = []
+    plc = ModbusTcpClient("127.0.0.1", port=port, timeout=5, retries=0)
     try:
-        wait_until(lambda: len(read_events(lines, "PartResult")) > 3, "parts")
+        wait_until(plc.connect, "the station's port")
+        while len(read) < 3:
+            wait_until(lambda: plc.read_coils(16 * 16 + 3, count=1).bits[0], "a result")
+            words = plc.read_input_registers(19, count=3).registers
+            read.append((words[0] << 16 | words[1], words[2]))
+            plc.write_register(0, 0b11)
+            plc.write_register(0, 0b01)
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(20) == 0
     finally:
+        plc.close()
         process.kill()
-    assert {part["verdict"] for part in read_events(lines, "PartResult")} <= {"ok", "ng"}
+    assert [number for number, _ in read] == [1, 2, 3]
+    (lines,) = (tmp_path / "station-data" / "parts").glob("*.jsonl")
+    rows = [row for row in map(json.loads, lines.read_text().splitlines()) if row["event"] == "part"]
+    assert [row["number"] for row in rows] == list(range(1, len(rows) + 1))
+    words_of = {"ok": 1, "ng": 2, "not judged": 3}
+    assert [words_of[row["verdict"]] for row in rows[:3]] == [verdict for _, verdict in read]
+
+
+def test_what_the_example_has_as_comments_is_right_too(tmp_path: Path) -> None:
+    text = acl("serve", "--example").stdout
+    parts = re.sub(r"^# (\[\[?\w+|\w+ = )", r"\1", text.partition("# [web]")[0], flags=re.MULTILINE)
+    station = tmp_path / "station.toml"
+    station.write_text(parts.replace('source = "aravis', '# source = "aravis').replace("# # ", "# "))
+    file = load_station(station)
+    assert [output.kind for output in file.outputs] == [
+        "json-lines",
+        "modbus-server",
+        "modbus-client",
+        "mqtt",
+    ]
+    assert file.gate is not None
+    assert len(file.cameras) == 2
+    web = "[web]" + text.partition("# [web]")[2].replace("\n# ", "\n")
+    station.write_text(f'[station]\nbundle = "b"\nmode = "web"\n[[camera]]\nsource = "drawn:1"\n{web}')
+    assert load_station(station).web is not None
 
 
 def test_check_says_what_would_happen_and_what_does_not_answer(

@@ -218,7 +218,7 @@ def test_preparing_overlaps_the_network_within_a_frame_that_is_cut(bundle: Path)
 
     def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         nonlocal overlapped
-        overlapped += busy.is_set()
+        overlapped += busy.wait(0.1)  # the network is at the batch before, or about to be
         return resize_by_pillow(pixels, size)
 
     detector = Detector(bundle, session=Around(session, slow), tiling=Tiling(40, 10, None))
@@ -226,6 +226,30 @@ def test_preparing_overlaps_the_network_within_a_frame_that_is_cut(bundle: Path)
     assert isinstance(result, Inspected)
     assert result.verdict.tiles == 12
     assert overlapped >= 6  # a batch at least: two for each of its tiles
+
+
+@pytest.mark.parametrize("tiling", [None, Tiling(40, 10, None)])
+def test_the_images_of_a_batch_are_prepared_at_once_and_keep_their_order(
+    detector: Detector, tiling: Tiling | None
+) -> None:
+    """Each image waits until the other one is at it too; one alone would break the barrier."""
+    together = threading.Barrier(2, timeout=10)
+
+    def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        together.wait()
+        return resize_by_pillow(pixels, size)
+
+    frames = [named(number) for number in range(2)]
+    stages = replace(detector.stages, tiling=tiling)
+    max_batch = replace(stages.manifest, max_batch=2)
+    apart = replace(stages, manifest=max_batch, resize=resize, workers=2)
+    expected = list(replace(stages, workers=1).judge(frames))
+    for result, alone in zip(Stream(apart, frames, batch=2, max_latency_ms=None), expected, strict=True):
+        assert isinstance(result, Inspected)
+        assert isinstance(alone, Inspected)
+        assert result.frame is alone.frame
+        np.testing.assert_array_equal(result.verdict.anomaly_map, alone.verdict.anomaly_map)
+        assert result.verdict.latency_ms["preprocess"] > 0
 
 
 def test_a_camera_that_is_too_fast_loses_the_oldest_only_if_told_to(detector: Detector) -> None:
@@ -277,7 +301,7 @@ def test_how_many_frames_were_dropped_is_said(
 ) -> None:
     from acl_runtime.inspection import run
 
-    def camera(sources: object) -> Iterator[Frame | BadFrame]:
+    def camera(sources: object, stopped: object) -> Iterator[Frame | BadFrame]:
         for number in range(30):
             time.sleep(0.002)
             yield Frame("0", number, Path(f"camera0_{number}"), drawn_frame(0))

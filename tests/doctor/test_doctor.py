@@ -72,6 +72,7 @@ def with_python(machine: Machine, **installed: Any) -> Machine:
         "libraries": {},
         "rtx_capabilities": (),
         "providers": (),
+        "has_aravis": False,
     }
     return replace(machine, python="3.10.12", **bare | installed)
 
@@ -174,6 +175,9 @@ def test_an_orin_nano_with_tensorrt_is_warned_of_fp16(tmp_path: Path) -> None:
     machine = orin_nano(tmp_path, libraries={"tensorrt": "10.3.0.30"}, packages={"cuda-bindings": "12.9.0"})
     known = [finding for finding in find(machine) if finding.code == "known-bad"]
     assert ["vision transformers wrongly in fp16" in finding.text for finding in known] == [True, False]
+    lock = by_code(find(machine))["binding-holds-lock"]
+    assert lock.text.startswith("cuda-bindings 12.9.0 holds Python's lock")
+    assert lock.fix == 'pip install "cuda-bindings>=12.9.1,<14"'
     assert "acl build and run --backend tensorrt: on the GPU, by TensorRT" in what_works(machine)
 
 
@@ -182,8 +186,10 @@ def test_a_thor(tmp_path: Path) -> None:
     assert machine.jetson is not None
     assert machine.jetson.jetpack == "7.1"  # by L4T, no package says it
     findings = find(machine)
-    assert [finding.code for finding in findings] == ["known-bad"]
-    assert "corrupts attention at batch 1" in findings[0].text
+    assert [finding.code for finding in findings] == ["known-bad"] * 2
+    assert "R38.4" in findings[0].text
+    assert "corrupts attention at batch 1" in findings[1].text
+    assert "build with --batch 2" in findings[1].fix
 
 
 def test_an_rtx_4090_with_all_it_needs(tmp_path: Path) -> None:
@@ -239,6 +245,39 @@ def test_an_rtx_5090_with_an_old_driver_and_a_bad_tensorrt(tmp_path: Path) -> No
     assert found["power-limited"].fix == "sudo nvidia-smi -pl 575"
 
 
+OLD_DRIVER = "NVIDIA GeForce RTX 4090, 8.9, 24564, 23900, 450.00, 450.00, 550.54.14\n"
+
+
+@pytest.mark.parametrize(("version", "works"), [("1.26.0", True), ("1.27.0", False), ("1.31.0", False)])
+def test_onnx_runtime_for_cuda_13_does_not_work_with_an_old_driver(
+    tmp_path: Path, version: str, works: bool
+) -> None:
+    machine = box(tmp_path, OLD_DRIVER, packages={"onnxruntime-gpu": version}, providers=CUDA)
+    findings = by_code(find(machine))
+    assert ("driver-too-old" not in findings) is works
+    assert ("on the GPU, by ONNX Runtime" in what_works(machine)[0]) is works
+    if not works:
+        told = findings["driver-too-old"]
+        assert told.text.startswith(f"onnxruntime-gpu {version} is made for CUDA 13, which needs driver 580")
+        assert told.fix.endswith(', or pip install "onnxruntime-gpu[cuda,cudnn]<1.27"')
+
+
+def test_an_old_driver_is_told_to_take_tensorrt_rtx_for_cuda_12(tmp_path: Path) -> None:
+    instead = 'pip install tensorrt-rtx-cu12-bindings tensorrt-rtx-cu12-libs "cuda-bindings>=12.9.1,<13"'
+    without = box(tmp_path / "without", OLD_DRIVER, providers=CPU)
+    assert by_code(find(without))["no-tensorrt"].fix == instead
+    machine = box(
+        tmp_path / "with",
+        OLD_DRIVER,
+        packages={"cuda-bindings": "12.9.4", "tensorrt-rtx-cu13-bindings": "1.7.1.116"},
+        libraries={"tensorrt-rtx": "1.7.1.116"},
+        rtx_capabilities=RTX,
+        providers=CPU,
+    )
+    assert by_code(find(machine))["driver-too-old"].fix.endswith(f", or {instead}")
+    assert not any("on the GPU" in line for line in what_works(machine))
+
+
 def test_an_h100_with_the_rtx_edition_is_told_to_take_the_full_one(tmp_path: Path) -> None:
     machine = box(
         tmp_path,
@@ -259,6 +298,22 @@ def test_an_h100_with_the_rtx_edition_is_told_to_take_the_full_one(tmp_path: Pat
 def test_a_gpu_without_tensorrt_is_told_which_to_install(tmp_path: Path, smi: str, extra: str) -> None:
     finding = by_code(find(box(tmp_path, smi, providers=CUDA)))["no-tensorrt"]
     assert finding.fix == f'pip install -e ".[{extra}]"'
+
+
+@pytest.mark.parametrize("has_cameras", [True, False])
+def test_the_libraries_of_cameras_are_told_with_the_command_that_gets_them(
+    tmp_path: Path, has_cameras: bool
+) -> None:
+    packages = {"pypylon": "26.9"} if has_cameras else {}
+    machine = with_python(read_machine(tmp_path, answering()), has_aravis=has_cameras, packages=packages)
+    text, works = to_text(machine, None, [], what_works(machine)), what_works(machine)
+    assert ("apt-get install --no-install-recommends libaravis-0.8-0" not in text) == has_cameras
+    assert ('pip install -e ".[basler]"' not in text) == ("26.9" in text) == has_cameras
+    assert (
+        any("aravis:NAME" in line for line in works)
+        == any("basler:" in line for line in works)
+        == has_cameras
+    )
 
 
 def test_a_laptop_without_a_gpu_is_told_what_works(tmp_path: Path) -> None:

@@ -16,16 +16,21 @@ from acl_runtime.doctor.known_bad import TABLE, is_within, known_faults, read_ta
         ("10.2.0.19", "8.9", ["wrong results"]),
         ("10.3.0.26", "8.7", ["wrongly in fp16", "finds no kernel"]),  # Orin, JetPack 6.1 and 6.2
         ("10.3.0.26", "9.0", ["wrongly in fp16"]),
-        ("10.7.0.23", "8.6", ["finds no kernel"]),  # A10G
+        ("10.4.0.26", "8.6", ["in fp32 too", "finds no kernel"]),  # RTX A6000
+        ("10.4.1.1", "9.0", ["vision transformers wrongly, in fp32 too"]),
+        ("10.7.0.23", "8.6", ["both scaled", "finds no kernel"]),  # A10G
+        ("10.7.0.23", "8.9", ["both scaled"]),  # L4
+        ("10.5.0.18", "8.9", []),
         ("10.8.0.43", "8.6", []),
         ("10.10.0.31", "12.0", ["fused attention"]),  # RTX 50
         ("10.16.1.11", "12.0", ["fused attention", "crashes"]),
         ("10.16.2.1", "12.0", []),
         ("10.11.0.33", "8.9", ["all but the first image"]),  # RTX 40
-        ("11.1.0.1", "12.0", ["all but the first image"]),
+        ("11.1.0.106", "12.0", ["all but the first image", "mixes the images"]),
         ("11.1.0.1", "9.0", []),
-        ("10.13.3.9", "11.0", ["corrupts attention"]),  # Thor, JetPack 7.1
-        ("10.13.2.6", "11.0", []),
+        ("10.13.3.9", "11.0", ["R38.4", "corrupts attention"]),  # Thor, JetPack 7.1
+        ("10.13.2.6", "11.0", ["R38.4"]),
+        ("10.14.1.48", "11.0", []),
         ("11.0.0.1", "11.0", ["no DLA"]),
     ],
 )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +13,14 @@ from conftest import FIXTURES, MINI, assert_golden
 from console import acl, assert_one_line
 from golden import recipe
 
+<<<<<<< HEAD
 from acl_export.demo import DemoConfig, run_demo
 from acl_export.demo_report import summary
 from acl_runtime.bundle.bundle import load_bundle
+=======
+from acl_export.demo_report import choose_samples
+from acl_runtime.data.datasets import read_dataset
+>>>>>>> main
 
 
 def test_the_road_from_a_published_checkpoint_to_the_published_map(
@@ -94,6 +97,7 @@ def test_without_the_extra_each_command_names_it(command: str, tmp_path: Path) -
     assert done.stderr.strip() == 'torch is not installed; in the checkout: pip install -e ".[train]"'
 
 
+<<<<<<< HEAD
 def test_the_demo_goes_the_whole_road_on_unseen_products(tmp_path: Path) -> None:
     """Small, so that it takes seconds: two products learned, two judged; every step is the real one."""
     said: list[str] = []
@@ -141,3 +145,10 @@ def test_the_demo_judges_the_users_own_folder_and_replaces_nothing_else(tmp_path
     with pytest.raises(FileNotFoundError, match="is not a folder"):
         run_demo(tmp_path / "demo", DemoConfig(), data=tmp_path / "none")
     assert not (tmp_path / "demo").exists()
+=======
+def test_the_report_shows_the_first_parts_of_every_category() -> None:
+    dataset = read_dataset(MINI)
+    shown = [dataset.samples[index] for index in choose_samples(dataset, 9)]
+    assert [(sample.category, sample.label) for sample in shown].count(("01", 0)) == 1
+    assert [(sample.category, sample.label) for sample in shown].count(("02", 1)) == 2
+>>>>>>> main

@@ -10,11 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from graphs import tiny_manifest
 from PIL import Image
 
 import acl_runtime.images.preprocess as preprocess_module
 from acl_runtime.images.decode import load_frame
-from acl_runtime.images.preprocess import preprocess, to_bgr
+from acl_runtime.images.preprocess import preprocess, to_bgr, to_image
 
 FIXTURES = Path(__file__).parents[1] / "golden" / "fixtures"
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
@@ -81,6 +82,21 @@ def test_a_view_into_a_larger_picture_is_fine() -> None:
 def test_large_frames_thinner_than_the_strips_are_squashed_like_any_other(shape: tuple[int, ...]) -> None:
     frame = np.full(shape, 77, np.uint8)
     np.testing.assert_array_equal(preprocess([frame], image_size=28), np.full((1, 28, 28, 3), 77))
+
+
+@pytest.mark.parametrize("shape", [(56, 56, 3), (56, 56)])
+def test_a_tile_of_the_networks_size_is_cut_out_and_not_resized(shape: tuple[int, ...]) -> None:
+    frame = random_frame(120, 200, *shape[2:])
+    tile = frame[10:66, 90:146]
+
+    def refuse(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        raise AssertionError("it was resized")
+
+    image = to_image(tile, tiny_manifest(), refuse)
+    assert image.flags.c_contiguous, "copied once, and not backwards pixel by pixel"
+    expected = np.asarray(Image.fromarray(tile).convert("RGB").resize((56, 56), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(image, expected[:, :, ::-1])
+    assert not np.shares_memory(image, frame), "a camera may use its memory again"
 
 
 def test_a_child_resizes_with_threads_of_its_own() -> None:

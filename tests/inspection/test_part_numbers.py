@@ -34,12 +34,11 @@ def test_numbers_go_on_after_a_clean_end_and_after_a_kill(tmp_path: Path) -> Non
 def test_after_a_power_cut_no_number_is_given_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = PartNumbers(tmp_path / "a", boot="1")
     shutil.copytree(tmp_path / "a", tmp_path / "disk")  # what the disk has; the rest is in the cache
-    given = [before.reserve("a") for _ in range(AHEAD * 2)]
-    for number in given:
-        before.told(number)
+    for _ in range(AHEAD * 2):
+        before.told(before.reserve("a"))
     shutil.copy(tmp_path / "a" / "numbers.ceiling", tmp_path / "disk")  # synced before it counts
     after = PartNumbers(tmp_path / "disk", boot="2")
-    assert after.reserve("a") > given[-1]
+    assert after.reserve("a") > before.last == AHEAD * 2
     assert "are not used, because the machine stopped without warning" in caplog.text
 
 
@@ -50,7 +49,7 @@ def test_a_clean_end_leaves_no_hole_over_a_restart_of_the_machine(tmp_path: Path
     assert PartNumbers(tmp_path, boot="2").reserve("a") == 2
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(6))
 def test_a_write_that_was_torn_loses_one_step_at_most(tmp_path: Path, seed: int) -> None:
     numbers, rng = PartNumbers(tmp_path, boot="1"), random.Random(seed)
     for _ in range(rng.randint(1, 30)):

@@ -155,7 +155,7 @@ def test_a_part_is_not_judged_once_its_deadline_is_over_and_never_ok_afterwards(
         box.cameras["top"].push()
         wait_until(lambda: box.output.parts, "a verdict although the network hangs")
         assert verdicts_of(box.output) == [(1, "not judged", "not judged by the deadline")]
-        assert 60 <= box.output.parts[0].latency_ms < 2000
+        assert 60 <= box.output.parts[0].latency_ms < 5000
         box.hold.set()
         box.cameras["top"].push()
         wait_until(lambda: len(box.output.parts) == 2, "the next")
@@ -250,7 +250,7 @@ def test_the_gate_fires_when_the_part_is_there_and_others_are_told_at_once(
         for number, at in enumerate(pushed, start=1):
             wait_until(lambda number=number: len(box.gate.parts) == number, "the gate")  # type: ignore[misc]
             late_s = time.monotonic() - at - 0.3
-            assert -0.01 < late_s < 1.0
+            assert -0.01 < late_s < 3.0
     assert numbers_of(box.gate.parts) == [1, 2, 3]
     assert [part.verdict for part in box.gate.parts] == [part.verdict for part in box.output.parts]
 

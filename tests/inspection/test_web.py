@@ -35,7 +35,7 @@ def start(
 
 def check_account(engine: WebEngine, events: list[Event]) -> None:
     assert engine.pending == 0
-    assert engine.exposed == engine.tally.judged + engine.tally.all_lost
+    assert engine.exposed == engine.tally.accounted
     lost = sum(event.stop - event.first for event in events if isinstance(event, Lost))
     assert lost == engine.tally.all_lost
 

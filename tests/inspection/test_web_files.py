@@ -25,8 +25,9 @@ from acl_runtime.inspection.web_files import (
 )
 from acl_runtime.web.account import Lost
 from acl_runtime.web.engine import WebEngine
-from acl_runtime.web.records import Judged, StateChange
+from acl_runtime.web.records import DefectBegun, Event, Judged, Scale, StateChange, Tally
 from acl_runtime.web.rules import Alarm
+from acl_runtime.web.summary import summarise
 
 ROLL = Roll(
     name="7",
@@ -64,28 +65,77 @@ def test_judged_lines_are_told_together_and_in_their_place(tmp_path: Path) -> No
         "judged",
         "judged",
         "judged",
-        "lost",
+        "gap",
         "judged",
         "summary",
     ]
-    assert [(row["first"], row["stop"]) for row in rows[1:4]] == [
-        (turn * TOGETHER, (turn + 1) * TOGETHER) for turn in range(3)
+    assert [(row["first_line"], row["last_line"]) for row in rows[1:4]] == [
+        (turn * TOGETHER, (turn + 1) * TOGETHER - 1) for turn in range(3)
     ]
     assert [row["peak"] for row in rows[1:4]] == [0.8, 0.1, 0.1]
-    assert rows[1]["left"] == 0
+    assert rows[1]["left_px"] == 0
     assert (rows[0]["schema"], rows[0]["name"]) == (1, "7")
+
+
+def test_the_words_of_the_records_are_these(tmp_path: Path) -> None:
+    """What others read: see docs/line.md."""
+    lines, table = WebJsonLines(tmp_path / "a.jsonl", ROLL), WebCsv(tmp_path / "a.csv")
+    events: list[Event | Alarm] = [
+        judged(0, 100, peak=0.5),
+        StateChange(line=100, state="running"),
+        Judged(first=100, stop=101, row_stop=110, score=0.25, peak=0.5, left=0, right=0),
+        DefectBegun(number=7, first=100, left=20, right=30, x_mm=17.0, y_mm=50.0, peak=0.75),
+        make_defect(
+            7, first=100, stop=110, x_mm=17.0, y_mm=50.0, width_mm=10.0, length_mm=5.0, lanes=("A", "B")
+        ),
+        Lost(first=110, stop=130, reason="packets"),
+        Alarm(rule="larger than 3 mm", numbers=(7,), y_mm=50.0),
+    ]
+    for event in events:
+        lines(event)
+        table(event)
+    tally = Tally(judged=101, defects=1)
+    tally.lose("packets", 20)
+    tally.lose("no web", 9)
+    scale = Scale(mm_per_line=0.5, mm_per_pixel=1.0)
+    lines.end(summarise(tally, scale, pending=0, kept_up=1.0, seconds=2.0).as_dict())
+    lines.close()
+    table.close()
+    _, *written = (tmp_path / "a.jsonl").read_text().splitlines()
+    assert written == [
+        '{"event": "judged", "first_line": 0, "last_line": 99, "left_px": 3, "right_px": 89, "score": 0.25, '
+        '"peak": 0.5}',
+        '{"event": "state", "what": "running", "since_line": 100}',
+        '{"event": "judged", "first_line": 100, "last_line": 100, "left_px": null, "right_px": null, '
+        '"score": 0.25, "peak": 0.5}',
+        '{"event": "defect-begun", "number": 7, "first_line": 100, "left_px": 20, "right_px": 29, "x_mm": 17.0, '
+        '"y_mm": 50.0, "peak": 0.75}',
+        '{"event": "defect", "number": 7, "first_line": 100, "last_line": 109, "left_px": 20, "right_px": 29, '
+        '"x_mm": 17.0, "y_mm": 50.0, "width_mm": 10.0, "length_mm": 5.0, "area_mm2": 1.5, "peak": 0.9, '
+        '"lanes": ["A", "B"], "continues": false, "part": 1, "joined": [], "peak_line": 105, "peak_px": 25, '
+        '"score": 0.8, "decided_by": "peak", "is_flood": false}',
+        '{"event": "gap", "first_line": 110, "lines": 20, "reason": "packets", "estimated": false}',
+        '{"event": "rule", "rule": "larger than 3 mm", "numbers": [7], "y_mm": 50.0}',
+        '{"event": "summary", "lines": {"exposed": 130, "judged": 101, "lost": {"packets": 20}, "outside": 9, '
+        '"pending": 0}, "metres": 0.065, "judged_metres": 0.0505, "defects": 1, "kept_up": 1.0, "seconds": 2.0}',
+    ]
+    assert (tmp_path / "a.csv").read_text().splitlines() == [
+        "number,first_line,last_line,left_px,right_px,x_mm,y_mm,width_mm,length_mm,area_mm2,peak,lanes,continues,"
+        "part,score,decided_by,is_flood",
+        "7,100,109,20,29,17.0,50.0,10.0,5.0,1.5,0.9,A B,False,1,0.8,peak,False",
+    ]
 
 
 def test_what_was_judged_before_a_crash_is_written_when_the_file_is_closed(tmp_path: Path) -> None:
     lines = WebJsonLines(tmp_path / "a.jsonl", ROLL)
     lines(judged(0, 100))
     lines.close()
-    assert json.loads((tmp_path / "a.jsonl").read_text().splitlines()[-1])["stop"] == 100
+    assert json.loads((tmp_path / "a.jsonl").read_text().splitlines()[-1])["last_line"] == 99
 
 
 def test_records_of_an_earlier_roll_are_not_written_over(tmp_path: Path) -> None:
     WebCsv(tmp_path / "a.csv").close()
-    with pytest.raises(InputError, match="holds the results of an earlier run; name another file"):
+    with pytest.raises(InputError, match="holds the results of an earlier run; name another file, or go on"):
         WebCsv(tmp_path / "a.csv")
 
 
@@ -93,12 +143,12 @@ def test_the_csv_has_a_line_per_defect(tmp_path: Path) -> None:
     table = WebCsv(tmp_path / "a.csv")
     table(make_defect(1, lanes=("A", "B"), is_flood=True))
     table(judged(0, 100))
-    table(make_defect(2, along_mm=1 / 3))
+    table(make_defect(2, y_mm=1 / 3))
     table.close()
     with (tmp_path / "a.csv").open(newline="") as file:
         rows = [*csv.DictReader(file)]
     assert [tuple(row) for row in rows] == [COLUMNS, COLUMNS]
-    assert (rows[0]["lanes"], rows[0]["is_flood"], float(rows[1]["along_mm"])) == ("A B", "True", 1 / 3)
+    assert (rows[0]["lanes"], rows[0]["is_flood"], float(rows[1]["y_mm"])) == ("A B", "True", 1 / 3)
 
 
 def test_pictures_are_the_cameras_pixels_and_the_same_under_the_map(tmp_path: Path) -> None:
@@ -137,7 +187,7 @@ def test_a_person_reads_one_line_for_each_thing() -> None:
             make_defect(3, part=2, continues=True, lanes=("A",)),
             Lost(first=100, stop=300, reason="restart", estimated=True),
             StateChange(line=20, state="no light"),
-            Alarm(rule="larger than 3 mm", numbers=(3,), along_mm=12.0),
+            Alarm(rule="larger than 3 mm", numbers=(3,), y_mm=12.0),
         )
     ]
     assert lines == [

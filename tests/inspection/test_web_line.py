@@ -131,8 +131,10 @@ class Breakable:
 
 def lines_of(summary: Mapping[str, Any]) -> int:
     """Lines of a roll, every one accounted for."""
-    assert summary["exposed"] == summary["judged"] + sum(summary["lost"].values())
-    return int(summary["exposed"])
+    lines = summary["lines"]
+    assert lines["exposed"] == lines["judged"] + sum(lines["lost"].values()) + lines["outside"]
+    assert lines["pending"] == 0
+    return int(lines["exposed"])
 
 
 @pytest.fixture
@@ -175,8 +177,8 @@ def test_a_network_that_fails_loses_lines_and_none_of_them_is_forgotten(
         assert station.status().lines_lost > 0
     first, second = box.of("summary")
     assert lines_of(first) + lines_of(second) == SIDE * 40
-    assert first["lost"]["too slow"] > 0
-    assert second["judged"] > 0
+    assert first["lines"]["lost"]["too slow"] > 0
+    assert second["lines"]["judged"] > 0
     assert [roll["name"] for roll in box.of("roll")] == ["R-1", "R-1"]
 
 

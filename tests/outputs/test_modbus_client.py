@@ -10,10 +10,10 @@ from remote_io import RemoteIoDevice
 from station_events import Control, defect, free_port, part, status, wait_until
 
 from acl_runtime.files.errors import InputError
-from acl_runtime.outputs.coil import SILENT_S, GoodCoil
+from acl_runtime.outputs.coil import GoodCoil
 from acl_runtime.outputs.delivery import Delivery
 from acl_runtime.outputs.modbus_client import Options, open_output
-from acl_runtime.outputs.station import WebRecord
+from acl_runtime.outputs.station import SILENT_S, WebRecord
 
 GOOD, READY, RESULT = 5, 6, 10
 
@@ -138,6 +138,23 @@ def test_a_device_that_hangs_costs_a_time_out_in_its_own_thread_and_no_late_coil
     output.close(2)
 
 
+def test_a_fault_that_is_over_before_the_device_hears_of_it_counts_all_the_same(
+    device: RemoteIoDevice,
+) -> None:
+    output = write_to(device.port, timeout_s=5.0, most_late_ms=60_000.0, hold_ms=60_000.0)
+    output(status())
+    wait_until(lambda: device.coils.get(READY))
+    device.hangs_s = 0.2
+    output(part(1, "ng"))
+    for event in (status("fault"), part(2), status()):  # while part 1 is on its way
+        output(event)
+    wait_until(lambda: device.registers.get(RESULT + 1) == 2)
+    assert device.registers[RESULT + 2] == 3
+    device.hangs_s = 0.0
+    output.close(5)
+    assert (5, GOOD, [1]) not in device.writes
+
+
 def test_a_result_that_waits_too_long_for_a_slow_device_is_not_good(device: RemoteIoDevice) -> None:
     output = write_to(device.port, timeout_s=5.0, most_late_ms=50.0, hold_ms=60_000.0)
     output(status())
@@ -182,7 +199,7 @@ def test_on_a_web_the_coil_is_off_for_a_while_from_each_defect_and_lost_lines() 
     assert coil.is_on(0.1)
     coil.take(defect(2), 1.0)
     assert [coil.is_on(1.0), coil.is_on(1.9), coil.is_on(2.1)] == [False, False, True]
-    coil.take(WebRecord(number=3, camera="web", roll="R", record={"event": "lost"}), 2.2)
+    coil.take(WebRecord(number=3, camera="web", roll="R", record={"event": "gap"}), 2.2)
     assert not coil.is_on(2.3)
     assert not coil.is_on(SILENT_S + 1)
 

@@ -141,7 +141,7 @@ def test_a_plant_hears_states_verdicts_defects_rolls_and_metrics(broker: Mosquit
         }
     }
     assert verdicts[1]["exposed_at"] == "2027-01-15T08:00:02.000Z"
-    assert plant.of("acl/line1/defect")[0]["record"]["along_mm"] == 123.4
+    assert plant.of("acl/line1/defect")[0]["record"]["y_mm"] == 123.4
     assert plant.of("acl/line1/roll")[0]["record"] == summary
     (metrics,) = plant.of("acl/line1/metrics")[:1]
     assert (metrics["schema"], metrics["judged"]) == (1, 7)
@@ -222,6 +222,22 @@ def test_a_broker_that_hangs_delays_nobody_and_gets_everything_later(
     assert sorted(set(numbers(plant))) == list(dict.fromkeys(numbers(plant)))  # at least once, in order
     output.close(2)
     assert output.dropped == 0
+
+
+def test_a_broker_that_comes_and_goes_leaves_no_file_open(broker: Mosquitto) -> None:
+    output = tell(broker.port)
+    wait_until(lambda: not output.problem)
+    before = len(os.listdir("/proc/self/fd"))
+    gc.disable()  # it would tidy up, some day
+    try:
+        broker.kill()
+        wait_until(lambda: output.problem)
+        broker.start()
+        wait_until(lambda: not output.problem)
+        assert len(os.listdir("/proc/self/fd")) == before
+    finally:
+        gc.enable()
+    output.close(2)
 
 
 def test_the_broker_says_offline_for_a_station_that_was_killed(broker: Mosquitto, plant: Plant) -> None:

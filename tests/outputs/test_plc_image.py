@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from station_events import Control, defect, part, status
 
-from acl_runtime.outputs.plc_image import SILENT_S, PlcImage
+from acl_runtime.outputs.plc_image import PlcImage
 from acl_runtime.outputs.register_map import (
     CONTROL,
     CONTROL_BITS,
@@ -19,7 +19,7 @@ from acl_runtime.outputs.register_map import (
     decode_text,
     unpack_bits,
 )
-from acl_runtime.outputs.station import WebRecord
+from acl_runtime.outputs.station import SILENT_S, WebRecord
 
 
 class Clock:
@@ -214,7 +214,7 @@ def test_the_plcs_heartbeat_that_stands_still_is_a_problem() -> None:
 def test_a_web_shows_defects_with_their_place_and_lost_lines_as_not_judged() -> None:
     plc = running()
     plc.image.take(defect(5))
-    lost = {"event": "lost", "first": 1, "stop": 9, "reason": "packets"}
+    lost = {"event": "gap", "first_line": 1, "lines": 8, "reason": "packets"}
     plc.image.take(WebRecord(number=6, camera="web", roll="R1", record=lost))
     plc.image.take(WebRecord(number=7, camera="web", roll="R1", record={"event": "judged"}))
     seen = plc.look()

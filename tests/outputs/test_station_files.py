@@ -55,7 +55,7 @@ def test_a_line_has_the_keys_of_acl_run_behind_those_of_the_station(tmp_path: Pa
     assert of_run is not None
     assert {key: judged[key] for key in json.loads(json_line(of_run))} == json.loads(json_line(of_run))
     assert (lines[2]["verdict"], lines[2]["reason"], "score" in lines[2]) == ("not judged", "late", False)
-    assert lines[3]["record"]["along_mm"] == 123.4
+    assert lines[3]["record"]["y_mm"] == 123.4
 
 
 def test_a_day_has_its_file_the_oldest_go_and_nothing_else_does(

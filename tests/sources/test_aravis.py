@@ -139,20 +139,15 @@ def test_a_first_block_without_leader_has_no_number() -> None:
 @pytest.mark.usefixtures("_network")
 def test_a_camera_that_dies_is_noticed_and_taken_up_again_when_it_is_back() -> None:
     program = [sys.executable, "tests/fake_gige.py", "WEB03", str(WIDTH), str(HEIGHT), "0"]
-
-    def start() -> subprocess.Popen[str]:
-        environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-        pipe = subprocess.PIPE
-        fake = subprocess.Popen(program, stdin=pipe, stdout=pipe, text=True, cwd=ROOT, env=environment)
-        assert fake.stdout is not None
-        assert fake.stdout.readline() == "ready\n"
-        return fake
-
-    fake = start()
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(program, stdin=pipe, stdout=pipe, text=True, cwd=ROOT, env=environment)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
     source = open_camera()
     take(source, 5)
-    fake.kill()
-    fake.communicate()
+    process.kill()
+    process.communicate()
     began = time.monotonic()
     with pytest.raises(SourceError, match="the camera does not answer any more; check its cable and power"):
         take(source, 100_000)
@@ -163,11 +158,10 @@ def test_a_camera_that_dies_is_noticed_and_taken_up_again_when_it_is_back() -> N
     assert time.monotonic() - closing < 3
     with pytest.raises(SourceError, match="cannot be opened .*there are: none; check cable"):
         open_camera("Aravis-Fake-WEB03")
-    fake = start()
+    fake = FakeCamera("WEB03", WIDTH, HEIGHT)
     source = open_camera("Aravis-Fake-WEB03")
     blocks = take(source, 5)
-    fake.kill()
-    fake.communicate()
+    fake.close()
     closing = time.monotonic()
     source.close()  # before the loss was noticed
     assert time.monotonic() - closing < 3

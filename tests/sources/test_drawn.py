@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import cv2
 import numpy as np
 import pytest
 from cameras import Clock, blocks_of
@@ -32,7 +33,7 @@ def whole(text: str) -> np.ndarray:
 @pytest.mark.parametrize("format", ["mono8", "mono16", "bgr8"])
 @pytest.mark.parametrize("height", [1, 7, 64, 1500, 4096])
 def test_any_block_height_gives_the_same_web(format: str, height: int) -> None:
-    web = f"drawn:3?width=200&lines=2600&defects_per_m=30&roller=500&margin=20&wander=9&format={format}"
+    web = f"drawn:3?width=200&lines=2600&defects_per_m=30&neps_per_m=50&roller=500&margin=20&wander=9&format={format}"
     want = whole(f"{web}&height=4096")
     assert want.shape[0] == 2600
     np.testing.assert_array_equal(whole(f"{web}&height={height}"), want)
@@ -66,6 +67,18 @@ def test_the_defects_are_where_the_web_differs_from_one_without() -> None:
     assert len({defect.kind for defect in defects}) == 6
     assert len(defects) == pytest.approx(8 * 3 + 8, abs=12)
     np.testing.assert_array_equal(bare[~covered], marked[~covered])
+
+
+def test_neps_are_drawn_small_and_faint_and_are_no_defects() -> None:
+    bare, knotted = (np.empty((10_000, 256), np.uint8) for _ in range(2))
+    DrawnWeb(1, WebOptions(width=256, defects_per_m=0)).lines(0, bare)
+    web = DrawnWeb(1, WebOptions(width=256, defects_per_m=0, neps_per_m=50))
+    web.lines(0, knotted)
+    assert web.defects(0, 10_000) == []
+    difference = knotted.astype(int) - bare
+    assert 20 < abs(difference).max() < 80  # where two meet
+    count, *_ = cv2.connectedComponents((difference != 0).astype(np.uint8))
+    assert 30 < count - 1 < 70
 
 
 def test_the_web_is_not_the_same_again_and_another_seed_is_another_web() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,7 @@ from acl_runtime.web.light import Light
 from acl_runtime.web.plan import WebPlan
 from acl_runtime.web.records import DefectBegun, Event, Judged, Lane, StateChange, event_dict
 from acl_runtime.web.strip import MARGIN
+from acl_runtime.web.summary import summarise
 
 PLANS = {
     "as large as the network sees": make_plan(),
@@ -83,20 +85,27 @@ def covered(events: Sequence[Event]) -> list[tuple[int, int, str]]:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_i1_exposed_is_judged_and_lost_and_pending_at_every_moment(seed: int) -> None:
+def test_i1_exposed_is_judged_lost_outside_and_pending_at_every_moment(seed: int) -> None:
     rng = np.random.default_rng(seed)
     web = draw_web(900, seed=seed)
-    web[100:130], web[400:403], web[600:640] = 0, 0, 255
-    engine = WebEngine(make_plan(), Brightness(), settings(rows=1 + seed % 3, max_batch=3))
+    web[100:130], web[400:403], web[600:640], web[:20], web[700:760] = 0, 0, 255, 40, 40
+    light = Light(background=(30, 50))
+    engine = WebEngine(make_plan(), Brightness(), settings(rows=1 + seed % 3, max_batch=3, light=light))
     events: list[Event] = []
     for item in as_items(web, random_gaps(900, rng), cut_randomly(900, rng)):
         events += engine.add(item)
         tally = engine.tally
-        assert engine.exposed == item.stop == tally.judged + tally.all_lost + engine.pending
+        lost = sum(tally.lost.values())
+        assert engine.exposed == item.stop == tally.judged + lost + tally.outside + engine.pending
         assert engine.pending >= 0
+        summary = summarise(tally, SCALE, pending=engine.pending, kept_up=1.0, seconds=1.0).as_dict()["lines"]
+        parts = (summary["judged"], *summary["lost"].values(), summary["outside"], summary["pending"])
+        assert summary["exposed"] == item.stop == sum(parts)
     events += engine.finish()
     assert engine.pending == 0
-    assert engine.tally.judged + engine.tally.all_lost == 900
+    assert engine.tally.accounted == 900
+    assert engine.tally.outside > 0
+    assert "no web" not in engine.tally.lost
     spans = covered(events)
     assert [a for a, _, _ in spans] == [0, *(b for _, b, _ in spans[:-1])]  # each line once
     assert spans[-1][1] == 900
@@ -209,6 +218,50 @@ def test_i3_a_long_defect_comes_in_parts_that_join_without_overlap() -> None:
     assert [type(event) for event in events].count(DefectBegun) == 1
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_i3_each_of_some_random_defects_is_one_record_however_the_lines_were_cut(seed: int) -> None:
+    """Its parts join without overlap; the next defect is always further away than the network blurs."""
+    rng = np.random.default_rng(seed)
+    web, truth, line = np.full((4000, 100), 100, np.uint8), [], 20
+    while line < 3800:
+        height, left = int(rng.choice([6, 30, 150, 400])), int(rng.integers(0, 88))
+        stop = min(line + height, 3990)
+        web[line:stop, left : left + 12] = 220
+        truth.append((line, stop))
+        line = stop + int(rng.integers(8, 60))
+    events, _, _, engine = run(web, make_plan(), cut_randomly(4000, rng), longest=100)
+    parts: dict[int, list[tuple[int, int]]] = {}
+    for defect in defects_of(events):
+        before = parts.setdefault(defect.number, [])
+        assert not before or before[-1][1] == defect.first
+        before.append((defect.first, defect.stop))
+        assert defect.part == len(before)
+    found = [(each[0][0], each[-1][1]) for each in parts.values()]
+    assert engine.tally.defects == len(found) == len(truth)
+    assert np.abs(np.array(found) - truth).max() <= 2
+    assert all(stop - first < 100 + 48 for each in parts.values() for first, stop in each)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_i4_what_is_held_is_bounded_whatever_is_lost_and_however_many_defects_there_are(seed: int) -> None:
+    rng, plan, rows = np.random.default_rng(seed), list(PLANS.values())[seed], 1 + seed % 3
+    web = draw_web(3000, plan.width, seed=seed, defects=10 * seed**2)
+    web[rng.integers(0, 3000, 200)] = 0
+    engine = WebEngine(
+        plan, Brightness(plan.map_tile), settings(rows=rows, max_batch=3, most=10, keeps_pictures=False)
+    )
+    lines = 2 * (2 * plan.tile + rows * plan.step + MARGIN) * plan.width
+    map_lines = 6 * plan.map_tile * (4 * plan.map_width + 8)
+    run_lines = engine.settings.light.run
+    told: set[int] = set()
+    for item in as_items(web, random_gaps(3000, rng), cut_randomly(3000, rng, most=300)):
+        for event in engine.add(item):
+            told |= {event.number} if isinstance(event, DefectBegun) else set()
+            assert engine.nbytes <= lines + map_lines
+        assert engine.pending <= plan.tile + (rows + 1) * plan.step + run_lines
+    assert len(told) > 3 or not seed
+
+
 def test_i4_memory_is_what_the_formula_says_and_does_not_grow_with_the_roll() -> None:
     plan, rows = make_plan(), 3
     web = draw_web(5000, seed=2, defects=60)
@@ -301,10 +354,10 @@ def test_i7_the_place_is_lines_and_pixels_times_their_pitch_from_the_tracked_edg
     lanes = (Lane("left", 0, 5), Lane("right", 5, 20))
     events, _, _, _ = run(web, make_plan(), [64], light=light, lanes=lanes)
     first, second = defects_of(events)
-    assert first.along_mm == pytest.approx(first.first * SCALE.mm_per_line)
+    assert first.y_mm == pytest.approx(first.first * SCALE.mm_per_line)
     assert abs(first.first - 100) <= 2
-    assert first.across_mm == pytest.approx((first.left - 20) * SCALE.mm_per_pixel)
-    assert second.across_mm == pytest.approx((second.left - 12) * SCALE.mm_per_pixel)
+    assert first.x_mm == pytest.approx((first.left - 20) * SCALE.mm_per_pixel)
+    assert second.x_mm == pytest.approx((second.left - 12) * SCALE.mm_per_pixel)
     assert first.width_mm == pytest.approx((first.right - first.left) * SCALE.mm_per_pixel)
     assert first.length_mm == pytest.approx((first.stop - first.first) * SCALE.mm_per_line)
     assert 0.6 * 20 * 12 * 0.02 < first.area_mm2 < 1.6 * 20 * 12 * 0.02
@@ -345,6 +398,25 @@ def test_i8_at_a_standstill_what_waits_is_judged_and_the_first_lines_after_it_ar
     assert engine.tally.judged == 480
 
 
+def test_i8_a_standstill_is_seen_by_the_time_of_lines_though_the_network_was_busy_meanwhile() -> None:
+    web = draw_web(500, seed=4)
+    waited = WebEngine(make_plan(), Brightness(), settings(flush_after_s=0.5, after_standstill=20))
+    busy = WebEngine(make_plan(), Brightness(), settings(flush_after_s=0.5, after_standstill=20))
+    late = 600_000_000
+    told: dict[WebEngine, list[Event]] = {waited: [], busy: []}
+    for item in as_items(web, [], [50]):
+        assert isinstance(item, Lines)
+        moved = replace(item, received_ns=item.received_ns + (late if item.first >= 200 else 0))
+        if item.first == 200:
+            told[waited] += waited.wait(item.received_ns + 550_000_000)
+        for engine, events in told.items():
+            events.extend(engine.add(moved))
+    for engine, events in told.items():
+        events.extend(engine.finish())
+        assert (200, 220, "standstill") in covered(events)
+    assert [*map(comparable, told[busy])] == [*map(comparable, told[waited])]
+
+
 @pytest.mark.parametrize(("level", "state"), [(0, "no light"), (255, "saturated"), (40, "no web")])
 def test_i9_lines_without_light_or_web_are_states_and_unjudged(level: int, state: str) -> None:
     web = np.full((600, 100), 100, np.uint8)
@@ -354,7 +426,9 @@ def test_i9_lines_without_light_or_web_are_states_and_unjudged(level: int, state
     assert (200, 300, state) in covered(events)
     changes = [(event.line, event.state) for event in events if isinstance(event, StateChange)]
     assert changes == [(200, state), (300, "running")]
-    assert engine.tally.lost == {state: 100}
+    assert (engine.tally.lost, engine.tally.outside) == (
+        ({}, 100) if state == "no web" else ({state: 100}, 0)
+    )
 
 
 def test_i9_a_few_dark_lines_may_be_a_defect_and_are_judged() -> None:
@@ -437,8 +511,9 @@ def test_i12_events_are_json_and_their_counts_are_those_of_the_account() -> None
     web[300:340] = 0
     events, _, _, engine = run(web, make_plan(), [64], [Lost(first=500, stop=520, reason="blocks")])
     rows = [json.loads(json.dumps(event_dict(event), allow_nan=False)) for event in events]
-    assert sum(row["stop"] - row["first"] for row in rows if row["event"] == "judged") == engine.tally.judged
-    lost = {row["reason"]: row["stop"] - row["first"] for row in rows if row["event"] == "lost"}
+    judged = [row for row in rows if row["event"] == "judged"]
+    assert sum(row["last_line"] - row["first_line"] + 1 for row in judged) == engine.tally.judged
+    lost = {row["reason"]: row["lines"] for row in rows if row["event"] == "gap"}
     assert lost == engine.tally.lost == {"no light": 40, "blocks": 20}
     assert len({row["number"] for row in rows if row["event"] == "defect"}) == engine.tally.defects > 0
 

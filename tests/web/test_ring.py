@@ -110,6 +110,21 @@ def test_lines_one_by_one_are_taken_together() -> None:
     ]
 
 
+def test_lines_from_before_and_after_a_standstill_are_not_taken_together() -> None:
+    ring = LineRing(800, waits=False)
+    for first in range(0, 60, 20):
+        pixels = numbered(first, 20).pixels
+        ring.put(Lines(first=first, pixels=pixels, received_ns=first * LINE_NS + 10**9 * (first >= 40)))
+    assert [(first, stop) for first, stop, _ in drain(ring)] == [(0, 40), (40, 60)]
+
+
+def test_a_slow_camera_of_single_lines_fills_the_whole_ring() -> None:
+    ring = LineRing(8000, waits=False)
+    for first in range(8000):
+        ring.put(Lines(first=first, pixels=numbered(first, 1).pixels, received_ns=20_000_000 * first))
+    assert merged(drain(ring)) == [(0, 8000, "seen")]
+
+
 def test_a_source_that_waits_loses_nothing() -> None:
     ring, total = LineRing(64, waits=True), 5000
 

@@ -16,7 +16,7 @@ def tell(rules: list[Rule], *places: tuple[float, float], **changes: float) -> l
     return [
         alarm
         for number, (along, across) in enumerate(places, start=1)
-        for alarm in given.add(make_defect(number, along_mm=along, across_mm=across, lanes=("a",), **changes))
+        for alarm in given.add(make_defect(number, y_mm=along, x_mm=across, lanes=("a",), **changes))
     ]
 
 

@@ -40,6 +40,7 @@ class BuildRequest:
         timing_cache: File with timings of kernels, read if it is there and written after, by the full library only;
             None for none.
         weightless: Whether to leave out the weights, to be read from the graph at load.
+        gpu_uuid: GPU to build on; None for the only one there is, or where none is needed.
     """
 
     library: LibraryName
@@ -52,6 +53,7 @@ class BuildRequest:
     optimization_level: int | None = None
     timing_cache: Path | None = None
     weightless: bool = False
+    gpu_uuid: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +129,7 @@ def _run(
     """The process's last message and exit code."""
     root = str(Path(__file__).parents[3])
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    gpu = {} if request.gpu_uuid is None else {"CUDA_VISIBLE_DEVICES": request.gpu_uuid}
     outcome: dict[str, Any] = {}
     with subprocess.Popen(
         [sys.executable, "-m", "acl_runtime.backends.tensorrt.worker"],
@@ -135,7 +138,7 @@ def _run(
         stderr=log,
         text=True,
         encoding="utf-8",
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, **gpu, "PYTHONPATH": path},
         start_new_session=True,  # Ctrl-C is for this process, which ends the other
     ) as process:
         try:
@@ -163,8 +166,10 @@ def _talk(process: subprocess.Popen[str], request: BuildRequest) -> Iterator[dic
 
 
 def _explain_end(code: int) -> str:
-    if code == -signal.SIGKILL:
+    if code == -9:  # SIGKILL, a name that Windows does not have
         return f"the builder was killed, most likely because the memory ran out: {SMALLER}"
+    if code >= 1 << 31:  # how Windows ends what crashed
+        return f"the builder crashed (0x{code:08X}); another version of TensorRT may not"
     if code < 0:
         return f"the builder crashed ({signal.Signals(-code).name}); another version of TensorRT may not"
     return f"the builder ended without an engine (exit code {code})"

@@ -15,7 +15,9 @@ _DTYPES = {"UInt8": "uint8", "Float": "float32", "Half": "float16", "Int32": "in
 _MEMORY = re.compile(
     r"out ?of ?memory|requested amount of gpu memory|insufficient (gpu )?memory", re.IGNORECASE
 )
-_MATTERS = re.compile(r"memory|overflow|subnormal|accuracy|timing cache", re.IGNORECASE)  # in a warning
+_MATTERS = re.compile(  # in a warning
+    r"memory|overflow|subnormal|accuracy|timing cache|different model|not recommended", re.IGNORECASE
+)
 
 
 class BuilderLog:

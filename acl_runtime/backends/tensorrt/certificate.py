@@ -17,21 +17,25 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal
 
-from acl_runtime.backends.parity import Difference, GoldenImages
-from acl_runtime.backends.tensorrt.engine_file import Engine
+from acl_runtime.backends.parity import Difference, GoldenImages, answers_of, worst_of
+from acl_runtime.backends.tensorrt.engine_file import Engine, is_alike
 from acl_runtime.bundle.bundle import GOLDEN, Bundle
 from acl_runtime.files.atomic import atomic_file
 from acl_runtime.files.errors import BackendError, InputError
 from acl_runtime.files.strict_json import read_document
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from acl_runtime.backends.session import Session
     from acl_runtime.backends.tensorrt.cuda import Cuda
     from acl_runtime.backends.tensorrt.library import Library
     from acl_runtime.backends.tensorrt.session import TrtSession
 
 LOG = logging.getLogger("acl")
 FORMAT: Literal["anomalyclip-certificate"] = "anomalyclip-certificate"
-FORMAT_VERSION: Literal[1] = 1
+FORMAT_VERSION: Literal[2] = 2
+_WORDS = {"multiprocessors": "number of multiprocessors", "memory_bytes": "size of the GPU's memory"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +49,14 @@ class Subject:
     library_version: str
     gpu: str
     compute_capability: str
+    multiprocessors: int
+    memory_bytes: int
     driver: str
+
+    def is_same(self, other: Subject) -> bool:
+        """Whether what is proven for one holds for the other."""
+        alike = is_alike(self.memory_bytes, other.memory_bytes)
+        return alike and replace(self, memory_bytes=other.memory_bytes) == other
 
 
 @dataclass(frozen=True)
@@ -59,15 +70,19 @@ class BatchResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Certificate:
-    """What came out, version 1 of the file format: a field is a key, none is optional."""
+    """What came out, version 2 of the file format: a field is a key, none is optional."""
 
     format: Literal["anomalyclip-certificate"]
-    format_version: Literal[1]
+    format_version: Literal[2]
     subject: Subject
     arithmetic: str
     reference: str  # what the engine was compared with
     images: int  # how many golden images
     batches: tuple[BatchResult, ...]  # every size from 1 to the engine's largest
+    own_images: int  # how many of the line's own, see `prove_on_images`
+    own_batches: tuple[
+        BatchResult, ...
+    ]  # on these, compared with the CPU's float32; one and the most at once
     tolerance: dict[str, float]  # largest difference of image_logits and anomaly_map that is accepted
     created: str  # ISO 8601 date
     seal: str  # checksum: sha256 of all the others, to notice a file that was damaged or edited
@@ -80,17 +95,19 @@ class Certificate:
     @property
     def worst(self) -> Mapping[str, float]:
         """Largest difference over the batch sizes, by name; infinite where nan came out."""
-        return {name: max(_figure(result, name) for result in self.batches) for name in self.tolerance}
+        results = (*self.batches, *self.own_batches)
+        return {name: max(_figure(result, name) for result in results) for name in self.tolerance}
 
     def failures(self) -> list[str]:
         """What is past tolerance, in words; the first batch size of each."""
         return [text for name, limit in self.tolerance.items() if (text := self._failure(name, limit))]
 
     def _failure(self, name: str, limit: float) -> str:
-        for result in self.batches:
+        for result in (*self.batches, *self.own_batches):
             if not (figure := _figure(result, name)) <= limit:
                 off = f"off by {figure:.2g}" if math.isfinite(figure) else "nan or infinity"
-                return f"{name} {off} at batch {result.batch}, at most {limit:g} is accepted"
+                where = " on images of the line" if result in self.own_batches else ""
+                return f"{name} {off} at batch {result.batch}{where}, at most {limit:g} is accepted"
         return ""
 
 
@@ -100,16 +117,20 @@ def certify(session: TrtSession, bundle: Bundle, progress: Callable[[int, int], 
     Args:
         session: The engine, loaded.
         bundle: What it was built from.
-        progress: Called with batch sizes done and in all.
+        progress: Called with rounds of a batch size done and in all.
 
     Returns:
         The certificate, whether or not it holds.
     """
     golden, manifest, engine = GoldenImages(bundle), bundle.manifest, session.engine
-    results = []
-    for batch in range(1, session.max_batch + 1):
-        results.append(_result(golden.compare(session, batch=batch)))
-        progress(batch, session.max_batch)
+    most = session.max_batch
+    # last from small to large and back: all sizes work in the same memory, which may hold what another left there
+    calls = [*range(1, most + 1), *((1, most, 1) if most > 1 else ())]
+    found: dict[int, Difference] = {}
+    for number, batch in enumerate(calls, start=1):
+        difference = golden.compare(session, batch=batch)
+        found[batch] = worst_of(found.get(batch, difference), difference)
+        progress(number, len(calls))
     certificate = Certificate(
         format=FORMAT,
         format_version=FORMAT_VERSION,
@@ -117,7 +138,9 @@ def certify(session: TrtSession, bundle: Bundle, progress: Callable[[int, int], 
         arithmetic=engine.record.arithmetic,
         reference=manifest.parity.reference,
         images=len(golden),
-        batches=tuple(results),
+        batches=tuple(_result(found[batch]) for batch in range(1, most + 1)),
+        own_images=0,
+        own_batches=(),
         tolerance=dict(manifest.parity_of(engine.record.arithmetic).tolerance),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         seal="",
@@ -135,6 +158,8 @@ def subject_of(engine: Engine, bundle: Bundle, library: Library, cuda: Cuda) -> 
         library_version=library.version,
         gpu=cuda.name,
         compute_capability=cuda.compute_capability,
+        multiprocessors=cuda.multiprocessors,
+        memory_bytes=cuda.total_bytes,
         driver=cuda.driver,
     )
 
@@ -180,28 +205,63 @@ def prove(session: TrtSession, bundle: Bundle) -> Certificate:
     engine = session.engine
     subject = subject_of(engine, bundle, session.library, session.cuda)
     certificate = read_certificate(engine)
-    if certificate is None or certificate.subject != subject:
+    if certificate is None or not certificate.subject.is_same(subject):
         LOG.warning("proving %s on %s: %s", engine.path.name, session.cuda.name, _why(certificate, subject))
         certificate = certify(session, bundle, lambda done, total: None)
-        try:
-            write_certificate(engine, certificate)
-        except OSError as error:
-            where, why = engine.certificate_path, error.strerror
-            LOG.warning("%s: cannot be written (%s): proven again at each load", where, why)
+        _keep(certificate, engine)
+    _check_holds(certificate, session, bundle)
+    return certificate
+
+
+def prove_on_images(session: TrtSession, bundle: Bundle, images: np.ndarray, exact: Session) -> Certificate:
+    """Compare a proven engine on images of the line too, and note it in its certificate.
+
+    A certificate that is made anew, after a change of driver for instance, knows of no such images.
+
+    Args:
+        session: The engine, loaded.
+        bundle: What it was built from.
+        images: (N, S, S, 3) uint8, as the graph takes them.
+        exact: Computes the bundle's graph in float32.
+
+    Raises:
+        BackendError: The engine computes something else; its certificate says so, so that it is not served any more.
+    """
+    certificate = prove(session, bundle)
+    known = GoldenImages(bundle, answers_of(exact, bundle, images))
+    batches = dict.fromkeys((1, session.max_batch))
+    results = tuple(_result(known.compare(session, batch=batch)) for batch in batches)
+    certificate = replace(certificate, own_images=len(images), own_batches=results)
+    certificate = replace(certificate, seal=_checksum(certificate))
+    _keep(certificate, session.engine)
+    _check_holds(certificate, session, bundle)
+    return certificate
+
+
+def _keep(certificate: Certificate, engine: Engine) -> None:
+    try:
+        write_certificate(engine, certificate)
+    except OSError as error:
+        where, why = engine.certificate_path, error.strerror
+        LOG.warning("%s: cannot be written (%s): proven again at each load", where, why)
+
+
+def _check_holds(certificate: Certificate, session: TrtSession, bundle: Bundle) -> None:
     if not certificate.holds:
         raise BackendError(
-            f"{engine.path.name} does not compute what was trained on {session.cuda.name}: "
+            f"{session.engine.path.name} does not compute what was trained on {session.cuda.name}: "
             f"{'; '.join(certificate.failures())}; run acl build {bundle.path} here to find an arithmetic that does, "
             "or use --backend onnxruntime"
         )
-    return certificate
 
 
 def _why(certificate: Certificate | None, subject: Subject) -> str:
     if certificate is None:
         return "it has no certificate yet"
     old, new = asdict(certificate.subject), asdict(subject)
-    changed = [name.replace("_", " ") for name in old if old[name] != new[name]]
+    if is_alike(old["memory_bytes"], new["memory_bytes"]):
+        del old["memory_bytes"]
+    changed = [_WORDS.get(name, name.replace("_", " ")) for name in old if old[name] != new[name]]
     return f"its certificate is about another {', '.join(changed)}"
 
 

@@ -6,7 +6,7 @@ import logging
 
 from acl_runtime.backends.tensorrt.certificate import prove, read_certificate, subject_of
 from acl_runtime.backends.tensorrt.cuda import Cuda
-from acl_runtime.backends.tensorrt.engine_file import Engine, Engines, list_engines, why_unfit
+from acl_runtime.backends.tensorrt.engine_file import Engine, EngineRecord, Engines, list_engines, why_unfit
 from acl_runtime.backends.tensorrt.library import load_library
 from acl_runtime.backends.tensorrt.session import TrtSession, place_of
 from acl_runtime.bundle.bundle import Bundle
@@ -24,15 +24,16 @@ def has_engines(bundle: Bundle) -> bool:
     return list_engines(bundle) != Engines((), ())
 
 
-def open_engine(bundle: Bundle, *, device: int = 0) -> TrtSession:
+def open_engine(bundle: Bundle, *, device: int = 0, batch: int | None = None) -> TrtSession:
     """The best of the bundle's engines, loaded and proven on this GPU.
 
     Engines whose certificate holds here come first, then those to be proven, then those that were refused; among
-    equals the one that takes most images at once, then the newest.
+    equals the one that is best for the batch, then the newest.
 
     Args:
         bundle: A checked bundle.
         device: Number of the GPU.
+        batch: Images per call to choose for; None for as many as an engine takes.
 
     Raises:
         NoEngineError: There is none for this machine, or no GPU.
@@ -43,7 +44,7 @@ def open_engine(bundle: Bundle, *, device: int = 0) -> TrtSession:
     except BackendError as error:
         raise NoEngineError(f"TensorRT needs an NVIDIA GPU: {error}") from error
     try:
-        engine = _choose(bundle, cuda)
+        engine = _choose(bundle, cuda, batch)
         session = TrtSession(bundle, engine, device=device)
     finally:
         cuda.close()
@@ -57,7 +58,25 @@ def open_engine(bundle: Bundle, *, device: int = 0) -> TrtSession:
     return session
 
 
-def _choose(bundle: Bundle, cuda: Cuda) -> Engine:
+def suits(record: EngineRecord, batch: int | None) -> tuple[int, ...]:
+    """How good an engine is for a batch; larger is better.
+
+    Best is the one that computes the fewest images, since what is short of its smallest batch is filled up; then the
+    one with the fewest calls; then the one that was optimised for the batch next in size.
+
+    Args:
+        record: Of the engine.
+        batch: Images that wait; None for as many as there may be.
+    """
+    if batch is None:
+        return (record.max_batch,)
+    calls = -(-batch // record.max_batch)
+    last = batch - (calls - 1) * record.max_batch
+    computed = (calls - 1) * record.max_batch + max(last, record.min_batch)
+    return (-computed, -calls, -record.max_batch)
+
+
+def _choose(bundle: Bundle, cuda: Cuda, batch: int | None) -> Engine:
     engines = list_engines(bundle)
     fitting, reasons = [], [*engines.broken]
     for engine in engines.whole:
@@ -74,9 +93,11 @@ def _choose(bundle: Bundle, cuda: Cuda) -> Engine:
         except InputError as error:
             reasons.append(str(error))
             continue
-        known = certificate is not None and certificate.subject == subject_of(engine, bundle, library, cuda)
+        known = certificate is not None and subject_of(engine, bundle, library, cuda).is_same(
+            certificate.subject
+        )
         trust = 1 if certificate is None or not known else 2 if certificate.holds else 0
-        fitting.append(((trust, engine.record.max_batch, engine.record.created), engine))
+        fitting.append(((trust, suits(engine.record, batch), engine.record.created), engine))
     if engines == Engines((), ()):
         raise NoEngineError(f"{bundle.path}: has no engines; build one here with acl build {bundle.path}")
     if not fitting:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +24,10 @@ from acl_runtime.backends.tensorrt.stream import CudaStream
 from acl_runtime.files.errors import BackendError
 
 KERNEL_MODULE = Path("/proc/driver/nvidia/version")
-_BINDING = (
-    'CUDA\'s Python binding cannot be imported ({}); in the checkout: pip install "cuda-bindings>=12.8,<14"'
+INSTALL_BINDING = (
+    'pip install "cuda-bindings>=12.9.1,<14"'  # older ones wait for the GPU with Python's lock held
 )
+_BINDING = f"CUDA's Python binding cannot be imported ({{}}); in the checkout: {INSTALL_BINDING}"
 _NO_DRIVER = (
     "there is no NVIDIA driver here; on a machine without a GPU choose --backend onnxruntime or openvino"
 )
@@ -83,8 +85,12 @@ class Cuda:
     Attributes:
         name: Such as "NVIDIA GeForce RTX 4090".
         compute_capability: Such as "8.9".
+        multiprocessors: How many it has; by these and its memory GPUs of one name are told apart.
+        uuid: Such as "GPU-12345678-9abc-def0-1234-56789abcdef0", whatever its number.
+        count: GPUs that this process sees.
         api: The functions of the binding; `call` calls them.
         driver: Versions of the kernel module, where it can be read, and of CUDA: "570.86.15, CUDA 12.8".
+        cuda_version: Newest CUDA that the driver runs, such as (12, 8).
         is_integrated: Whether CPU and GPU share their memory, as on a Jetson.
         total_bytes: Of memory.
     """
@@ -98,16 +104,20 @@ class Cuda:
         self.api = _load_api()
         self._context, self._lost = None, ""
         self.call("cuInit", 0)
-        count = self.call("cuDeviceGetCount")
-        if not 0 <= ordinal < count:
-            raise BackendError(f"device must be 0..{count - 1} on this machine, got {ordinal}")
+        self.count: int = self.call("cuDeviceGetCount")
+        if not 0 <= ordinal < self.count:
+            raise BackendError(f"device must be 0..{self.count - 1} on this machine, got {ordinal}")
         self._device = self.call("cuDeviceGet", ordinal)
         self.name = _text(self.call("cuDeviceGetName", 128, self._device))
         major, minor = (self._attribute(f"COMPUTE_CAPABILITY_{part}") for part in ("MAJOR", "MINOR"))
         self.compute_capability = f"{major}.{minor}"
+        self.multiprocessors = self._attribute("MULTIPROCESSOR_COUNT")
+        self.uuid = f"GPU-{UUID(bytes=bytes(self.call('cuDeviceGetUuid', self._device).bytes))}"
         self.is_integrated = bool(self._attribute("INTEGRATED") and self._attribute("CAN_MAP_HOST_MEMORY"))
         self.total_bytes: int = self.call("cuDeviceTotalMem", self._device)
-        self.driver = _describe_driver(self.call("cuDriverGetVersion"))
+        version: int = self.call("cuDriverGetVersion")
+        self.cuda_version = (version // 1000, version % 1000 // 10)
+        self.driver = _describe_driver(self.cuda_version)
         self._context = self.call("cuDevicePrimaryCtxRetain", self._device)
 
     def close(self) -> None:
@@ -238,8 +248,8 @@ def _has_driver() -> bool:
     return True
 
 
-def _describe_driver(cuda_version: int) -> str:
-    version = f"CUDA {cuda_version // 1000}.{cuda_version % 1000 // 10}"
+def _describe_driver(cuda_version: tuple[int, int]) -> str:
+    version = "CUDA {}.{}".format(*cuda_version)
     try:
         found = re.search(r"\d{3}\.\d[\d.]*\d", KERNEL_MODULE.read_text(encoding="utf-8"))
     except OSError:  # Windows, a Jetson, some containers

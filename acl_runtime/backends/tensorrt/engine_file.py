@@ -23,18 +23,23 @@ from acl_runtime.files.strict_json import read_document
 from acl_runtime.text.names import slug
 
 FORMAT: Literal["anomalyclip-engine"] = "anomalyclip-engine"
-FORMAT_VERSION: Literal[1] = 1
+FORMAT_VERSION: Literal[2] = 2
+MEMORY_LEEWAY = (
+    0.2  # by how much a GPU's memory may differ and it is still the same: drivers keep some for themselves
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineRecord:
-    """What an engine is, version 1 of the file format: a field is a key, none is optional."""
+    """What an engine is, version 2 of the file format: a field is a key, none is optional."""
 
     format: Literal["anomalyclip-engine"]
-    format_version: Literal[1]
+    format_version: Literal[2]
     library: Literal["tensorrt", "tensorrt-rtx"]
     library_version: str
     gpu: str | None  # that it was built on; null: built without one, as only TensorRT-RTX can
+    multiprocessors: int | None  # of that GPU: every Jetson Orin calls itself "Orin"
+    memory_bytes: int | None  # of that GPU
     compute_capabilities: tuple[str, ...]  # of the GPUs that it is for, such as "8.9"
     platform: str  # such as "linux-x86_64"
     arithmetic: Arithmetic  # of the graph that it was built from
@@ -75,6 +80,26 @@ class Place:
     library_version: str
     gpu: str | None
     compute_capability: str | None
+    multiprocessors: int | None = None
+    memory_bytes: int | None = None
+
+
+def gpu_words(name: str | None, multiprocessors: int | None, memory_bytes: int | None) -> str:
+    """A GPU, told apart from others of its name.
+
+    >>> gpu_words("Orin", 8, 7_990_000_000)
+    'Orin with 8 multiprocessors and 8 GB'
+    """
+    parts = [] if multiprocessors is None else [f"{multiprocessors} multiprocessors"]
+    parts += [] if memory_bytes is None else [f"{memory_bytes / 1e9:.0f} GB"]
+    return " with ".join([name or "no GPU", *filter(None, [" and ".join(parts)])])
+
+
+def is_alike(memory_bytes: int | None, other: int | None) -> bool:
+    """Whether two GPUs of one name have the same memory, as far as is known."""
+    if memory_bytes is None or other is None:
+        return True
+    return abs(memory_bytes - other) <= MEMORY_LEEWAY * max(memory_bytes, other)
 
 
 def engine_name(
@@ -82,15 +107,26 @@ def engine_name(
     library: str,
     library_version: str,
     gpu: str | None,
+    multiprocessors: int | None,
     compute_capabilities: tuple[str, ...],
     arithmetic: str,
     min_batch: int,
     max_batch: int,
 ) -> str:
-    """The name of an engine's files without suffix, one per GPU, TensorRT version, precision and batch range."""
+    """The name of an engine's files without suffix, one per GPU, TensorRT version, precision and batch range.
+
+    >>> engine_name(library="tensorrt", library_version="10.3", gpu="Orin", multiprocessors=8,
+    ...     compute_capabilities=("8.7",), arithmetic="fp16", min_batch=1, max_batch=1)
+    'orin-8_sm87_tensorrt-10.3_fp16_b1'
+    """
     capabilities = "-".join(f"sm{capability.replace('.', '')}" for capability in compute_capabilities)
     batch = f"b{max_batch}" if min_batch == max_batch else f"b{min_batch}-{max_batch}"
-    return f"{slug(gpu or 'any')}_{capabilities}_{slug(library)}-{library_version}_{arithmetic}_{batch}"
+    return f"{target_name(gpu, multiprocessors)}_{capabilities}_{slug(library)}-{library_version}_{arithmetic}_{batch}"
+
+
+def target_name(gpu: str | None, multiprocessors: int | None) -> str:
+    """The GPU in names of files: "orin-8" is an Orin of eight multiprocessors; "any" where none is named."""
+    return slug(" ".join([gpu or "any", *([] if multiprocessors is None else [str(multiprocessors)])]))
 
 
 def write_record(path: Path, record: EngineRecord) -> None:
@@ -169,9 +205,20 @@ def why_unfit(engine: Engine, bundle: Bundle, place: Place) -> str:
         reason = f"is for compute capability {built_for}, {place.gpu} has {place.compute_capability}"
     elif record.library == "tensorrt-rtx":
         reason = ""  # it serves every card of a compute capability, on any system
-    elif place.gpu not in (None, record.gpu) or record.platform != here:
-        reason = f"was built on {record.gpu}, {record.platform}; this is {place.gpu}, {here}"
+    elif not _is_same_gpu(record, place) or record.platform != here:
+        built_on = gpu_words(record.gpu, record.multiprocessors, record.memory_bytes)
+        found = gpu_words(place.gpu, place.multiprocessors, place.memory_bytes)
+        reason = f"was built on {built_on}, {record.platform}; this is {found}, {here}"
     return reason and f"{reason}; build it again with acl build {bundle.path}"
+
+
+def _is_same_gpu(record: EngineRecord, place: Place) -> bool:
+    """Whether the GPU there is of the model that the engine was built on, as far as is known."""
+    return (
+        place.gpu in (None, record.gpu)
+        and place.multiprocessors in (None, record.multiprocessors)
+        and is_alike(place.memory_bytes, record.memory_bytes)
+    )
 
 
 def hash_sources(bundle: Bundle, graph: str) -> dict[str, str]:

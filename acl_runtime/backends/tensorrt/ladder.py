@@ -24,6 +24,7 @@ from acl_runtime.backends.tensorrt.engine_file import (
     EngineRecord,
     engine_name,
     hash_sources,
+    target_name,
     write_record,
 )
 from acl_runtime.backends.tensorrt.session import TrtSession
@@ -31,7 +32,6 @@ from acl_runtime.bundle.bundle import ENGINES, Bundle
 from acl_runtime.bundle.manifest import Arithmetic, Tensor
 from acl_runtime.files.atomic import sha256
 from acl_runtime.files.errors import BackendError, InputError
-from acl_runtime.text.names import slug
 
 if TYPE_CHECKING:
     from acl_runtime.backends.tensorrt.cuda import Cuda
@@ -72,6 +72,7 @@ class Attempt:
         engine: In the bundle if it holds, or could not be proven here; None if it was refused or not built.
         certificate: What the golden images said; None if nothing could be run here.
         latency_ms: Median time of a call with `max_batch` images.
+        warnings: Of TensorRT, while it built, loaded or ran the engine.
         problem: Why there is no engine; empty if there is one.
     """
 
@@ -80,6 +81,7 @@ class Attempt:
     certificate: Certificate | None = None
     latency_ms: float | None = None
     problem: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def make_engine(
@@ -108,6 +110,10 @@ def make_engine(
         RuntimeError: No step holds; the sentence has the figures of each.
     """
     _check_batch(bundle, options)
+    if cuda is not None and (reason := library.why_not_on(cuda.cuda_version)):
+        if not options.compute_capabilities:
+            raise BackendError(reason)
+        cuda = None  # it builds for other machines; nothing can be proven here
     folder = bundle.path / ENGINES
     folder.mkdir(exist_ok=True)
     job = _Job(bundle, library, cuda, options, progress)
@@ -138,34 +144,39 @@ class _Job:
 def _attempt(job: _Job, arithmetic: Arithmetic, scratch: Path) -> Attempt:
     bundle, cuda = job.bundle, job.cuda
     try:
-        engine = _build(job, arithmetic, scratch)
+        engine, warnings = _build(job, arithmetic, scratch)
     except BuildError as error:
         return Attempt(arithmetic=arithmetic, problem=str(error))
     if cuda is None or cuda.compute_capability not in engine.record.compute_capabilities:
-        return Attempt(arithmetic=arithmetic, engine=engine)
+        return Attempt(arithmetic=arithmetic, engine=engine, warnings=warnings)
     try:
         with TrtSession(bundle, engine, library=job.library, cuda=cuda) as session:
             certificate = certify(
                 session, bundle, lambda done, total: job.progress(f"proving {arithmetic}", done, total)
             )
             latency_ms = _time(session, GoldenImages(bundle))
+            warnings = tuple(dict.fromkeys((*warnings, *session.notes)))
     except BackendError as error:  # it cannot be loaded or run
-        return Attempt(arithmetic=arithmetic, problem=str(error))
+        return Attempt(arithmetic=arithmetic, problem=str(error), warnings=warnings)
+    attempt = Attempt(
+        arithmetic=arithmetic, certificate=certificate, latency_ms=latency_ms, warnings=warnings
+    )
     if not certificate.holds:
-        problem = "; ".join(certificate.failures())
-        return Attempt(arithmetic=arithmetic, certificate=certificate, latency_ms=latency_ms, problem=problem)
+        return replace(attempt, problem="; ".join(certificate.failures()))
     write_certificate(engine, certificate)
-    return Attempt(arithmetic=arithmetic, engine=engine, certificate=certificate, latency_ms=latency_ms)
+    return replace(attempt, engine=engine)
 
 
-def _build(job: _Job, arithmetic: Arithmetic, scratch: Path) -> Engine:
-    """A new engine with its record, in `scratch`."""
+def _build(job: _Job, arithmetic: Arithmetic, scratch: Path) -> tuple[Engine, tuple[str, ...]]:
+    """A new engine with its record, in `scratch`, and what the builder warned of."""
     bundle, library, options = job.bundle, job.library, job.options
-    gpu, capabilities = _target(options, job.cuda)
+    cuda, capabilities = _target(options, job.cuda)
+    gpu, multiprocessors = (None, None) if cuda is None else (cuda.name, cuda.multiprocessors)
     name = engine_name(
         library=library.name,
         library_version=library.version,
         gpu=gpu,
+        multiprocessors=multiprocessors,
         compute_capabilities=capabilities,
         arithmetic=arithmetic,
         min_batch=options.min_batch,
@@ -182,8 +193,9 @@ def _build(job: _Job, arithmetic: Arithmetic, scratch: Path) -> Engine:
         compute_capabilities=capabilities if library.is_rtx else (),
         workspace_bytes=options.workspace_bytes,
         optimization_level=options.optimization_level,
-        timing_cache=folder / f"{slug(gpu or 'any')}_{library.name}-{library.version}.timing",
+        timing_cache=folder / f"{target_name(gpu, multiprocessors)}_{library.name}-{library.version}.timing",
         weightless=options.weightless,
+        gpu_uuid=None if cuda is None or cuda.count == 1 else cuda.uuid,
     )
     report = build_engine(
         request,
@@ -197,6 +209,8 @@ def _build(job: _Job, arithmetic: Arithmetic, scratch: Path) -> Engine:
         library=library.name,
         library_version=library.version,
         gpu=gpu,
+        multiprocessors=multiprocessors,
+        memory_bytes=None if cuda is None else cuda.total_bytes,
         compute_capabilities=capabilities,
         platform=f"{sys.platform}-{platform.machine()}".lower(),
         arithmetic=arithmetic,
@@ -216,10 +230,10 @@ def _build(job: _Job, arithmetic: Arithmetic, scratch: Path) -> Engine:
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
     write_record(plan, record)
-    return Engine(plan, record)
+    return Engine(plan, record), report.warnings
 
 
-def _target(options: EngineOptions, cuda: Cuda | None) -> tuple[str | None, tuple[str, ...]]:
+def _target(options: EngineOptions, cuda: Cuda | None) -> tuple[Cuda | None, tuple[str, ...]]:
     """The GPU to build on, None for none, and the compute capabilities to build for."""
     if options.compute_capabilities:
         return None, options.compute_capabilities
@@ -227,7 +241,7 @@ def _target(options: EngineOptions, cuda: Cuda | None) -> tuple[str | None, tupl
         raise BackendError(
             "there is no GPU to build for; name those that will run it with --compute-capability"
         )
-    return cuda.name, (cuda.compute_capability,)
+    return cuda, (cuda.compute_capability,)
 
 
 def _install(engine: Engine, folder: Path) -> Engine:

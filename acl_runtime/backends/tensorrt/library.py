@@ -21,6 +21,7 @@ from __future__ import annotations
 import importlib
 import re
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import Any, Literal
 
@@ -41,6 +42,17 @@ _REMEDIES: dict[LibraryName, str] = {
 }
 
 
+_OF_CUDA: dict[LibraryName, str] = {  # distributions of the package index that are made for one CUDA
+    "tensorrt": "tensorrt-cu{}",
+    "tensorrt-rtx": "tensorrt-rtx-cu{}-bindings",
+}
+_FOR_CUDA_12 = {
+    "tensorrt": "tensorrt-cu12",
+    "tensorrt-rtx": "tensorrt-rtx-cu12-bindings tensorrt-rtx-cu12-libs",
+}
+DRIVERS = {12: 525, 13: 580}  # the oldest driver for Linux that runs a CUDA
+
+
 @dataclass(frozen=True)
 class Library:
     """An edition of TensorRT that could be imported."""
@@ -48,6 +60,33 @@ class Library:
     name: LibraryName
     module: ModuleType
     version: str  # such as "10.13.3.9"
+
+    @property
+    def cuda_major(self) -> int | None:
+        """The CUDA that it is made for; None where that is not known, as of JetPack's."""
+        for major in DRIVERS:
+            try:
+                installed = version(_OF_CUDA[self.name].format(major))
+            except PackageNotFoundError:
+                continue
+            if installed == self.version:
+                return major
+        return None
+
+    def why_not_on(self, cuda_version: tuple[int, int]) -> str:
+        """Why it cannot work with a driver, with the remedy; empty if it can, as far as is known.
+
+        Args:
+            cuda_version: Newest CUDA that the driver runs, such as (12, 8).
+        """
+        needed = self.cuda_major
+        if needed is None or cuda_version[0] >= needed:
+            return ""
+        reason = (
+            f"{self.name} {self.version} is made for CUDA {needed}, which needs driver {DRIVERS[needed]} or newer; "
+            "this driver runs CUDA {}.{}: update it".format(*cuda_version)
+        )
+        return f"{reason}, or pip install {_FOR_CUDA_12[self.name]} instead" if needed == 13 else reason
 
     @property
     def is_rtx(self) -> bool:

@@ -21,7 +21,6 @@ class Plan:
 
     Attributes:
         scratch_bytes: Memory on the GPU that an execution context works in.
-        notes: What the user should know, a sentence each.
     """
 
     def __init__(self, bundle: Bundle, engine: Engine, library: Library) -> None:
@@ -30,11 +29,11 @@ class Plan:
         Raises:
             RuntimeError: The file was altered, TensorRT refuses it, or its inputs and outputs are not the bundle's.
         """
-        self.notes: list[str] = []
+        self._notes: list[str] = []
         self._file, self._library = engine.path, library
         self._again = f"build it again with acl build {bundle.path}"
         _check_bytes(engine, self._again)
-        self._log = _collect_errors(library.module)
+        self._log = _collect(library.module)
         self._runtime: Any = None
         self._engine: Any = None
         self._config: Any = None
@@ -45,6 +44,11 @@ class Plan:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know so far, a sentence each; TensorRT's own warnings too."""
+        return (*(f"{self._library.name} warns: {said}" for said in self._log.warnings), *self._notes)
 
     def close(self) -> None:
         """Let go of what TensorRT holds; execution contexts must be gone before."""
@@ -82,7 +86,7 @@ class Plan:
             with atomic_file(self._kernels) as temporary:
                 temporary.write_bytes(kernels)
         except OSError as error:
-            self.notes.append(
+            self._notes.append(
                 f"{self._kernels}: cannot be written ({error.strerror}): the kernels are compiled at each load"
             )
 
@@ -180,16 +184,20 @@ def _describe(tensor: Tensor) -> str:
     return f"{tensor.name} ({', '.join(map(str, tensor.shape))}) {tensor.dtype}"
 
 
-def _collect_errors(trt: Any) -> Any:
-    """A logger of TensorRT that keeps the first line of each error."""
+def _collect(trt: Any) -> Any:
+    """A logger of TensorRT that keeps the first line of each error, and of each other warning."""
 
     class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.errors: list[str] = []
+            self.warnings: list[str] = []
 
         def log(self, severity: Any, message: str) -> None:
+            line = message.strip().split("\n", maxsplit=1)[0]
             if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
-                self.errors.append(message.strip().split("\n", maxsplit=1)[0])
+                self.errors.append(line)
+            elif severity == trt.ILogger.WARNING and line not in self.warnings:
+                self.warnings.append(line)
 
     return Log()

@@ -63,6 +63,8 @@ class TrtSession:
         self._lock, self._image_shape = Lock(), tuple(graph.inputs[0].shape[1:])
         with ExitStack() as resources:
             self.cuda = cuda or resources.enter_context(Cuda(device))
+            if reason := self.library.why_not_on(self.cuda.cuda_version):
+                raise BackendError(reason)
             if reason := why_unfit(engine, bundle, place_of(self.library, self.cuda)):
                 raise BackendError(f"{engine.path.name}: {reason}")
             self.provider = (
@@ -133,7 +135,14 @@ class TrtSession:
 
 def place_of(library: Library, cuda: Cuda) -> Place:
     """This machine, as an engine sees it."""
-    return Place(library.name, library.version, cuda.name, cuda.compute_capability)
+    return Place(
+        library.name,
+        library.version,
+        cuda.name,
+        cuda.compute_capability,
+        cuda.multiprocessors,
+        cuda.total_bytes,
+    )
 
 
 def _explain_memory(bundle: Bundle, engine: Engine, free_bytes: int, error: OutOfMemoryError) -> str:
