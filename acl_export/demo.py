@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
-<<<<<<< HEAD
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-=======
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
->>>>>>> main
 from pathlib import Path
 
 import numpy as np
@@ -151,12 +146,8 @@ def _run(
         outcome=outcome,
         web=_inspect_web(output, config, progress) if drawn else None,
     )
-<<<<<<< HEAD
-    write_pages(result, evaluation, verdicts, detector, own)
-=======
     write_summary(output, result, dataset, verdicts, promised_overkill=config.max_overkill if drawn else None)
-    write_pages(result, evaluation, verdicts, detector, drawn=drawn)
->>>>>>> main
+    write_pages(result, evaluation, verdicts, detector, own)
     return result
 
 

@@ -84,22 +84,18 @@ def write_pages(
         detector,
         rule=detector.rule,
         facts=_facts(result),
-<<<<<<< HEAD
         notes=[_about(bool(own)), *_notes(result), _origin(result.manifest, own)],
         own={product: Judge(each, each.rule) for product, each in own.items()},
         highlights=[group for group in highlights(dataset.samples, verdicts) if group.indices],
-    )
-    map_thresholds = {sample.category: own.get(sample.category, detector) for sample in dataset.samples}
-    sheet = contact_sheet(
-        [
-            _card(dataset.samples[index], verdicts[index], map_thresholds[dataset.samples[index].category])
-            for index in choose_sheet(dataset.samples, verdicts)
-        ]
-=======
-        notes=[_about(drawn), *_notes(result)],
         more="" if result.web is None else result.web.section,
         style="" if result.web is None else result.web.style,
->>>>>>> main
+    )
+    judges = {sample.category: own.get(sample.category, detector) for sample in dataset.samples}
+    sheet = contact_sheet(
+        [
+            _card(dataset.samples[index], verdicts[index], judges[dataset.samples[index].category])
+            for index in choose_sheet(dataset.samples, verdicts)
+        ]
     )
     with atomic_file(result.report.parents[1] / "contact_sheet.png") as temporary:
         cv2.imwrite(str(temporary), sheet)

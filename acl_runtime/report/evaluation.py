@@ -85,13 +85,10 @@ def write_eval_report(
     mask_above: int = 0,
     settings: ReadSettings | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-<<<<<<< HEAD
     own: Mapping[str, Judge] | None = None,
     highlights: Sequence[Group] = (),
-=======
     more: str = "",
     style: str = "",
->>>>>>> main
 ) -> Path:
     """Write `index.html` and return its path.
 
@@ -105,14 +102,11 @@ def write_eval_report(
         mask_above: Grey level above which a mask's pixel is a defect.
         settings: How pictures are read.
         progress: Called after each picture with the number of those drawn, and of all.
-<<<<<<< HEAD
         own: Categories that another detector, with thresholds of its own, judged.
         highlights: Pictures of the first data set that come before the categories: the first group before any table,
             the others below the metrics.
-=======
         more: Further sections before the notes, as HTML.
         style: Of these.
->>>>>>> main
     """
     judges, usual = own or {}, Judge(detect, rule)
     groups = _choose(evaluations, judges, usual)
@@ -132,12 +126,8 @@ def write_eval_report(
     parts += [_highlight(group, cards) for group in highlights[1:]]
     parts.append(section("How to read the charts", _explanation(rule), color_scale()))
     for number, evaluation in enumerate(evaluations):
-<<<<<<< HEAD
         parts += _categories(evaluation, number, judges, usual, groups, cards, several=len(evaluations) > 1)
-=======
-        parts += _categories(evaluation, number, rule, groups, cards, several=len(evaluations) > 1)
     parts.append(more)
->>>>>>> main
     parts.append(section("Notes", notes_list([*notes, *NOTES])))
     path = Path(folder) / INDEX
     with atomic_file(path) as temporary:

@@ -13,15 +13,6 @@ from conftest import FIXTURES, MINI, assert_golden
 from console import acl, assert_one_line
 from golden import recipe
 
-<<<<<<< HEAD
-from acl_export.demo import DemoConfig, run_demo
-from acl_export.demo_report import summary
-from acl_runtime.bundle.bundle import load_bundle
-=======
-from acl_export.demo_report import choose_samples
-from acl_runtime.data.datasets import read_dataset
->>>>>>> main
-
 
 def test_the_road_from_a_published_checkpoint_to_the_published_map(
     clip_path: Path, checkpoint_path: Path, tmp_path: Path
@@ -95,60 +86,3 @@ def test_without_the_extra_each_command_names_it(command: str, tmp_path: Path) -
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.strip() == 'torch is not installed; in the checkout: pip install -e ".[train]"'
-
-
-<<<<<<< HEAD
-def test_the_demo_goes_the_whole_road_on_unseen_products(tmp_path: Path) -> None:
-    """Small, so that it takes seconds: two products learned, two judged; every step is the real one."""
-    said: list[str] = []
-    config = DemoConfig(
-        learning=("wood", "nut"),
-        unseen=("egg", "leather"),
-        per_family=3,
-        per_unseen=3,
-        per_calibration=20,
-        epochs=1,
-        timing_s=0,
-    )
-    result = run_demo(tmp_path / "demo", config, say=said.append)
-    assert [row["category"] for row in result.rows] == ["egg", "leather", "mean"]
-    assert all(0 <= result.rows[-1][key] <= 1 for key in ("image_auroc", "pixel_auroc", "aupro"))
-    assert result.ratio > 0
-    assert result.ours.candidate.anomaly_map < 1e-5
-    assert result.ours.candidate.image_logits < 5e-5
-    page = result.report.read_text()
-    assert result.report == tmp_path / "demo" / "report" / "index.html"  # the page of an evaluation
-    assert "not for inspection" in page
-    assert '<a href="#d0-c0">egg</a>' in page
-    assert "Each product has its own thresholds" in page
-    calibrated = [load_bundle(tmp_path / "demo" / "bundles" / name).manifest for name in ("egg", "leather")]
-    assert calibrated[0].calibration.score_threshold != calibrated[1].calibration.score_threshold
-    assert (tmp_path / "demo" / "contact_sheet.png").stat().st_size > 10_000
-    assert (tmp_path / "demo" / "bundle" / "manifest.json").is_file()
-    assert len(summary(result)) <= 10
-    against = acl("eval", tmp_path / "demo" / "bundle", tmp_path / "demo" / "unseen", "--against", "torch")
-    worst = re.search(r"largest difference of a score (\S+), of a map (\S+)", against.stdout)
-    assert worst is not None, against.output
-    assert max(float(number) for number in worst.groups()) < 1e-5
-    shutil.copytree(tmp_path / "demo" / "unseen", tmp_path / "mine")
-    own = run_demo(tmp_path / "demo", config, data=tmp_path / "mine", say=said.append)
-    assert "the prompts that the earlier demo here learned are used again" in said
-    assert own.rows[-1]["image_auroc"] == result.rows[-1]["image_auroc"]
-    assert own.manifest.prompts["sha256"] == result.manifest.prompts["sha256"]
-
-
-def test_the_demo_judges_the_users_own_folder_and_replaces_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / "precious.txt").write_text("mine")
-    with pytest.raises(ValueError, match="is not empty and no demo made it; name a new or an empty folder"):
-        run_demo(tmp_path, DemoConfig(), data=MINI)
-    assert (tmp_path / "precious.txt").read_text() == "mine"
-    with pytest.raises(FileNotFoundError, match="is not a folder"):
-        run_demo(tmp_path / "demo", DemoConfig(), data=tmp_path / "none")
-    assert not (tmp_path / "demo").exists()
-=======
-def test_the_report_shows_the_first_parts_of_every_category() -> None:
-    dataset = read_dataset(MINI)
-    shown = [dataset.samples[index] for index in choose_samples(dataset, 9)]
-    assert [(sample.category, sample.label) for sample in shown].count(("01", 0)) == 1
-    assert [(sample.category, sample.label) for sample in shown].count(("02", 1)) == 2
->>>>>>> main
