@@ -18,13 +18,13 @@ from acl_runtime.detection.detector import Detector
 from acl_runtime.detection.verdict import Verdict
 from acl_runtime.evaluation.evaluate import DatasetEvaluation
 from acl_runtime.files.atomic import atomic_file
+from acl_runtime.report.choice import Group
 from acl_runtime.report.contact_sheet import contact_sheet
-from acl_runtime.report.evaluation import write_eval_report
+from acl_runtime.report.evaluation import Judge, write_eval_report
 from acl_runtime.report.pictures import Card, make_card
-from acl_runtime.scoring.rule import bundle_rule, rule_words
 
-CANDIDATES = 24  # frames that the contact sheet chooses from
-SHEET_CARDS = 4  # most defective parts on the contact sheet
+SHEET_FOUND = 3  # products whose typical find is on the contact sheet
+FOUND, MISSED = "What it finds", "What it misses"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +65,7 @@ def write_pages(
     evaluation: DatasetEvaluation,
     verdicts: Sequence[Verdict],
     detector: Detector,
-    *,
-    drawn: bool,
+    own: Mapping[str, Detector],
 ) -> None:
     """Write the evaluation's page and, in the folder above it, `contact_sheet.png`.
 
@@ -75,54 +74,90 @@ def write_pages(
         evaluation: The images that were judged.
         verdicts: Theirs, in the order of the data set.
         detector: That judged them.
-        drawn: Whether the images are drawn ones, not the user's own.
+        own: Products that a detector with thresholds of its own judged instead: the drawn ones; empty for the user's
+            own images.
     """
+    dataset = evaluation.dataset
     write_eval_report(
         result.report.parent,
         [evaluation],
         detector,
         rule=detector.rule,
         facts=_facts(result),
-        notes=[_about(drawn), *_notes(result)],
+        notes=[_about(bool(own)), *_notes(result), _origin(result.manifest, own)],
+        own={product: Judge(each, each.rule) for product, each in own.items()},
+        highlights=[group for group in highlights(dataset.samples, verdicts) if group.indices],
         more="" if result.web is None else result.web.section,
         style="" if result.web is None else result.web.style,
     )
-    sheet = contact_sheet(_sheet_cards(evaluation.dataset, verdicts, detector))
+    judges = {sample.category: own.get(sample.category, detector) for sample in dataset.samples}
+    sheet = contact_sheet(
+        [
+            _card(dataset.samples[index], verdicts[index], judges[dataset.samples[index].category])
+            for index in choose_sheet(dataset.samples, verdicts)
+        ]
+    )
     with atomic_file(result.report.parents[1] / "contact_sheet.png") as temporary:
         cv2.imwrite(str(temporary), sheet)
 
 
-def _sheet_cards(dataset: Dataset, verdicts: Sequence[Verdict], detector: Detector) -> list[Card]:
-    """A few defective parts, and a good one."""
-    map_threshold = detector.bundle.manifest.calibration.map_threshold
-    cards = [
-        _card(dataset.samples[index], verdicts[index], map_threshold)
-        for index in choose_samples(dataset, CANDIDATES)
-    ]
-    defective = [card for card in cards if card.label][::2][:SHEET_CARDS]
-    return [*defective, *[card for card in cards if not card.label][:1]]
+def highlights(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> list[Group]:
+    """Typical finds, which the page begins with, and typical misses, which come below the metrics; see `typical`."""
+    groups = []
+    for title, is_found in ((FOUND, True), (MISSED, False)):
+        total = sum(
+            one.label == 1 and each.is_anomalous == is_found for one, each in _pairs(samples, verdicts)
+        )
+        kind = "found" if is_found else "missed"
+        order = (
+            f"of each product the defective part in the middle of those {kind}, by its distance from the threshold; "
+            f"the product of which most were {kind} first"
+        )
+        groups.append(Group(title, order, total, tuple(typical(samples, verdicts, found=is_found))))
+    return groups
 
 
-def choose_samples(dataset: Dataset, limit: int) -> list[int]:
-    """Indices of one good and two defective parts of every category, then more of them, up to `limit`.
+def typical(samples: Sequence[Sample], verdicts: Sequence[Verdict], *, found: bool) -> list[int]:
+    """Indices of one defective part of each product: the middle one, by margin, of those found or of those missed.
 
-    Chosen by order and not by looks: each category begins two defective parts later than the one before, so
-    that more kinds of defect are seen.
+    Of an even number it is the one closer to the threshold. The product that has most of them comes first; one without
+    any is left out.
     """
-    rounds: list[tuple[int, int]] = []  # (turn, index)
-    for number, category in enumerate(dataset.categories):
-        parts = [(index, part) for index, part in enumerate(dataset.samples) if part.category == category]
-        good = [index for index, part in parts if not part.label]
-        bad = [index for index, part in parts if part.label]
-        start = 2 * number % max(1, len(bad))
-        rounds += enumerate(good)
-        rounds += ((turn // 2, index) for turn, index in enumerate(bad[start:] + bad[:start]))
-    return sorted(index for _, index in sorted(rounds)[:limit])
+    ranked = []
+    for category in dict.fromkeys(sample.category for sample in samples):
+        margins = {
+            index: abs(verdict.margin)
+            for index, (sample, verdict) in enumerate(_pairs(samples, verdicts))
+            if sample.category == category and sample.label == 1 and verdict.is_anomalous == found
+        }
+        ranked.append(sorted(margins, key=lambda index: margins[index]))
+    ranked.sort(key=len, reverse=True)
+    return [each[(len(each) - 1) // 2] for each in ranked if each]
 
 
-def _card(sample: Sample, verdict: Verdict, map_threshold: float) -> Card:
-    title = f"{sample.category}: {sample.defect} ({sample.path.name})"
-    return make_card(sample, load_sample(sample), verdict, title=title, map_threshold=map_threshold)
+def choose_sheet(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> list[int]:
+    """Indices for the contact sheet: the first typical finds, the first typical miss, and a good part.
+
+    The good part is the first of the product whose miss is shown, or of the last one.
+    """
+    misses = typical(samples, verdicts, found=False)[:1]
+    product = samples[misses[0] if misses else -1].category
+    good = [i for i, sample in enumerate(samples) if sample.category == product and not sample.label]
+    return [*typical(samples, verdicts, found=True)[:SHEET_FOUND], *misses, *good[:1]]
+
+
+def _pairs(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> list[tuple[Sample, Verdict]]:
+    return list(zip(samples, verdicts, strict=True))
+
+
+def _card(sample: Sample, verdict: Verdict, detector: Detector) -> Card:
+    return make_card(
+        sample,
+        load_sample(sample),
+        verdict,
+        title=f"{sample.category}: {sample.defect} ({sample.path.name})",
+        map_threshold=detector.bundle.manifest.calibration.map_threshold,
+    )
 
 
 def _about(drawn: bool) -> str:
@@ -150,8 +185,8 @@ def _notes(result: DemoResult) -> list[str]:
     return [
         "The embedded backbone is a small CLIP that was trained on drawings. It shows the road, not the quality "
         "of the method: its scores say nothing about CLIP ViT-L, and it is not for inspection.",
-        f"A part is NG from {rule_words(bundle_rule(result.manifest.calibration))}. {_origin(result.manifest)}",
-        "The frames of contact_sheet.png were chosen by order, not by looks.",
+        f"contact_sheet.png shows the first {SHEET_FOUND} pictures of “{FOUND}”, the first of “{MISSED}” and a good "
+        "part.",
         f"The export was compared with {parity.reference}, on {parity.frames} frames: log-odds within "
         f"{parity.image_logits:.1e}, maps within {parity.anomaly_map:.1e}.",
         f"Times are medians of {len(result.ours.stages_ms)} frames, one at a time, both pipelines in turn in one "
@@ -160,12 +195,15 @@ def _notes(result: DemoResult) -> list[str]:
     ]
 
 
-def _origin(manifest: Manifest) -> str:
+def _origin(manifest: Manifest, own: Mapping[str, Detector]) -> str:
     """Where the thresholds are from."""
-    if manifest.calibration.record is None:
-        return "This is the default threshold, an arbitrary 0.5; acl calibrate sets others."
-    promise = manifest.calibration.source
-    return f"The thresholds were set on further good parts of all these products together. {promise}"
+    if not own:
+        return f"The threshold is {manifest.calibration.source}; acl calibrate sets others from good parts."
+    promise = next(iter(own.values())).bundle.manifest.calibration.source
+    return (
+        "Each product has its own thresholds, as acl calibrate sets them for a user's product: from further good parts "
+        f"of that product alone, none of them among the images judged here. {promise}"
+    )
 
 
 def count_outcome(dataset: Dataset, verdicts: Sequence[Verdict]) -> str:

@@ -171,3 +171,8 @@ class LearnConfig:
     shared_ctx: bool = False
     losses: tuple[str, ...] = LOSSES
     optimizer: Literal["adam", "sgd"] = "adam"
+
+
+TINY_LEARNING = LearnConfig(recipe=Recipe.paper, epochs=5, batch_size=32, losses=("image", "focal"))
+"""For the embedded backbone, on which the dice losses drive the maps to certainty and the defects' order out of them;
+chosen on groups a and c of `benchmarks/README.md`."""

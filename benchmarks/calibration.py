@@ -108,7 +108,7 @@ def make_bundle(folder: Path, recipe: Recipe) -> Path:
         size=DRAWN_SIZE,
         seed=config.seed,
     )
-    weights, learn = load_weights("tiny"), LearnConfig(recipe=recipe, epochs=config.epochs, seed=config.seed)
+    weights, learn = load_weights("tiny"), LearnConfig(recipe=recipe, seed=config.seed)
     vision = make_vision_config(weights.backbone, weights.architecture.vision_layers, recipe=recipe)
     prompts = folder / f"{recipe.value}.safetensors"
     train([folder / "learning"], TrainFiles(prompts, folder / "cache"), weights, vision, learn)

@@ -16,7 +16,7 @@ import typer
 
 from acl_runtime.data.datasets import Sample
 from acl_train.clip import CLIP
-from acl_train.config import LearnConfig, Recipe, VisionConfig
+from acl_train.config import TINY_LEARNING, LearnConfig, Recipe, VisionConfig
 from acl_train.features import cached_features
 from acl_train.methods import make_vision_config
 from acl_train.tiny.tower import initialise
@@ -38,6 +38,7 @@ from benchmarks.machine import describe_machine, machine_line
 from benchmarks.tables import markdown_table, write_json
 
 FIRST_SEED = 111
+GENTLE = "learned prompts, as the demonstration does"
 COLOR = "colour contrast, no network"  # its scores are no probabilities, so no threshold is its default
 METRICS = {
     "image_auroc": "Image AUROC",
@@ -122,10 +123,13 @@ def _methods(
     """
     tower = look_at(build_clip(weights, vision), weights.sha256, samples, cache)
     config = LearnConfig(epochs=plan.epochs)
-    for recipe in plan.recipes:
+    ways = {f"learned prompts, `{recipe.value}`": replace(config, recipe=recipe) for recipe in plan.recipes}
+    if weights.backbone == "tiny":
+        ways |= {GENTLE: TINY_LEARNING}
+    for name, way in ways.items():
         for seed in range(FIRST_SEED, FIRST_SEED + plan.seeds):
-            texts = learn_texts(tower, learning, replace(config, recipe=recipe, seed=seed))
-            yield f"learned prompts, `{recipe.value}`", seed, judge_with_texts(tower, texts, recipe)
+            texts = learn_texts(tower, learning, replace(way, seed=seed))
+            yield name, seed, judge_with_texts(tower, texts, way.recipe)
     for name, sentences in (("hand-written pair", PAIR), ("hand-written ensemble", ENSEMBLE)):
         for recipe in plan.recipes:
             judge = judge_with_texts(tower, write_texts(tower.clip, sentences), recipe)

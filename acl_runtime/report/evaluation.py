@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from acl_runtime.calibration.report import LIMIT
@@ -65,6 +66,14 @@ h4 { font-size: .9rem; font-weight: 600; margin: 0 0 8px; overflow-wrap: anywher
 """
 
 
+@dataclass(frozen=True)
+class Judge:
+    """Who judges a category's images."""
+
+    detect: Detect  # called again with the frames that are shown, whose maps were not kept
+    rule: Rule  # by which it decided
+
+
 def write_eval_report(
     folder: Path | str,
     evaluations: Sequence[DatasetEvaluation],
@@ -76,6 +85,8 @@ def write_eval_report(
     mask_above: int = 0,
     settings: ReadSettings | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    own: Mapping[str, Judge] | None = None,
+    highlights: Sequence[Group] = (),
     more: str = "",
     style: str = "",
 ) -> Path:
@@ -91,20 +102,31 @@ def write_eval_report(
         mask_above: Grey level above which a mask's pixel is a defect.
         settings: How pictures are read.
         progress: Called after each picture with the number of those drawn, and of all.
+        own: Categories that another detector, with thresholds of its own, judged.
+        highlights: Pictures of the first data set that come before the categories: the first group before any table,
+            the others below the metrics.
         more: Further sections before the notes, as HTML.
         style: Of these.
     """
-    groups = _choose(evaluations, rule)
-    chosen = [(place, index) for place, each in groups.items() for group in each for index in group.indices]
+    judges, usual = own or {}, Judge(detect, rule)
+    groups = _choose(evaluations, judges, usual)
+    places = [
+        (place[0], index) for place, each in groups.items() for group in each for index in group.indices
+    ]
+    chosen = list(dict.fromkeys([*((0, index) for group in highlights for index in group.indices), *places]))
     cards: dict[Place, str] = {}
-    for done, ((number, _), index) in enumerate(chosen, start=1):
-        cards[number, index] = _draw(evaluations[number].dataset.samples[index], detect, mask_above, settings)
+    for done, (number, index) in enumerate(chosen, start=1):
+        sample = evaluations[number].dataset.samples[index]
+        judge = judges.get(sample.category, usual)
+        cards[number, index] = _draw(sample, judge.detect, mask_above, settings)
         progress(done, len(chosen))
-    parts = [_header(evaluations, rule, facts)]
+    parts = [_header(evaluations, None if judges else rule, facts)]
+    parts += [_highlight(group, cards) for group in highlights[:1]]
     parts += [_summary(evaluation, number) for number, evaluation in enumerate(evaluations)]
+    parts += [_highlight(group, cards) for group in highlights[1:]]
     parts.append(section("How to read the charts", _explanation(rule), color_scale()))
     for number, evaluation in enumerate(evaluations):
-        parts += _categories(evaluation, number, rule, groups, cards, several=len(evaluations) > 1)
+        parts += _categories(evaluation, number, judges, usual, groups, cards, several=len(evaluations) > 1)
     parts.append(more)
     parts.append(section("Notes", notes_list([*notes, *NOTES])))
     path = Path(folder) / INDEX
@@ -115,10 +137,14 @@ def write_eval_report(
     return path
 
 
-def _header(evaluations: Sequence[DatasetEvaluation], rule: Rule, facts: Sequence[tuple[str, str]]) -> str:
+def _header(
+    evaluations: Sequence[DatasetEvaluation], rule: Rule | None, facts: Sequence[tuple[str, str]]
+) -> str:
+    """`rule` is None where categories have their own."""
     images = sum(each.images for each in evaluations)
     names = ", ".join(each.dataset.name for each in evaluations)
-    lead = f"{names}: {images} images, judged one by one. A part is NG from {rule_words(rule)}."
+    decided = f"A part is NG from {rule_words(rule)}" if rule else "Each product has thresholds of its own"
+    lead = f"{names}: {images} images, judged one by one. {decided}."
     return f'<header><h1>{TITLE}</h1><p class="lead">{to_html(lead)}</p>{facts_list(facts)}</header>'
 
 
@@ -159,7 +185,8 @@ def _explanation(rule: Rule) -> str:
 def _categories(
     evaluation: DatasetEvaluation,
     number: int,
-    rule: Rule,
+    judges: Mapping[str, Judge],
+    usual: Judge,
     groups: Mapping[Place, Sequence[Group]],
     cards: Mapping[Place, str],
     *,
@@ -168,14 +195,21 @@ def _categories(
     parts = []
     data = zip(evaluation.categories, shown_rows(evaluation), decisions(evaluation), strict=False)
     for index, (category, row, decided) in enumerate(data):
-        link = _link(number, index)
+        link, rule = _link(number, index), judges.get(category.category, usual).rule
         figures = category_figures(row, decided, category)
         charts = category_charts(category, rule, name=link)
         pictures = [_group(group, number, cards) for group in groups[number, index]]
         heading = f"{evaluation.dataset.name}: {category.category}" if several else category.category
         beside = f'<div class="category">{figures}{charts}</div>'
-        parts.append(section(heading, beside, *pictures, name=link, up=f"d{number}"))
+        own = f'<p class="pale">NG from {to_html(rule_words(rule))}.</p>' if judges else ""
+        parts.append(section(heading, own, beside, *pictures, name=link, up=f"d{number}"))
     return parts
+
+
+def _highlight(group: Group, cards: Mapping[Place, str]) -> str:
+    words = f'<p class="pale">{len(group.indices)} of {group.total}: {to_html(group.order)}.</p>'
+    pictures = "".join(cards[0, index] for index in group.indices)
+    return section(group.title, words, f'<div class="samples">{pictures}</div>')
 
 
 def _group(group: Group, number: int, cards: Mapping[Place, str]) -> str:
@@ -185,7 +219,9 @@ def _group(group: Group, number: int, cards: Mapping[Place, str]) -> str:
     return f'<h3 class="group">{group.title} <span>{shown}</span></h3><div class="samples">{pictures}</div>'
 
 
-def _choose(evaluations: Sequence[DatasetEvaluation], rule: Rule) -> dict[Place, list[Group]]:
+def _choose(
+    evaluations: Sequence[DatasetEvaluation], judges: Mapping[str, Judge], usual: Judge
+) -> dict[Place, list[Group]]:
     """The groups of every category, by its number and its data set's, so many that the page stays small."""
     categories = [
         ((number, index), category)
@@ -193,7 +229,10 @@ def _choose(evaluations: Sequence[DatasetEvaluation], rule: Rule) -> dict[Place,
         for index, category in enumerate(evaluation.categories)
     ]
     limit = MOST_CARDS // max(1, len(categories))
-    return {place: choose_images(category, rule, limit=limit) for place, category in categories}
+    return {
+        place: choose_images(category, judges.get(category.category, usual).rule, limit=limit)
+        for place, category in categories
+    }
 
 
 def _draw(sample: Sample, detect: Detect, mask_above: int, settings: ReadSettings | None) -> str:

@@ -15,15 +15,17 @@ from acl_train.tiny.captions import TRAINING_DEFECTS, TRAINING_FAMILIES
 from acl_train.tiny.pairs import Pair, draw_pair
 from acl_train.tiny.tower import PATCH
 
+NO_FAMILY = -2  # -1 is a caption that names none
+
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures of pairs: good, damaged, good, damaged..."""
+    """Pictures of pairs: good, damaged, good, damaged...; the second of a clean pair is good too."""
 
     images: Tensor  # (B, 3, S, S) float32, normalised
     coverage: Tensor  # (B, G·G) float32 in 0..1, damaged share of each patch
     damaged: Tensor  # (B,) bool
-    family: Tensor  # (B,) int64
+    family: Tensor  # (B,) int64, NO_FAMILY of photographs
     defects: Tensor  # (B, K) bool, K defects in all
 
 
@@ -45,12 +47,14 @@ def collate(pairs: list[Pair]) -> Batch:
     images = torch.cat([torch.from_numpy(pair.images) for pair in pairs])  # (B, S, S, 3) BGR
     rgb = images.flip(-1).permute(0, 3, 1, 2) / 255
     coverage = torch.stack([torch.from_numpy(pair.coverage) for pair in pairs]).flatten(1)  # (B / 2, G·G)
-    family = torch.tensor([TRAINING_FAMILIES.index(pair.family) for pair in pairs])
+    family = torch.tensor(
+        [NO_FAMILY if pair.family is None else TRAINING_FAMILIES.index(pair.family) for pair in pairs]
+    )
     defects = torch.tensor([[name in pair.defects for name in TRAINING_DEFECTS] for pair in pairs])
     return Batch(
         images=(rgb - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None],
         coverage=after_nothing(coverage),
-        damaged=torch.tensor([False, True]).repeat(len(pairs)),
+        damaged=after_nothing(torch.tensor([bool(pair.defects) for pair in pairs])),
         family=family.repeat_interleave(2),
         defects=after_nothing(defects),
     )

@@ -15,18 +15,33 @@ AUXILIARY_TEMPERATURE = 0.2  # higher than the prompts', so that damage has to s
 SILENCE = 2.0
 
 
-class Objective(nn.Module):
-    """The loss of a batch: pictures match captions, and damage shows along a direction that no caption uses.
+class Captions(nn.Module):
+    """SigLIP's loss between pictures and sentences, with its learned scale and bias."""
+
+    def __init__(self, bank: Bank) -> None:
+        super().__init__()
+        self.bank = bank
+        self.log_scale = nn.Parameter(torch.tensor(2.5))
+        self.bias = nn.Parameter(torch.tensor(-3.0))
+
+    def caption_loss(self, image_embeddings: Tensor, batch: Batch) -> Tensor:
+        """Every caption that is true of a picture counts as its own."""
+        chosen = torch.randint(len(self.bank.family), (CAPTIONS_PER_STEP,))
+        true = fits(self.bank, chosen, batch)  # (B, N)
+        logits = self.log_scale.exp() * image_embeddings @ self.bank.embeddings[chosen].T + self.bias
+        return F.softplus(-logits[true]).mean() + F.softplus(logits[~true]).mean()
+
+
+class Objective(Captions):
+    """The first stage's loss of a batch: pictures match captions, and damage shows where no caption points.
 
     The auxiliary direction is a fixed unit vector of the joint space at a right angle to all that captions say.
     It is thrown away afterwards: prompt learning has to find it again.
     """
 
     def __init__(self, bank: Bank, *, auxiliary: Tensor, state: Tensor) -> None:
-        super().__init__()
-        self.bank, self.auxiliary, self.state = bank, auxiliary, state
-        self.log_scale = nn.Parameter(torch.tensor(2.5))
-        self.bias = nn.Parameter(torch.tensor(-3.0))
+        super().__init__(bank)
+        self.auxiliary, self.state = auxiliary, state
 
     def forward(self, image_embeddings: Tensor, patch_embeddings: Tensor, batch: Batch) -> Tensor:
         """The loss of (B, D) and (B, L, G·G, D) unit vectors."""
@@ -37,12 +52,28 @@ class Objective(nn.Module):
             + silence_loss(patch_embeddings, self.state)
         )
 
-    def caption_loss(self, image_embeddings: Tensor, batch: Batch) -> Tensor:
-        """SigLIP's loss, with every caption that is true of a picture counted as its own."""
-        chosen = torch.randint(len(self.bank.family), (CAPTIONS_PER_STEP,))
-        true = fits(self.bank, chosen, batch)  # (B, N)
-        logits = self.log_scale.exp() * image_embeddings @ self.bank.embeddings[chosen].T + self.bias
-        return F.softplus(-logits[true]).mean() + F.softplus(logits[~true]).mean()
+
+class SentenceObjective(Captions):
+    """The second stage's: damage shows along what sentences about damage differ in, as at run time.
+
+    Args:
+        bank: Encoded captions.
+        difference: (D,), see `state_difference`.
+    """
+
+    def __init__(self, bank: Bank, difference: Tensor) -> None:
+        super().__init__(bank)
+        self.direction = difference * (
+            AUXILIARY_TEMPERATURE / TEMPERATURE
+        )  # of log-odds as prompts have them
+
+    def forward(self, image_embeddings: Tensor, patch_embeddings: Tensor, batch: Batch) -> Tensor:
+        """The loss of (B, D) and (B, L, G·G, D) unit vectors."""
+        return (
+            self.caption_loss(image_embeddings, batch)
+            + direction_loss(image_embeddings, self.direction, batch.damaged.float())
+            + patch_loss(patch_embeddings, self.direction, batch.coverage)
+        )
 
 
 def fits(bank: Bank, chosen: Tensor, batch: Batch) -> Tensor:
@@ -60,7 +91,7 @@ def direction_loss(
 
     Args:
         embeddings: (..., D), unit norm.
-        direction: (D,), unit norm.
+        direction: (D,); log-odds are products with it, divided by `AUXILIARY_TEMPERATURE`.
         share: (...) in 0..1; 1 shall point along the direction, 0 against it.
         weight: How much more a share of 1 counts than a share of 0.
     """
@@ -73,7 +104,7 @@ def patch_loss(patch_embeddings: Tensor, direction: Tensor, coverage: Tensor) ->
 
     Args:
         patch_embeddings: (B, L, G·G, D), unit norm.
-        direction: (D,), unit norm; damaged patches shall point along it.
+        direction: (D,), as above; damaged patches shall point along it.
         coverage: (B, G·G) in 0..1, damaged share of each patch; a fifth counts as wholly damaged.
     """
     share = (5 * coverage).clamp(max=1)[:, None].expand(patch_embeddings.shape[:3])  # (B, L, G·G)

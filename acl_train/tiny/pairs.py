@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -16,11 +17,11 @@ DEFECTS_PER_PICTURE = (0.5, 0.3, 0.2)  # one, two, three
 
 @dataclass(frozen=True)
 class Pair:
-    """A good product and the same product damaged."""
+    """A good product and the same product damaged; or two good ones, where there are no defects."""
 
     images: NDArray[np.uint8]  # (2, S, S, 3) BGR, good first
     coverage: NDArray[np.float32]  # (G, G) share of each patch that is defective in the second picture
-    family: str
+    family: str | None  # None: a photograph, of which only captions without a product's name are true
     defects: tuple[str, ...]
 
 
@@ -28,17 +29,35 @@ def draw_pair(seed: int, index: int, *, size: int, patch: int) -> Pair:
     """The pair number `index` of the corpus `seed`, as S×S pictures; drawn larger and cut out."""
     rng = np.random.default_rng((seed, index))
     family = str(rng.choice(TRAINING_FAMILIES))
-    count = int(rng.choice(3, p=DEFECTS_PER_PICTURE)) + 1
-    defects = tuple(str(name) for name in rng.choice(TRAINING_DEFECTS, count, replace=False))
+    defects = choose_defects(rng, TRAINING_DEFECTS)
     drawn, number = size * 7 // 4, int(rng.integers(2**40))
     good, _ = draw_twin(family, (), size=drawn, seed=number)
     damaged, mask = draw_twin(family, defects, size=drawn, seed=number)
+    return Pair(*finish(rng, good, damaged, mask, size=size, patch=patch), family, defects)
+
+
+def choose_defects(rng: np.random.Generator, names: Sequence[str]) -> tuple[str, ...]:
+    """One to three different ones."""
+    count = int(rng.choice(3, p=DEFECTS_PER_PICTURE)) + 1
+    return tuple(str(name) for name in rng.choice(names, count, replace=False))
+
+
+def finish(
+    rng: np.random.Generator,
+    good: NDArray[np.uint8],
+    damaged: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    *,
+    size: int,
+    patch: int,
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Twins cut, turned, recoloured and compressed alike: the pictures and the coverage of a `Pair`."""
     window = choose_window(rng, mask)
     order = rng.permutation(3) if rng.random() < 0.3 else np.arange(3)
     turns = rng.integers(0, 2, 3).astype(bool)
     images = [turned(reduced(picture[window], size)[..., order], turns) for picture in (good, damaged)]
     coverage = reduced(mask[window].astype(np.float32), size // patch)
-    return Pair(compressed(rng, np.stack(images)), turned(coverage, turns).copy(), family, defects)
+    return compressed(rng, np.stack(images)), turned(coverage, turns).copy()
 
 
 def choose_window(rng: np.random.Generator, mask: NDArray[np.bool_]) -> tuple[slice, slice]:

@@ -46,11 +46,8 @@ STAGES = (Stage(64, 1800, 1.5e-3, 3e-4), Stage(112, 300, 3e-4, 1.5e-5))
 
 def pretrain(seed: int, progress: Progress) -> CLIP:
     """The small CLIP, trained from nothing: sentences first, then pictures with the text tower frozen."""
-    torch.manual_seed(seed)
+    model, directions = begin(seed)
     rng = np.random.default_rng(seed)
-    model = build_clip(STAGES[0].size)
-    initialise(model)
-    directions = torch.linalg.qr(torch.randn(2 * [model.architecture.embed_dim])).Q
     tick = follow(progress, "sentences", SENTENCE_STEPS)
     with sdpa_kernel(SDPBackend.MATH):  # the fused attention's backward pass is slow on CPUs
         learn_sentences(model, directions, rng, steps=SENTENCE_STEPS, report=tick)
@@ -60,6 +57,19 @@ def pretrain(seed: int, progress: Progress) -> CLIP:
         tick = follow(progress, f"pictures of {stage.size} px", stage.steps)
         learn_pictures(model, objective, stage, seed=seed, first=number * 10**7, report=tick)
     return model
+
+
+def begin(seed: int) -> tuple[CLIP, Tensor]:
+    """The network with starting values, and (D, D) orthogonal directions that give captions and damage their places."""
+    torch.manual_seed(seed)
+    model = build_clip(STAGES[0].size)
+    initialise(model)
+    return model, torch.linalg.qr(torch.randn(2 * [model.architecture.embed_dim])).Q
+
+
+def planted_direction(seed: int) -> Tensor:
+    """(D,) the direction along which the pictures' part of this file's training marks damage."""
+    return begin(seed)[1][-1]
 
 
 def follow(progress: Progress, name: str, steps: int) -> Callable[[float], None]:
@@ -110,12 +120,17 @@ def rate(stage: Stage, step: int) -> float:
 def enlarged(model: CLIP, size: int) -> CLIP:
     """The same network for pictures of another size."""
     larger, state = build_clip(size), model.state_dict()
-    positions = state["visual.positional_embedding"]  # (1 + G·G, W)
-    grid = positions[1:].T.unflatten(1, 2 * [model.visual.grid])[None]  # (1, W, G, G)
-    resized = F.interpolate(grid, 2 * [size // PATCH], mode="bilinear", align_corners=False)
-    state["visual.positional_embedding"] = torch.cat([positions[:1], resized[0].flatten(1).T])
-    larger.load_state_dict(state)
+    key = "visual.positional_embedding"
+    larger.load_state_dict(state | {key: resize_positions(state[key], size // PATCH)})
     return larger
+
+
+def resize_positions(positions: Tensor, grid: int) -> Tensor:
+    """(1 + N, W) positions of a square of patches for a square of `grid`² patches; the class token's stays."""
+    side = math.isqrt(len(positions) - 1)
+    patches = positions[1:].T.unflatten(1, (side, side))[None]  # (1, W, G, G)
+    resized = F.interpolate(patches, (grid, grid), mode="bilinear", align_corners=False)
+    return torch.cat([positions[:1], resized[0].flatten(1).T])
 
 
 def save(model: CLIP, path: Path) -> None:

@@ -88,3 +88,12 @@ def encode_bank(model: CLIP, rng: np.random.Generator, count: int) -> Bank:
     captions = draw_captions(rng, count)
     parts = [encode(model, [c.text for c in captions[i : i + 256]]) for i in range(0, count, 256)]
     return Bank(torch.cat(parts), *meanings(captions))
+
+
+def state_difference(bank: Bank) -> Tensor:
+    """(D,) what damage adds to the embeddings of sentences that name neither product nor defect."""
+    general = (bank.family == -1) & (bank.defect == -1)
+    damaged, good = (
+        bank.embeddings[general & (bank.damaged == state)].mean(dim=0) for state in (True, False)
+    )
+    return damaged - good

@@ -61,7 +61,7 @@ def test_the_workshop_asks_nothing_either(tmp_path: Path) -> None:
     tiny = ["--backbone", "tiny"]
     demo = "from pathlib import Path; from acl_export.demo import DemoConfig, run_demo\n"
     demo += "products = {'learning': ('wood', 'nut'), 'unseen': ('egg', 'leather'), 'per_family': 3, 'per_unseen': 3}\n"
-    demo += "config = DemoConfig(**products, epochs=1, timing_s=0, web=None)\n"
+    demo += "config = DemoConfig(**products, per_calibration=20, epochs=1, timing_s=0, web=None)\n"
     demo += "run_demo(Path('demo'), config, progress=lambda *_: None, say=print)"
     commands = [
         [*ACL, "train", data, "-o", "prompts.safetensors", *tiny, "--epochs", "1", "--cache", "cache"],

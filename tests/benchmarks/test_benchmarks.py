@@ -69,11 +69,11 @@ def test_every_way_is_judged_on_every_group(tmp_path: Path) -> None:
     draw_dataset(tmp_path / "mine", families=["egg"], defects=["hole"], good=2, defective=2, size=64, seed=0)
     records = measure(untrained(), plan, [tmp_path / "mine"], drawn=tmp_path / "d", cache=tmp_path / "c")
     assert {record["group"] for record in records} == {*MEANINGS, "mine"}
-    assert len({record["method"] for record in records}) == 5
-    assert len(records) == 5 * 5
+    assert len({record["method"] for record in records}) == 6
+    assert len(records) == 6 * 5
     json.dumps([without_nan(record) for record in records], allow_nan=False)
     assert all(0 <= record["image_auroc"] <= 1 and 0 <= record["pixel_auroc"] <= 1 for record in records)
-    assert to_tables(records).count("| learned prompts") == len(METRICS) + 1
+    assert to_tables(records).count("| learned prompts") == 2 * (len(METRICS) + 1)
 
 
 def test_groups_hold_what_their_names_say(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ CONFIG = DemoConfig(
     unseen=("egg", "leather"),
     per_family=3,
     per_unseen=3,
+    per_calibration=20,
     epochs=1,
     timing_s=0,
     web=WebDemo(metres=1.5, width=336, defects_per_m=4.0, segment_m=0.1, max_overkill=0.3),
@@ -130,6 +131,9 @@ def test_the_demo_goes_the_whole_road_on_unseen_products(demo: Demo) -> None:
     assert result.report == folder / "report" / "index.html"  # the page of an evaluation
     assert "not for inspection" in page
     assert '<a href="#d0-c0">egg</a>' in page
+    assert "Each product has its own thresholds" in page
+    calibrated = [load_bundle(folder / "bundles" / name).manifest.calibration for name in ("egg", "leather")]
+    assert calibrated[0].score_threshold != calibrated[1].score_threshold
     assert (folder / "contact_sheet.png").stat().st_size > 10_000
     assert (folder / "bundle" / "manifest.json").is_file()
     assert len(summary(result)) <= 10

@@ -13,9 +13,6 @@ from conftest import FIXTURES, MINI, assert_golden
 from console import acl, assert_one_line
 from golden import recipe
 
-from acl_export.demo_report import choose_samples
-from acl_runtime.data.datasets import read_dataset
-
 
 def test_the_road_from_a_published_checkpoint_to_the_published_map(
     clip_path: Path, checkpoint_path: Path, tmp_path: Path
@@ -89,10 +86,3 @@ def test_without_the_extra_each_command_names_it(command: str, tmp_path: Path) -
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.strip() == 'torch is not installed; in the checkout: pip install -e ".[train]"'
-
-
-def test_the_report_shows_the_first_parts_of_every_category() -> None:
-    dataset = read_dataset(MINI)
-    shown = [dataset.samples[index] for index in choose_samples(dataset, 9)]
-    assert [(sample.category, sample.label) for sample in shown].count(("01", 0)) == 1
-    assert [(sample.category, sample.label) for sample in shown].count(("02", 1)) == 2

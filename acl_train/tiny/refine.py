@@ -1,0 +1,160 @@
+"""Pre-trains the small CLIP further, on drawings and photographs: `python -m acl_train.tiny.refine --help`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import typer
+from rich.progress import Progress
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from acl_runtime.files.atomic import atomic_file
+from acl_runtime.files.errors import InputError
+from acl_train.clip import CLIP
+from acl_train.tiny.batches import Batch
+from acl_train.tiny.mixture import Plan, draw_mixture
+from acl_train.tiny.objective import SentenceObjective
+from acl_train.tiny.photographs import Photograph, load_photographs, read_table
+from acl_train.tiny.pretrain import follow, planted_direction, resize_positions, save, trained
+from acl_train.tiny.sentences import encode_bank, state_difference
+from acl_train.tiny.tower import PATCH, build_clip, optimisers
+from acl_train.weights import load_weights
+
+NATIVE = 112  # side of the pictures that the weights' positions are for
+FIRST_RATE, LAST_RATE, WARM_UP = 1e-3, 1e-5, 40
+CHECKPOINT_EVERY = 50  # steps
+
+
+def refine(
+    start: Path | None,
+    photographs: list[Photograph],
+    plan: Plan,
+    *,
+    seed: int,
+    checkpoint: Path | None = None,
+    every: int = CHECKPOINT_EVERY,
+    beside: bool = True,
+    report: Callable[[float], None] = lambda loss: None,
+) -> CLIP:
+    """Train the vision tower further; the text tower stays as it is.
+
+    Args:
+        start: Weights of the first stage; None for the shipped ones.
+        photographs: See `load_photographs`.
+        plan: How long.
+        seed: Of pictures and captions, and of the first stage, whose planted direction is moved.
+        checkpoint: A file to write now and then, and to go on from if it is there.
+        every: So many steps between two checkpoints.
+        beside: Whether another process draws the pictures meanwhile.
+        report: Called with each step's loss.
+    """
+    model = build_clip(NATIVE)
+    shipped = load_weights("tiny", None if start is None else str(start))
+    model.load_state_dict({name: tensor.float() for name, tensor in shipped.state.items()})
+    bank = encode_bank(model, np.random.default_rng(seed), plan.captions)
+    difference = state_difference(bank)
+    move_direction(model, planted_direction(seed), F.normalize(difference, dim=0))
+    objective = SentenceObjective(bank, difference)
+    parameters = [*trained(model.visual), *objective.named_parameters()]
+    steppers = optimisers(parameters, FIRST_RATE)
+    modules = {"model": model, "objective": objective} | {f"stepper{i}": s for i, s in enumerate(steppers)}
+    first = 0 if checkpoint is None else restore(checkpoint, modules, seed, plan)
+    batches = draw_mixture(seed, plan, first, photographs, beside=beside)
+    for step, batch in enumerate(batches, start=first):
+        torch.manual_seed(seed * 10**6 + step)  # of the captions; a resumed run draws the same
+        for stepper in steppers:
+            stepper.param_groups[0]["lr"] = rate(plan, step)
+        loss = forward(model, objective, batch)
+        for module in (model, objective):
+            module.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_([parameter for _, parameter in parameters], 1.0)
+        for stepper in steppers:
+            stepper.step()
+        report(loss.item())
+        if checkpoint is not None and (step + 1) % every == 0:
+            store(checkpoint, modules, step + 1, seed, plan)
+    return model
+
+
+@torch.no_grad()
+def move_direction(model: CLIP, planted: Tensor, state: Tensor) -> None:
+    """Turn what pictures say along `planted` into the sentences' own direction of damage, (D,) unit vectors both."""
+    proj = model.visual.proj  # (W, D)
+    proj.add_(torch.outer(proj @ planted, state - planted))
+
+
+def forward(model: CLIP, objective: SentenceObjective, batch: Batch) -> Tensor:
+    """The loss of a batch of any size, the network in bfloat16."""
+    visual = model.visual
+    positions = resize_positions(visual.positional_embedding, batch.images.shape[-1] // PATCH)
+    # as in the first stage: the fused attention's backward pass is slow on CPUs
+    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        embeddings = functional_call(visual, {"positional_embedding": positions}, (batch.images,))
+    return objective(*(part.float() for part in embeddings), batch)  # type: ignore[no-any-return]
+
+
+def rate(plan: Plan, step: int) -> float:
+    """The learning rate: a short rise, then down a cosine."""
+    cosine = 0.5 * (1 + math.cos(math.pi * step / plan.steps))
+    return min(1.0, (step + 1) / WARM_UP) * (LAST_RATE + (FIRST_RATE - LAST_RATE) * cosine)
+
+
+def store(path: Path, modules: dict[str, Any], step: int, seed: int, plan: Plan) -> None:
+    """Write everything that the next step depends on."""
+    state = {name: module.state_dict() for name, module in modules.items()}
+    with atomic_file(path) as temporary:
+        torch.save(state | {"step": step, "run": facts(seed, plan)}, temporary)
+
+
+def facts(seed: int, plan: Plan) -> list[int]:
+    """What a run cannot change on its way; its length it can, and the rate then follows the new one."""
+    return [seed, plan.pairs, plan.size, plan.large, plan.large_pairs, plan.captions]
+
+
+def restore(path: Path, modules: dict[str, Any], seed: int, plan: Plan) -> int:
+    """Load what `store` wrote, if it did; the number of the next step.
+
+    Raises:
+        InputError: The checkpoint is of another run.
+    """
+    if not path.is_file():
+        return 0
+    state = torch.load(path, weights_only=True)
+    if state["run"] != facts(seed, plan):
+        raise InputError(f"{path}: is the checkpoint of another seed or plan; name another file")
+    for name, module in modules.items():
+        module.load_state_dict(state[name])
+    return int(state["step"])
+
+
+def main(
+    output: Annotated[Path, typer.Option("-o", "--output", help="File that the weights are written to.")],
+    photographs: Annotated[Path, typer.Option(help="Folder with what photographs.tsv names: PACKAGE/PATH.")],
+    start: Annotated[Path | None, typer.Option(help="Weights of the first stage; the shipped ones.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="File to go on from after an interruption.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Batches of pictures.")] = Plan.steps,
+    seed: Annotated[int, typer.Option(help="Draws the pictures; that of the first stage.")] = 0,
+    threads: Annotated[int, typer.Option(help="Of the network; one more process draws.")] = 1,
+) -> None:
+    """Pre-train the small CLIP further, on drawn products and on photographs with drawn defects."""
+    torch.set_num_threads(threads)
+    typer.echo(f"torch {torch.__version__}, {threads} thread(s) and one drawing process, seed {seed}")
+    loaded = load_photographs(photographs, read_table())
+    typer.echo(f"{len(loaded)} photographs")
+    with Progress() as progress:
+        tick = follow(progress, "pictures", steps)
+        save(refine(start, loaded, Plan(steps=steps), seed=seed, checkpoint=checkpoint, report=tick), output)
+    typer.echo(output)
+
+
+if __name__ == "__main__":
+    typer.run(main)
