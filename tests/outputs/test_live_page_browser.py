@@ -148,8 +148,9 @@ def test_the_keyboard_opens_a_picture_reviews_it_and_closes_it(shown: Shown) -> 
 
 def test_the_line_of_the_histogram_says_how_many_parts_would_change(shown: Shown) -> None:
     page, browser, _, _ = shown
-    browser.wait("+document.getElementById('count').textContent > 50")
     kept = page.feed.look().parts
+    judged = sum(each.score is not None for each in kept)
+    browser.wait(f"+document.getElementById('count').textContent == {judged}")
     browser.js("document.getElementById('threshold').focus()")
     for _ in range(3):
         browser.press("ArrowLeft")
