@@ -144,7 +144,15 @@ DOCUMENT: dict[str, Any] = {
                     "required": True,
                     "content": {"text/plain": {"schema": {"enum": ["good", "defect", "unsure"]}}},
                 },
-                "responses": {_OK: _answer("Noted.", number="Of the part.", mark="As given."), "403": _ERROR},
+                "responses": {
+                    _OK: _answer(
+                        "Noted.",
+                        number="Of the part.",
+                        mark="As given.",
+                        proposal="Set thresholds anew, or null.",
+                    ),
+                    "403": _ERROR,
+                },
             }
         },
         "/events": {

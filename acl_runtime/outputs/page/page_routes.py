@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from acl_runtime.files.errors import InputError, SourceError, UserError
 from acl_runtime.outputs.evidence import EvidenceStore
+from acl_runtime.outputs.evidence_export import recalibration_words
 from acl_runtime.outputs.evidence_files import Which
 from acl_runtime.outputs.evidence_reader import EvidenceReader
 from acl_runtime.outputs.evidence_record import MARKS, Mark
@@ -267,14 +268,20 @@ async def _review(served: Served, request: Request) -> Response:
     if given not in MARKS:
         raise RefusalError(422, f"the body must be one of: {', '.join(MARKS)}")
     mark = cast(Mark, given)
-    review = partial(evidence.review, number, mark, "live page")
+    review = partial(_note_review, evidence, number, mark)
     try:
-        await asyncio.get_running_loop().run_in_executor(None, review)
+        proposal = await asyncio.get_running_loop().run_in_executor(None, review)
     except SourceError as error:
         raise RefusalError(503, str(error)) from error
     except UserError as error:
         raise RefusalError(422, str(error)) from error
-    return _json({"number": number, "mark": mark})
+    return _json({"number": number, "mark": mark, "proposal": proposal})
+
+
+def _note_review(store: EvidenceStore, number: int, mark: Mark) -> str | None:
+    """Note it; what to do about the thresholds, if reviews contradict them."""
+    store.review(number, mark, "live page")
+    return recalibration_words(EvidenceReader(store.folder).contradictions(), store.folder)
 
 
 async def _login(served: Served, request: Request) -> Response:

@@ -190,7 +190,7 @@ async function review(mark) {
   try {
     const answer = await fetch("/api/review/" + number, { method: "POST", body: mark });
     const found = await answer.json();
-    text("reviewed", answer.ok ? "noted: " + found.mark : found.error);
+    text("reviewed", answer.ok ? ["noted: " + found.mark, found.proposal].filter(Boolean).join("; ") : found.error);
   } catch {
     text("reviewed", "no connection");
   }
