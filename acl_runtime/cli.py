@@ -18,6 +18,7 @@ from acl_runtime.commands.build import build
 from acl_runtime.commands.calibrate import calibrate
 from acl_runtime.commands.camera import camera
 from acl_runtime.commands.doctor import doctor
+from acl_runtime.commands.evidence import evidence
 from acl_runtime.commands.info import info
 from acl_runtime.commands.plan import plan
 from acl_runtime.commands.qualify import qualify
@@ -62,6 +63,7 @@ for command in (
     app.command()(command)
 app.command("eval")(evaluate)  # eval is a builtin of Python
 app.add_typer(camera, name="camera")
+app.add_typer(evidence, name="evidence")
 
 if __name__ == "__main__":
     app()

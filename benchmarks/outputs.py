@@ -42,10 +42,17 @@ KINDS = (
     "webhook",
     "station_lines",
     "station_folder",
+    "evidence",
 )
 STATUS = StationStatus(state="running", cameras={"top": True}, bundle="abcd1234")
 _NAMES = ("p50", "p99", "worst")
-ALONE = ("modbus_server", "opcua", "station_lines", "station_folder")  # need no peer that could be away
+ALONE = (
+    "modbus_server",
+    "opcua",
+    "station_lines",
+    "station_folder",
+    "evidence",
+)  # need no peer that could be away
 
 
 @dataclass(frozen=True)
@@ -179,6 +186,7 @@ def open_kind(kind: str, port: int, folder: Path) -> StationOutput:
         "webhook": {"url": f"http://127.0.0.1:{port}/", "secret_file": key, "spool": folder / "spool"},
         "station_lines": {"folder": folder / "lines"},
         "station_folder": {"folder": folder / "pictures", "least_free_mb": 0.0},
+        "evidence": {"folder": folder / "evidence", "keep_free_gb": 0.0},
     }
     module = import_module(f"acl_runtime.outputs.{kind}")
     return cast(StationOutput, module.open_output(module.Options(**kinds[kind]), NoControl(), kind))

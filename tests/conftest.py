@@ -137,6 +137,7 @@ def assert_golden(reference: dict[str, np.ndarray], **mine: np.ndarray) -> None:
 
 
 LONGEST = (
+    "export/test_demo.py",
     "export/test_workshop.py",
     "export/test_earlier.py",
     "train/test_tiny_backbone.py",

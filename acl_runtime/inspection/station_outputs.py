@@ -21,6 +21,7 @@ KINDS = {
     "webhook": "acl_runtime.outputs.webhook",
     "json-lines": "acl_runtime.outputs.station_lines",
     "folder": "acl_runtime.outputs.station_folder",
+    "evidence": "acl_runtime.outputs.evidence",
 }
 """A module has a frozen dataclass `Options`, the keys beside `kind` and `name`, and a function
 `open_output(options, control, name) -> StationOutput`."""

@@ -51,6 +51,10 @@ Lines = Callable[[int, np.ndarray], int]
 end. It is called with rising numbers only."""
 
 
+def _none(first: int, out: np.ndarray) -> int:
+    return 0
+
+
 class Replay:
     """A line source over lines that a function gives; see `LineSource`."""
 
@@ -110,6 +114,7 @@ class Replay:
     def close(self) -> None:
         """Give back what it holds; may be called twice."""
         self._close()
+        self._read_lines = _none  # mostly of this object, whose memory would wait for the garbage collector
 
     def _deliver(self, index: int, *, is_complete: bool, fate: float) -> Block:
         first, height = index * self.height, self.height

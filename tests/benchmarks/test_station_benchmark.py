@@ -11,6 +11,8 @@ from graphs import write_tiny_bundle
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks are not installed
 
+from acl_runtime.outputs.evidence_reader import EvidenceReader
+from benchmarks.evidence import fill, queries, time_queries
 from benchmarks.soak import ENDS, FAULTS, soak
 from benchmarks.station import measure, table
 
@@ -42,3 +44,11 @@ def test_latency_is_that_of_the_last_parts_and_of_nothing_else(bundle: Path) -> 
     assert row.latency_ms.shape == (20,)
     assert 0 < row.latency_ms.min() < 500
     assert "| idle | 20 | 0 |" in table([row])
+
+
+def test_every_query_of_the_evidence_benchmark_finds_what_it_asks_for(tmp_path: Path) -> None:
+    assert fill(tmp_path, 2000) > 0
+    answers = {name: ask() for name, ask in queries(EvidenceReader(tmp_path), 2000).items()}
+    nothing = {"a part that is not there", "a part, NG", "path of a picture", "reviewed as defect, OK"}
+    assert {name for name, answer in answers.items() if not answer} == nothing
+    assert len(time_queries(tmp_path, 2000)) == len(answers)

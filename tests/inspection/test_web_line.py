@@ -24,6 +24,8 @@ from acl_runtime.detection.detector import Detector
 from acl_runtime.files.errors import BackendError, SourceError
 from acl_runtime.inspection.service import Station
 from acl_runtime.inspection.station_file import CameraSection, StationSection, load_station
+from acl_runtime.outputs.evidence import EvidenceStore, Options
+from acl_runtime.outputs.evidence_reader import Counts
 from acl_runtime.outputs.station import WebRecord
 from acl_runtime.sources.block import Block, LineSource
 from acl_runtime.sources.lines import open_line_source
@@ -165,6 +167,19 @@ def test_rolls_follow_each_other_without_a_line_between_them(bundle: Path, tmp_p
     assert pictures
     assert box.of("rule")[0]["rule"] == "larger than 5 mm"
     assert all(picture is not None and picture.dtype == np.uint8 for picture in pictures)
+    kept = keep(box.records, tmp_path / "evidence")
+    assert kept.total(verdict="ng") == len(pictures) + len(box.of("rule"))
+    assert kept.total(verdict="not judged") == len(box.of("gap"))
+
+
+def keep(records: list[WebRecord], folder: Path) -> Counts:
+    """What an evidence store makes of records."""
+    store = EvidenceStore(Options(folder=folder, keep_free_gb=0.0, most_waiting=1000))
+    for record in records:
+        store(record)
+    store.close(20)
+    assert (store.dropped, store.problem) == (0, "")
+    return store.reader.counts()
 
 
 def test_a_network_that_fails_loses_lines_and_none_of_them_is_forgotten(

@@ -23,6 +23,7 @@ KINDS = {
     "webhook": "webhook",
     "json-lines": "station_lines",
     "folder": "station_folder",
+    "evidence": "evidence",
 }
 
 
@@ -54,6 +55,8 @@ def _as_toml(value: object) -> str:
         else f'"{value}"'
         if isinstance(value, str)
         else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
     )
 
 
