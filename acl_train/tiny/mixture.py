@@ -24,7 +24,7 @@ FIRST_NUMBER = 2 * 10**7  # of the drawn pairs; the first stage's are below
 class Plan:
     """How long the second stage is, and how large its pictures and batches are."""
 
-    steps: int = 500
+    steps: int = 430
     pairs: int = 32
     size: int = 112
     large: int = 168
