@@ -16,10 +16,10 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from acl_runtime.outputs.evidence import EvidenceStore, Options
-from acl_runtime.outputs.evidence_index import INDEX, Index
-from acl_runtime.outputs.evidence_reader import EvidenceReader
-from acl_runtime.outputs.evidence_record import Evidence
+from acl_runtime.outputs.evidence.index import INDEX, Index
+from acl_runtime.outputs.evidence.reader import EvidenceReader
+from acl_runtime.outputs.evidence.record import Evidence
+from acl_runtime.outputs.evidence.store import EvidenceStore, Options
 from benchmarks.machine import describe_machine, machine_line
 from benchmarks.outputs import make_part, time_calls
 from benchmarks.tables import markdown_table

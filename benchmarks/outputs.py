@@ -223,7 +223,7 @@ def time_coil(times: int) -> np.ndarray:
     with tempfile.TemporaryDirectory() as name, peer_of("modbus_client", Path(name)) as port:
         from pymodbus.client import ModbusTcpClient
 
-        from acl_runtime.outputs.modbus_client import Options, open_output
+        from acl_runtime.outputs.plc.modbus_client import Options, open_output
 
         options = Options(host="127.0.0.1", port=port, good_coil=5, hold_ms=60_000.0)
         output = open_output(options, NoControl(), "gate")

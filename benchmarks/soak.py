@@ -30,10 +30,10 @@ import typer
 from acl_runtime.backends.session import Session
 from acl_runtime.detection.detector import Detector
 from acl_runtime.files.errors import BackendError, SourceError
-from acl_runtime.inspection.service import Station
-from acl_runtime.inspection.station_camera import open_camera
-from acl_runtime.inspection.station_file import CameraSection, StationSection, load_station
-from acl_runtime.inspection.station_judge import open_detector_of
+from acl_runtime.inspection.station.camera import open_camera
+from acl_runtime.inspection.station.judge import open_detector_of
+from acl_runtime.inspection.station.service import Station
+from acl_runtime.inspection.station.station_file import CameraSection, StationSection, load_station
 from acl_runtime.inspection.watch import reload_signal, stop_signals
 from acl_runtime.outputs.line_file import LineFile
 from acl_runtime.outputs.station import PartResult, StationEvent

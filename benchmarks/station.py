@@ -24,8 +24,8 @@ import numpy as np
 import typer
 
 from acl_runtime.detection.verdict import Inspected
-from acl_runtime.inspection.service import Station
-from acl_runtime.inspection.station_file import load_station
+from acl_runtime.inspection.station.service import Station
+from acl_runtime.inspection.station.station_file import load_station
 from acl_runtime.outputs.station import PartResult, StationEvent
 from benchmarks.machine import describe_machine, machine_line
 

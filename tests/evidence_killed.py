@@ -13,7 +13,7 @@ from pathlib import Path
 
 from station_events import part, wait_until
 
-from acl_runtime.outputs.evidence import EvidenceStore, Options
+from acl_runtime.outputs.evidence.store import EvidenceStore, Options
 
 KILLS = 20
 

@@ -34,7 +34,7 @@ def read_events(path: Path, kind: str) -> list[dict[str, Any]]:
 
 if __name__ == "__main__":
     from acl_runtime.cli import app
-    from acl_runtime.inspection.station_outputs import KINDS
+    from acl_runtime.inspection.station.outputs import KINDS
 
     KINDS["recording"] = "recording_output"
     app()

@@ -12,7 +12,7 @@ from graphs import drawn_frame
 from recording_output import Recording
 
 from acl_runtime.files.errors import SourceError
-from acl_runtime.inspection.station_file import CameraSection, StationFile, load_station
+from acl_runtime.inspection.station.station_file import CameraSection, StationFile, load_station
 from acl_runtime.outputs.station import PartResult
 from acl_runtime.sources.block import Block
 

@@ -11,7 +11,7 @@ import typer
 from acl_runtime.text.terminal import echo, note
 
 if TYPE_CHECKING:
-    from acl_runtime.outputs.evidence_reader import EvidenceReader
+    from acl_runtime.outputs.evidence.reader import EvidenceReader
 
 evidence = typer.Typer(no_args_is_help=True, help="List, review and export what a station kept of its parts.")
 Data = Annotated[
@@ -86,8 +86,8 @@ def list_(
 
     It may be used while the service runs.
     """
-    from acl_runtime.outputs.evidence_export import record_words
-    from acl_runtime.outputs.evidence_reader import EvidenceReader
+    from acl_runtime.outputs.evidence.export import record_words
+    from acl_runtime.outputs.evidence.reader import EvidenceReader
 
     reader = EvidenceReader(data)
     wanted = _wanted(verdict, review, part, after, before)
@@ -106,7 +106,7 @@ def list_(
 def show(data: Data, number: Annotated[int, typer.Argument(help="Of the part.", show_default=False)]) -> None:
     """Show all that is known of a part, and where its pictures are."""
     from acl_runtime.files.errors import InputError
-    from acl_runtime.outputs.evidence_reader import EvidenceReader
+    from acl_runtime.outputs.evidence.reader import EvidenceReader
     from acl_runtime.outputs.station_json import utc
 
     reader = EvidenceReader(data)
@@ -143,10 +143,10 @@ def review(
     """
     import getpass
 
-    from acl_runtime.outputs.evidence_reader import EvidenceReader
-    from acl_runtime.outputs.evidence_record import check_review
-    from acl_runtime.outputs.evidence_writer import Review as OneReview
-    from acl_runtime.outputs.evidence_writer import write_reviews
+    from acl_runtime.outputs.evidence.reader import EvidenceReader
+    from acl_runtime.outputs.evidence.record import check_review
+    from acl_runtime.outputs.evidence.writer import Review as OneReview
+    from acl_runtime.outputs.evidence.writer import write_reviews
 
     reader, name = EvidenceReader(data), getpass.getuser() if by is None else by
     reader.counts()  # or there is nothing to review
@@ -191,8 +191,8 @@ def export(
     raise the thresholds: fewer good parts are rejected than promised, and more
     defects may pass; --defective parts/bad counts them.
     """
-    from acl_runtime.outputs.evidence_export import export_csv, export_images
-    from acl_runtime.outputs.evidence_reader import EvidenceReader
+    from acl_runtime.outputs.evidence.export import export_csv, export_images
+    from acl_runtime.outputs.evidence.reader import EvidenceReader
 
     if csv is None and images is None:
         raise typer.BadParameter("give --csv FILE or --images FOLDER")
@@ -227,7 +227,7 @@ def rebuild(data: Data) -> None:
     aside/; nothing is deleted. What only the old index knew, such as OK parts
     without a picture, is taken from it where it can be read.
     """
-    from acl_runtime.outputs.evidence_rebuild import rebuild as rebuild_index
+    from acl_runtime.outputs.evidence.rebuild import rebuild as rebuild_index
 
     found = rebuild_index(data)
     echo(
@@ -250,7 +250,7 @@ def _wanted(
 
 
 def _say_what_is_due(reader: EvidenceReader) -> None:
-    from acl_runtime.outputs.evidence_export import recalibration_words
+    from acl_runtime.outputs.evidence.export import recalibration_words
 
     words = recalibration_words(reader.contradictions(), reader.folder)
     if words is not None:

@@ -36,7 +36,7 @@ def serve(
     SIGTERM ends it: what waits is judged for two seconds, the rest is told as not
     judged, outputs deliver, and the exit code is 0. SIGHUP reads the file again.
     """
-    from acl_runtime.inspection.station_words import example_text, unit_text
+    from acl_runtime.inspection.station.words import example_text, unit_text
 
     if example:
         echo(example_text().rstrip("\n"))
@@ -46,14 +46,14 @@ def serve(
     if print_unit:
         echo(unit_text(station).rstrip("\n"))
         return
-    from acl_runtime.inspection.station_file import load_station
+    from acl_runtime.inspection.station.station_file import load_station
 
     file = load_station(station)
     if check:
         from acl_runtime.commands.serve_check import check_station
 
         raise typer.Exit(0 if check_station(file, echo) else 1)
-    from acl_runtime.inspection.service import Station
+    from acl_runtime.inspection.station.service import Station
     from acl_runtime.inspection.watch import reload_signal, stop_signals
     from acl_runtime.text.json_log import json_log
 

@@ -16,10 +16,10 @@ from acl_runtime.detection.detector import Detector
 from acl_runtime.detection.verdict import Result
 from acl_runtime.files.errors import FrameError, UserError
 from acl_runtime.images.frame import Frame
-from acl_runtime.inspection.station_camera import open_camera
-from acl_runtime.inspection.station_file import CameraSection, StationFile, WebSection
-from acl_runtime.inspection.station_judge import open_detector_of
-from acl_runtime.inspection.station_outputs import OutputEntry, open_output
+from acl_runtime.inspection.station.camera import open_camera
+from acl_runtime.inspection.station.judge import open_detector_of
+from acl_runtime.inspection.station.outputs import OutputEntry, open_output
+from acl_runtime.inspection.station.station_file import CameraSection, StationFile, WebSection
 from acl_runtime.outputs.station import BusyError
 from acl_runtime.sources.block import LineSource
 from acl_runtime.web.capacity import MEASURE_S, WebDemand, largest_tile, measure_tiles_per_s, weigh

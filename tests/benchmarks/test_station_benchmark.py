@@ -11,7 +11,7 @@ from graphs import write_tiny_bundle
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks are not installed
 
-from acl_runtime.outputs.evidence_reader import EvidenceReader
+from acl_runtime.outputs.evidence.reader import EvidenceReader
 from benchmarks.evidence import fill, queries, time_queries
 from benchmarks.soak import ENDS, FAULTS, soak
 from benchmarks.station import measure, table

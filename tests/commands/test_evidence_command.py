@@ -15,9 +15,9 @@ from stations import PushedCamera, load, wait_until
 
 from acl_runtime.bundle.bundle import load_bundle
 from acl_runtime.data.datasets import read_dataset
-from acl_runtime.inspection.service import Station
-from acl_runtime.outputs.evidence import EvidenceStore, Options
-from acl_runtime.outputs.evidence_reader import EvidenceReader
+from acl_runtime.inspection.station.service import Station
+from acl_runtime.outputs.evidence.reader import EvidenceReader
+from acl_runtime.outputs.evidence.store import EvidenceStore, Options
 from acl_runtime.scoring.rule import bundle_rule
 
 PARTS = 60

@@ -21,8 +21,8 @@ from serving import read_events, start_service
 from station_events import free_port
 from stations import wait_until, write_station
 
-from acl_runtime.inspection.station_file import load_station
-from acl_runtime.inspection.station_outputs import KINDS
+from acl_runtime.inspection.station.outputs import KINDS
+from acl_runtime.inspection.station.station_file import load_station
 
 TEXT = """
 [[camera]]
@@ -113,6 +113,7 @@ def test_what_the_example_has_as_comments_is_right_too(tmp_path: Path) -> None:
     file = load_station(station)
     assert [output.kind for output in file.outputs] == [
         "json-lines",
+        "page",
         "modbus-server",
         "modbus-client",
         "mqtt",

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from acl_runtime.inspection.gate import Gate
+from acl_runtime.inspection.station.gate import Gate
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -15,7 +15,7 @@ from test_service import CAMERA, Box, last_number
 from acl_runtime.detection.verdict import Inspected
 from acl_runtime.files.errors import BackendError
 from acl_runtime.images.frame import BadFrame, Frame
-from acl_runtime.inspection.guest import Guests
+from acl_runtime.inspection.station.guest import Guests
 from acl_runtime.outputs.station import BusyError
 
 
@@ -87,7 +87,7 @@ def test_what_could_make_parts_late_is_refused(settings: dict[str, object], said
 
 
 def test_an_answer_that_comes_too_late_is_not_given_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("acl_runtime.inspection.guest.PATIENCE_S", 0.05)
+    monkeypatch.setattr("acl_runtime.inspection.station.guest.PATIENCE_S", 0.05)
     guests = Guests(changed := threading.Condition())
     first, second = posted(), posted()
 
@@ -97,7 +97,7 @@ def test_an_answer_that_comes_too_late_is_not_given_to_the_next(monkeypatch: pyt
 
     with pytest.raises(BusyError, match="parts came first"):
         ask(first)
-    monkeypatch.setattr("acl_runtime.inspection.guest.PATIENCE_S", 20)
+    monkeypatch.setattr("acl_runtime.inspection.station.guest.PATIENCE_S", 20)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(ask, second)
         wait_until(lambda: guests.waiting, "the second")

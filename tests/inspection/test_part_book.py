@@ -11,8 +11,8 @@ import pytest
 
 from acl_runtime.detection.verdict import Inspected, Result, Verdict
 from acl_runtime.images.frame import BadFrame, Frame
-from acl_runtime.inspection.part_book import Part, PartBook
-from acl_runtime.outputs.handshake import Handshake
+from acl_runtime.inspection.station.part_book import Part, PartBook
+from acl_runtime.outputs.plc.handshake import Handshake
 from acl_runtime.outputs.station import PartResult
 
 FRAME = Frame("", 0, PurePath("x"), np.zeros((4, 4), np.uint8))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from acl_runtime.files.errors import InputError
-from acl_runtime.inspection.part_numbers import AHEAD, PartNumbers
+from acl_runtime.inspection.station.part_numbers import AHEAD, PartNumbers
 
 
 def test_numbers_go_on_after_a_clean_end_and_after_a_kill(tmp_path: Path) -> None:

@@ -24,9 +24,9 @@ from acl_runtime.backends.choose import open_session
 from acl_runtime.bundle.bundle import load_bundle
 from acl_runtime.detection.detector import Detector
 from acl_runtime.files.errors import BackendError, InputError
-from acl_runtime.inspection.service import Station
-from acl_runtime.inspection.station_file import CameraSection, StationFile, StationSection
-from acl_runtime.inspection.station_outputs import KINDS
+from acl_runtime.inspection.station.outputs import KINDS
+from acl_runtime.inspection.station.service import Station
+from acl_runtime.inspection.station.station_file import CameraSection, StationFile, StationSection
 from acl_runtime.sources.block import LineSource
 
 GATE = '[gate]\noutputs = ["gate"]\n{}\n[[output]]\nkind = "recording"\nname = "gate"\npath = "x"\n'
@@ -220,7 +220,7 @@ def test_what_waits_at_the_stop_is_judged_and_the_rest_is_told(
         wait_until(lambda: last_number(station) == 5, "five parts")
         threading.Timer(0.3, box.hold.set).start()
     assert [part.verdict == "not judged" for part in box.output.parts] == [False] * 5
-    monkeypatch.setattr("acl_runtime.inspection.service.FINISH_S", 0.2)
+    monkeypatch.setattr("acl_runtime.inspection.station.service.FINISH_S", 0.2)
     stuck = Box()
     (tmp_path / "other").mkdir()
     with stuck.running(load(tmp_path / "other", bundle, CAMERA)) as station:
@@ -379,7 +379,7 @@ def test_a_mistake_in_the_program_ends_it_with_its_traceback_and_the_outputs_kno
     def wrong(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("acl_runtime.inspection.part_book.PartBook.judge", wrong)
+    monkeypatch.setattr("acl_runtime.inspection.station.part_book.PartBook.judge", wrong)
     file = load(tmp_path, bundle, CAMERA)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         run_until_it_fails(box, file)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from stations import PushedCamera, TakenParts, wait_until
 
-from acl_runtime.inspection.camera_clock import CameraClock
-from acl_runtime.inspection.station_camera import Exposure, StationCamera
-from acl_runtime.inspection.station_file import CameraSection
+from acl_runtime.inspection.station.camera import Exposure, StationCamera
+from acl_runtime.inspection.station.camera_clock import CameraClock
+from acl_runtime.inspection.station.station_file import CameraSection
 from acl_runtime.sources.block import Block
 
 SECTION = CameraSection(source="drawn:1", name="top")

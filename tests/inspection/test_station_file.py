@@ -10,7 +10,8 @@ import pytest
 from recording_output import Options
 
 from acl_runtime.files.errors import InputError
-from acl_runtime.inspection.station_file import (
+from acl_runtime.inspection.station.outputs import KINDS
+from acl_runtime.inspection.station.station_file import (
     CameraSection,
     GateSection,
     LogSection,
@@ -19,7 +20,6 @@ from acl_runtime.inspection.station_file import (
     changes,
     load_station,
 )
-from acl_runtime.inspection.station_outputs import KINDS
 
 PART = """
 [station]

@@ -22,10 +22,10 @@ from acl_runtime.bundle.bundle import load_bundle
 from acl_runtime.bundle.manifest import Tiling
 from acl_runtime.detection.detector import Detector
 from acl_runtime.files.errors import BackendError, SourceError
-from acl_runtime.inspection.service import Station
-from acl_runtime.inspection.station_file import CameraSection, StationSection, load_station
-from acl_runtime.outputs.evidence import EvidenceStore, Options
-from acl_runtime.outputs.evidence_reader import Counts
+from acl_runtime.inspection.station.service import Station
+from acl_runtime.inspection.station.station_file import CameraSection, StationSection, load_station
+from acl_runtime.outputs.evidence.reader import Counts
+from acl_runtime.outputs.evidence.store import EvidenceStore, Options
 from acl_runtime.outputs.station import WebRecord
 from acl_runtime.sources.block import Block, LineSource
 from acl_runtime.sources.lines import open_line_source

@@ -23,13 +23,13 @@ import pytest
 from station_events import defect, part, status, wait_until
 
 from acl_runtime.files.errors import InputError, SourceError
-from acl_runtime.outputs import evidence
-from acl_runtime.outputs.evidence import EvidenceStore, Options
-from acl_runtime.outputs.evidence_files import days, files_of
-from acl_runtime.outputs.evidence_index import INDEX
-from acl_runtime.outputs.evidence_reader import EvidenceReader
-from acl_runtime.outputs.evidence_rebuild import rebuild
-from acl_runtime.outputs.evidence_record import Evidence, from_row, from_sidecar, to_row, to_sidecar
+from acl_runtime.outputs.evidence import store as evidence
+from acl_runtime.outputs.evidence.files import days, files_of
+from acl_runtime.outputs.evidence.index import INDEX
+from acl_runtime.outputs.evidence.reader import EvidenceReader
+from acl_runtime.outputs.evidence.rebuild import rebuild
+from acl_runtime.outputs.evidence.record import Evidence, from_row, from_sidecar, to_row, to_sidecar
+from acl_runtime.outputs.evidence.store import EvidenceStore, Options
 from acl_runtime.outputs.station import StationEvent, WebRecord
 from acl_runtime.web.account import Lost
 from acl_runtime.web.records import event_dict
@@ -378,10 +378,10 @@ def _review_soon(store: EvidenceStore) -> None:
 def test_telling_takes_microseconds_while_the_disk_is_slow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from acl_runtime.outputs import evidence_writer
+    from acl_runtime.outputs.evidence import writer
 
     is_free = threading.Event()
-    monkeypatch.setattr(evidence_writer, "sync", lambda paths: is_free.wait(20))
+    monkeypatch.setattr(writer, "sync", lambda paths: is_free.wait(20))
     with opened(tmp_path, most_waiting=10) as store:
         took = []
         for number in range(1, 201):

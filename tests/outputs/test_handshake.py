@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from acl_runtime.outputs.handshake import Handshake
+from acl_runtime.outputs.plc.handshake import Handshake
 from acl_runtime.outputs.station import PartResult, PartVerdict
 
 

@@ -21,11 +21,11 @@ from station_events import Control, defect, free_port, part, status, wait_until
 pytest.importorskip("uvicorn", reason="the live page needs starlette, uvicorn and prometheus-client")
 
 from acl_runtime.files.errors import InputError
-from acl_runtime.outputs.evidence import EvidenceStore
-from acl_runtime.outputs.evidence import Options as EvidenceOptions
-from acl_runtime.outputs.evidence_reader import EvidenceReader
-from acl_runtime.outputs.live_page import LivePage, Options, open_output
+from acl_runtime.outputs.evidence.reader import EvidenceReader
+from acl_runtime.outputs.evidence.store import EvidenceStore
+from acl_runtime.outputs.evidence.store import Options as EvidenceOptions
 from acl_runtime.outputs.page import page_routes, page_server
+from acl_runtime.outputs.page.live_page import LivePage, Options, open_output
 from acl_runtime.outputs.station import StationOutput, WebRecord
 
 VIEWER, ADMIN = "v" * 24, "a" * 24

@@ -13,10 +13,10 @@ from station_events import Control, defect, free_port, part, status, wait_until
 
 pytest.importorskip("uvicorn", reason="the live page needs starlette, uvicorn and prometheus-client")
 
-from acl_runtime.outputs.evidence import EvidenceStore
-from acl_runtime.outputs.evidence import Options as EvidenceOptions
-from acl_runtime.outputs.evidence_reader import EvidenceReader
-from acl_runtime.outputs.live_page import LivePage, Options, open_output
+from acl_runtime.outputs.evidence.reader import EvidenceReader
+from acl_runtime.outputs.evidence.store import EvidenceStore
+from acl_runtime.outputs.evidence.store import Options as EvidenceOptions
+from acl_runtime.outputs.page.live_page import LivePage, Options, open_output
 from acl_runtime.outputs.station import WebRecord
 
 ADMIN, VIEWER = "a" * 24, "v" * 24

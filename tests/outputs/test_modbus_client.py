@@ -10,9 +10,9 @@ from remote_io import RemoteIoDevice
 from station_events import Control, defect, free_port, part, status, wait_until
 
 from acl_runtime.files.errors import InputError
-from acl_runtime.outputs.coil import GoodCoil
 from acl_runtime.outputs.delivery import Delivery
-from acl_runtime.outputs.modbus_client import Options, open_output
+from acl_runtime.outputs.plc.coil import GoodCoil
+from acl_runtime.outputs.plc.modbus_client import Options, open_output
 from acl_runtime.outputs.station import SILENT_S, WebRecord
 
 GOOD, READY, RESULT = 5, 6, 10

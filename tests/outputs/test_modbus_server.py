@@ -14,7 +14,7 @@ from pymodbus.client import ModbusTcpClient
 from station_events import Control, free_port, part, status, wait_until
 
 from acl_runtime.files.errors import InputError
-from acl_runtime.outputs.modbus_server import ModbusServer, Options, open_output
+from acl_runtime.outputs.plc.modbus_server import ModbusServer, Options, open_output
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from station_events import Control, defect, free_port, part, status, wait_until
 
 from acl_runtime.files.errors import InputError
 from acl_runtime.outputs.delivery import Delivery
-from acl_runtime.outputs.opcua import NAMESPACE, Options, _Users, open_output
+from acl_runtime.outputs.plc.opcua import NAMESPACE, Options, _Users, open_output
 
 
 @pytest.fixture(scope="module")

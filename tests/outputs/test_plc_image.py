@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from station_events import Control, defect, part, status
 
-from acl_runtime.outputs.plc_image import PlcImage
-from acl_runtime.outputs.register_map import (
+from acl_runtime.outputs.plc.plc_image import PlcImage
+from acl_runtime.outputs.plc.register_map import (
     CONTROL,
     CONTROL_BITS,
     FAULTS,

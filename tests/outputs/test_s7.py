@@ -12,8 +12,8 @@ from snap7.type import SrvArea
 from station_events import Control, free_port, part, status, wait_until
 
 from acl_runtime.files.errors import InputError
-from acl_runtime.outputs.register_map import STATUS_BITS, unpack_bits
-from acl_runtime.outputs.s7 import S7, Options, open_output
+from acl_runtime.outputs.plc.register_map import STATUS_BITS, unpack_bits
+from acl_runtime.outputs.plc.s7 import S7, Options, open_output
 
 DB, START = 7, 10
 

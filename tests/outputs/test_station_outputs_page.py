@@ -11,26 +11,15 @@ from typing import Any
 
 import pytest
 
-from acl_runtime.outputs import register_map
+from acl_runtime.inspection.station.outputs import KINDS
+from acl_runtime.outputs.plc import register_map
 
 PAGE = (Path(__file__).parents[2] / "docs" / "station_outputs.md").read_text(encoding="utf-8")
-KINDS = {
-    "modbus-server": "modbus_server",
-    "modbus-client": "modbus_client",
-    "mqtt": "mqtt",
-    "opcua": "opcua",
-    "s7": "s7",
-    "webhook": "webhook",
-    "json-lines": "station_lines",
-    "folder": "station_folder",
-    "evidence": "evidence",
-    "page": "live_page",
-}
 
 
 def options_of(kind: str) -> Any:
     """The class of a kind's options."""
-    return import_module(f"acl_runtime.outputs.{KINDS[kind]}").Options
+    return import_module(KINDS[kind]).Options
 
 
 def options_table(options: Any) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from acl_runtime.images.overlay import overlay
 from acl_runtime.images.preprocess import to_bgr
-from acl_runtime.outputs.evidence_files import Which
+from acl_runtime.outputs.evidence.files import Which
 from acl_runtime.outputs.page.feed import Picture
 from acl_runtime.scoring.regions import Region
 

@@ -17,11 +17,11 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 
 from acl_runtime.files.errors import InputError, SourceError, UserError
-from acl_runtime.outputs.evidence import EvidenceStore
-from acl_runtime.outputs.evidence_export import recalibration_words
-from acl_runtime.outputs.evidence_files import Which
-from acl_runtime.outputs.evidence_reader import EvidenceReader
-from acl_runtime.outputs.evidence_record import MARKS, Mark
+from acl_runtime.outputs.evidence.export import recalibration_words
+from acl_runtime.outputs.evidence.files import Which
+from acl_runtime.outputs.evidence.reader import EvidenceReader
+from acl_runtime.outputs.evidence.record import MARKS, Mark
+from acl_runtime.outputs.evidence.store import EvidenceStore
 from acl_runtime.outputs.page.broadcast import Broadcast
 from acl_runtime.outputs.page.drawing import JpegCache
 from acl_runtime.outputs.page.feed import Feed, SeenPart

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 
-from acl_runtime.inspection.station_outputs import OutputEntry, open_output
+from acl_runtime.inspection.station.outputs import OutputEntry, open_output
 from acl_runtime.outputs.station import MeetsOutputs, PartResult, StationControl, StationEvent, StationOutput
 
 

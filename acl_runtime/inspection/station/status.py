@@ -6,10 +6,10 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from acl_runtime.inspection.part_numbers import PartNumbers
-from acl_runtime.inspection.station_camera import NOT_OPENED
-from acl_runtime.inspection.station_judge import Engine
-from acl_runtime.inspection.station_tellers import Tellers
+from acl_runtime.inspection.station.camera import NOT_OPENED
+from acl_runtime.inspection.station.judge import Engine
+from acl_runtime.inspection.station.part_numbers import PartNumbers
+from acl_runtime.inspection.station.tellers import Tellers
 from acl_runtime.outputs.station import StationState
 
 LEAST_FREE = 500_000_000  # bytes of the data folder's disk

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 
 from acl_runtime.detection.verdict import Result
 from acl_runtime.images.frame import Frame
-from acl_runtime.inspection.part_line import PartLine
-from acl_runtime.inspection.part_numbers import PartNumbers
-from acl_runtime.inspection.station_camera import StationCamera
-from acl_runtime.inspection.station_counters import Counters
-from acl_runtime.inspection.station_file import CameraSection, StationFile
-from acl_runtime.inspection.station_judge import Engine
-from acl_runtime.inspection.station_tellers import Tellers
+from acl_runtime.inspection.station.camera import StationCamera
+from acl_runtime.inspection.station.counters import Counters
+from acl_runtime.inspection.station.judge import Engine
+from acl_runtime.inspection.station.part_line import PartLine
+from acl_runtime.inspection.station.part_numbers import PartNumbers
+from acl_runtime.inspection.station.station_file import CameraSection, StationFile
+from acl_runtime.inspection.station.tellers import Tellers
 from acl_runtime.sources.block import LineSource
 
 

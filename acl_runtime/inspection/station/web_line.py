@@ -16,15 +16,15 @@ from typing import Any
 from acl_runtime.detection.verdict import Result
 from acl_runtime.files.errors import BackendError, SourceError
 from acl_runtime.images.frame import Frame
-from acl_runtime.inspection.part_numbers import PartNumbers
-from acl_runtime.inspection.station_camera import NOT_OPENED, SILENT_S
-from acl_runtime.inspection.station_counters import Counters
-from acl_runtime.inspection.station_file import CameraSection, WebSection
-from acl_runtime.inspection.station_judge import Engine
+from acl_runtime.inspection.station.camera import NOT_OPENED, SILENT_S
+from acl_runtime.inspection.station.counters import Counters
+from acl_runtime.inspection.station.judge import Engine
+from acl_runtime.inspection.station.part_numbers import PartNumbers
+from acl_runtime.inspection.station.station_file import CameraSection, WebSection
+from acl_runtime.inspection.station.web_rolls import KeptReader, RollQueue
 from acl_runtime.inspection.web import FINISH_S, inspect_web
 from acl_runtime.inspection.web_files import WebRecorder
 from acl_runtime.inspection.web_plan import describe_roll, load_correction, plan_settings
-from acl_runtime.inspection.web_rolls import KeptReader, RollQueue
 from acl_runtime.outputs.station import BusyError, WebRecord
 from acl_runtime.sources.address import hide_password
 from acl_runtime.sources.block import LineSource

@@ -11,9 +11,9 @@ from functools import partial
 
 from acl_runtime.detection.verdict import Inspected
 from acl_runtime.files.errors import BackendError, InputError
-from acl_runtime.outputs.coil import NOT_GOOD, GoodCoil
 from acl_runtime.outputs.delivery import Delivery, Limits, PeerError, RefusedError
-from acl_runtime.outputs.register_map import VERDICTS
+from acl_runtime.outputs.plc.coil import NOT_GOOD, GoodCoil
+from acl_runtime.outputs.plc.register_map import VERDICTS
 from acl_runtime.outputs.station import PartResult, StationControl, StationEvent, StationStatus, WebRecord
 
 try:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from acl_runtime.calibration.monitor import DriftMonitor, monitor_of
 from acl_runtime.detection.detector import Detector
 from acl_runtime.files.errors import BackendError
-from acl_runtime.inspection.station_file import StationSection
+from acl_runtime.inspection.station.station_file import StationSection
 from acl_runtime.web.ring import PAUSES_S
 
 LOG = logging.getLogger("acl")

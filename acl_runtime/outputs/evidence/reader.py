@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from acl_runtime.files.errors import InputError
-from acl_runtime.outputs.evidence_files import Which, file_of
-from acl_runtime.outputs.evidence_index import SELECT, read_only
-from acl_runtime.outputs.evidence_record import Evidence, from_row
+from acl_runtime.outputs.evidence.files import Which, file_of
+from acl_runtime.outputs.evidence.index import SELECT, read_only
+from acl_runtime.outputs.evidence.record import Evidence, from_row
 
 MOST = 1000  # records of one answer
 MOST_SCORES = 20_000

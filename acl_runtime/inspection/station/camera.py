@@ -14,8 +14,8 @@ import numpy as np
 
 from acl_runtime.files.errors import FrameError, SourceError
 from acl_runtime.images.frame import Frame
-from acl_runtime.inspection.camera_clock import CameraClock
-from acl_runtime.inspection.station_file import CameraSection
+from acl_runtime.inspection.station.camera_clock import CameraClock
+from acl_runtime.inspection.station.station_file import CameraSection
 from acl_runtime.sources.address import hide_password
 from acl_runtime.sources.block import Block, LineSource
 from acl_runtime.sources.lines import open_line_source

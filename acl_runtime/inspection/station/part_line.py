@@ -15,14 +15,14 @@ from dataclasses import replace
 from acl_runtime.detection.verdict import Result
 from acl_runtime.files.errors import BackendError
 from acl_runtime.images.frame import Frame
-from acl_runtime.inspection.gate import Gate
-from acl_runtime.inspection.guest import Guests
-from acl_runtime.inspection.part_book import Part, PartBook
-from acl_runtime.inspection.part_numbers import PartNumbers
-from acl_runtime.inspection.station_camera import Exposure
-from acl_runtime.inspection.station_counters import Counters
-from acl_runtime.inspection.station_file import CameraSection, GateSection
-from acl_runtime.inspection.station_judge import Engine
+from acl_runtime.inspection.station.camera import Exposure
+from acl_runtime.inspection.station.counters import Counters
+from acl_runtime.inspection.station.gate import Gate
+from acl_runtime.inspection.station.guest import Guests
+from acl_runtime.inspection.station.judge import Engine
+from acl_runtime.inspection.station.part_book import Part, PartBook
+from acl_runtime.inspection.station.part_numbers import PartNumbers
+from acl_runtime.inspection.station.station_file import CameraSection, GateSection
 from acl_runtime.outputs.station import PartResult
 
 IDLE_S = 0.1  # longest sleep of a thread before it looks around

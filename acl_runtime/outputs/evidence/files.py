@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from acl_runtime.files.atomic import atomic_file, sync_folder
-from acl_runtime.outputs.evidence_record import Evidence, to_sidecar
+from acl_runtime.outputs.evidence.record import Evidence, to_sidecar
 
 ASIDE = "aside"  # folder for what is not ours, or torn
 Which = Literal["picture", "overlay"]

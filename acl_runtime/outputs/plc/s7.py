@@ -10,8 +10,8 @@ from functools import partial
 
 from acl_runtime.files.errors import BackendError, InputError
 from acl_runtime.outputs.delivery import Delivery, Limits, PeerError
-from acl_runtime.outputs.plc_image import PlcImage
-from acl_runtime.outputs.register_map import CONTROL_WORDS, STATUS, STATUS_ADDRESS
+from acl_runtime.outputs.plc.plc_image import PlcImage
+from acl_runtime.outputs.plc.register_map import CONTROL_WORDS, STATUS, STATUS_ADDRESS
 from acl_runtime.outputs.station import StationControl, StationEvent
 
 try:

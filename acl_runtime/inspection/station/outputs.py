@@ -13,16 +13,16 @@ from acl_runtime.files.toml_table import check_choice, read_table
 from acl_runtime.outputs.station import StationControl, StationOutput
 
 KINDS = {
-    "modbus-server": "acl_runtime.outputs.modbus_server",
-    "modbus-client": "acl_runtime.outputs.modbus_client",
+    "modbus-server": "acl_runtime.outputs.plc.modbus_server",
+    "modbus-client": "acl_runtime.outputs.plc.modbus_client",
     "mqtt": "acl_runtime.outputs.mqtt",
-    "opcua": "acl_runtime.outputs.opcua",
-    "s7": "acl_runtime.outputs.s7",
+    "opcua": "acl_runtime.outputs.plc.opcua",
+    "s7": "acl_runtime.outputs.plc.s7",
     "webhook": "acl_runtime.outputs.webhook",
     "json-lines": "acl_runtime.outputs.station_lines",
     "folder": "acl_runtime.outputs.station_folder",
-    "evidence": "acl_runtime.outputs.evidence",
-    "page": "acl_runtime.outputs.live_page",
+    "evidence": "acl_runtime.outputs.evidence.store",
+    "page": "acl_runtime.outputs.page.live_page",
 }
 """A module has a frozen dataclass `Options`, the keys beside `kind` and `name`, and a function
 `open_output(options, control, name) -> StationOutput`."""

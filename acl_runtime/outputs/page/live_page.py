@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from acl_runtime.files.errors import BackendError
-from acl_runtime.outputs.evidence import EvidenceStore
+from acl_runtime.outputs.evidence.store import EvidenceStore
 from acl_runtime.outputs.page.drawing import JpegCache
 from acl_runtime.outputs.page.feed import Feed
 from acl_runtime.outputs.page.guard import Guard

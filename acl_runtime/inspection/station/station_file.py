@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from acl_runtime.files.errors import InputError
 from acl_runtime.files.toml_table import check_choice, check_keys, load_toml, read_table
-from acl_runtime.inspection.station_outputs import OutputEntry, read_outputs
+from acl_runtime.inspection.station.outputs import OutputEntry, read_outputs
 from acl_runtime.sources.address import Setting
 from acl_runtime.sources.lines import parse_source
 from acl_runtime.text.names import slug

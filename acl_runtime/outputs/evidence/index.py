@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from acl_runtime.files.errors import InputError
-from acl_runtime.outputs.evidence_record import COLUMNS, Evidence, from_row, to_row
+from acl_runtime.outputs.evidence.record import COLUMNS, Evidence, from_row, to_row
 
 INDEX = "index.db"
 VERSION = 1

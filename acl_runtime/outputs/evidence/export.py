@@ -12,8 +12,8 @@ from typing import Any
 
 from acl_runtime.files.atomic import atomic_file
 from acl_runtime.files.errors import InputError
-from acl_runtime.outputs.evidence_reader import MOST, Contradictions, EvidenceReader
-from acl_runtime.outputs.evidence_record import Evidence
+from acl_runtime.outputs.evidence.reader import MOST, Contradictions, EvidenceReader
+from acl_runtime.outputs.evidence.record import Evidence
 from acl_runtime.outputs.station_json import utc
 from acl_runtime.text.names import table_cell
 

@@ -16,22 +16,22 @@ from acl_runtime.files.atomic import sha256
 from acl_runtime.files.errors import UserError
 from acl_runtime.files.locks import locked_folder
 from acl_runtime.images.frame import Frame
-from acl_runtime.inspection.notify import notify, watchdog_period_s
-from acl_runtime.inspection.part_mode import PartMode
-from acl_runtime.inspection.part_numbers import PartNumbers
-from acl_runtime.inspection.station_camera import open_camera
-from acl_runtime.inspection.station_counters import Counters
-from acl_runtime.inspection.station_file import (
+from acl_runtime.inspection.station.camera import open_camera
+from acl_runtime.inspection.station.counters import Counters
+from acl_runtime.inspection.station.judge import Engine, open_detector_of
+from acl_runtime.inspection.station.notify import notify, watchdog_period_s
+from acl_runtime.inspection.station.part_mode import PartMode
+from acl_runtime.inspection.station.part_numbers import PartNumbers
+from acl_runtime.inspection.station.station_file import (
     CameraSection,
     StationFile,
     StationSection,
     changes,
     load_station,
 )
-from acl_runtime.inspection.station_judge import Engine, open_detector_of
-from acl_runtime.inspection.station_status import find_faults, find_warnings, state_of
-from acl_runtime.inspection.station_tellers import Tellers
-from acl_runtime.inspection.web_line import WebLine
+from acl_runtime.inspection.station.status import find_faults, find_warnings, state_of
+from acl_runtime.inspection.station.tellers import Tellers
+from acl_runtime.inspection.station.web_line import WebLine
 from acl_runtime.outputs.station import BusyError, StationOutput, StationStatus
 from acl_runtime.sources.address import hide_password
 from acl_runtime.sources.block import LineSource

@@ -52,7 +52,7 @@ WantedBy=multi-user.target
 
 def example_text() -> str:
     """A commented station's file that runs as it is, beside the folder of `make demo`."""
-    return (files("acl_runtime.inspection") / "station_example.toml").read_text(encoding="utf-8")
+    return (files("acl_runtime.inspection.station") / "example.toml").read_text(encoding="utf-8")
 
 
 def unit_text(station: Path) -> str:

@@ -18,10 +18,10 @@ from typing import Literal
 from acl_runtime.detection.verdict import Inspected
 from acl_runtime.files.errors import InputError, SourceError
 from acl_runtime.outputs.delivery import PAUSES_S
-from acl_runtime.outputs.evidence_files import Which
-from acl_runtime.outputs.evidence_reader import EvidenceReader
-from acl_runtime.outputs.evidence_record import Mark, check_review, evidence_of, is_kept
-from acl_runtime.outputs.evidence_writer import EvidenceWriter, Item, Review, Room
+from acl_runtime.outputs.evidence.files import Which
+from acl_runtime.outputs.evidence.reader import EvidenceReader
+from acl_runtime.outputs.evidence.record import Mark, check_review, evidence_of, is_kept
+from acl_runtime.outputs.evidence.writer import EvidenceWriter, Item, Review, Room
 from acl_runtime.outputs.station import PartResult, StationControl, StationEvent, StationStatus, WebRecord
 
 LOG = logging.getLogger("acl")

@@ -15,8 +15,8 @@ from dataclasses import replace
 from typing import Any
 
 from acl_runtime.detection.verdict import Inspected
-from acl_runtime.outputs.handshake import MOST_WAITING, Handshake
-from acl_runtime.outputs.register_map import (
+from acl_runtime.outputs.plc.handshake import MOST_WAITING, Handshake
+from acl_runtime.outputs.plc.register_map import (
     CONTROL_BITS,
     CONTROL_WORDS,
     FAULTS,

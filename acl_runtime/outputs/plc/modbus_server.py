@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from acl_runtime.files.errors import BackendError, InputError
-from acl_runtime.outputs.plc_image import PlcImage
-from acl_runtime.outputs.register_map import CONTROL_WORDS, SIZE
+from acl_runtime.outputs.plc.plc_image import PlcImage
+from acl_runtime.outputs.plc.register_map import CONTROL_WORDS, SIZE
 from acl_runtime.outputs.station import StationControl, StationEvent
 
 try:

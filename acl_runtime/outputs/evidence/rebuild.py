@@ -12,9 +12,9 @@ from pathlib import Path
 
 from acl_runtime.files.errors import InputError
 from acl_runtime.files.locks import locked_folder
-from acl_runtime.outputs.evidence_files import ASIDE, days, file_of, files_of, move_aside, number_of
-from acl_runtime.outputs.evidence_index import INDEX, Index
-from acl_runtime.outputs.evidence_record import Evidence, from_sidecar
+from acl_runtime.outputs.evidence.files import ASIDE, days, file_of, files_of, move_aside, number_of
+from acl_runtime.outputs.evidence.index import INDEX, Index
+from acl_runtime.outputs.evidence.record import Evidence, from_sidecar
 
 LOG = logging.getLogger("acl")
 NEWEST_DAYS = (

@@ -18,7 +18,7 @@ import numpy as np
 from acl_runtime.detection.verdict import Inspected
 from acl_runtime.files.errors import InputError
 from acl_runtime.files.locks import locked_folder
-from acl_runtime.outputs.evidence_files import (
+from acl_runtime.outputs.evidence.files import (
     encode,
     file_of,
     files_of,
@@ -27,8 +27,8 @@ from acl_runtime.outputs.evidence_files import (
     write_file,
     write_sidecar,
 )
-from acl_runtime.outputs.evidence_rebuild import open_index
-from acl_runtime.outputs.evidence_record import Evidence, Mark
+from acl_runtime.outputs.evidence.rebuild import open_index
+from acl_runtime.outputs.evidence.record import Evidence, Mark
 from acl_runtime.outputs.pictures import draw_overlay
 
 LOG = logging.getLogger("acl")
