@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 import typer
 from rich.progress import Progress
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.optim import Optimizer
 
 from acl_runtime.files.atomic import atomic_file
 from acl_runtime.files.errors import InputError
@@ -31,6 +35,7 @@ from acl_train.weights import load_weights
 NATIVE = 112  # side of the pictures that the weights' positions are for
 FIRST_RATE, LAST_RATE, WARM_UP = 1e-3, 1e-5, 40
 CHECKPOINT_EVERY = 50  # steps
+Modules = Mapping[str, nn.Module | Optimizer]
 
 
 def refine(
@@ -65,7 +70,9 @@ def refine(
     objective = SentenceObjective(bank, difference)
     parameters = [*trained(model.visual), *objective.named_parameters()]
     steppers = optimisers(parameters, FIRST_RATE)
-    modules = {"model": model, "objective": objective} | {f"stepper{i}": s for i, s in enumerate(steppers)}
+    modules: Modules = {"model": model, "objective": objective} | {
+        f"stepper{i}": s for i, s in enumerate(steppers)
+    }
     first = 0 if checkpoint is None else restore(checkpoint, modules, seed, plan)
     batches = draw_mixture(seed, plan, first, photographs, beside=beside)
     for step, batch in enumerate(batches, start=first):
@@ -108,11 +115,23 @@ def rate(plan: Plan, step: int) -> float:
     return min(1.0, (step + 1) / WARM_UP) * (LAST_RATE + (FIRST_RATE - LAST_RATE) * cosine)
 
 
-def store(path: Path, modules: dict[str, Any], step: int, seed: int, plan: Plan) -> None:
+def store(path: Path, modules: Modules, step: int, seed: int, plan: Plan) -> None:
     """Write everything that the next step depends on."""
-    state = {name: module.state_dict() for name, module in modules.items()}
+    tensors = {
+        f"{name}/{key}": tensor.contiguous().clone()
+        for name, module in modules.items()
+        for key, tensor in tensors_of(module).items()
+    }
     with atomic_file(path) as temporary:
-        torch.save(state | {"step": step, "run": facts(seed, plan)}, temporary)
+        save_file(tensors, temporary, {"step": str(step), "run": json.dumps(facts(seed, plan))})
+
+
+def tensors_of(module: nn.Module | Optimizer) -> dict[str, Tensor]:
+    """What a module or an optimiser has learned, by name."""
+    if isinstance(module, nn.Module):
+        return module.state_dict()
+    state = module.state_dict()["state"]
+    return {f"{index}/{name}": tensor for index, held in state.items() for name, tensor in held.items()}
 
 
 def facts(seed: int, plan: Plan) -> list[int]:
@@ -120,7 +139,7 @@ def facts(seed: int, plan: Plan) -> list[int]:
     return [seed, plan.pairs, plan.size, plan.large, plan.large_pairs, plan.captions]
 
 
-def restore(path: Path, modules: dict[str, Any], seed: int, plan: Plan) -> int:
+def restore(path: Path, modules: Modules, seed: int, plan: Plan) -> int:
     """Load what `store` wrote, if it did; the number of the next step.
 
     Raises:
@@ -128,12 +147,28 @@ def restore(path: Path, modules: dict[str, Any], seed: int, plan: Plan) -> int:
     """
     if not path.is_file():
         return 0
-    state = torch.load(path, weights_only=True)
-    if state["run"] != facts(seed, plan):
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    if json.loads(metadata["run"]) != facts(seed, plan):
         raise InputError(f"{path}: is the checkpoint of another seed or plan; name another file")
     for name, module in modules.items():
-        module.load_state_dict(state[name])
-    return int(state["step"])
+        prefix = f"{name}/"
+        found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        if isinstance(module, nn.Module):
+            module.load_state_dict(found)
+        else:
+            restore_optimiser(module, found)
+    return int(metadata["step"])
+
+
+def restore_optimiser(optimiser: Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Give an optimiser what `tensors_of` took from it; its settings stay."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        index, _, name = key.partition("/")
+        state.setdefault(int(index), {})[name] = tensor
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
 def main(
