@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
@@ -48,8 +49,7 @@ class OpenVinoSession:
         """
         self.backend = "openvino" if precision == "f32" else f"openvino-{precision}"
         self.provider = f"CPU {precision}"
-        core = openvino.Core()
-        core.set_property({"ENABLE_MMAP": False})  # a mapped file keeps all of its weights until the end
+        core = _core()
         has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and not has_bf16:
             raise BackendError("this CPU has no bf16; use f32")
@@ -110,6 +110,19 @@ class OpenVinoSession:
         except RuntimeError as error:
             raise BackendError(f"OpenVINO failed on {image.shape[1:]}: {_last_line(error)}") from error
         return {name: np.array(outputs[name]) for name in self._names}
+
+
+@cache
+def _core() -> openvino.Core:
+    """OpenVINO, one for the life of the process.
+
+    Its CPU plugin gives the thread that loads it a stack for signals. Freed in another thread, as when a service opens
+    a failed engine again, the plugin takes that memory along, and the next signal to the first thread, such as
+    SIGTERM, is a segmentation fault (seen with 2026.4).
+    """
+    core = openvino.Core()
+    core.set_property({"ENABLE_MMAP": False})  # a mapped file keeps all of its weights until the end
+    return core
 
 
 def fix_batch(model: openvino.Model, batch: int) -> None:

@@ -177,3 +177,24 @@ def multiplies_int8_tokens() -> bool:
     info = Path("/proc/cpuinfo")
     flags = set(info.read_text(encoding="ascii").split()) if info.exists() else set()
     return "avx512_vnni" in flags and "amx_int8" not in flags
+
+
+def test_a_signal_is_taken_though_the_session_was_freed_in_another_thread(tmp_path: Path) -> None:
+    """As when a service opened a failed engine again and is then told to stop."""
+    write_tiny_graph(tmp_path / "model.onnx")
+    code = """
+import gc, os, signal, sys, threading
+from acl_runtime.backends.openvino_session import OpenVinoSession
+sessions = [OpenVinoSession(sys.argv[1])]
+def free():
+    sessions.pop().close()
+    gc.collect()
+thread = threading.Thread(target=free)
+thread.start()
+thread.join()
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+os.kill(os.getpid(), signal.SIGTERM)
+signal.pause()
+"""
+    run = subprocess.run([sys.executable, "-c", code, tmp_path / "model.onnx"], check=False, timeout=60)
+    assert run.returncode == 7
