@@ -27,6 +27,7 @@ from acl_runtime.files.errors import BackendError, InputError
 from acl_runtime.inspection.station.outputs import KINDS
 from acl_runtime.inspection.station.service import Station
 from acl_runtime.inspection.station.station_file import CameraSection, StationFile, StationSection
+from acl_runtime.outputs.station import StationStatus
 from acl_runtime.sources.block import LineSource
 
 GATE = '[gate]\noutputs = ["gate"]\n{}\n[[output]]\nkind = "recording"\nname = "gate"\npath = "x"\n'
@@ -100,7 +101,7 @@ class Box:
 
         thread = threading.Thread(target=run)
         thread.start()
-        wait_until(lambda: all(station.status().cameras.values()) or failures, "its cameras")
+        wait_until(lambda: _has_begun(station.status()) or failures, "its cameras")
         try:
             yield station
         finally:
@@ -109,6 +110,10 @@ class Box:
         assert not thread.is_alive()
         if failures:
             raise failures[0]
+
+
+def _has_begun(status: StationStatus) -> bool:
+    return status.state != "starting" and all(status.cameras.values())
 
 
 def last_number(station: Station) -> int:
