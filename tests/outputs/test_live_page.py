@@ -199,7 +199,7 @@ def test_pictures_are_those_of_the_part(site: Site) -> None:
     assert pixels is not None
     assert pixels.shape == (8, 8, 3)
     assert abs(int(pixels[4, 4, 0]) - 2) < 4
-    assert site.ask("/api/pictures/1/picture").status == 404
+    assert site.ask("/api/pictures/99/picture").status == 404
     newest = site.ask("/api/frames/0/overlay")
     assert (newest.headers["X-Part"], newest.headers["X-Verdict"]) == ("4", "ok")
 
