@@ -25,9 +25,10 @@ from typing import Annotated, Any, cast
 import numpy as np
 import typer
 
-from acl_runtime.detection.verdict import Inspected, Result, Verdict
+from acl_runtime.commands.serve_check import NoControl
+from acl_runtime.detection.verdict import Inspected, Verdict
 from acl_runtime.images.frame import Frame
-from acl_runtime.outputs.station import BusyError, PartResult, StationOutput, StationStatus
+from acl_runtime.outputs.station import PartResult, StationOutput, StationStatus
 from acl_runtime.scoring.regions import Region
 from benchmarks.machine import describe_machine, machine_line
 from benchmarks.tables import markdown_table
@@ -72,26 +73,6 @@ class Cost:
         wall, processor = (np.percentile(self.calls_us[:, column], (50, 99, 100)) for column in (0, 1))
         numbers = [f"{value:.0f}" for value in (*processor, *wall)]
         return [self.kind.replace("_", "-"), self.peer, *numbers, str(self.dropped)]
-
-
-class NoControl:
-    """A station that nobody asks anything of."""
-
-    def set_enabled(self, enabled: bool) -> None:
-        """Nothing."""
-
-    def set_part_id(self, part_id: str) -> None:
-        """Nothing."""
-
-    def begin_roll(self) -> None:
-        """Nothing."""
-
-    def reset_counters(self) -> None:
-        """Nothing."""
-
-    def inspect(self, frame: Frame) -> Result:
-        """Refuse."""
-        raise BusyError("this is a measurement")
 
 
 def make_part(number: int, picture: np.ndarray, anomaly_map: np.ndarray) -> PartResult:

@@ -150,10 +150,36 @@ LONGEST = (
 )  # minutes together: begun first, or one process would be at them when the others have ended
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest."""
+REAL_CLOCKS = (
+    "benchmarks/test_station_benchmark.py",
+    "commands/test_serve_command.py",
+    "commands/test_web_command.py",
+    "inspection/test_guest.py",
+    "inspection/test_service.py",
+    "inspection/test_station_camera.py",
+    "inspection/test_web_line.py",
+    "outputs/test_live_page.py",
+    "outputs/test_live_page_browser.py",
+    "outputs/test_modbus_client.py",
+    "outputs/test_modbus_server.py",
+    "outputs/test_mqtt.py",
+    "outputs/test_opcua.py",
+    "outputs/test_s7.py",
+    "outputs/test_webhook.py",
+    "sources/test_aravis.py",
+    "sources/test_opencv.py",
+    "web/test_real_packets.py",
+)  # other processes and the clock are in them: one that fails is run once more, and the summary counts it
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, and run again what met another process at a bad moment."""
     files = [str(item.path.relative_to(Path(__file__).parent).as_posix()) for item in items]
     ranks = [LONGEST.index(file) if file in LONGEST else len(LONGEST) for file in files]
+    if config.pluginmanager.hasplugin("rerunfailures"):
+        for item, file in zip(items, files, strict=True):
+            if file in REAL_CLOCKS:
+                item.add_marker(pytest.mark.flaky(reruns=1))
     items[:] = [items[index] for index in sorted(range(len(items)), key=ranks.__getitem__)]
 
 
