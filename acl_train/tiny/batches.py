@@ -27,6 +27,9 @@ class Batch:
     damaged: Tensor  # (B,) bool
     family: Tensor  # (B,) int64, NO_FAMILY of photographs
     defects: Tensor  # (B, K) bool, K defects in all
+    paired: int  # so many pictures are in pairs; single ones follow
+    grid: int  # patches along each side of the whole picture
+    cells: Tensor | None = None  # (B, N) int64, which of its patches a window shows; None: the pictures are whole
 
 
 class Pairs(Dataset[Pair]):
@@ -57,6 +60,8 @@ def collate(pairs: list[Pair]) -> Batch:
         damaged=after_nothing(torch.tensor([bool(pair.defects) for pair in pairs])),
         family=family.repeat_interleave(2),
         defects=after_nothing(defects),
+        paired=2 * len(pairs),
+        grid=pairs[0].coverage.shape[0],
     )
 
 

@@ -14,9 +14,11 @@ from acl_train.tiny.pairs import Pair, draw_pair
 from acl_train.tiny.photo_pairs import photo_pair
 from acl_train.tiny.photographs import Photograph
 from acl_train.tiny.tower import PATCH
+from acl_train.tiny.windows import collate_windows
 
 DRAWN, PHOTOGRAPHED = 0.4, 0.4  # shares of pairs; the rest are two good pictures, half of them drawn
-LARGE_FROM = 2 / 3  # of all steps; from here on every second batch is of the larger size
+WHOLE_FROM = 0.85  # of all steps; from here on all batches are of whole pictures
+WHOLE_EVERY = 8  # steps, before that; the others are of windows
 FIRST_NUMBER = 2 * 10**7  # of the drawn pairs; the first stage's are below
 
 
@@ -24,17 +26,26 @@ FIRST_NUMBER = 2 * 10**7  # of the drawn pairs; the first stage's are below
 class Plan:
     """How long the second stage is, and how large its pictures and batches are."""
 
-    steps: int = 430
-    pairs: int = 32
+    steps: int = 3400
+    pairs: int = 12  # that the windows of a batch are cut from
     size: int = 112
+    whole_pairs: int = 24  # of a batch of whole pictures of that size
     large: int = 168
-    large_pairs: int = 10
+    large_pairs: int = 10  # of a batch of whole pictures of that size
     captions: int = 4096  # that the sentences of a batch are drawn from
 
-    def shape(self, step: int) -> tuple[int, int]:
-        """Pairs and side in pixels of the batch of a step."""
-        is_large = step >= LARGE_FROM * self.steps and step % 2 == 0
-        return (self.large_pairs, self.large) if is_large else (self.pairs, self.size)
+    @property
+    def whole_from(self) -> int:
+        """The first step of those that look at whole pictures only."""
+        return int(WHOLE_FROM * self.steps)
+
+    def shape(self, step: int) -> tuple[int, int, bool]:
+        """Pairs, side in pixels and whether the pictures stay whole, of the batch of a step."""
+        if step < self.whole_from and (step + 1) % WHOLE_EVERY:
+            return self.pairs, self.large if step % 2 else self.size, False
+        if step < self.whole_from or step % 2:
+            return self.whole_pairs, self.size, True
+        return self.large_pairs, self.large, True
 
 
 class Mixture(Dataset[Batch]):
@@ -50,9 +61,10 @@ class Mixture(Dataset[Batch]):
         step = self.first + index
         if not 0 <= step < self.plan.steps:
             raise IndexError(step)
-        count, size = self.plan.shape(step)
-        first = FIRST_NUMBER + step * self.plan.pairs
-        return collate([mixed_pair(self.seed, first + i, self.photographs, size=size) for i in range(count)])
+        count, size, is_whole = self.plan.shape(step)
+        first = FIRST_NUMBER + step * max(self.plan.pairs, self.plan.whole_pairs, self.plan.large_pairs)
+        pairs = [mixed_pair(self.seed, first + i, self.photographs, size=size) for i in range(count)]
+        return collate(pairs) if is_whole else collate_windows(np.random.default_rng((self.seed, step, 3)), pairs)
 
 
 def mixed_pair(seed: int, index: int, photographs: Sequence[Photograph], *, size: int) -> Pair:

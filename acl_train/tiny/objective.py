@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,6 +16,19 @@ from acl_train.tiny.sentences import Bank
 CAPTIONS_PER_STEP = 512
 AUXILIARY_TEMPERATURE = 0.2  # higher than the prompts', so that damage has to stand out more
 SILENCE = 2.0
+DAMAGE = torch.tensor(3.0)  # how much more a damaged patch counts than a good one
+IMAGE, ORDINARY = 2.0, 0.5  # weights of the second stage's losses, beside 1 for patches and for captions
+WATCHED = (3, 5, 7)  # blocks whose ordinary patches are asked for damage; the class token reads 7 last
+SLIVER = 0.25  # of a patch's area; less damage than that may be invisible
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the vision tower makes of a batch."""
+
+    image: Tensor  # (B, D) unit vectors
+    patches: Tensor  # (B, L, N, D) unit vectors
+    ordinary: tuple[Tensor, ...]  # (B, N, W) patches of the ordinary path, after the blocks `WATCHED`
 
 
 class Captions(nn.Module):
@@ -59,21 +75,55 @@ class SentenceObjective(Captions):
     Args:
         bank: Encoded captions.
         difference: (D,), see `state_difference`.
+        width: W, of the vision tower's tokens.
     """
 
-    def __init__(self, bank: Bank, difference: Tensor) -> None:
+    def __init__(self, bank: Bank, difference: Tensor, width: int) -> None:
         super().__init__(bank)
         self.direction = difference * (
             AUXILIARY_TEMPERATURE / TEMPERATURE
         )  # of log-odds as prompts have them
-
-    def forward(self, image_embeddings: Tensor, patch_embeddings: Tensor, batch: Batch) -> Tensor:
-        """The loss of (B, D) and (B, L, G·G, D) unit vectors."""
-        return (
-            self.caption_loss(image_embeddings, batch)
-            + direction_loss(image_embeddings, self.direction, batch.damaged.float())
-            + patch_loss(patch_embeddings, self.direction, batch.coverage)
+        self.heads = nn.ModuleList(  # thrown away afterwards
+            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1)) for _ in WATCHED
         )
+        for parameter in self.heads.parameters():
+            if parameter.ndim == 2:
+                nn.init.zeros_(parameter)
+
+    def forward(self, seen: Seen, batch: Batch) -> Tensor:
+        """The loss of what the tower saw; windows show too little for captions."""
+        share = damaged_share(batch.coverage)
+        loss = (
+            IMAGE * self.image_loss(seen.image, batch)
+            + direction_loss(seen.patches, self.direction, share[:, None].expand(seen.patches.shape[:3]), DAMAGE)
+            + ORDINARY * self.ordinary_loss(seen.ordinary, share)
+        )
+        return loss if batch.cells is not None else loss + self.caption_loss(seen.image, batch)
+
+    def image_loss(self, image_embeddings: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropy of (B, D) images, and the order inside pairs; slivers of damage count as neither."""
+        amount = batch.coverage.sum(dim=1)  # (B,) damaged patches
+        clear = (amount == 0) | (amount >= SLIVER)
+        logits = image_embeddings @ self.direction / AUXILIARY_TEMPERATURE
+        loss = F.binary_cross_entropy_with_logits(logits[clear], (amount > 0).float()[clear])
+        ordered = (amount >= SLIVER)[1 : batch.paired : 2]  # (P,) pairs whose second picture is damaged
+        if not ordered.any():
+            return loss
+        good, damaged = logits[: batch.paired].view(-1, 2)[ordered].T
+        return loss + F.softplus(good - damaged).mean()
+
+    def ordinary_loss(self, tokens: Sequence[Tensor], share: Tensor) -> Tensor:
+        """Cross-entropy of the ordinary path's patches: what the class token can look at.
+
+        Args:
+            tokens: (B, N, W) after each of the blocks `WATCHED`.
+            share: (B, N), see `damaged_share`.
+        """
+        losses = [
+            F.binary_cross_entropy_with_logits(head(patches).squeeze(-1), share, pos_weight=DAMAGE)
+            for head, patches in zip(self.heads, tokens, strict=True)
+        ]
+        return torch.stack(losses).mean()
 
 
 def fits(bank: Bank, chosen: Tensor, batch: Batch) -> Tensor:
@@ -99,19 +149,24 @@ def direction_loss(
     return F.binary_cross_entropy_with_logits(logits, share, pos_weight=weight)
 
 
+def damaged_share(coverage: Tensor) -> Tensor:
+    """What patches are taught of their damaged share: a fifth counts as wholly damaged."""
+    return (5 * coverage).clamp(max=1)
+
+
 def patch_loss(patch_embeddings: Tensor, direction: Tensor, coverage: Tensor) -> Tensor:
     """Cross-entropy and dice of the patches' damage, over all layers.
 
     Args:
         patch_embeddings: (B, L, G·G, D), unit norm.
         direction: (D,), as above; damaged patches shall point along it.
-        coverage: (B, G·G) in 0..1, damaged share of each patch; a fifth counts as wholly damaged.
+        coverage: (B, G·G) in 0..1, damaged share of each patch.
     """
-    share = (5 * coverage).clamp(max=1)[:, None].expand(patch_embeddings.shape[:3])  # (B, L, G·G)
+    share = damaged_share(coverage)[:, None].expand(patch_embeddings.shape[:3])  # (B, L, G·G)
     probability = torch.sigmoid(patch_embeddings @ direction / AUXILIARY_TEMPERATURE)
     overlap = 2 * (probability * share).sum(dim=2) + 1
     dice = 1 - overlap / (probability.sum(dim=2) + share.sum(dim=2) + 1)  # (B, L)
-    return direction_loss(patch_embeddings, direction, share, torch.tensor(3.0)) + 0.5 * dice.mean()
+    return direction_loss(patch_embeddings, direction, share, DAMAGE) + 0.5 * dice.mean()
 
 
 def silence_loss(patch_embeddings: Tensor, state: Tensor) -> Tensor:

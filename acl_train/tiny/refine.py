@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
@@ -16,25 +15,24 @@ from rich.progress import Progress
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import Optimizer
 
 from acl_runtime.files.atomic import atomic_file
 from acl_runtime.files.errors import InputError
-from acl_train.clip import CLIP
+from acl_train.clip import CLASS_TOKEN, CLIP, VisionTower
 from acl_train.tiny.batches import Batch
 from acl_train.tiny.mixture import Plan, draw_mixture
-from acl_train.tiny.objective import SentenceObjective
+from acl_train.tiny.objective import WATCHED, Seen, SentenceObjective
 from acl_train.tiny.photographs import Photograph, load_photographs, read_table
 from acl_train.tiny.pretrain import follow, planted_direction, resize_positions, save, trained
 from acl_train.tiny.sentences import encode_bank, state_difference
-from acl_train.tiny.tower import PATCH, build_clip, optimisers
+from acl_train.tiny.tower import build_clip, optimisers
 from acl_train.weights import load_weights
 
 NATIVE = 112  # side of the pictures that the weights' positions are for
-FIRST_RATE, LAST_RATE, WARM_UP = 1e-3, 1e-5, 40
-CHECKPOINT_EVERY = 50  # steps
+RATE, WARM_UP = 1e-3, 100
+CHECKPOINT_EVERY = 200  # steps
 Modules = Mapping[str, nn.Module | Optimizer]
 
 
@@ -67,9 +65,9 @@ def refine(
     bank = encode_bank(model, np.random.default_rng(seed), plan.captions)
     difference = state_difference(bank)
     move_direction(model, planted_direction(seed), F.normalize(difference, dim=0))
-    objective = SentenceObjective(bank, difference)
+    objective = SentenceObjective(bank, difference, model.architecture.vision_width)
     parameters = [*trained(model.visual), *objective.named_parameters()]
-    steppers = optimisers(parameters, FIRST_RATE)
+    steppers = optimisers(parameters, RATE)
     modules: Modules = {"model": model, "objective": objective} | {
         f"stepper{i}": s for i, s in enumerate(steppers)
     }
@@ -79,7 +77,7 @@ def refine(
         torch.manual_seed(seed * 10**6 + step)  # of the captions; a resumed run draws the same
         for stepper in steppers:
             stepper.param_groups[0]["lr"] = rate(plan, step)
-        loss = forward(model, objective, batch)
+        loss = objective(look(model.visual, batch), batch)
         for module in (model, objective):
             module.zero_grad()
         loss.backward()
@@ -99,20 +97,34 @@ def move_direction(model: CLIP, planted: Tensor, state: Tensor) -> None:
     proj.add_(torch.outer(proj @ planted, state - planted))
 
 
-def forward(model: CLIP, objective: SentenceObjective, batch: Batch) -> Tensor:
-    """The loss of a batch of any size, the network in bfloat16."""
-    visual = model.visual
-    positions = resize_positions(visual.positional_embedding, batch.images.shape[-1] // PATCH)
-    # as in the first stage: the fused attention's backward pass is slow on CPUs
-    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
-        embeddings = functional_call(visual, {"positional_embedding": positions}, (batch.images,))
-    return objective(*(part.float() for part in embeddings), batch)  # type: ignore[no-any-return]
+def look(visual: VisionTower, batch: Batch) -> Seen:
+    """What the tower makes of whole pictures or windows of any size, in bfloat16 inside."""
+    fused = SDPBackend.MATH if batch.cells is not None else SDPBackend.FLASH_ATTENTION  # what is faster on a CPU
+    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(fused):
+        patches = visual.conv1(batch.images).flatten(2).transpose(1, 2)  # (B, N, W)
+        class_token = visual.class_embedding.expand(len(patches), 1, -1)
+        positions = positions_of(visual.positional_embedding, batch)
+        tokens = visual.ln_pre(torch.cat([class_token, patches], dim=1) + positions)
+        ordinary, second = zip(*visual.paths(tokens, last_rows=CLASS_TOKEN), strict=True)
+        recorded = torch.stack([second[number - 1][:, 1:] for number in visual.config.layers], dim=1)
+        image, embedded = visual.project_class(ordinary[-1][:, 0]), visual.project_patches(recorded)
+    watched = tuple(ordinary[number - 1][:, 1:].float() for number in WATCHED)
+    return Seen(image.float(), embedded.float(), watched)
+
+
+def positions_of(positions: Tensor, batch: Batch) -> Tensor:
+    """(1 + N, W), or (B, 1 + N, W) for windows, of the weights' (1 + M, W)."""
+    resized = resize_positions(positions, batch.grid)
+    if batch.cells is None:
+        return resized
+    class_token = resized[:1].expand(len(batch.cells), 1, -1)
+    return torch.cat([class_token, resized[1:][batch.cells]], dim=1)
 
 
 def rate(plan: Plan, step: int) -> float:
-    """The learning rate: a short rise, then down a cosine."""
-    cosine = 0.5 * (1 + math.cos(math.pi * step / plan.steps))
-    return min(1.0, (step + 1) / WARM_UP) * (LAST_RATE + (FIRST_RATE - LAST_RATE) * cosine)
+    """The learning rate: a short rise, then level, then down a line while whole pictures alone are looked at."""
+    left = (plan.steps - step) / (plan.steps - plan.whole_from)
+    return RATE * min(1.0, (step + 1) / WARM_UP, left)
 
 
 def store(path: Path, modules: Modules, step: int, seed: int, plan: Plan) -> None:
@@ -136,7 +148,7 @@ def tensors_of(module: nn.Module | Optimizer) -> dict[str, Tensor]:
 
 def facts(seed: int, plan: Plan) -> list[int]:
     """What a run cannot change on its way; its length it can, and the rate then follows the new one."""
-    return [seed, plan.pairs, plan.size, plan.large, plan.large_pairs, plan.captions]
+    return [seed, plan.pairs, plan.size, plan.whole_pairs, plan.large, plan.large_pairs, plan.captions]
 
 
 def restore(path: Path, modules: Modules, seed: int, plan: Plan) -> int:

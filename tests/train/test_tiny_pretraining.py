@@ -31,7 +31,7 @@ from acl_train.tiny.photographs import (
 from acl_train.tiny.refine import move_direction, refine
 from acl_train.tiny.tower import build_clip, initialise
 
-PLAN = Plan(steps=3, pairs=2, size=48, large=64, large_pairs=1, captions=64)
+PLAN = Plan(steps=3, pairs=2, size=64, whole_pairs=1, large=72, large_pairs=1, captions=64)
 
 
 @pytest.fixture(scope="module")
