@@ -29,7 +29,9 @@ class Batch:
     defects: Tensor  # (B, K) bool, K defects in all
     paired: int  # so many pictures are in pairs; single ones follow
     grid: int  # patches along each side of the whole picture
-    cells: Tensor | None = None  # (B, N) int64, which of its patches a window shows; None: the pictures are whole
+    cells: Tensor | None = (
+        None  # (B, N) int64, which of its patches a window shows; None: the pictures are whole
+    )
 
 
 class Pairs(Dataset[Pair]):

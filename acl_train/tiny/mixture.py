@@ -64,7 +64,11 @@ class Mixture(Dataset[Batch]):
         count, size, is_whole = self.plan.shape(step)
         first = FIRST_NUMBER + step * max(self.plan.pairs, self.plan.whole_pairs, self.plan.large_pairs)
         pairs = [mixed_pair(self.seed, first + i, self.photographs, size=size) for i in range(count)]
-        return collate(pairs) if is_whole else collate_windows(np.random.default_rng((self.seed, step, 3)), pairs)
+        return (
+            collate(pairs)
+            if is_whole
+            else collate_windows(np.random.default_rng((self.seed, step, 3)), pairs)
+        )
 
 
 def mixed_pair(seed: int, index: int, photographs: Sequence[Photograph], *, size: int) -> Pair:

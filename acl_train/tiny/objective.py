@@ -95,7 +95,9 @@ class SentenceObjective(Captions):
         share = damaged_share(batch.coverage)
         loss = (
             IMAGE * self.image_loss(seen.image, batch)
-            + direction_loss(seen.patches, self.direction, share[:, None].expand(seen.patches.shape[:3]), DAMAGE)
+            + direction_loss(
+                seen.patches, self.direction, share[:, None].expand(seen.patches.shape[:3]), DAMAGE
+            )
             + ORDINARY * self.ordinary_loss(seen.ordinary, share)
         )
         return loss if batch.cells is not None else loss + self.caption_loss(seen.image, batch)

@@ -99,8 +99,10 @@ def move_direction(model: CLIP, planted: Tensor, state: Tensor) -> None:
 
 def look(visual: VisionTower, batch: Batch) -> Seen:
     """What the tower makes of whole pictures or windows of any size, in bfloat16 inside."""
-    fused = SDPBackend.MATH if batch.cells is not None else SDPBackend.FLASH_ATTENTION  # what is faster on a CPU
-    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(fused):
+    faster = (
+        SDPBackend.FLASH_ATTENTION if batch.cells is None else SDPBackend.MATH
+    )  # with so many patches, on a CPU
+    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(faster):
         patches = visual.conv1(batch.images).flatten(2).transpose(1, 2)  # (B, N, W)
         class_token = visual.class_embedding.expand(len(patches), 1, -1)
         positions = positions_of(visual.positional_embedding, batch)

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 
 from acl_runtime.files.atomic import sha256
 from acl_runtime.files.errors import InputError
-from acl_train.tiny.batches import NO_FAMILY, collate
+from acl_train.tiny.batches import NO_FAMILY, Batch, collate
 from acl_train.tiny.mixture import Plan, mixed_pair, without_damage
+from acl_train.tiny.objective import SLIVER, WATCHED, SentenceObjective
 from acl_train.tiny.photo_pairs import photo_pair
 from acl_train.tiny.photographs import (
     CELL,
@@ -28,8 +29,10 @@ from acl_train.tiny.photographs import (
     load_photographs,
     read_table,
 )
-from acl_train.tiny.refine import move_direction, refine
+from acl_train.tiny.refine import look, move_direction, rate, refine
+from acl_train.tiny.sentences import Bank
 from acl_train.tiny.tower import build_clip, initialise
+from acl_train.tiny.windows import ELSEWHERE, OVER, collate_windows
 
 PLAN = Plan(steps=3, pairs=2, size=64, whole_pairs=1, large=72, large_pairs=1, captions=64)
 
@@ -104,6 +107,50 @@ def test_the_same_number_makes_the_same_pair_and_a_clean_one_has_no_damage(
     assert (collate([photo_pair(1, 0, photographs, size=48, patch=8)]).family == NO_FAMILY).all()
 
 
+def test_a_window_shows_the_part_of_the_picture_that_its_cells_name(photographs: list[Photograph]) -> None:
+    pair = photo_pair(5, 1, photographs, size=96, patch=8)  # 12² patches
+    whole = collate([pair])
+    batch = collate_windows(np.random.default_rng(0), [pair])
+    assert batch.cells is not None
+    assert (len(batch.images), batch.paired, batch.grid) == (2 * OVER + ELSEWHERE, 2 * OVER, 12)
+    patches = F.unfold(whole.images, 8, stride=8).transpose(1, 2)  # (2, 144, 192)
+    for number, cells in enumerate(batch.cells):
+        picture = number % 2 if number < batch.paired else 1
+        shown = F.unfold(batch.images[number : number + 1], 8, stride=8)[0].T
+        assert torch.equal(shown, patches[picture, cells])
+        assert torch.equal(batch.coverage[number], whole.coverage[picture, cells])
+    assert batch.damaged[: batch.paired].tolist() == OVER * [False, True]  # over the damage
+
+
+def test_a_window_that_is_the_whole_picture_is_seen_as_that(photographs: list[Photograph]) -> None:
+    model = build_clip(64)
+    torch.manual_seed(3)
+    initialise(model)
+    pair = photo_pair(5, 1, photographs, size=64, patch=8)
+    whole, windows = collate([pair]), collate_windows(np.random.default_rng(0), [pair])
+    with torch.no_grad():
+        seen, parts = look(model.visual, whole), look(model.visual, windows)
+    torch.testing.assert_close(parts.image[:2], seen.image, atol=0.02, rtol=0)  # bfloat16
+    torch.testing.assert_close(parts.patches[:2], seen.patches, atol=0.02, rtol=0)
+    assert [tokens.shape for tokens in seen.ordinary] == len(WATCHED) * [(2, 64, 128)]
+
+
+def test_the_damaged_picture_of_a_pair_shall_score_higher_and_slivers_count_as_neither() -> None:
+    bank = Bank(
+        torch.eye(4), *(torch.zeros(4, dtype=kind) for kind in (torch.bool, torch.int64, torch.int64))
+    )
+    objective = SentenceObjective(bank, torch.eye(4)[0], width=4)
+    coverage = torch.zeros(6, 9)
+    coverage[1, 0], coverage[3, 0] = 1.0, SLIVER / 2
+    batch = Batch(torch.zeros(6, 3, 8, 8), coverage, coverage.any(1), *2 * [torch.zeros(6)], paired=4, grid=3)
+    right, wrong = torch.zeros(6, 4), torch.zeros(6, 4)
+    right[1, 0] = wrong[0, 0] = 0.1
+    neither = right.clone()
+    neither[3, 0] = 0.1
+    assert objective.image_loss(right, batch) < objective.image_loss(wrong, batch) - 0.5
+    assert objective.image_loss(neither, batch) == objective.image_loss(right, batch)
+
+
 def test_the_planted_direction_becomes_the_sentences_own() -> None:
     model = build_clip(48)
     torch.manual_seed(3)
@@ -134,6 +181,17 @@ def test_the_same_seed_gives_the_same_weights_also_after_an_interruption(
     shutil.copy(kept, other)
     with pytest.raises(InputError, match="is the checkpoint of another seed or plan"):
         refine(None, photographs, replace(PLAN, size=56), seed=0, checkpoint=other)
+
+
+def test_windows_come_first_and_whole_pictures_last_while_the_rate_falls() -> None:
+    plan = Plan(steps=100)
+    shapes = [plan.shape(step) for step in range(plan.steps)]
+    whole = [is_whole for _, _, is_whole in shapes]
+    assert whole[:85] == [step % 8 == 7 for step in range(85)]
+    assert all(whole[85:])
+    assert {size for _, size, _ in shapes[:85]} == {size for _, size, _ in shapes[85:]} == {112, 168}
+    rates = [rate(replace(plan, steps=1000), step) for step in (0, 99, 849, 925, 999)]
+    assert rates == pytest.approx([1e-5, 1e-3, 1e-3, 5e-4, 1e-3 / 150])
 
 
 def test_text_stays_as_it_is_and_pictures_move(photographs: list[Photograph]) -> None:
