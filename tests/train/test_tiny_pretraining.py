@@ -142,7 +142,15 @@ def test_the_damaged_picture_of_a_pair_shall_score_higher_and_slivers_count_as_n
     objective = SentenceObjective(bank, torch.eye(4)[0], width=4)
     coverage = torch.zeros(6, 9)
     coverage[1, 0], coverage[3, 0] = 1.0, SLIVER / 2
-    batch = Batch(torch.zeros(6, 3, 8, 8), coverage, coverage.any(1), *2 * [torch.zeros(6)], paired=4, grid=3)
+    batch = Batch(
+        images=torch.zeros(6, 3, 8, 8),
+        coverage=coverage,
+        damaged=coverage.any(dim=1),
+        family=torch.zeros(6, dtype=torch.int64),
+        defects=torch.zeros(6, 1, dtype=torch.bool),
+        paired=4,
+        grid=3,
+    )
     right, wrong = torch.zeros(6, 4), torch.zeros(6, 4)
     right[1, 0] = wrong[0, 0] = 0.1
     neither = right.clone()
