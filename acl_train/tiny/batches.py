@@ -29,9 +29,7 @@ class Batch:
     defects: Tensor  # (B, K) bool, K defects in all
     paired: int  # so many pictures are in pairs; single ones follow
     grid: int  # patches along each side of the whole picture
-    cells: Tensor | None = (
-        None  # (B, N) int64, which of its patches a window shows; None: the pictures are whole
-    )
+    cells: Tensor | None = None  # (B, N) int64, which of its patches windows show; None: whole pictures
 
 
 class Pairs(Dataset[Pair]):

@@ -17,8 +17,7 @@ from acl_train.tiny.tower import PATCH
 from acl_train.tiny.windows import collate_windows
 
 DRAWN, PHOTOGRAPHED = 0.4, 0.4  # shares of pairs; the rest are two good pictures, half of them drawn
-WHOLE_FROM = 0.85  # of all steps; from here on all batches are of whole pictures
-WHOLE_EVERY = 8  # steps, before that; the others are of windows
+WHOLE_EVERY = 8  # steps, while the others are of windows
 FIRST_NUMBER = 2 * 10**7  # of the drawn pairs; the first stage's are below
 
 
@@ -26,7 +25,8 @@ FIRST_NUMBER = 2 * 10**7  # of the drawn pairs; the first stage's are below
 class Plan:
     """How long the second stage is, and how large its pictures and batches are."""
 
-    steps: int = 3400
+    steps: int = 2400
+    whole_from: int = 1400  # the first step from which on all batches are of whole pictures
     pairs: int = 12  # that the windows of a batch are cut from
     size: int = 112
     whole_pairs: int = 24  # of a batch of whole pictures of that size
@@ -35,9 +35,9 @@ class Plan:
     captions: int = 4096  # that the sentences of a batch are drawn from
 
     @property
-    def whole_from(self) -> int:
-        """The first step of those that look at whole pictures only."""
-        return int(WHOLE_FROM * self.steps)
+    def most_pairs(self) -> int:
+        """Of a batch."""
+        return max(self.pairs, self.whole_pairs, self.large_pairs)
 
     def shape(self, step: int) -> tuple[int, int, bool]:
         """Pairs, side in pixels and whether the pictures stay whole, of the batch of a step."""
@@ -62,13 +62,11 @@ class Mixture(Dataset[Batch]):
         if not 0 <= step < self.plan.steps:
             raise IndexError(step)
         count, size, is_whole = self.plan.shape(step)
-        first = FIRST_NUMBER + step * max(self.plan.pairs, self.plan.whole_pairs, self.plan.large_pairs)
+        first = FIRST_NUMBER + step * self.plan.most_pairs
         pairs = [mixed_pair(self.seed, first + i, self.photographs, size=size) for i in range(count)]
-        return (
-            collate(pairs)
-            if is_whole
-            else collate_windows(np.random.default_rng((self.seed, step, 3)), pairs)
-        )
+        if is_whole:
+            return collate(pairs)
+        return collate_windows(np.random.default_rng((self.seed, step, 3)), pairs)
 
 
 def mixed_pair(seed: int, index: int, photographs: Sequence[Photograph], *, size: int) -> Pair:

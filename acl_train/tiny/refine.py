@@ -99,9 +99,8 @@ def move_direction(model: CLIP, planted: Tensor, state: Tensor) -> None:
 
 def look(visual: VisionTower, batch: Batch) -> Seen:
     """What the tower makes of whole pictures or windows of any size, in bfloat16 inside."""
-    faster = (
-        SDPBackend.FLASH_ATTENTION if batch.cells is None else SDPBackend.MATH
-    )  # with so many patches, on a CPU
+    is_whole = batch.cells is None
+    faster = SDPBackend.FLASH_ATTENTION if is_whole else SDPBackend.MATH  # on a CPU, both ways together
     with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(faster):
         patches = visual.conv1(batch.images).flatten(2).transpose(1, 2)  # (B, N, W)
         class_token = visual.class_embedding.expand(len(patches), 1, -1)

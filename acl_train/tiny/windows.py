@@ -11,10 +11,8 @@ from acl_train.tiny.pairs import Pair
 from acl_train.tiny.tower import PATCH
 
 SIDE = 8  # of a window, in patches
-OVER, ELSEWHERE = (
-    3,
-    2,
-)  # windows of a pair: over its damage, in both pictures; at any place of the second picture
+OVER = 3  # windows of a pair over its damage, each cut from both pictures
+ELSEWHERE = 2  # at any place of the second picture
 Corner = tuple[int, int]  # first row and column, in patches
 
 

@@ -34,7 +34,7 @@ from acl_train.tiny.sentences import Bank
 from acl_train.tiny.tower import build_clip, initialise
 from acl_train.tiny.windows import ELSEWHERE, OVER, collate_windows
 
-PLAN = Plan(steps=3, pairs=2, size=64, whole_pairs=1, large=72, large_pairs=1, captions=64)
+PLAN = Plan(steps=3, whole_from=2, pairs=2, size=64, whole_pairs=1, large=72, large_pairs=1, captions=64)
 
 
 @pytest.fixture(scope="module")
@@ -192,13 +192,13 @@ def test_the_same_seed_gives_the_same_weights_also_after_an_interruption(
 
 
 def test_windows_come_first_and_whole_pictures_last_while_the_rate_falls() -> None:
-    plan = Plan(steps=100)
+    plan = Plan(steps=100, whole_from=85)
     shapes = [plan.shape(step) for step in range(plan.steps)]
     whole = [is_whole for _, _, is_whole in shapes]
     assert whole[:85] == [step % 8 == 7 for step in range(85)]
     assert all(whole[85:])
     assert {size for _, size, _ in shapes[:85]} == {size for _, size, _ in shapes[85:]} == {112, 168}
-    rates = [rate(replace(plan, steps=1000), step) for step in (0, 99, 849, 925, 999)]
+    rates = [rate(replace(plan, steps=1000, whole_from=850), step) for step in (0, 99, 849, 925, 999)]
     assert rates == pytest.approx([1e-5, 1e-3, 1e-3, 5e-4, 1e-3 / 150])
 
 
@@ -206,7 +206,7 @@ def test_text_stays_as_it_is_and_pictures_move(photographs: list[Photograph]) ->
     from acl_train.weights import load_weights
 
     start = load_weights("tiny").state
-    after = refine(None, photographs, replace(PLAN, steps=1), seed=0, beside=False).state_dict()
+    after = refine(None, photographs, replace(PLAN, steps=1, whole_from=0), seed=0, beside=False).state_dict()
     for name, tensor in after.items():
         if name.startswith("visual.transformer") and name.endswith("in_proj_weight"):
             assert not torch.equal(tensor, start[name].float()), name
