@@ -93,11 +93,10 @@ class SentenceObjective(Captions):
     def forward(self, seen: Seen, batch: Batch) -> Tensor:
         """The loss of what the tower saw; windows show too little for captions."""
         share = damaged_share(batch.coverage)
+        of_layers = share[:, None].expand(seen.patches.shape[:3])  # (B, L, N)
         loss = (
             IMAGE * self.image_loss(seen.image, batch)
-            + direction_loss(
-                seen.patches, self.direction, share[:, None].expand(seen.patches.shape[:3]), DAMAGE
-            )
+            + direction_loss(seen.patches, self.direction, of_layers, DAMAGE)
             + ORDINARY * self.ordinary_loss(seen.ordinary, share)
         )
         return loss if batch.cells is not None else loss + self.caption_loss(seen.image, batch)
