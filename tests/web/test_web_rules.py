@@ -51,7 +51,9 @@ def test_a_roller_is_named_whose_circumference_defects_repeat_at() -> None:
 
 
 def test_a_lane_that_there_is_not_is_refused() -> None:
-    with pytest.raises(InputError, match="there is no lane b, there are none; say where it lies: --lane b=FROM-TO"):
+    with pytest.raises(
+        InputError, match="there is no lane b, there are none; say where it lies: --lane b=FROM-TO"
+    ):
         Rules([Size(1, "b")], width_mm=1)
 
 
