@@ -22,7 +22,8 @@ from sessions import Around
 from acl_runtime.bundle.bundle import load_bundle, write_manifest
 from acl_runtime.bundle.manifest import Tiling, manifest_from_json
 from acl_runtime.calibration import calibrate
-from acl_runtime.calibration.calibrate import calibrate_bundle, restore_previous
+from acl_runtime.calibration.calibrate import calibrate_bundle
+from acl_runtime.calibration.change import restore_previous
 from acl_runtime.calibration.images import check_only_good
 from acl_runtime.calibration.mismatch import find_mismatches
 from acl_runtime.calibration.record import check_calibration, read_record
