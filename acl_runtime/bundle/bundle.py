@@ -89,7 +89,7 @@ def reload_bundle(bundle: Bundle, changing: str) -> Bundle:
     except UserError as error:
         raise BundleError(f"{path}: {error}") from error
     if not is_same_besides(changing, bundle.manifest, manifest):
-        raise BundleError(f"{bundle.path}: was replaced since it was loaded; load it again")
+        raise BundleError(f"{bundle.path}: was replaced since it was loaded; restart what uses it")
     for name, record in manifest.files.items():
         if name.startswith(f"{changing}/"):
             _check_file(bundle.path, name, record)

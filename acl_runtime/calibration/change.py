@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
@@ -55,9 +57,7 @@ def take_back(bundle: Bundle) -> Bundle:
         ChangedError: Its calibration did change.
         InputError: As of `restore_previous`; or it was replaced.
     """
-    check_writable(bundle)
-    with locked_folder(bundle.path):
-        now = _as_it_is(bundle)
+    with _held(bundle) as now:
         record = read_record(now)
         if record is None:
             raise InputError(
@@ -82,10 +82,7 @@ def set_by_hand(detector: Detector, rule: Rule, by_hand: ByHand) -> Bundle:
         InputError: A threshold is none; the bundle was replaced, cannot be written or is held by another process.
     """
     _check_thresholds(rule)
-    bundle = detector.bundle
-    check_writable(bundle)
-    with locked_folder(bundle.path):
-        now = _as_it_is(bundle)
+    with _held(detector.bundle) as now:
         name = next_record_name(now.path)
         record = _by_hand(detector, now, rule, by_hand)
         return _put_into_force(now, name, record, [name])
@@ -106,9 +103,7 @@ def adopt(bundle: Bundle, measured: Path) -> Bundle:
     record = read_record(copy)
     if record is None or not is_same_besides(FOLDER, bundle.manifest, copy.manifest):
         raise InputError(f"{measured}: is no copy of {bundle.path} that was calibrated; measure again")
-    check_writable(bundle)
-    with locked_folder(bundle.path):
-        now = _as_it_is(bundle)
+    with _held(bundle) as now:
         if record.previous_calibration != now.manifest.calibration:
             raise ChangedError(
                 f"{bundle.path}: was calibrated otherwise since this was measured; measure again"
@@ -134,13 +129,22 @@ def _put_into_force(bundle: Bundle, name: str, record: CalibrationRecord, added:
     return reload_bundle(bundle, FOLDER)
 
 
+@contextmanager
+def _held(bundle: Bundle) -> Iterator[Bundle]:
+    """Hold a bundle that can be changed; as it is now."""
+    reload_bundle(bundle, FOLDER)  # one that is gone is not called one that cannot be written
+    check_writable(bundle)
+    with locked_folder(bundle.path):
+        yield _as_it_is(bundle)
+
+
 def _as_it_is(bundle: Bundle) -> Bundle:
     """The bundle as it is now; ChangedError where its calibration is another."""
     now = reload_bundle(bundle, FOLDER)
     if now.manifest.calibration != bundle.manifest.calibration:
         raise ChangedError(
             f"{bundle.path}: was calibrated meanwhile ({now.manifest.calibration.record or 'the default'} is in "
-            "force); load it again and look at it first"
+            "force); load that first (a station does so with systemctl reload)"
         )
     return now
 

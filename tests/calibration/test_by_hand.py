@@ -123,7 +123,7 @@ def test_the_second_of_two_who_change_at_once_is_told_and_the_first_stays(bundle
         ChangedError, match=r"was calibrated meanwhile \(calibrations/0002\.json is in force\)"
     ):
         set_by_hand(ben, Rule(0.1, None), replace(ANA, by="Ben"))
-    with pytest.raises(ChangedError, match="look at it first"):
+    with pytest.raises(ChangedError, match="load that first"):
         take_back(ben.bundle)
     assert load_bundle(bundle).manifest.calibration.score_threshold == 0.9
 
