@@ -40,7 +40,13 @@ GETS: tuple[str, ...] = (
     "/metrics",
     "/page.js",
 )
-GETS += ("/charts.js", "/api/openapi.json", "/api/pictures/2/overlay", "/api/frames/0/picture")
+GETS += (
+    "/charts.js",
+    "/thresholds.js",
+    "/api/openapi.json",
+    "/api/pictures/2/overlay",
+    "/api/frames/0/picture",
+)
 
 
 @dataclass
