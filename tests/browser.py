@@ -49,6 +49,7 @@ class Browser:
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]
         options += [f"--user-data-dir={folder.name}", f"--window-size={width},{height}"]
         options += ["--hide-scrollbars", "--disable-component-update", "--disable-background-networking"]
+        options += ["--disable-dev-shm-usage"]  # which is small in containers
         self._process = subprocess.Popen(
             [chromium(), *options, "about:blank"],
             stderr=subprocess.PIPE,
