@@ -24,6 +24,7 @@ from acl_runtime.outputs.station import (
     ThresholdsNow,
     WebRecord,
 )
+from acl_runtime.outputs.strip_view import StripView
 from acl_runtime.scoring.regions import Region
 
 PATIENCE_S = 20.0  # a machine may be busy; nothing takes so long otherwise
@@ -126,6 +127,7 @@ class Control:
     asked: list[tuple[str, Any]] = field(default_factory=list)
     is_busy: bool = False
     thresholds: Thresholds = field(default_factory=Thresholds)
+    strip: StripView | None = None
 
     def set_enabled(self, enabled: bool) -> None:
         self.asked.append(("enabled", enabled))

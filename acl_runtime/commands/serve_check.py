@@ -50,7 +50,7 @@ class Seen:
 class NoControl:
     """Stands for the station while its outputs are tried: a PLC that writes to them changes nothing."""
 
-    thresholds = None
+    thresholds = strip = None
 
     def set_enabled(self, enabled: bool) -> None:
         """Nothing."""

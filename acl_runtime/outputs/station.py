@@ -12,6 +12,7 @@ import numpy as np
 from acl_runtime.detection.verdict import Result
 from acl_runtime.files.errors import UserError
 from acl_runtime.images.frame import Frame
+from acl_runtime.outputs.strip_view import StripView
 
 PartVerdict = Literal["ok", "ng", "not judged"]
 """Whatever is not "ok" is rejected; "not judged" is late, lost or impossible."""
@@ -302,4 +303,9 @@ class StationControl(Protocol):
     @property
     def thresholds(self) -> ThresholdsControl | None:
         """What changes thresholds; None where nothing is judged."""
+        ...
+
+    @property
+    def strip(self) -> StripView | None:
+        """The newest metres of a web; None in part mode."""
         ...

@@ -27,6 +27,7 @@ from acl_runtime.outputs.evidence.store import Options as EvidenceOptions
 from acl_runtime.outputs.page import page_answers, page_server
 from acl_runtime.outputs.page.live_page import LivePage, Options, open_output
 from acl_runtime.outputs.station import ConflictError, StationOutput, WebRecord
+from acl_runtime.outputs.strip_view import StripView
 
 VIEWER, ADMIN = "v" * 24, "a" * 24
 GETS: tuple[str, ...] = (
@@ -135,8 +136,17 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         viewer_token_file=write_token(folder / "viewer", VIEWER),
         admin_token_file=write_token(folder / "admin", ADMIN),
     )
+    opened.control.strip = begun_strip()
     yield opened
     opened.close()
+
+
+def begun_strip() -> StripView:
+    """Ten lines of a web."""
+    view = StripView()
+    view.begin(100, lines_per_pixel=1.0)
+    view.add(0, np.full((10, 100), 200, np.uint8))
+    return view
 
 
 @pytest.mark.parametrize("path", GETS)
@@ -678,6 +688,22 @@ def test_a_web_shows_the_roll_that_runs() -> None:
         assert site.ask("/api/defects").json["records"] == []
     finally:
         site.close()
+
+
+def test_the_strip_of_a_web_comes_in_pieces(site: Site) -> None:
+    assert site.ask("/api/strip").status == 204  # parts
+    site.control.strip = view = begun_strip()
+    first = site.ask("/api/strip")
+    pixels = cv2.imdecode(np.frombuffer(first.body, np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert pixels is not None
+    assert (pixels.shape, first.headers["X-First"], first.headers["X-Lines"]) == ((100, 10), "0", "1")
+    assert abs(int(pixels.mean()) - 200) < 3
+    asked = f"/api/strip?strip={first.headers['X-Strip']}&after=10"
+    assert (site.ask(asked).status, site.ask(asked).body) == (204, b"")
+    view.add(10, np.full((4, 100), 50, np.uint8))
+    assert site.ask(asked).headers["X-First"] == "10"
+    assert site.ask("/api/strip?after=-1").status == site.ask("/api/strip?strip=x").status == 422
+    site.control.strip = None
 
 
 def test_https_with_a_certificate_and_a_secure_cookie(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ from acl_runtime.outputs.station import (
     StationStatus,
     ThresholdsChange,
 )
+from acl_runtime.outputs.strip_view import StripView
 from acl_runtime.sources.address import hide_password
 from acl_runtime.sources.block import LineSource
 from acl_runtime.text.json_log import JsonLog
@@ -153,6 +154,7 @@ class Station:
         self.thresholds = StationThresholds(section, self.engine, proposer, self._note_thresholds)
         self._numbers = PartNumbers(section.data)
         self._closing.callback(self._numbers.close)
+        self.strip = None if file.web is None else StripView()
         self._mode: Mode = self._make_mode(file)
         self._closing.callback(self._tellers.close, FLUSH_S)
         for output in outputs:
@@ -186,6 +188,7 @@ class Station:
             tell=self._tellers.tell,
             counters=self._counters,
             open_source=self._open_source,
+            strip=self.strip,
         )
 
     def run(self, stopped: Callable[[], bool], reload: Callable[[], bool]) -> None:

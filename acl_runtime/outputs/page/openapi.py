@@ -142,6 +142,22 @@ DOCUMENT: dict[str, Any] = {
                 "responses": {_OK: _answer("The picture.", "image/jpeg"), "404": _ERROR},
             }
         },
+        "/api/strip": {
+            "get": {
+                "summary": "The newest metres of a web, small: a column is X-Lines lines, the newest at the right",
+                "parameters": [
+                    _parameter("strip", "query", "X-Strip of the answer before; 0 at first."),
+                    _parameter(
+                        "after", "query", "Column to begin with: X-First and the width of the answer before."
+                    ),
+                ],
+                "responses": {
+                    _OK: _answer("The picture, whose first column has the number X-First.", "image/jpeg"),
+                    "204": {"description": "Nothing new, or no web."},
+                    "422": _ERROR,
+                },
+            }
+        },
         "/api/inspect": {
             "post": {
                 "summary": "Judge a picture; refused while parts need the engine",

@@ -16,6 +16,7 @@ from acl_runtime.files.errors import InputError
 from acl_runtime.outputs.evidence.files import Which
 from acl_runtime.outputs.evidence.reader import EvidenceReader
 from acl_runtime.outputs.evidence.store import EvidenceStore
+from acl_runtime.outputs.page.drawing import encode_strip
 from acl_runtime.outputs.page.feed import SeenPart
 from acl_runtime.outputs.page.guard import ROLE
 from acl_runtime.outputs.page.openapi import DOCUMENT
@@ -43,6 +44,7 @@ _ASSETS = {
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/charts.js": ("charts.js", "text/javascript; charset=utf-8"),
+    "/strip.js": ("strip.js", "text/javascript; charset=utf-8"),
     "/thresholds.js": ("thresholds.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
@@ -60,6 +62,7 @@ def make_app(served: Served) -> Starlette:
         "/api/verdicts": _verdicts,
         "/api/defects": _defects,
         "/api/scores": _scores,
+        "/api/strip": _strip,
         "/api/thresholds": _thresholds,
         "/api/pictures/{number}/{which}": _picture,
         "/api/frames/{camera}/{which}": _frame,
@@ -171,6 +174,20 @@ async def _frame(served: Served, request: Request) -> Response:
     part, picture = found
     data = await asyncio.get_running_loop().run_in_executor(served.work, served.draw, picture, which)
     return Response(data, media_type="image/jpeg", headers=_about(part))
+
+
+async def _strip(served: Served, request: Request) -> Response:
+    query, view = request.query_params, served.control.strip
+    strip, after = parse_number(query.get("strip", "0")), parse_number(query.get("after", "0"))
+    if view is None:  # parts
+        return Response(status_code=204)
+    piece = view.after(strip, after)
+    about = {"X-Strip": piece.strip, "X-First": piece.first, "X-Lines": piece.lines_per_row}
+    headers = {name: str(value) for name, value in about.items()}
+    if not len(piece.rows):
+        return Response(status_code=204, headers=headers)
+    data = await asyncio.get_running_loop().run_in_executor(served.work, encode_strip, piece.rows)
+    return Response(data, media_type="image/jpeg", headers=headers)
 
 
 def _about(part: SeenPart) -> dict[str, str]:

@@ -1,5 +1,6 @@
 // The live page. Everything that comes from the station is set as text, never as HTML.
 import { drawBars, drawRoll, drawTrend, logOdds, probability } from "/charts.js";
+import { showStrip } from "/strip.js";
 import { followThresholds, listenToThresholds, openThresholds } from "/thresholds.js";
 
 const $ = id => document.getElementById(id);
@@ -206,6 +207,7 @@ async function showRoll() {
   text("roll-name", now.name);
   text("roll-length", now.metres.toFixed(1) + " m");
   drawRoll($("roll-map"), now, roll.records);
+  showStrip($("strip"), now, roll.records);
   if (roll.isAsking || now.last_defect <= roll.after) return;
   roll.isAsking = true;
   try {
