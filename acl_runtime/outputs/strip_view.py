@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 ACROSS = 160  # pixels of the picture across the web, at most
-MOST_ROWS = 2400  # along it
+MOST_ROWS = 4000  # along it
 OF_A_PIXEL = 4  # of the camera's that a pixel of the picture is the mean of, at least
 GAP = 0  # grey of what was not judged
 

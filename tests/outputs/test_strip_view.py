@@ -42,15 +42,15 @@ def test_only_the_newest_metres_are_kept_and_a_reader_gets_what_he_has_not() -> 
     for first in range(0, 3 * MOST_ROWS, 1000):
         view.add(first, np.full((1000, ACROSS), first // 1000, np.uint8))
     found = view.after(1, 0)
-    assert found.first + len(found.rows) == 8000
+    assert found.first + len(found.rows) == 12_000
     assert len(found.rows) == MOST_ROWS
-    assert (found.rows[0, 0], found.rows[-1, 0]) == (5, 7)
-    rest = view.after(found.strip, 7990)
-    assert (rest.first, len(rest.rows)) == (7990, 10)
-    assert len(view.after(found.strip, 8000).rows) == 0
+    assert (found.rows[0, 0], found.rows[-1, 0]) == (8, 11)
+    rest = view.after(found.strip, 11_990)
+    assert (rest.first, len(rest.rows)) == (11_990, 10)
+    assert len(view.after(found.strip, 12_000).rows) == 0
     view.begin(ACROSS, lines_per_pixel=1.0)
     view.add(0, np.full((3, ACROSS, 3), 50, np.uint8))  # colour
-    other = view.after(found.strip, 8000)
+    other = view.after(found.strip, 12_000)
     assert (other.strip, other.first, other.rows[:, 0].tolist()) == (2, 0, [50] * 3)
 
 

@@ -1,5 +1,5 @@
 // The last metres of a web: columns of pixels that scroll to the left, with the roll's defects on them.
-const MOST = 2400, EACH_MS = 250;
+const MOST = 4000, EACH_MS = 250;
 const kept = document.createElement("canvas");
 const view = { strip: 0, stop: 0, lines: 1, isAsking: false, askedAt: 0 };
 kept.width = MOST;
@@ -43,6 +43,10 @@ function draw(canvas, roll, records) {
   pen.lineWidth = 2;
   pen.strokeStyle = color("ng-fill");
   for (const { record } of records) {
+    if (record.event === "gap" && record.reason !== "no web") {
+      pen.fillStyle = color("gap");
+      pen.fillRect(x(record.first_line / view.lines), 0, Math.max(1.5, record.lines / view.lines * scale), height);
+    }
     if (record.event !== "defect" || place(record.y_mm + record.length_mm) < from) continue;
     const tall = Math.max(10, record.width_mm / roll.width_mm * height + 6), y = (record.x_mm + record.width_mm / 2) / roll.width_mm * height;
     const begin = x(place(record.y_mm)), wide = Math.max(10, place(record.length_mm) * scale + 6);
