@@ -166,7 +166,7 @@ def test_only_the_administrator_reviews(guarded: Site) -> None:
     assert (found.review, found.reviewed_by) == ("good", "administrator")
     assert guarded.ask("/api/review/2", token=ADMIN, method="POST", body="good").json["proposal"] is None
     escaped = guarded.ask("/api/review/1", token=ADMIN, method="POST", body="defect")
-    assert "acl calibrate" in escaped.json["proposal"]
+    assert "1 reviewed OK parts were defective: a recalibration is due" in escaped.json["proposal"]
     assert guarded.ask("/api/review/9", token=ADMIN, method="POST", body="good").status == 422
     assert guarded.ask("/api/review/2", token=ADMIN, method="POST", body="<b>").status == 422
 

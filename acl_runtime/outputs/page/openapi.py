@@ -189,7 +189,7 @@ DOCUMENT: dict[str, Any] = {
                         "Noted.",
                         number="Of the part.",
                         mark="As given.",
-                        proposal="Set thresholds anew, or null.",
+                        proposal="That reviews contradict the thresholds, or null.",
                     ),
                     "403": _ERROR,
                 },
@@ -203,7 +203,7 @@ DOCUMENT: dict[str, Any] = {
                         "The thresholds.",
                         now=_NOW,
                         proposal=_PROPOSAL,
-                        due="That reviews contradict them, and what to do; null while they do not.",
+                        due="That reviews contradict them; null while they do not.",
                         may_change="Whether the caller's token is an administrator's.",
                     )
                 },

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from acl_runtime.outputs.evidence.export import recalibration_words
+from acl_runtime.outputs.evidence.export import contradiction_words
 from acl_runtime.outputs.evidence.reader import EvidenceReader
 from acl_runtime.outputs.evidence.record import MARKS, Mark
 from acl_runtime.outputs.evidence.store import EvidenceStore
@@ -56,14 +56,14 @@ async def _review(served: Served, request: Request) -> Response:
 
 
 def _note_review(store: EvidenceStore, number: int, mark: Mark, who: str) -> str | None:
-    """Note it; what to do about the thresholds, if reviews contradict them."""
+    """Note it; that reviews contradict the thresholds, if they do."""
     store.review(number, mark, who)
     return what_is_due(store)
 
 
 def what_is_due(store: EvidenceStore) -> str | None:
-    """That reviews contradict the thresholds, and what to do; None while they do not."""
-    return recalibration_words(EvidenceReader(store.folder).contradictions(), store.folder)
+    """That reviews contradict the thresholds; None while they do not."""
+    return contradiction_words(EvidenceReader(store.folder).contradictions())
 
 
 async def _set_thresholds(served: Served, request: Request) -> Response:
