@@ -81,6 +81,12 @@ def make_record(
     )
 
 
+def promised(record: CalibrationRecord) -> float:
+    """The share that a record promises, which was measured."""
+    assert record.promised_overkill is not None
+    return record.promised_overkill
+
+
 def _count_escapes(defective: JudgedImages, threshold: float) -> Escapes:
     scored = zip(defective.source, defective.score, strict=True)
     missed = tuple(source for source, score in scored if score < threshold)
