@@ -107,6 +107,8 @@ class StationThresholds:
                 bundle = change()
             except (ChangedError, BundleError) as error:
                 raise ConflictError(str(error)) from error
+            except OSError as error:  # a disk that is full; manifest and thresholds are as they were
+                raise InputError(f"{self._bundle.path}: cannot be written ({error}); make room") from error
             return self._take_over(how, bundle, by=by)
 
     def _check(self) -> None:
