@@ -121,6 +121,11 @@ class Stages:
     workers: int = min(os.cpu_count() or 1, MOST_WORKERS)
     _noted: set[tuple[str, int, int]] = field(default_factory=set)
 
+    @property
+    def calls(self) -> int:
+        """Calls of the session that are worth making at once."""
+        return getattr(self.session, "slots", 1)
+
     def judge(self, frames: Iterable[Frame | BadFrame]) -> Iterator[Result]:
         """The results on frames, in their order, one stage after the other."""
         for work in self.preprocess(frames):

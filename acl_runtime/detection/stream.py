@@ -59,6 +59,7 @@ class Stream(Iterator[Result]):
             frames,
             stages.preprocess,
             [stages.infer, stages.postprocess],
+            threads=(stages.calls, 1),
             group=batch,
             max_wait_s=None if max_latency_ms is None else max_latency_ms / 1000,
             drop_oldest=drop_oldest,

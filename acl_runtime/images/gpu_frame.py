@@ -1,0 +1,214 @@
+"""A frame that is on the GPU already: what cupy, PyTorch, pycuda, NVDEC or a frame grabber gives, left where it is.
+
+Two interfaces are read, neither of which needs a library: `__dlpack__`, and `__cuda_array_interface__` of version 3.
+Nothing here touches the GPU; that is for the session that computes, see `GpuSession`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from acl_runtime.files.errors import FrameError
+from acl_runtime.images.frame import Frame
+
+WANTED = "a frame on the GPU must be a (H, W, 3) array of uint8, BGR, whose pixels lie side by side"
+_ON_GPU = {2: "CUDA", 13: "CUDA, managed"}  # DLPack's numbers of devices
+_IN_COMPUTER = (1, 3)  # its memory, also page-locked
+_UNSIGNED, _NO_STREAM = 1, -1  # DLPack's
+LEGACY_STREAM = 1  # CUDA's default stream, by number
+
+
+@dataclass(frozen=True, eq=False)
+class GpuPixels:
+    """Where the pixels of a frame are.
+
+    Attributes:
+        owner: What was given; its memory stays as long as this does.
+        address: Of the first pixel.
+        height: In pixels.
+        width: In pixels.
+        pitch: Bytes from one row to the next.
+        device: Number of the GPU; None where the interface does not tell.
+        stream: Number of the stream that the pixels come from; None where the owner itself makes another stream wait.
+    """
+
+    owner: Any
+    address: int
+    height: int
+    width: int
+    pitch: int
+    device: int | None
+    stream: int | None
+
+    @property
+    def bytes(self) -> int:
+        """From the first pixel to the end of the last."""
+        return (self.height - 1) * self.pitch + 3 * self.width
+
+    def order_after(self, stream: int) -> object:
+        """Have the owner make a stream wait for the pixels; what is returned is kept until they were read.
+
+        Raises:
+            FrameError: It refuses.
+        """
+        return _capsule(self.owner, stream)
+
+
+class GpuFrame(Frame):
+    """A frame whose pixels are on the GPU; `frame` fetches them, once, if somebody looks at it.
+
+    Attributes:
+        pixels: Where they are.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        index: int,
+        name: PurePath,
+        pixels: GpuPixels,
+        fetch: Callable[[GpuPixels], npt.NDArray[np.uint8]],
+    ) -> None:
+        """A frame of `pixels`, which `fetch` copies to the computer's memory."""
+        for field, value in {"source": source, "index": index, "name": name}.items():
+            object.__setattr__(self, field, value)
+        object.__setattr__(self, "pixels", pixels)
+        object.__setattr__(self, "_fetch", fetch)
+
+    pixels: GpuPixels
+    _fetch: Callable[[GpuPixels], npt.NDArray[np.uint8]]
+
+    @cached_property
+    def frame(self) -> np.ndarray:  # type: ignore[override]
+        """(H, W, 3) uint8 BGR, the computer's copy."""
+        return self._fetch(self.pixels)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width, in pixels."""
+        return self.pixels.height, self.pixels.width
+
+    @property
+    def given(self) -> Any:
+        """What the caller gave."""
+        return self.pixels.owner
+
+
+def is_on_gpu(frame: object) -> bool:
+    """Whether it is an array of another library than numpy, most likely on a GPU."""
+    return not isinstance(frame, np.ndarray) and (
+        hasattr(frame, "__dlpack__") or hasattr(frame, "__cuda_array_interface__")
+    )
+
+
+def gpu_pixels(frame: object) -> GpuPixels:
+    """Where the pixels of a frame on the GPU are.
+
+    Args:
+        frame: (H, W, 3) uint8 BGR, with `__dlpack__` or `__cuda_array_interface__`; DLPack's where it has both, since
+            that one says which stream the pixels come from in every version.
+
+    Raises:
+        FrameError: It is no such frame, or not on a GPU.
+    """
+    return _read_dlpack(frame) if hasattr(frame, "__dlpack__") else _read_interface(frame)
+
+
+def _read_interface(frame: Any) -> GpuPixels:
+    try:
+        told = dict(frame.__cuda_array_interface__)
+        shape, (address, _) = tuple(map(int, told["shape"])), told["data"]
+        kind, strides, stream = str(told["typestr"]), told.get("strides"), told.get("stream")
+        version = int(told["version"])
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise FrameError(f"the frame's __cuda_array_interface__ cannot be read ({error})") from error
+    if told.get("mask") is not None:
+        raise FrameError(f"{WANTED}, got one with a mask")
+    if stream == 0:
+        raise FrameError("the frame's __cuda_array_interface__ names stream 0; 1 is the default stream")
+    _check(shape, kind.lstrip("|<>="), "u1")
+    steps = (3 * shape[1], 3, 1) if strides is None else tuple(map(int, strides))
+    if stream is None or version < 3:  # who works on the default stream and says nothing, such as pycuda, is waited for
+        stream = LEGACY_STREAM
+    return _pixels(frame, int(address), shape, steps, device=None, stream=int(stream))
+
+
+def _read_dlpack(frame: Any) -> GpuPixels:
+    try:
+        kind, device = map(int, frame.__dlpack_device__())
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+        raise FrameError(f"the frame's __dlpack_device__ cannot be read ({error})") from error
+    if kind in _IN_COMPUTER:
+        raise FrameError("the frame is not on a GPU: give it as an array of numpy, such as numpy.asarray(frame)")
+    if kind not in _ON_GPU:
+        raise FrameError(f"the frame must be on an NVIDIA GPU, got a device of DLPack's kind {kind}")
+    capsule = _capsule(frame, _NO_STREAM)
+    tensor = _tensor_in(capsule)
+    shape = tuple(tensor.shape[: tensor.ndim])
+    _check(shape, (tensor.code, tensor.bits, tensor.lanes), (_UNSIGNED, 8, 1))
+    steps = tuple(tensor.strides[: tensor.ndim]) if tensor.strides else (3 * shape[1], 3, 1)
+    address = (tensor.data or 0) + tensor.byte_offset
+    return _pixels(frame, address, shape, steps, device=device, stream=None)
+
+
+def _check(shape: tuple[int, ...], kind: object, wanted: object) -> None:
+    if len(shape) != 3 or shape[2] != 3 or kind != wanted or 0 in shape:
+        raise FrameError(f"{WANTED}, got {shape} of type {kind}")
+
+
+def _pixels(
+    frame: Any, address: int, shape: tuple[int, ...], steps: tuple[int, ...], **more: Any
+) -> GpuPixels:
+    height, width = shape[:2]
+    if height == 1:
+        steps = (max(steps[0], 3 * width), *steps[1:])  # one row has no next
+    if steps[1:] != (3, 1) or steps[0] < 3 * width:
+        raise FrameError(f"{WANTED}, got steps of {steps} bytes; make it contiguous")
+    if not address:
+        raise FrameError("the frame has no memory on the GPU any more: keep it until its verdict is there")
+    return GpuPixels(frame, address, height, width, steps[0], **more)
+
+
+def _capsule(frame: Any, stream: int) -> Any:
+    try:
+        return frame.__dlpack__(stream=stream)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        raise FrameError(f"the frame's __dlpack__ gives nothing ({' '.join(str(error).split())})") from error
+
+
+class _Tensor(ctypes.Structure):
+    """DLPack's DLTensor, with the fields of DLDevice and DLDataType in their place."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("device_type", ctypes.c_int32),
+        ("device_id", ctypes.c_int32),
+        ("ndim", ctypes.c_int32),
+        ("code", ctypes.c_uint8),
+        ("bits", ctypes.c_uint8),
+        ("lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    )
+
+
+_get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+_get_pointer.restype, _get_pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+
+
+def _tensor_in(capsule: Any) -> Any:
+    """The tensor in a capsule; it is never marked as used, so that its own destructor gives it back."""
+    try:
+        pointer = _get_pointer(capsule, b"dltensor")
+    except ValueError as error:
+        raise FrameError(f"the frame's __dlpack__ gives another thing than a tensor ({error})") from error
+    return ctypes.cast(pointer, ctypes.POINTER(_Tensor)).contents
