@@ -6,24 +6,26 @@ for is not done, and what is called while the context is not current on the thre
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from acl_runtime.backends.tensorrt.cuda import Cuda, DeviceLostError, HostMemory, OutOfMemoryError
-from acl_runtime.backends.tensorrt.stream import CapturedGraph, CudaStream
+from acl_runtime.backends.tensorrt.cuda import Allocation, Cuda, DeviceLostError, HostMemory, OutOfMemoryError
+from acl_runtime.backends.tensorrt.stream import CapturedGraph, CudaStream, Place2D
 from acl_runtime.files.errors import BackendError
 
 Work = Callable[[], None]
 STREAMS: dict[int, StandinStream] = {}  # by handle, as TensorRT is given them
 CURRENT = threading.local()  # .stack: the GPUs whose contexts are current on this thread, the last on top
 MEMORY: dict[int, npt.NDArray[np.uint8]] = {}  # what a kernel may address, by its first address
+OTHERS: dict[int, Allocation] = {}  # of memory that is not this GPU's own, what it is, by its first address
 _HANDLES = itertools.count(0x5000)
 
 
@@ -84,10 +86,13 @@ class StandinCuda(Cuda):
         major, minor = driver.rpartition(" ")[2].split(".")
         self.cuda_version = (int(major), int(minor))
         self.multiprocessors, self.total_bytes, self.count = multiprocessors, total_bytes, count
+        self.ordinal = ordinal
         self.uuid = f"GPU-00000000-0000-0000-0000-{ordinal:012d}"
         self.is_integrated = is_integrated
         self.faults, self.counts = faults or Faults(), Counts()
         self._free_bytes, self.is_closed, self.is_lost = 4 << 30, False, False
+        self.moved_bytes = 0  # between the GPU and the computer
+        self.on_wait: Work | None = None  # called in a thread that waits for the GPU, before what it waits for is done
 
     def close(self) -> None:
         self.is_closed = True
@@ -138,6 +143,13 @@ class StandinCuda(Cuda):
         self.counts.take("stream")
         return StandinStream(self)
 
+    def allocation_at(self, address: int) -> Allocation | None:
+        for first, array in MEMORY.items():
+            if first <= address < first + array.nbytes:
+                owner = OTHERS.get(first, Allocation(self.ordinal, True, first, array.nbytes, False))
+                return replace(owner, start=first, size=array.nbytes)
+        return None
+
     def use(self, what: str) -> None:
         """Count a call that needs the context."""
         assert current_gpu(what) is self, f"{what}: the context of another GPU is current on this thread"
@@ -148,10 +160,11 @@ class StandinCuda(Cuda):
 
 
 class StandinStream(CudaStream):
-    """Does its work when waited for."""
+    """Does its work when waited for; between its first work and that, one thread only may use it."""
 
-    def __init__(self, cuda: StandinCuda) -> None:
-        self._standin, self._number, self._work, self._recording = cuda, next(_HANDLES), list[Work](), False
+    def __init__(self, cuda: StandinCuda, number: int | None = None) -> None:
+        self._standin, self._number = cuda, next(_HANDLES) if number is None else number
+        self._work, self._recording, self._user = list[Work](), False, 0
         self._broken = ""
         STREAMS[self._number] = self
 
@@ -172,6 +185,7 @@ class StandinStream(CudaStream):
     def submit(self, work: Work) -> None:
         """Do this later, or record it; for the stand-in of TensorRT."""
         self._standin.use("work")
+        self._take()
         self._work.append(work)
 
     def spoil(self, reason: str) -> None:
@@ -180,11 +194,44 @@ class StandinStream(CudaStream):
 
     def copy_in(self, address: int, array: npt.NDArray[np.uint8]) -> None:
         self._standin.use("copy in")
-        self._work.append(lambda: np.copyto(memory_at(address, array.nbytes), array))
+        self._take()
+        self._work.append(lambda: self._move(memory_at(address, array.nbytes), array))
 
     def copy_out(self, array: npt.NDArray[np.uint8], address: int) -> None:
         self._standin.use("copy out")
-        self._work.append(lambda: np.copyto(array, memory_at(address, array.nbytes)))
+        self._take()
+        self._work.append(lambda: self._move(array, memory_at(address, array.nbytes)))
+
+    def copy_rows(self, to: Place2D, source: Place2D, *, width: int, height: int) -> None:
+        self._standin.use("copy rows")
+        self._take()
+
+        def work() -> None:
+            for row in range(height):
+                target = _anywhere(to.address + row * to.pitch, width)
+                target[:] = _anywhere(source.address + row * source.pitch, width)
+
+        self._work.append(work)
+
+    def wait_for(self, other: int) -> None:
+        self._standin.use("wait for a stream")
+        self._take()
+        self._work.append(STREAMS[other].do)
+
+    def _move(self, to: npt.NDArray[np.uint8], source: npt.NDArray[np.uint8]) -> None:
+        self._standin.moved_bytes += to.nbytes
+        np.copyto(to, source)
+
+    def do(self) -> None:
+        """Do what it was given so far."""
+        pending, self._work = self._work, []
+        for work in pending:
+            work()
+
+    def _take(self) -> None:
+        thread = threading.get_ident()
+        assert self._work == [] or self._user == thread, "two threads work in one slot"
+        self._user = thread
 
     def synchronize(self) -> None:
         assert not self._recording, "waiting is not allowed while recording"
@@ -192,9 +239,9 @@ class StandinStream(CudaStream):
         if self._standin.counts.calls["wait"] == self._standin.faults.lose:
             self._standin.is_lost = True
             raise DeviceLostError("the GPU stopped working (stand-in)")
-        pending, self._work = self._work, []
-        for work in pending:
-            work()
+        if self._standin.on_wait is not None:
+            self._standin.on_wait()
+        self.do()
 
     def capture(self, work: Work) -> StandinGraph:
         self._standin.use("capture")
@@ -242,6 +289,14 @@ def current_gpu(what: str) -> StandinCuda:
     stack = _current_stack()
     assert stack, f"{what}: no context is current on this thread"
     return stack[-1]
+
+
+def _anywhere(address: int, size: int) -> npt.NDArray[np.uint8]:
+    """Memory of the stand-in, or of the computer."""
+    for first, array in MEMORY.items():
+        if first <= address and address + size <= first + array.nbytes:
+            return array[address - first :][:size]
+    return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
 
 
 def memory_at(address: int, size: int) -> npt.NDArray[np.uint8]:

@@ -121,9 +121,9 @@ class Pipeline(Iterator[Any]):
     """Things that go through stages, each stage at work on another one.
 
     Every stage has a thread of its own, or several, and so has `items` one. The order is kept and nothing is lost;
-    where the consumer is slow the stages wait, and `items` with them. What `items` or a stage raises, whatever it is, comes to the
-    consumer in its place, after all that came before it, and ends the pipeline. The threads end with it, and also when
-    the consumer lets go of it in the middle.
+    where the consumer is slow the stages wait, and `items` with them. What `items` or a stage raises, whatever it is,
+    comes to the consumer in its place, after all that came before it, and ends the pipeline. The threads end with it,
+    and also when the consumer lets go of it in the middle.
     """
 
     def __init__(

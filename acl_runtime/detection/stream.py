@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePath
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from acl_runtime.detection.stages import Stages
 from acl_runtime.detection.verdict import Result, Verdict
 from acl_runtime.files.errors import FrameError, InputError
 from acl_runtime.images.frame import BadFrame, Frame
+from acl_runtime.images.gpu_frame import is_on_gpu
 
 LONGEST_LATENCY_MS = 3_600_000.0  # an hour
 
@@ -105,7 +107,7 @@ class ArrayStream(Iterator[tuple[np.ndarray, Verdict]]):
         if isinstance(result, BadFrame):
             self.close()
             raise FrameError(result.problem)
-        return result.frame.frame, result.verdict
+        return result.frame.given, result.verdict
 
     def close(self) -> None:
         """End it; what is under way is dropped."""
@@ -126,12 +128,17 @@ def check_batch(batch: int, max_batch: int) -> None:
         raise InputError(f"batch must lie in 1..{max_batch} (the bundle's max_batch), got {batch}")
 
 
-def wrap_arrays(arrays: Iterable[np.ndarray | Frame], *, copy: bool) -> Iterator[Frame]:
+GpuDoor = Callable[[Any, int], Frame]
+"""Makes a frame of an array on the GPU, and its number; FrameError if it is none that can be judged."""
+
+
+def wrap_arrays(arrays: Iterable[Any], *, copy: bool, gpu: GpuDoor | None = None) -> Iterator[Frame]:
     """Arrays as frames, numbered, checked here.
 
     Args:
         arrays: See `Frame`; what is one already, and so was checked, is passed on.
-        copy: Whether each is copied, so that its memory may be used again for the next.
+        copy: Whether each is copied, so that its memory may be used again for the next; not those on the GPU.
+        gpu: Takes arrays on the GPU; None where there are none.
 
     Raises:
         FrameError: One of them is no picture, or `arrays` is a single picture or a name.
@@ -144,14 +151,23 @@ def wrap_arrays(arrays: Iterable[np.ndarray | Frame], *, copy: bool) -> Iterator
         raise FrameError(
             f"frames must be several, got one array of {arrays.shape}; call the detector with it, or give a list"
         )
-    return _wrap(arrays, copy=copy)
+    if is_on_gpu(arrays):
+        raise FrameError("frames must be several, got one array on the GPU; give a list of frames")
+    return _wrap(arrays, copy=copy, gpu=gpu)
 
 
-def _wrap(arrays: Iterable[np.ndarray | Frame], *, copy: bool) -> Iterator[Frame]:
+def _wrap(arrays: Iterable[Any], *, copy: bool, gpu: GpuDoor | None) -> Iterator[Frame]:
     try:
         for number, array in enumerate(arrays):
             if isinstance(array, Frame):
                 yield array
+            elif gpu is not None and is_on_gpu(array):
+                if copy:
+                    raise FrameError(
+                        "frames on the GPU are not copied: give copy=False, and leave each as it is until its verdict "
+                        "is there"
+                    )
+                yield gpu(array, number)
             else:
                 pixels = np.array(array) if copy and isinstance(array, np.ndarray) else array
                 yield Frame("", number, PurePath(str(number)), pixels)

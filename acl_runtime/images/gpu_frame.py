@@ -87,7 +87,7 @@ class GpuFrame(Frame):
     _fetch: Callable[[GpuPixels], npt.NDArray[np.uint8]]
 
     @cached_property
-    def frame(self) -> np.ndarray:  # type: ignore[override]
+    def frame(self) -> np.ndarray:
         """(H, W, 3) uint8 BGR, the computer's copy."""
         return self._fetch(self.pixels)
 
@@ -136,7 +136,9 @@ def _read_interface(frame: Any) -> GpuPixels:
         raise FrameError("the frame's __cuda_array_interface__ names stream 0; 1 is the default stream")
     _check(shape, kind.lstrip("|<>="), "u1")
     steps = (3 * shape[1], 3, 1) if strides is None else tuple(map(int, strides))
-    if stream is None or version < 3:  # who works on the default stream and says nothing, such as pycuda, is waited for
+    if (
+        stream is None or version < 3
+    ):  # who works on the default stream and says nothing, such as pycuda, is waited for
         stream = LEGACY_STREAM
     return _pixels(frame, int(address), shape, steps, device=None, stream=int(stream))
 
@@ -147,7 +149,9 @@ def _read_dlpack(frame: Any) -> GpuPixels:
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise FrameError(f"the frame's __dlpack_device__ cannot be read ({error})") from error
     if kind in _IN_COMPUTER:
-        raise FrameError("the frame is not on a GPU: give it as an array of numpy, such as numpy.asarray(frame)")
+        raise FrameError(
+            "the frame is not on a GPU: give it as an array of numpy, such as numpy.asarray(frame)"
+        )
     if kind not in _ON_GPU:
         raise FrameError(f"the frame must be on an NVIDIA GPU, got a device of DLPack's kind {kind}")
     capsule = _capsule(frame, _NO_STREAM)

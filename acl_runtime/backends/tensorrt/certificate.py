@@ -213,12 +213,12 @@ def read_certificate(engine: Engine) -> Certificate | None:
 
 
 def prove(session: TrtSession, bundle: Bundle) -> Certificate:
-    """See that there is a certificate for this engine on this machine, and that it holds.
+    """See that there is a certificate for the session's one engine on this machine, and that it holds.
 
     It is made now, with a note, if there is none, or if it is about another GPU, driver, TensorRT, engine or graph.
 
     Args:
-        session: The engine, loaded.
+        session: The engine, loaded; of several one, see `TrtSession.of`.
         bundle: What it was built from.
 
     Raises:
@@ -250,15 +250,18 @@ def prove_on_images(session: TrtSession, bundle: Bundle, images: np.ndarray, exa
     Raises:
         BackendError: The engine computes something else; its certificate says so, so that it is not served any more.
     """
-    certificate = prove(session, bundle)
     known = GoldenImages(bundle, answers_of(exact, bundle, images))
-    batches = dict.fromkeys((1, session.max_batch))
-    results = tuple(_result(known.compare(session, batch=batch)) for batch in batches)
-    certificate = replace(certificate, own_images=len(images), own_batches=results)
-    certificate = replace(certificate, seal=_checksum(certificate))
-    _keep(certificate, session.engine)
-    _check_holds(certificate, session, bundle)
-    return certificate
+    for number in range(len(session.engines)):
+        one = session.of(number)
+        certificate = prove(one, bundle)
+        results = tuple(
+            _result(known.compare(one, batch=batch)) for batch in dict.fromkeys((1, one.max_batch))
+        )
+        certificate = replace(certificate, own_images=len(images), own_batches=results)
+        certificate = replace(certificate, seal=_checksum(certificate))
+        _keep(certificate, one.engine)
+        _check_holds(certificate, one, bundle)
+    return prove(session.of(0), bundle)
 
 
 def _keep(certificate: Certificate, engine: Engine) -> None:

@@ -23,7 +23,7 @@ from acl_runtime.backends.session import Brief
 from acl_runtime.backends.tensorrt.cuda import Cuda, DeviceLostError, HostMemory
 from acl_runtime.backends.tensorrt.gpu_frames import bring
 from acl_runtime.backends.tensorrt.plan import MAPS, PEAKS, SUMS, Plan
-from acl_runtime.backends.tensorrt.stream import CapturedGraph
+from acl_runtime.backends.tensorrt.stream import CapturedGraph, CudaStream
 from acl_runtime.bundle.manifest import Tensor
 from acl_runtime.files.errors import BackendError
 from acl_runtime.images.gpu_frame import GpuPixels
@@ -190,10 +190,11 @@ class Execution:
         fetched = {row: maps.array(row + 1, row)[0].copy() for row in rows}
         return Brief(logits, peaks, small[SUMS], tuple(fetched.get(row) for row in range(count)))
 
-    def fetch(self, copy: Callable[[Any], None]) -> None:
+    def fetch(self, copy: Callable[[CudaStream], object]) -> None:
         """Have the stream copy something, and wait."""
-        copy(self._stream)
+        kept = copy(self._stream)
         self._stream.synchronize()
+        del kept
 
     def _compute(self, call: Call, images: Images, *, copies_maps: bool) -> None:
         variant = Variant(isinstance(images, np.ndarray), copies_maps)

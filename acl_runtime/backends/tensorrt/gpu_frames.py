@@ -27,9 +27,7 @@ def check_pixels(pixels: GpuPixels, cuda: Cuda) -> None:
             "the frame is not in memory of the GPU, or was freed: keep it until its verdict is there"
         )
     if not found.is_on_gpu:
-        raise FrameError(
-            "the frame is in the computer's memory, not the GPU's: give it as an array of numpy"
-        )
+        raise FrameError("the frame is in the computer's memory, not the GPU's: give it as an array of numpy")
     if found.device != cuda.ordinal:
         raise FrameError(f"the frame must be on {here}, got GPU {found.device}")
     if found.is_of_other_context:

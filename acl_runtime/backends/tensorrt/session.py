@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from queue import LifoQueue
-from threading import Lock
+from threading import Event, Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -78,8 +80,10 @@ class TrtSession:
         record, graph = engine.record, bundle.manifest.graph
         self.library = library or load_library(record.library)
         self._image_shape, self._notes = tuple(graph.inputs[0].shape[1:]), list[str]()
-        self._closing, self._setup, self._is_closed = Lock(), Lock(), False
-        self._free: LifoQueue[Execution] = LifoQueue()  # so that who calls one after the other stays in one slot
+        self._closing, self._setup, self._closed = Lock(), Lock(), Event()
+        self._free: LifoQueue[Execution] = (
+            LifoQueue()
+        )  # so that who calls one after the other stays in one slot
         with ExitStack() as resources:
             self.cuda = cuda or resources.enter_context(Cuda(device))
             if reason := self.library.why_not_on(self.cuda.cuda_version):
@@ -94,24 +98,22 @@ class TrtSession:
             try:
                 with self.cuda.current():
                     self._plans = [self._load(bundle, engine, resources)]
-                    self.engine, self.engines = engine, (engine, *self._load_beside(bundle, beside, resources))
-                    self._sizes = tuple((each.record.min_batch, each.record.max_batch) for each in self.engines)
-                    self.min_batch, self.max_batch = (
-                        choose(size) for choose, size in zip((min, max), zip(*self._sizes, strict=True), strict=True)
-                    )
+                    engines = (engine, *self._load_beside(bundle, beside, resources))
+                    self._use(engines, range(len(engines)))
                     self._executions = self._make_slots(bundle, slots, resources)
             except OutOfMemoryError as error:
                 raise OutOfMemoryError(_explain_memory(bundle, engine, free_bytes, error)) from error
             self._resources = resources.pop_all()
         self.slots = len(self._executions)
-        self.can_be_brief = all(plan.summarises for plan in self._plans)
         for execution in reversed(self._executions):
             self._free.put(execution)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know so far, a sentence each, such as why nothing is recorded."""
-        told = (*self._notes, *(note for each in (*self._plans, *self._executions) for note in each.notes))
+        told = [*self._notes]
+        for part in (*self._plans, *self._executions):
+            told += part.notes
         return tuple(dict.fromkeys(told))
 
     def __call__(self, images: Images) -> dict[str, np.ndarray]:
@@ -131,8 +133,12 @@ class TrtSession:
         """See `BriefSession`; errors as of a call."""
         with self._slot() as execution:
             parts = [execution.run_briefly(call, part, wants) for call, part in self._parts(images)]
-        numbers = [np.concatenate(each) for each in zip(*((p.image_logits, p.peaks, p.sums) for p in parts), strict=True)]
-        return Brief(*numbers, tuple(each for part in parts for each in part.maps))
+        return Brief(
+            np.concatenate([part.image_logits for part in parts]),
+            np.concatenate([part.peaks for part in parts]),
+            np.concatenate([part.sums for part in parts]),
+            tuple(each for part in parts for each in part.maps),
+        )
 
     def check_on_gpu(self, pixels: GpuPixels) -> None:
         """See `GpuSession`."""
@@ -145,6 +151,12 @@ class TrtSession:
         with self._slot() as execution:
             execution.fetch(lambda stream: gpu_frames.fetch(stream, pixels, pixels_here))
         return pixels_here
+
+    def of(self, number: int) -> TrtSession:
+        """The same session, using this one of `engines` alone; it is closed with the other."""
+        other = copy.copy(self)
+        other._use(self.engines[number : number + 1], self._numbers[number : number + 1])
+        return other
 
     @contextmanager
     def only(self, number: int) -> Iterator[None]:
@@ -164,10 +176,11 @@ class TrtSession:
         """Free what the session holds on the GPU, once no call is under way; a second time does nothing."""
         with self._closing:
             held = [self._free.get() for _ in self._executions]
-            is_open, self._is_closed = not self._is_closed, True
+            was_closed = self._closed.is_set()
+            self._closed.set()
             for execution in held:
                 self._free.put(execution)
-            if is_open:
+            if not was_closed:
                 self._resources.close()
 
     def __enter__(self) -> TrtSession:
@@ -181,7 +194,7 @@ class TrtSession:
         """A slot for one call, the context current; waits while all are in use."""
         execution = self._free.get()
         try:
-            if self._is_closed:
+            if self._closed.is_set():
                 raise BackendError("the session was closed; open another")
             with self.cuda.current():
                 yield execution
@@ -202,18 +215,25 @@ class TrtSession:
         parts: list[tuple[Call, Images]] = []
         start = 0
         for call in calls_for(len(images), self._sizes):
-            parts.append((call, images[start : start + call.batch]))
-            start += call.batch
+            part = images[start : start + call.batch]
+            parts.append((replace(call, engine=self._numbers[call.engine]), part))
+            start += len(part)
         return parts
+
+    def _use(self, engines: Sequence[Engine], numbers: Sequence[int]) -> None:
+        """Compute with these engines, whose plans have these numbers."""
+        self.engine, self.engines, self._numbers = engines[0], tuple(engines), tuple(numbers)
+        self._sizes = tuple((each.record.min_batch, each.record.max_batch) for each in engines)
+        self.min_batch = min(fewest for fewest, _ in self._sizes)
+        self.max_batch = max(most for _, most in self._sizes)
+        self.can_be_brief = all(self._plans[number].summarises for number in numbers)
 
     def _load(self, bundle: Bundle, engine: Engine, resources: ExitStack) -> Plan:
         plan = Plan(bundle, engine, self.library)
         resources.callback(self._within, plan.close)
         return plan
 
-    def _load_beside(
-        self, bundle: Bundle, beside: Sequence[Engine], resources: ExitStack
-    ) -> list[Engine]:
+    def _load_beside(self, bundle: Bundle, beside: Sequence[Engine], resources: ExitStack) -> list[Engine]:
         loaded: list[Engine] = []
         for engine in beside:
             try:
@@ -239,7 +259,9 @@ class TrtSession:
                 why = str(error)
                 break
         if len(made) < slots:
-            self._notes.append(f"{len(made)} of {slots} batches at a time are on the GPU, which costs speed: {why}")
+            self._notes.append(
+                f"{len(made)} of {slots} batches at a time are on the GPU, which costs speed: {why}"
+            )
         return made
 
     def _make_slot(self, bundle: Bundle, resources: ExitStack) -> Execution:
