@@ -204,6 +204,8 @@ class Stages:
         )
 
     def _wants_map(self, logit: float, peak: float) -> bool:
+        if not (np.isfinite(logit) and np.isfinite(peak)):
+            return False  # it is read as a fault
         score, peak = float(sigmoid(np.float64(logit))), min(max(peak, 0.0), 1.0)
         return peak >= self.manifest.calibration.regions_from or self.rule.is_anomalous(score, peak)
 
