@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -50,7 +52,7 @@ class GpuArray:
 class InterfaceArray(GpuArray):
     """As cupy's and pycuda's."""
 
-    changes: dict[str, Any] = {}
+    changes: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:

@@ -6,7 +6,6 @@ for is not done, and what is called while the context is not current on the thre
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import threading
 from collections import Counter
@@ -25,6 +24,7 @@ Work = Callable[[], None]
 STREAMS: dict[int, StandinStream] = {}  # by handle, as TensorRT is given them
 CURRENT = threading.local()  # .stack: the GPUs whose contexts are current on this thread, the last on top
 MEMORY: dict[int, npt.NDArray[np.uint8]] = {}  # what a kernel may address, by its first address
+LOCKED: dict[int, npt.NDArray[np.uint8]] = {}  # page-locked memory of the computer
 OTHERS: dict[int, Allocation] = {}  # of memory that is not this GPU's own, what it is, by its first address
 _HANDLES = itertools.count(0x5000)
 
@@ -133,12 +133,14 @@ class StandinCuda(Cuda):
             self.counts.give_back("host memory")
             raise OutOfMemoryError(f"out of memory while allocating {size / 1e6:.0f} MB (stand-in)")
         array = np.full(size, 0xA5, np.uint8)
+        LOCKED[array.ctypes.data] = array
         if self.is_integrated:
             MEMORY[array.ctypes.data] = array
         return HostMemory(array, array.ctypes.data if self.is_integrated else None)
 
     def free_host(self, memory: HostMemory) -> None:
         MEMORY.pop(memory.array.ctypes.data, None)
+        del LOCKED[memory.array.ctypes.data]
         self.counts.give_back("host memory")
 
     def stream(self) -> StandinStream:
@@ -146,7 +148,7 @@ class StandinCuda(Cuda):
         return StandinStream(self)
 
     def allocation_at(self, address: int) -> Allocation | None:
-        for first, array in MEMORY.items():
+        for first, array in list(MEMORY.items()):
             if first <= address < first + array.nbytes:
                 owner = OTHERS.get(first, Allocation(self.ordinal, True, first, array.nbytes, False))
                 return replace(owner, start=first, size=array.nbytes)
@@ -210,8 +212,8 @@ class StandinStream(CudaStream):
 
         def work() -> None:
             for row in range(height):
-                target = _anywhere(to.address + row * to.pitch, width)
-                target[:] = _anywhere(source.address + row * source.pitch, width)
+                target = memory_at(to.address + row * to.pitch, width, or_locked=True)
+                target[:] = memory_at(source.address + row * source.pitch, width)
 
         self._work.append(work)
 
@@ -293,17 +295,9 @@ def current_gpu(what: str) -> StandinCuda:
     return stack[-1]
 
 
-def _anywhere(address: int, size: int) -> npt.NDArray[np.uint8]:
-    """Memory of the stand-in, or of the computer."""
-    for first, array in MEMORY.items():
-        if first <= address and address + size <= first + array.nbytes:
-            return array[address - first :][:size]
-    return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
-
-
-def memory_at(address: int, size: int) -> npt.NDArray[np.uint8]:
-    """`size` bytes of the stand-in's memory from `address` on."""
-    for first, array in MEMORY.items():
+def memory_at(address: int, size: int, *, or_locked: bool = False) -> npt.NDArray[np.uint8]:
+    """`size` bytes of the stand-in's memory from `address` on, or of page-locked memory."""
+    for first, array in [*MEMORY.items(), *(LOCKED.items() if or_locked else ())]:
         if first <= address and address + size <= first + array.nbytes:
             return array[address - first :][:size]
     raise AssertionError(f"{size} bytes at {address:#x} are not the GPU's memory")

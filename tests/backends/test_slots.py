@@ -100,13 +100,12 @@ def test_where_the_memory_is_short_there_is_one_slot_and_a_note(bundle: Bundle) 
 
 def test_a_gpu_that_is_lost_in_one_slot_ends_the_stream_after_the_verdicts_before_it(bundle: Bundle) -> None:
     cuda = StandinCuda(faults=Faults(lose=5))
-    judged = []
+    judged: list[object] = []
     with (
         Detector(bundle, session=open_standin(bundle, cuda, (1, 3))) as detector,
         pytest.raises(DeviceLostError, match="stopped working"),
     ):
-        for pair in detector.stream([drawn_frame(number) for number in range(9)]):
-            judged.append(pair)
+        judged.extend(detector.stream([drawn_frame(number) for number in range(9)]))
     assert len(judged) in (3, 4), "at most one more batch was on its way in the other slot"
     assert not any(cuda.counts.held.values())
 

@@ -127,7 +127,11 @@ def _choose(bundle: Bundle, cuda: Cuda, batch: int | None) -> list[Engine]:
     for broken in engines.broken:
         LOG.warning("%s", broken)
     best = max(fitting, key=lambda pair: pair[0])[1]
-    kin = [engine for (trust, *_), engine in fitting if trust and _is_kin(engine.record, best.record)]
+    kin = [
+        engine
+        for (trust, *_), engine in fitting
+        if engine is best or (trust and _is_kin(engine.record, best.record))
+    ]
     kin.sort(key=lambda engine: engine is not best)  # it comes first
     sizes = tuple((engine.record.min_batch, engine.record.max_batch) for engine in kin)
     counts = range(1, (batch or best.record.max_batch) + 1)

@@ -23,7 +23,7 @@ from acl_runtime.backends.session import Brief
 from acl_runtime.backends.tensorrt.cuda import Cuda, DeviceLostError, HostMemory
 from acl_runtime.backends.tensorrt.gpu_frames import bring
 from acl_runtime.backends.tensorrt.plan import MAPS, PEAKS, SUMS, Plan
-from acl_runtime.backends.tensorrt.stream import CapturedGraph, CudaStream
+from acl_runtime.backends.tensorrt.stream import CapturedGraph
 from acl_runtime.bundle.manifest import Tensor
 from acl_runtime.files.errors import BackendError
 from acl_runtime.images.gpu_frame import GpuPixels
@@ -190,11 +190,14 @@ class Execution:
         fetched = {row: maps.array(row + 1, row)[0].copy() for row in rows}
         return Brief(logits, peaks, small[SUMS], tuple(fetched.get(row) for row in range(count)))
 
-    def fetch(self, copy: Callable[[CudaStream], object]) -> None:
-        """Have the stream copy something, and wait."""
-        kept = copy(self._stream)
+    def fetch(self, pixels: GpuPixels) -> npt.NDArray[np.uint8]:
+        """Copy a frame of the input's size from the GPU, (H, W, 3)."""
+        (buffer,) = self._inputs
+        kept = bring(self._stream, [(pixels, buffer.host.array.ctypes.data)])
         self._stream.synchronize()
         del kept
+        fetched: npt.NDArray[np.uint8] = buffer.array(1)[0].copy()
+        return fetched
 
     def _compute(self, call: Call, images: Images, *, copies_maps: bool) -> None:
         variant = Variant(isinstance(images, np.ndarray), copies_maps)

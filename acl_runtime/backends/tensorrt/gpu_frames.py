@@ -1,12 +1,9 @@
-"""Frames that are on the GPU already: seen to be there, brought to an engine, fetched for who looks at them."""
+"""Frames that are on the GPU already: seen to be there, and brought to an engine, or to the computer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
-
-import numpy as np
-import numpy.typing as npt
 
 from acl_runtime.backends.tensorrt.stream import CudaStream, Place2D
 from acl_runtime.files.errors import BackendError, FrameError
@@ -64,11 +61,6 @@ def bring(stream: CudaStream, frames: Sequence[tuple[GpuPixels, int]]) -> object
             stream.wait_for(pixels.stream)
         _copy(stream, pixels, address)
     return kept
-
-
-def fetch(stream: CudaStream, pixels: GpuPixels, to: npt.NDArray[np.uint8]) -> object:
-    """Have a stream copy a frame to `to`, (H, W, 3) contiguous; as `bring`."""
-    return bring(stream, [(pixels, to.ctypes.data)])
 
 
 def _copy(stream: CudaStream, pixels: GpuPixels, address: int) -> None:

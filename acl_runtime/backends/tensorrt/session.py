@@ -147,10 +147,9 @@ class TrtSession:
     def fetch(self, pixels: GpuPixels) -> npt.NDArray[np.uint8]:
         """See `GpuSession`."""
         self.check_on_gpu(pixels)
-        pixels_here = np.empty((pixels.height, pixels.width, 3), np.uint8)
+        self._check([pixels])
         with self._slot() as execution:
-            execution.fetch(lambda stream: gpu_frames.fetch(stream, pixels, pixels_here))
-        return pixels_here
+            return execution.fetch(pixels)
 
     def of(self, number: int) -> TrtSession:
         """The same session, using this one of `engines` alone; it is closed with the other."""
@@ -201,8 +200,8 @@ class TrtSession:
         finally:
             self._free.put(execution)
 
-    def _parts(self, images: Images) -> list[tuple[Call, Images]]:
-        """The calls to make, each with the images that it computes; InputError if they are of another kind."""
+    def _check(self, images: Images) -> None:
+        """Raise InputError if images are of another kind than the graph's."""
         if isinstance(images, np.ndarray):
             found, is_right = f"{images.shape} {images.dtype}", images.dtype == np.uint8
             is_right &= images.shape[1:] == self._image_shape
@@ -212,6 +211,10 @@ class TrtSession:
         if not is_right or not len(images):
             wanted = ", ".join(map(str, self._image_shape))
             raise InputError(f"images must be (batch, {wanted}) uint8, got {found}")
+
+    def _parts(self, images: Images) -> list[tuple[Call, Images]]:
+        """The calls to make, each with the images that it computes."""
+        self._check(images)
         parts: list[tuple[Call, Images]] = []
         start = 0
         for call in calls_for(len(images), self._sizes):
