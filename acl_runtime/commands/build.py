@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from acl_runtime.backends.tensorrt.cuda import Cuda
     from acl_runtime.backends.tensorrt.ladder import Attempt
     from acl_runtime.backends.tensorrt.library import Library, LibraryName
+    from acl_runtime.bundle.manifest import Arithmetic
 
 
 class BuildBackend(str, Enum):
@@ -139,6 +140,7 @@ def build(
         weightless=weightless,
         first=None if arithmetic is None else arithmetic.value,
     )
+    came_to: list[Arithmetic] = []
     for smallest, largest in sizes:
         options = replace(options, min_batch=smallest, max_batch=largest)
         with progress_phases() as progress:
@@ -147,9 +149,11 @@ def build(
             note(warning)
         for line in describe(attempts):
             echo(line)
-        options = replace(
-            options, first=attempts[-1].arithmetic
-        )  # only engines of one arithmetic serve together
+        came_to.append(attempts[-1].arithmetic)
+        options = replace(options, first=came_to[-1])
+    if came_to[0] != came_to[-1]:
+        told = ", ".join(dict.fromkeys(came_to))
+        note(f"engines of {told} do not serve together; build them again with --arithmetic {came_to[-1]}")
 
 
 def parse_batches(text: str) -> list[tuple[int, int]]:

@@ -163,8 +163,8 @@ FastResize = Annotated[
 MapsOf = Annotated[
     Maps,
     typer.Option(
-        help="Anomaly maps to fetch from the GPU: all, or those of frames that are anomalous or have a region. Verdicts, "
-        "regions and peaks are the same.",
+        help="Anomaly maps to fetch from the GPU: all, or those of frames that are anomalous or have a region; "
+        "verdicts, regions and peaks are the same.",
         rich_help_panel=COMPUTING,
     ),
 ]

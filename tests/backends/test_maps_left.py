@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path, PurePath
 from types import SimpleNamespace
@@ -12,13 +14,17 @@ import pytest
 from graphs import SIDE, drawn_frame, write_tiny_bundle
 from standin_cuda import StandinCuda
 from standin_trt import Fault, make_standin_engine, standin_library
+from typer.testing import CliRunner
 
 from acl_runtime import Detector
+from acl_runtime.backends.tensorrt import choose
+from acl_runtime.backends.tensorrt import session as session_module
 from acl_runtime.backends.tensorrt.certificate import certify
 from acl_runtime.backends.tensorrt.session import TrtSession
 from acl_runtime.backends.tensorrt.worker import summarise
 from acl_runtime.bundle.bundle import Bundle, load_bundle, write_manifest
 from acl_runtime.bundle.manifest import Tiling
+from acl_runtime.cli import app
 from acl_runtime.detection.verdict import Inspected, Verdict
 from acl_runtime.images.frame import BadFrame, Frame
 from acl_runtime.outputs.page.feed import _picture_of
@@ -171,3 +177,26 @@ def test_the_builder_adds_them_to_a_network_with_maps_and_to_no_other() -> None:
     other = Network("image_embeddings", "patch_embeddings")
     summarise(library, other)
     assert other.num_outputs == 2
+
+
+def test_a_command_leaves_them_too(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import cv2
+
+    for module in (choose, session_module):
+        monkeypatch.setattr(module, "Cuda", lambda device=0: StandinCuda())
+        monkeypatch.setattr(module, "load_library", standin_library)
+    own = load_bundle(shutil.copytree(bundle.path, tmp_path / "bundle"))
+    make_standin_engine(own)
+    (tmp_path / "in").mkdir()
+    for seed in range(9):
+        cv2.imwrite(str(tmp_path / "in" / f"{seed}.png"), drawn_frame(seed))
+    saved = {}
+    for maps in ("all", "defects"):
+        folder, lines = tmp_path / maps, tmp_path / f"{maps}.json"
+        arguments = ["run", own.path, tmp_path / "in", "--maps", maps, "--save-maps", folder, "--json", lines]
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        assert result.exit_code == 0, result.stderr
+        saved[maps] = {path.name for path in folder.rglob("*.npy")}
+        rows = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
+        assert len(rows) == 9
+    assert len(saved["all"]) == 9 > len(saved["defects"]) > 0

@@ -34,7 +34,7 @@ class StationSection:
         provider: Device of ONNX Runtime.
         threshold: Smallest score of a defect; then it alone decides. None for the bundle's rule.
         fast_resize: As of `acl run --fast-resize`.
-        maps: Of which frames the anomaly map leaves the GPU, as of `acl run --maps`; pictures of other frames have none.
+        maps: Of which frames the anomaly map leaves the GPU, as of `acl run --maps`.
         time_limit_s: Longest that a call of the network may take, where the backend can keep it.
         stuck_s: Seconds without an answer of the network after which that is a fault, and the watchdog is not fed.
         most_waiting: Parts that wait for the network; a further one is not judged.
