@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 from standin_cuda import MEMORY, STREAMS, StandinCuda, StandinStream
 
-LEGACY = 1  # the default stream
-
 _new_capsule = ctypes.pythonapi.PyCapsule_New
 _new_capsule.restype = ctypes.py_object
 _new_capsule.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]

@@ -26,6 +26,7 @@ CURRENT = threading.local()  # .stack: the GPUs whose contexts are current on th
 MEMORY: dict[int, npt.NDArray[np.uint8]] = {}  # what a kernel may address, by its first address
 LOCKED: dict[int, npt.NDArray[np.uint8]] = {}  # page-locked memory of the computer
 OTHERS: dict[int, Allocation] = {}  # of memory that is not this GPU's own, what it is, by its first address
+DEFAULT = 1  # CUDA's default stream
 _HANDLES = itertools.count(0x5000)
 
 
@@ -220,7 +221,8 @@ class StandinStream(CudaStream):
     def wait_for(self, other: int) -> None:
         self._standin.use("wait for a stream")
         self._take()
-        self._work.append(STREAMS[other].do)
+        if other != DEFAULT or other in STREAMS:  # the default stream, if there is none, has no work
+            self._work.append(STREAMS[other].do)
 
     def _move(self, to: npt.NDArray[np.uint8], source: npt.NDArray[np.uint8]) -> None:
         self._standin.moved_bytes += to.nbytes

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import standin_cuda
-from gpu_arrays import LEGACY, DlpackArray, GpuArray, InterfaceArray
+from gpu_arrays import DlpackArray, GpuArray, InterfaceArray
 from graphs import SIDE, drawn_frame, write_tiny_bundle
-from standin_cuda import MEMORY, STREAMS, StandinCuda, StandinStream
+from standin_cuda import DEFAULT, MEMORY, STREAMS, StandinCuda, StandinStream
 from standin_trt import make_standin_engine, standin_library
 
 from acl_runtime import Detector
@@ -97,14 +97,14 @@ def test_frames_on_the_gpu_are_not_copied_for_the_caller(detector: Detector, cud
 def test_who_names_no_stream_is_waited_for_on_the_default_one(
     bundle: Bundle, detector: Detector, cuda: StandinCuda
 ) -> None:
-    default = StandinStream(cuda, LEGACY)
-    for changes in ({"stream": None}, {"version": 2, "stream": None}, {"stream": LEGACY}):
+    default = StandinStream(cuda, DEFAULT)
+    for changes in ({"stream": None}, {"version": 2, "stream": None}, {"stream": DEFAULT}):
         array = InterfaceArray(cuda, picture(4))
         array.changes = changes
         with cuda.current():
             default.submit(array.producer.do)
         assert detector(array).score == score_of(bundle, 4)
-    del STREAMS[LEGACY]
+    del STREAMS[DEFAULT]
 
 
 def test_an_integrated_gpu_takes_them_too(bundle: Bundle) -> None:
