@@ -8,11 +8,16 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from standin_cuda import MEMORY, STREAMS, StandinCuda, StandinStream
+from standin_cuda import DEFAULT, MEMORY, STREAMS, StandinCuda, StandinStream
 
 _new_capsule = ctypes.pythonapi.PyCapsule_New
 _new_capsule.restype = ctypes.py_object
 _new_capsule.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+
+
+def default_stream(cuda: StandinCuda) -> StandinStream:
+    """CUDA's default stream, made when it is first asked for."""
+    return STREAMS[DEFAULT] if DEFAULT in STREAMS else StandinStream(cuda, DEFAULT)
 
 
 class GpuArray:
@@ -93,8 +98,10 @@ class DlpackArray(GpuArray):
         if self.problem is not None:
             raise self.problem
         self.asked.append(stream)
-        if stream > 0:
-            STREAMS[stream].wait_for(self.producer.handle)
+        with self.cuda.current():
+            (default_stream(self.cuda) if stream == DEFAULT else STREAMS[stream]).wait_for(
+                self.producer.handle
+            )
         shape = (ctypes.c_int64 * 3)(*self.pixels.shape)
         strides = (ctypes.c_int64 * 3)(self.pitch, 3, 1)
         code, bits, lanes = self.dtype

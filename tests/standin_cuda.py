@@ -170,6 +170,7 @@ class StandinStream(CudaStream):
     def __init__(self, cuda: StandinCuda, number: int | None = None) -> None:
         self._standin, self._number = cuda, next(_HANDLES) if number is None else number
         self._work, self._recording, self._user = list[Work](), False, 0
+        self._doing = threading.RLock()  # several streams may wait for this one
         self._broken = ""
         STREAMS[self._number] = self
 
@@ -230,13 +231,15 @@ class StandinStream(CudaStream):
 
     def do(self) -> None:
         """Do what it was given so far."""
-        pending, self._work = self._work, []
-        for work in pending:
-            work()
+        with self._doing:
+            pending, self._work = self._work, []
+            for work in pending:
+                work()
 
     def _take(self) -> None:
         thread = threading.get_ident()
-        assert self._work == [] or self._user == thread, "two threads work in one slot"
+        is_alone = self._work == [] or self._user == thread or self._number == DEFAULT
+        assert is_alone, "two threads work in one slot"
         self._user = thread
 
     def synchronize(self) -> None:
@@ -301,5 +304,6 @@ def memory_at(address: int, size: int, *, or_locked: bool = False) -> npt.NDArra
     """`size` bytes of the stand-in's memory from `address` on, or of page-locked memory."""
     for first, array in [*MEMORY.items(), *(LOCKED.items() if or_locked else ())]:
         if first <= address and address + size <= first + array.nbytes:
-            return array[address - first :][:size]
+            found: npt.NDArray[np.uint8] = array[address - first :][:size]
+            return found
     raise AssertionError(f"{size} bytes at {address:#x} are not the GPU's memory")

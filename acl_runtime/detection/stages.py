@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from acl_runtime.backends.session import Brief, BriefSession, GpuSession, Session
 from acl_runtime.bundle.manifest import Manifest, Tiling
+from acl_runtime.detection.brief import Answer, BriefAnswer, brief_answer
 from acl_runtime.detection.verdict import Inspected, Result, Verdict
 from acl_runtime.files.errors import BackendError, FrameError
 from acl_runtime.images.blend import Blend, Place, cut
@@ -211,7 +212,7 @@ class Stages:
 
     def _answers(self, returned: Mapping[str, np.ndarray] | Brief, count: int) -> list[Answer | BriefAnswer]:
         if isinstance(returned, Brief):
-            return [*map(_brief_answer, returned.image_logits, returned.peaks, returned.sums, returned.maps)]
+            return [*map(brief_answer, returned.image_logits, returned.peaks, returned.sums, returned.maps)]
         return [*self.read(returned, count)]
 
     def _places(self, job: Job) -> Iterable[Place | None]:
@@ -350,32 +351,8 @@ def _threads(process: int, workers: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(workers, thread_name_prefix="prepare")
 
 
-Answer = tuple[float, npt.NDArray[np.float32]] | FrameError
-"""Log-odds and map of an image, or why there are none."""
-
-
 def _rows(answers: Answers) -> list[Answer]:
     return list(zip(answers[0].tolist(), answers[1], strict=True))
-
-
-@dataclass(frozen=True)
-class BriefAnswer:
-    """Log-odds and peak of an image whose map was left on the GPU."""
-
-    logit: float
-    peak: float
-
-
-def _brief_answer(
-    logit: np.float32, peak: np.float32, total: np.float32, anomaly_map: npt.NDArray[np.float32] | None
-) -> Answer | BriefAnswer:
-    if not np.isfinite((logit, peak, total)).all():
-        return FrameError(
-            "image_logits and anomaly_maps must be finite, got nan or infinity; export with higher precision"
-        )
-    if anomaly_map is not None:
-        return float(logit), np.clip(anomaly_map, 0, 1)
-    return BriefAnswer(float(logit), float(np.clip(peak, 0, 1)))
 
 
 def _take(job: Job, place: Place | None, answer: Answer | BriefAnswer) -> None:

@@ -22,7 +22,7 @@ from acl_runtime.images.frame import Frame
 WANTED = "a frame on the GPU must be a (H, W, 3) array of uint8, BGR, whose pixels lie side by side"
 _ON_GPU = {2: "CUDA", 13: "CUDA, managed"}  # DLPack's numbers of devices
 _IN_COMPUTER = (1, 3)  # its memory, also page-locked
-_UNSIGNED, _NO_STREAM = 1, -1  # DLPack's
+_UNSIGNED = 1  # DLPack's
 LEGACY_STREAM = 1  # CUDA's default stream, by number
 
 
@@ -37,7 +37,7 @@ class GpuPixels:
         width: In pixels.
         pitch: Bytes from one row to the next.
         device: Number of the GPU; None where the interface does not tell.
-        stream: Number of the stream that the pixels come from; None where the owner itself makes another stream wait.
+        stream: Number of the stream that has the pixels once all is done that it was given so far.
     """
 
     owner: Any
@@ -46,20 +46,12 @@ class GpuPixels:
     width: int
     pitch: int
     device: int | None
-    stream: int | None
+    stream: int
 
     @property
     def bytes(self) -> int:
         """From the first pixel to the end of the last."""
         return (self.height - 1) * self.pitch + 3 * self.width
-
-    def order_after(self, stream: int) -> object:
-        """Have the owner make a stream wait for the pixels; what is returned is kept until they were read.
-
-        Raises:
-            FrameError: It refuses.
-        """
-        return _capsule(self.owner, stream)
 
 
 class GpuFrame(Frame):
@@ -114,7 +106,7 @@ def gpu_pixels(frame: object) -> GpuPixels:
 
     Args:
         frame: (H, W, 3) uint8 BGR, with `__dlpack__` or `__cuda_array_interface__`; DLPack's where it has both, since
-            that one says which stream the pixels come from in every version.
+            with that one a stream is waited for in every version. To be called by the thread that made the pixels.
 
     Raises:
         FrameError: It is no such frame, or not on a GPU.
@@ -154,13 +146,14 @@ def _read_dlpack(frame: Any) -> GpuPixels:
         )
     if kind not in _ON_GPU:
         raise FrameError(f"the frame must be on an NVIDIA GPU, got a device of DLPack's kind {kind}")
-    capsule = _capsule(frame, _NO_STREAM)
+    # the owner makes the default stream wait for its own, which it knows here: in the thread that gives frames
+    capsule = _capsule(frame, LEGACY_STREAM)
     tensor = _tensor_in(capsule)
     shape = tuple(tensor.shape[: tensor.ndim])
     _check(shape, (tensor.code, tensor.bits, tensor.lanes), (_UNSIGNED, 8, 1))
     steps = tuple(tensor.strides[: tensor.ndim]) if tensor.strides else (3 * shape[1], 3, 1)
     address = (tensor.data or 0) + tensor.byte_offset
-    return _pixels(frame, address, shape, steps, device=device, stream=None)
+    return _pixels(frame, address, shape, steps, device=device, stream=LEGACY_STREAM)
 
 
 def _check(shape: tuple[int, ...], kind: object, wanted: object) -> None:

@@ -217,12 +217,13 @@ class Cuda:
             if device is None:
                 return None
             kind, context = (self._pointer(name, address) for name in ("MEMORY_TYPE", "CONTEXT"))
-            start, size = (
-                int(self._pointer(f"RANGE_{part}", address) or 0) for part in ("START_ADDR", "SIZE")
-            )
+            start, size = (self._pointer(f"RANGE_{part}", address) for part in ("START_ADDR", "SIZE"))
         is_on_gpu = kind == self.api.CUmemorytype.CU_MEMORYTYPE_DEVICE
-        own = (0, int(self._context))  # 0: memory of a pool belongs to no context
-        return Allocation(device, is_on_gpu, start, size, int(context or 0) not in own)
+        is_of_other = context is not None and int(context) not in (
+            0,
+            int(self._context or 0),
+        )  # 0: memory of a pool
+        return Allocation(int(device), is_on_gpu, int(start or 0), int(size or 0), is_of_other)
 
     def _pointer(self, attribute: str, address: int) -> Any:
         """An attribute of an address; None where it has none."""

@@ -193,9 +193,8 @@ class Execution:
     def fetch(self, pixels: GpuPixels) -> npt.NDArray[np.uint8]:
         """Copy a frame of the input's size from the GPU, (H, W, 3)."""
         (buffer,) = self._inputs
-        kept = bring(self._stream, [(pixels, buffer.host.array.ctypes.data)])
+        bring(self._stream, [(pixels, buffer.host.array.ctypes.data)])
         self._stream.synchronize()
-        del kept
         fetched: npt.NDArray[np.uint8] = buffer.array(1)[0].copy()
         return fetched
 
@@ -206,30 +205,29 @@ class Execution:
             if prepared.is_recordable and prepared.runs > 0 and variant not in prepared.graphs:
                 self._record(prepared, variant)
         try:
-            kept = self._bring(images, call.batch)
+            self._bring(images, call.batch)
             with self._setup:
                 self._start(prepared, variant)
         except BackendError:
             self._stream.synchronize()  # if the GPU is the cause, this says so
             raise
         self._stream.synchronize()
-        del kept  # what frames on the GPU were lent
         if prepared.runs == 0:
             with self._setup:
                 self._plans[call.engine].save_kernels()
         prepared.runs += 1
 
-    def _bring(self, images: Images, batch: int) -> object:
+    def _bring(self, images: Images, batch: int) -> None:
         """Put images where the engine reads them, or, on the GPU, have the stream do it."""
         (buffer,) = self._inputs
         if isinstance(images, np.ndarray):
             rows = buffer.array(batch)
             rows[: len(images)] = images
             rows[len(images) :] = images[-1]
-            return None
+            return
         filled = [*images, *([images[-1]] * (batch - len(images)))]
         addresses = range(buffer.address, buffer.address + batch * buffer.row_bytes, buffer.row_bytes)
-        return bring(self._stream, list(zip(filled, addresses, strict=True)))
+        bring(self._stream, list(zip(filled, addresses, strict=True)))
 
     def _prepare(self, call: Call) -> _Prepared:
         if call in self._prepared:

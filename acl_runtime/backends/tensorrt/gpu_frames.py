@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from acl_runtime.backends.tensorrt.stream import CudaStream, Place2D
-from acl_runtime.files.errors import BackendError, FrameError
+from acl_runtime.files.errors import FrameError
 from acl_runtime.images.gpu_frame import GpuPixels
 
 if TYPE_CHECKING:
@@ -39,28 +39,12 @@ def check_pixels(pixels: GpuPixels, cuda: Cuda) -> None:
         )
 
 
-def bring(stream: CudaStream, frames: Sequence[tuple[GpuPixels, int]]) -> object:
-    """Have a stream copy frames to addresses on the GPU, after whatever makes them.
-
-    Returns:
-        What is kept until the stream is done.
-
-    Raises:
-        BackendError: An owner refuses, or CUDA fails.
-    """
-    kept: list[object] = []
-    streams: set[int] = set()
+def bring(stream: CudaStream, frames: Sequence[tuple[GpuPixels, int]]) -> None:
+    """Have a stream copy frames to addresses, of the GPU or of page-locked memory, after the streams that make them."""
+    for producer in {pixels.stream for pixels, _ in frames}:
+        stream.wait_for(producer)
     for pixels, address in frames:
-        if pixels.stream is None:
-            try:
-                kept.append(pixels.order_after(stream.handle))
-            except FrameError as error:
-                raise BackendError(str(error)) from error
-        elif pixels.stream not in streams:
-            streams.add(pixels.stream)
-            stream.wait_for(pixels.stream)
         _copy(stream, pixels, address)
-    return kept
 
 
 def _copy(stream: CudaStream, pixels: GpuPixels, address: int) -> None:

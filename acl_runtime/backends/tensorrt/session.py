@@ -112,8 +112,10 @@ class TrtSession:
     def notes(self) -> tuple[str, ...]:
         """What the user should know so far, a sentence each, such as why nothing is recorded."""
         told = [*self._notes]
-        for part in (*self._plans, *self._executions):
-            told += part.notes
+        for plan in self._plans:
+            told += plan.notes
+        for execution in self._executions:
+            told += execution.notes
         return tuple(dict.fromkeys(told))
 
     def __call__(self, images: Images) -> dict[str, np.ndarray]:
