@@ -16,7 +16,7 @@ from acl_runtime.backends.tensorrt.cuda import Cuda
 from acl_runtime.backends.tensorrt.engine_file import Engine
 from acl_runtime.backends.tensorrt.ladder import EngineOptions, make_engine
 from acl_runtime.backends.tensorrt.library import Library
-from acl_runtime.backends.tensorrt.session import TrtSession
+from acl_runtime.backends.tensorrt.session import SLOTS, TrtSession
 from acl_runtime.bundle.bundle import Bundle
 from acl_runtime.detection.detector import Detector
 from benchmarks.on_gpu import FrameOnGpu
@@ -60,9 +60,9 @@ class Place:
         assert engine is not None
         return engine
 
-    def open(self, bundle: Bundle, engine: Engine, **settings: int) -> TrtSession:
+    def open(self, bundle: Bundle, engine: Engine, *, slots: int = SLOTS) -> TrtSession:
         """A session on this GPU."""
-        return TrtSession(bundle, engine, library=self.library, cuda=self.cuda, **settings)
+        return TrtSession(bundle, engine, library=self.library, cuda=self.cuda, slots=slots)
 
     def time(self, what: str, detector: Detector, batch: int, call: Callable[[int], None]) -> Timed:
         """Parity, and the median time of `call`."""

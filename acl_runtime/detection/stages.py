@@ -199,16 +199,16 @@ class Stages:
         return session.brief(images, self._want_maps)
 
     def _want_maps(self, logits: np.ndarray, peaks: np.ndarray) -> np.ndarray:
-        """Of which images the map is wanted: those that a rule or the regions' threshold speaks against."""
-        return np.array(
-            [self._wants_map(*pair) for pair in zip(logits.tolist(), peaks.tolist(), strict=True)], bool
-        )
+        """Of which images the map is wanted: those that the rule or the regions' threshold speaks against.
 
-    def _wants_map(self, logit: float, peak: float) -> bool:
-        if not (np.isfinite(logit) and np.isfinite(peak)):
-            return False  # it is read as a fault
-        score, peak = float(sigmoid(np.float64(logit))), min(max(peak, 0.0), 1.0)
-        return peak >= self.manifest.calibration.regions_from or self.rule.is_anomalous(score, peak)
+        What is not finite is read as a fault, with or without a map.
+        """
+        peaks = np.clip(peaks, 0, 1)
+        wanted = peaks >= self.manifest.calibration.regions_from  # in float32, as a region is compared
+        for row in np.flatnonzero(np.isfinite(logits) & np.isfinite(peaks) & ~wanted).tolist():
+            score = float(sigmoid(np.float64(logits[row])))
+            wanted[row] = self.rule.is_anomalous(score, float(peaks[row]))
+        return np.asarray(wanted, bool)
 
     def _answers(self, returned: Mapping[str, np.ndarray] | Brief, count: int) -> list[Answer | BriefAnswer]:
         if isinstance(returned, Brief):

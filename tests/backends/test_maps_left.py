@@ -29,6 +29,7 @@ from acl_runtime.detection.verdict import Inspected, Verdict
 from acl_runtime.images.frame import BadFrame, Frame
 from acl_runtime.outputs.page.feed import _picture_of
 from acl_runtime.outputs.pictures import MAP, Maps, draw_overlay
+from acl_runtime.scoring.regions import find_regions
 
 MAP_BYTES = 4 * SIDE * SIDE
 REGION = 0.645  # some of the drawn frames have a region, some have none
@@ -78,6 +79,22 @@ def test_verdicts_are_the_same_and_maps_are_fetched_where_they_are_needed(
         assert cuda.moved_bytes == (0 if is_integrated else moved)
     if threshold in (0.0, 1.0):
         assert (fetched == 9) == (threshold == 0.0)
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.645, 0.7, 0.9])
+def test_a_peak_is_compared_as_a_region_is(bundle: Bundle, threshold: float) -> None:
+    """0.7 in float32 is below 0.7: a map that just reaches it has a region, and so is wanted."""
+    calibration = replace(bundle.manifest.calibration, region_threshold=threshold)
+    with Detector(bundle, session=open_session(bundle), threshold=1.0, maps="defects") as detector:
+        stages = replace(detector.stages, manifest=replace(bundle.manifest, calibration=calibration))
+        just = np.float32(threshold)
+        peaks = np.array(
+            [np.nextafter(just, np.float32(0)), just, np.nextafter(just, np.float32(1)), np.nan], np.float32
+        )
+        wanted = stages._want_maps(np.zeros(4, np.float32), peaks)
+    for peak, is_wanted in zip(peaks[:3], wanted, strict=False):
+        found = find_regions(np.full((2, 2), peak), threshold=threshold, frame_width=2, frame_height=2)
+        assert bool(found) == is_wanted
 
 
 def test_some_are_left_and_some_fetched(bundle: Bundle) -> None:
