@@ -93,9 +93,8 @@ class StandinCuda(Cuda):
         self.faults, self.counts = faults or Faults(), Counts()
         self._free_bytes, self.is_closed, self.is_lost = 4 << 30, False, False
         self.moved_bytes = 0  # between the GPU and the computer
-        self.on_wait: Work | None = (
-            None  # called in a thread that waits for the GPU, before what it waits for is done
-        )
+        # called in a thread that waits for the GPU, before what it waits for is done
+        self.on_wait: Callable[[], object] | None = None
 
     def close(self) -> None:
         self.is_closed = True
