@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from acl_runtime.images.gpu_frame import GpuPixels
+    from acl_runtime.backends.gpu_pixels import GpuPixels
 
 # Sessions were named by their classes in records before these names were used.
 _OF_CLASSES = {

@@ -9,16 +9,17 @@ from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from acl_runtime.backends.choose import open_session
+from acl_runtime.backends.gpu_pixels import gpu_pixels
 from acl_runtime.backends.session import GpuSession, Session
 from acl_runtime.bundle.bundle import Bundle, load_bundle, load_text_embeddings
 from acl_runtime.bundle.manifest import Tiling
+from acl_runtime.detection.gpu_frame import GpuFrame
 from acl_runtime.detection.pipeline import MAX_LATENCY_MS
 from acl_runtime.detection.stages import MapsOf, Stages
 from acl_runtime.detection.stream import ArrayStream, Stream, check_batch, wrap_arrays
 from acl_runtime.detection.verdict import Result, Verdict
 from acl_runtime.files.errors import FrameError, InputError
 from acl_runtime.images.frame import BadFrame, Frame
-from acl_runtime.images.gpu_frame import GpuFrame, gpu_pixels
 from acl_runtime.images.preprocess import choose_resize
 from acl_runtime.images.tiles import tile_side
 from acl_runtime.scoring.heads import defect_directions
@@ -32,7 +33,7 @@ class Detector:
     Both heads give the same verdict. Frames are (H, W, 3) BGR, (H, W, 4) BGRA or (H, W) grey, uint8 or
     uint16; sizes may differ from frame to frame, unless the graph itself resizes (`Manifest.frame_size`). To a
     TensorRT engine of such a graph they may also be (H, W, 3) uint8 BGR on its GPU: arrays of cupy, PyTorch, pycuda and
-    whatever else has `__dlpack__` or `__cuda_array_interface__`, see `gpu_frame.py`.
+    whatever else has `__dlpack__` or `__cuda_array_interface__`, see `gpu_pixels.py`.
     """
 
     def __init__(

@@ -20,14 +20,15 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from acl_runtime.backends.gpu_pixels import GpuPixels
 from acl_runtime.backends.session import Brief, BriefSession, GpuSession, Session
 from acl_runtime.bundle.manifest import Manifest, Tiling
 from acl_runtime.detection.brief import Answer, BriefAnswer, brief_answer
+from acl_runtime.detection.gpu_frame import GpuFrame
 from acl_runtime.detection.verdict import Inspected, Result, Verdict
 from acl_runtime.files.errors import BackendError, FrameError
 from acl_runtime.images.blend import Blend, Place, cut
 from acl_runtime.images.frame import FRAME_FAULTS, BadFrame, Frame, bad_frame, check_size
-from acl_runtime.images.gpu_frame import GpuFrame, GpuPixels
 from acl_runtime.images.preprocess import Resize, stack, to_image
 from acl_runtime.images.tiles import TilePlan, plan_tiles
 from acl_runtime.scoring.heads import Answers, NotFiniteError, read_head

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from acl_runtime.backends.gpu_pixels import is_on_gpu
 from acl_runtime.detection.pipeline import MAX_LATENCY_MS, Pipeline
 from acl_runtime.detection.stages import Stages
 from acl_runtime.detection.verdict import Result, Verdict
 from acl_runtime.files.errors import FrameError, InputError
 from acl_runtime.images.frame import BadFrame, Frame
-from acl_runtime.images.gpu_frame import is_on_gpu
 
 LONGEST_LATENCY_MS = 3_600_000.0  # an hour
 

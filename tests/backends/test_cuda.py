@@ -160,7 +160,7 @@ def test_rows_are_copied_on_the_gpu_after_the_stream_that_makes_them(driver: Pat
     code = """
 from acl_runtime.backends.tensorrt.stream import Place2D
 from acl_runtime.backends.tensorrt.gpu_frames import bring, check_pixels
-from acl_runtime.images.gpu_frame import GpuPixels
+from acl_runtime.backends.gpu_pixels import GpuPixels
 with Cuda() as gpu, gpu.current():
     ours, producer, frame, there = gpu.stream(), gpu.stream(), gpu.allocate(2 * 16), gpu.allocate(12)
     source, target = gpu.allocate_host(32), gpu.allocate_host(12)

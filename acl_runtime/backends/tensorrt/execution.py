@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from acl_runtime.backends.gpu_pixels import GpuPixels
 from acl_runtime.backends.session import Brief
 from acl_runtime.backends.tensorrt.cuda import Cuda, DeviceLostError, HostMemory
 from acl_runtime.backends.tensorrt.gpu_frames import bring
@@ -26,7 +27,6 @@ from acl_runtime.backends.tensorrt.plan import MAPS, PEAKS, SUMS, Plan
 from acl_runtime.backends.tensorrt.stream import CapturedGraph
 from acl_runtime.bundle.manifest import Tensor
 from acl_runtime.files.errors import BackendError
-from acl_runtime.images.gpu_frame import GpuPixels
 
 MOST_CONTEXTS = 16  # batch sizes of engines that are recorded; the others run plainly
 SUMMARIES = (Tensor(PEAKS, ("batch",), "float32"), Tensor(SUMS, ("batch",), "float32"))

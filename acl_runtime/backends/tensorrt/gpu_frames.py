@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from acl_runtime.backends.gpu_pixels import GpuPixels
 from acl_runtime.backends.tensorrt.stream import CudaStream, Place2D
 from acl_runtime.files.errors import FrameError
-from acl_runtime.images.gpu_frame import GpuPixels
 
 if TYPE_CHECKING:
     from acl_runtime.backends.tensorrt.cuda import Cuda

@@ -12,6 +12,7 @@ from threading import Event, Lock
 import numpy as np
 import numpy.typing as npt
 
+from acl_runtime.backends.gpu_pixels import GpuPixels
 from acl_runtime.backends.session import Brief
 from acl_runtime.backends.tensorrt import gpu_frames
 from acl_runtime.backends.tensorrt.cuda import Cuda, OutOfMemoryError
@@ -22,7 +23,6 @@ from acl_runtime.backends.tensorrt.plan import Plan
 from acl_runtime.backends.tensorrt.sizes import calls_for
 from acl_runtime.bundle.bundle import Bundle
 from acl_runtime.files.errors import BackendError, InputError
-from acl_runtime.images.gpu_frame import GpuPixels
 
 SLOTS = 2  # of which one is filled and read by the CPU while the GPU works in the other
 FREE_SHARE = 0.5  # of the memory that is free, which a further slot may take

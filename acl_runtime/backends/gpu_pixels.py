@@ -1,4 +1,4 @@
-"""A frame that is on the GPU already: what cupy, PyTorch, pycuda, NVDEC or a frame grabber gives, left where it is.
+"""The pixels of a frame that is on the GPU already: what cupy, PyTorch, pycuda, NVDEC or a frame grabber gives, left where it is.
 
 Two interfaces are read, neither of which needs a library: `__dlpack__`, and `__cuda_array_interface__` of version 3.
 Nothing here touches the GPU; that is for the session that computes, see `GpuSession`.
@@ -7,17 +7,12 @@ Nothing here touches the GPU; that is for the session that computes, see `GpuSes
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from acl_runtime.files.errors import FrameError
-from acl_runtime.images.frame import Frame
 
 WANTED = "a frame on the GPU must be a (H, W, 3) array of uint8, BGR, whose pixels lie side by side"
 _ON_GPU = {2: "CUDA", 13: "CUDA, managed"}  # DLPack's numbers of devices
@@ -52,46 +47,6 @@ class GpuPixels:
     def bytes(self) -> int:
         """From the first pixel to the end of the last."""
         return (self.height - 1) * self.pitch + 3 * self.width
-
-
-class GpuFrame(Frame):
-    """A frame whose pixels are on the GPU; `frame` fetches them, once, if somebody looks at it.
-
-    Attributes:
-        pixels: Where they are.
-    """
-
-    def __init__(
-        self,
-        source: str,
-        index: int,
-        name: PurePath,
-        pixels: GpuPixels,
-        fetch: Callable[[GpuPixels], npt.NDArray[np.uint8]],
-    ) -> None:
-        """A frame of `pixels`, which `fetch` copies to the computer's memory."""
-        for field, value in {"source": source, "index": index, "name": name}.items():
-            object.__setattr__(self, field, value)
-        object.__setattr__(self, "pixels", pixels)
-        object.__setattr__(self, "_fetch", fetch)
-
-    pixels: GpuPixels
-    _fetch: Callable[[GpuPixels], npt.NDArray[np.uint8]]
-
-    @cached_property
-    def frame(self) -> np.ndarray:
-        """(H, W, 3) uint8 BGR, the computer's copy."""
-        return self._fetch(self.pixels)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width, in pixels."""
-        return self.pixels.height, self.pixels.width
-
-    @property
-    def given(self) -> Any:
-        """What the caller gave."""
-        return self.pixels.owner
 
 
 def is_on_gpu(frame: object) -> bool:
