@@ -1,4 +1,4 @@
-"""The pixels of a frame that is on the GPU already: what cupy, PyTorch, pycuda, NVDEC or a frame grabber gives, left where it is.
+"""The pixels of a frame that is on the GPU already, as cupy, PyTorch, pycuda or a frame grabber gives it.
 
 Two interfaces are read, neither of which needs a library: `__dlpack__`, and `__cuda_array_interface__` of version 3.
 Nothing here touches the GPU; that is for the session that computes, see `GpuSession`.
