@@ -54,7 +54,7 @@ def comparison_page(comparison: Comparison) -> str:
         "<header><h1>One archive, two judgements</h1>",
         f'<p class="lead">{to_html(_lead(comparison))}</p></header>',
         facts_list(facts),
-        section("Verdicts", _table(comparison), _bundles(before, after)),
+        section("Verdicts", _bundles(before, after), _table(comparison)),
         *_groups(comparison),
     ]
     return page("One archive, two judgements", "\n".join(body), style=_STYLE)
@@ -65,7 +65,7 @@ def _lead(comparison: Comparison) -> str:
     found, freed = counts.get(("OK", "NG"), 0), counts.get(("NG", "OK"), 0)
     if not comparison.changed:
         return "Every picture has the verdict that it had before."
-    return f"{found} pictures that were OK are NG now, and {freed} that were NG are OK."
+    return f"From OK to NG: {found}. From NG to OK: {freed}."
 
 
 def _table(comparison: Comparison) -> str:
@@ -86,7 +86,7 @@ def _cell(comparison: Comparison, one: str, other: str) -> str:
 
 def _bundles(before: ArchiveRun, after: ArchiveRun) -> str:
     lines = (
-        f"{word}: {run.bundle} ({run.bundle_sha256[:12]}), begun {run.created}"
+        f"{word}: {run.bundle} ({run.bundle_sha256[:12]}), begun {run.created[:10]}"
         for word, run in (("Before", before), ("After", after))
     )
     return "".join(f'<p class="pale">{to_html(line)}</p>' for line in lines)
@@ -108,7 +108,10 @@ def _groups(comparison: Comparison) -> Iterator[str]:
 def _card(pair: Pair, comparison: Comparison) -> str:
     frame = _frame(pair.before.path, comparison.after)
     views = (
-        _view(frame, f"margin {pair.before.margin:+.2f} before, {pair.after.margin:+.2f} after"),
+        _view(
+            None if frame is None else fit(frame, 2 * SMALL_SIDE),
+            f"margin {pair.before.margin:+.2f} before, {pair.after.margin:+.2f} after",
+        ),
         _view(_marked(frame, pair.before), "before", _verdict(pair.before)),
         _view(_marked(frame, pair.after), "after", _verdict(pair.after)),
     )
