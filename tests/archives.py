@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +114,18 @@ class HandPool:
         self._judge.close()
 
 
+def descendants(process: int, command: bytes) -> list[int]:
+    """Processes below one whose command line holds a text; Linux tells."""
+    found: list[int] = []
+    for path in Path(f"/proc/{process}/task").glob("*/children"):
+        for child in map(int, path.read_text().split()):
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                if command in Path(f"/proc/{child}/cmdline").read_bytes():
+                    found.append(child)
+            found += descendants(child, command)
+    return found
+
+
 def children(process: int) -> list[int]:
-    """The workers of a run, by its process id: Linux tells."""
-    tasks = Path(f"/proc/{process}/task").glob("*/children")
-    found = [int(child) for task in tasks for child in task.read_text().split()]
-    return [child for child in found if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    """The workers of a run."""
+    return descendants(process, b"spawn_main")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import Any
 
 import ray
@@ -17,6 +18,7 @@ from acl_runtime.files.errors import BackendError, UserError
 LOCAL = "local"  # Ray's word for a cluster of this machine, for as long as the run lasts
 MOST_THREADS = 4  # CPU threads of an actor, unless told otherwise
 _DEATHS = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.ObjectLostError)
+_PATIENCE_S = 10.0
 _USAGE = "RAY_USAGE_STATS_ENABLED"
 
 
@@ -38,6 +40,7 @@ class RayPool:
         Raises:
             BackendError: There is no cluster, or no room for a worker.
         """
+        _check_answers(address)
         os.environ.setdefault(_USAGE, "0")  # a cluster of ours tells nobody that it is there
         try:
             ray.init(
@@ -95,6 +98,17 @@ class RayPool:
             return [Advanced(answer.pictures), Done(answer)]
         assert isinstance(answer, BaseException)
         raise answer
+
+
+def _check_answers(address: str) -> None:
+    """Raise BackendError where nobody listens: Ray itself would try for ever."""
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_PATIENCE_S).close()
+    except OSError as error:
+        raise BackendError(f"{address}: no Ray cluster answers ({error}); see ray status") from error
 
 
 class _Worker:

@@ -44,7 +44,7 @@ def test_every_picture_is_counted_by_what_became_of_it(archive: Path) -> None:
         (words[one], words[other]): count for (one, other), count in wanted.items()
     }
     assert told["changed"] == sum(count for (one, other), count in wanted.items() if one is not other)
-    assert told["most_score_change"] == 0
+    assert told["most_score_change"] < 1e-5  # pictures fall into other batches, and the last digits with them
 
 
 def test_the_table_has_every_changed_verdict(archive: Path, tmp_path: Path) -> None:
