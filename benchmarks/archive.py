@@ -1,0 +1,231 @@
+"""An archive whose workers and driver are killed at random, and what `acl archive` costs beside the bare detector.
+
+python -m benchmarks.archive killed BUNDLE --pictures 20000 --kills 10 [--ray local]
+python -m benchmarks.archive overhead BUNDLE FOLDER [--ray local]
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+
+from acl_runtime.archive.begin import begin_run
+from acl_runtime.archive.folder import open_folder
+from acl_runtime.archive.pictures import iter_pictures
+from acl_runtime.archive.plan import Shard
+from acl_runtime.archive.record import Judging
+from acl_runtime.archive.shard import ShardJudge
+from acl_runtime.detection.detector import Detector
+from acl_runtime.images.decode import load_frame
+from benchmarks.machine import describe_machine, machine_line
+
+ACL = [sys.executable, "-c", "import sys; from acl_runtime.cli import app; app(sys.argv[1:])", "archive"]
+WORKERS = (b"spawn_main", b"ray::_Worker")  # in the command lines of a run's workers
+TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+
+def descendants(process: int) -> Iterator[tuple[int, bytes]]:
+    """Processes below one, with their command lines."""
+    for path in Path(f"/proc/{process}/task").glob("*/children"):
+        with suppress(OSError):  # it ended meanwhile
+            for child in map(int, path.read_text().split()):
+                yield child, Path(f"/proc/{child}/cmdline").read_bytes()
+                yield from descendants(child)
+
+
+def draw(folder: Path, count: int) -> None:
+    """Small drawn pictures, 1 in 100 unreadable."""
+    folder.mkdir()
+    for number in range(count):
+        blocks = np.random.default_rng(number).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        _, data = cv2.imencode(".png", np.repeat(np.repeat(blocks, 10, 0), 10, 1))
+        (folder / f"{number:06d}.png").write_bytes(b"no picture" if number % 100 == 50 else data.tobytes())
+
+
+def digest(folder: Path) -> tuple[int, str]:
+    """How many rows there are, and a digest of all, in order."""
+    found, rows = hashlib.sha256(), 0
+    for path in sorted(folder.glob("part-*.parquet")):
+        table = pq.read_table(path)
+        rows += len(table)
+        found.update(repr(table.to_pylist()).encode())
+    return rows, found.hexdigest()
+
+
+def run_killed(command: list[str], folder: Path, kills: int, seed: int) -> tuple[int, int]:
+    """Run to the end, killing a worker or the driver again and again; how many of each were killed."""
+    chance, workers, drivers = random.Random(seed), 0, 0
+    while True:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        begun = len(list(folder.glob("part-*")))
+        while process.poll() is None and workers + drivers < kills:
+            time.sleep(chance.uniform(0.3, 4.0))
+            if len(list(folder.glob("part-*"))) < begun + 3:
+                continue  # not at work yet
+            found = [
+                child for child, words in descendants(process.pid) if any(name in words for name in WORKERS)
+            ]
+            if found and chance.random() < 0.6:
+                with suppress(ProcessLookupError):
+                    os.kill(chance.choice(found), signal.SIGKILL)
+                    workers += 1
+            else:
+                process.kill()
+                drivers += 1
+        if process.wait() == 0:
+            return workers, drivers
+        if process.returncode > 0:
+            raise RuntimeError(f"the command ended with {process.returncode}")
+
+
+def killed(bundle: str, count: int, kills: int, ray: list[str], shard: int, seed: int) -> None:
+    """Compare the rows of runs that were killed with those of one that was not."""
+    print(f"{machine_line(describe_machine())}\n")
+    print("| executor | pictures | killed workers, drivers | rows | equal | left over | s |")
+    print("| --- | --: | --: | --: | --- | --: | --: |", flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        pictures, whole = Path(scratch, "in"), Path(scratch, "whole")
+        draw(pictures, count)
+        command = [*ACL, bundle, str(pictures), "--shard", str(shard), "--threads", "1"]
+        started = time.monotonic()
+        subprocess.run([*command, "-o", str(whole)], check=True, stdout=subprocess.DEVNULL)
+        seconds = time.monotonic() - started
+        print(f"| processes | {count} | 0, 0 | {digest(whole)[0]} | | 0 | {seconds:.0f} |", flush=True)
+        for name, options in (("processes", list[str]()), ("Ray", ray)):
+            if name == "Ray" and not ray:
+                continue
+            broken = Path(scratch, name)
+            started = time.monotonic()
+            workers, drivers = run_killed([*command, "-o", str(broken), *options], broken, kills, seed)
+            seconds = time.monotonic() - started
+            found = digest(broken)
+            left = [path for path in broken.iterdir() if path.name.startswith(".") and path.name != ".lock"]
+            equal = "yes" if found == digest(whole) else "NO"
+            killed_words = f"{workers}, {drivers}"
+            print(
+                f"| {name} | {count} | {killed_words} | {found[0]} | {equal} | {len(left)} | {seconds:.0f} |",
+                flush=True,
+            )
+
+
+def bare(detector: Detector, paths: list[str], batch: int) -> None:
+    """The loop that a program would write."""
+    for first in range(0, len(paths), batch):
+        detector.detect([load_frame(path) for path in paths[first : first + batch]])
+
+
+def cpu_of(call: object, *arguments: object) -> float:
+    """Seconds of the processor, of all threads."""
+    assert callable(call)
+    started = time.process_time()
+    call(*arguments)
+    return time.process_time() - started
+
+
+def cpu_of_tree(command: list[str]) -> float:
+    """Seconds of the processor of a command and all below it, as last seen before each ended."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    used: dict[int, float] = {}
+    while process.poll() is None:
+        for child in (process.pid, *(each for each, _ in descendants(process.pid))):
+            with suppress(OSError):
+                fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+                used[child] = (int(fields[11]) + int(fields[12])) * TICK_S
+        time.sleep(0.1)
+    if process.returncode:
+        raise RuntimeError(f"the command ended with {process.returncode}")
+    return sum(used.values())
+
+
+def overhead(bundle: str, folder: str, rounds: int, ray: list[str]) -> None:
+    """CPU time per picture: a bare loop over the detector, a shard in this process, and the whole command."""
+    paths = list(islice(iter_pictures([folder]), 64))
+    judging = Judging(
+        tiling=None,
+        threshold=None,
+        fast_resize=False,
+        bits=None,
+        exif=False,
+        max_megapixels=200.0,
+        backend="auto",
+        provider="auto",
+        batch=8,
+    )
+    with tempfile.TemporaryDirectory() as scratch, Detector(bundle, threads=1) as detector:
+        place = open_folder(f"{scratch}/out")
+        with place.held():
+            run = begin_run(
+                place,
+                Path(bundle),
+                tuple(paths),
+                judging=judging,
+                maps=None,
+                shard_size=len(paths),
+                again=False,
+            )
+        judge = ShardJudge(run, detector=detector)
+        shard = Shard(0, tuple(map(os.fsencode, paths)))
+        bare(detector, paths[:8], 8)  # warm
+        times = np.array(
+            [(cpu_of(bare, detector, paths, 8), cpu_of(judge, shard)) for _ in range(rounds)]
+        ) / len(paths)
+        loop, in_shard = 1000 * np.median(times, axis=0)
+        few, many = (
+            cpu_of_tree([*ACL, bundle, *paths[:count], "-o", f"{scratch}/{count}", *ray, "--threads", "1"])
+            for count in (8, 64)
+        )
+    whole = 1000 * (many - few) / 56
+    print(f"{machine_line(describe_machine())}\n")
+    print("| CPU ms a picture | | beside the loop |\n| --- | --: | --: |")
+    print(f"| bare loop, batch 8 | {loop:.1f} | |")
+    print(f"| a shard | {in_shard:.1f} | {100 * (in_shard / loop - 1):+.1f} % |")
+    name = "Ray" if ray else "processes"
+    print(
+        f"| each further picture of the command, {name} | {whole:.1f} | {100 * (whole / loop - 1):+.1f} % |"
+    )
+    print(f"\nTo begin and end with 8 pictures: {few - 8 * loop / 1000:.1f} s.")
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("killed", "overhead"):
+        command = commands.add_parser(name)
+        command.add_argument("bundle")
+        command.add_argument("--ray", metavar="ADDRESS")
+        if name == "killed":
+            command.add_argument("--pictures", type=int, default=20_000)
+            command.add_argument("--kills", type=int, default=10)
+            command.add_argument("--shard", type=int, default=100)
+            command.add_argument("--seed", type=int, default=1)
+        else:
+            command.add_argument("folder")
+            command.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    ray = ["--ray", given.ray] if given.ray else []
+    if given.command == "killed":
+        killed(given.bundle, given.pictures, given.kills, ray, given.shard, given.seed)
+    else:
+        overhead(given.bundle, given.folder, given.rounds, ray)
+
+
+if __name__ == "__main__":
+    main()
