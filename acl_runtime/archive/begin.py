@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,21 @@ from acl_runtime.bundle.bundle import MANIFEST
 from acl_runtime.files.atomic import sha256
 from acl_runtime.files.errors import InputError
 from acl_runtime.files.locks import LOCK
+
+
+def check_places(results: str, bundle: Path, manifests: Sequence[str], maps: Path | None) -> None:
+    """Raise InputError for results in the bundle, and for maps that would be pictures of the next run."""
+    written = [] if scheme_of(results) else [Path(results).resolve()]
+    kept = [] if maps is None else [maps.resolve()]
+    for path in (*written, *kept):
+        if path.is_relative_to(bundle.resolve()):
+            raise InputError(f"{path}: lies in the bundle; name another place for the results")
+    for manifest in manifests:
+        inside = Path(os.path.abspath(manifest)).resolve()
+        if not scheme_of(manifest) and inside.is_dir() and any(path.is_relative_to(inside) for path in kept):
+            raise InputError(
+                f"{kept[0]}: lies in {manifest}, where maps would be judged as pictures; name a folder outside"
+            )
 
 
 def begin_run(
@@ -49,9 +65,8 @@ def begin_run(
 
     Raises:
         InputError: They are not, or the pictures or the shards are others than before; or what was named is no list of
-            pictures, or would be written over.
+            pictures.
     """
-    _check_places(folder, bundle, manifests, maps)
     digest, earlier = sha256(bundle / MANIFEST), find_run(folder)
     where = str(bundle.resolve())
     if earlier is None:
@@ -108,18 +123,3 @@ def _difference(earlier: ArchiveRun, digest: str, judging: Judging) -> str:
     for name, (then, now) in changed(earlier.judging, judging).items():
         return f"was judged with {name.replace('_', ' ')} {then}, and now it is {now}"
     return "was judged with other --maps"
-
-
-def _check_places(folder: Folder, bundle: Path, manifests: tuple[str, ...], maps: MapFolder | None) -> None:
-    """Refuse results in the bundle, and maps that would be pictures of the next run."""
-    results = [] if scheme_of(folder.name) else [Path(folder.name).resolve()]
-    kept = [] if maps is None else [Path(maps.path)]
-    for path in (*results, *kept):
-        if path.is_relative_to(bundle.resolve()):
-            raise InputError(f"{path}: lies in the bundle; name another place for the results")
-    for manifest in manifests:
-        inside = Path(os.path.abspath(manifest)).resolve()
-        if not scheme_of(manifest) and inside.is_dir() and any(path.is_relative_to(inside) for path in kept):
-            raise InputError(
-                f"{kept[0]}: lies in {manifest}, where maps would be judged as pictures; name a folder outside"
-            )

@@ -6,8 +6,8 @@ import multiprocessing
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
@@ -96,7 +96,8 @@ class _Worker:
     def __init__(self, engine: Engine, gpu: str) -> None:
         self.connection, theirs = _SPAWN.Pipe()
         self.process: SpawnProcess = _SPAWN.Process(target=work, args=(theirs, engine, gpu), daemon=True)
-        self.process.start()
+        with _signals_blocked():
+            self.process.start()
         theirs.close()  # so that the connection ends with the process
         self.shard: Shard | None = None
         self.advanced = 0
@@ -125,6 +126,19 @@ class _Worker:
         self.process.kill()
         self.process.join()
         self.process.close()
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """What a process that is begun meanwhile inherits: a terminal, and systemd, send signals to all; we decide."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def visible_gpus() -> list[str]:

@@ -112,7 +112,7 @@ def find_run(folder: Folder) -> ArchiveRun | None:
     """The same; None where no run has begun yet.
 
     Raises:
-        InputError: `_archive.json` is not one of ours, or something else lies in the folder.
+        InputError: `_archive.json` is not one of ours.
     """
     names = folder.names()
     if RUN not in names:

@@ -31,6 +31,7 @@ from acl_runtime.images.appearance import measure_appearance
 from acl_runtime.images.decode import ReadSettings, load_frame
 from acl_runtime.images.frame import BadFrame, Frame
 
+_MAP = "[0-9]" * 7 + ".png"
 MOST_NOTES = 20  # of a shard
 
 
@@ -178,6 +179,8 @@ class _Maps:
     def __init__(self, maps: MapFolder | None, shard: int) -> None:
         self._maps, self._shard = maps, shard
         clear_maps(maps, shard)
+        for path in () if maps is None else map_path(maps, shard, 0).parent.glob(_MAP):
+            path.unlink()  # of another bundle
 
     def save(self, row: int, result: Result) -> None:
         if self._maps is None or not isinstance(result, Inspected):

@@ -154,11 +154,12 @@ def archive(
         raise typer.BadParameter(
             "give BUNDLE MANIFEST... -o DIR, or --status DIR, or --compare DIR DIR; see acl archive --help"
         )
-    from acl_runtime.archive.begin import begin_run
+    from acl_runtime.archive.begin import begin_run, check_places
     from acl_runtime.archive.folder import open_folder
     from acl_runtime.archive.record import Judging, MapFolder
 
     check_order(bundle, manifest or [])
+    check_places(output, bundle, manifest or (), maps)
     folder = open_folder(output)
     detector = open_detector(
         context,

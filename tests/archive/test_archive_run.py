@@ -12,6 +12,7 @@ import pytest
 from archives import HandPool, begin, judge, left_over, put_pictures, rows
 from graphs import write_tiny_bundle
 
+from acl_runtime.archive.begin import check_places
 from acl_runtime.archive.folder import open_folder
 from acl_runtime.archive.record import ArchiveRun, Judging, read_run
 from acl_runtime.archive.run import result_name
@@ -220,9 +221,9 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path, bundle: Path, pic
     with pytest.raises(InputError, match="nothing was begun here; name the pictures"):
         begin(tmp_path / "new", bundle)
     with pytest.raises(InputError, match="lies in the bundle"):
-        begin(bundle / "out", bundle, pictures)
-    assert not (bundle / "out" / "_archive.json").exists()
-    shutil.rmtree(bundle / "out")
+        check_places(str(bundle / "out"), bundle, [str(pictures)], None)
+    with pytest.raises(InputError, match="where maps would be judged as pictures"):
+        check_places("memory://out", bundle, [str(pictures)], pictures / "maps")
 
 
 def test_status_tells_how_far_it_is(tmp_path: Path, run: ArchiveRun) -> None:

@@ -28,8 +28,8 @@ def test_actors_and_driver_are_killed_and_the_rows_are_those_of_processes(tmp_pa
     bundle = write_tiny_bundle(tmp_path / "bundle")
     put_pictures(tmp_path / "in", 400, bad=range(50, 400, 100))
     ray, local = tmp_path / "ray", tmp_path / "local"
-    command = [*ACL, bundle, tmp_path / "in", "--shard", "10"]
-    on_ray = ["--ray", "local", "--threads", "1", "-o", ray]
+    command = [*ACL, str(bundle), str(tmp_path / "in"), "--shard", "10"]
+    on_ray = ["--ray", "local", "--threads", "1", "-o", str(ray)]
     with subprocess.Popen([*command, *on_ray], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
 
@@ -46,8 +46,8 @@ def test_actors_and_driver_are_killed_and_the_rows_are_those_of_processes(tmp_pa
     assert "a worker is gone (" in errors
     assert 0 < parts() < 40
     wait_for(lambda: not any(Path(f"/proc/{actor}").exists() for actor in alive), seconds=60)
-    subprocess.run([*ACL, bundle, "-o", ray, "--ray", "local", "--threads", "1"], check=True, timeout=300)
-    subprocess.run([*command, "-o", local, "--workers", "1"], check=True, timeout=300)
+    subprocess.run([*ACL, str(bundle), *on_ray], check=True, timeout=300)
+    subprocess.run([*command, "-o", str(local), "--workers", "1"], check=True, timeout=300)
     assert rows(ray) == rows(local)
     assert not left_over(ray)
 
@@ -55,7 +55,7 @@ def test_actors_and_driver_are_killed_and_the_rows_are_those_of_processes(tmp_pa
 def test_a_cluster_that_is_away_is_told(tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "bundle")
     put_pictures(tmp_path / "in", 2)
-    command = [*ACL, bundle, tmp_path / "in", "-o", tmp_path / "out", "--ray", "127.0.0.1:9"]
+    command = [*ACL, *map(str, (bundle, tmp_path / "in", "-o", tmp_path / "out", "--ray", "127.0.0.1:9"))]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert ended.returncode == 1
     assert "error: 127.0.0.1:9: no Ray cluster answers (" in ended.stderr

@@ -155,8 +155,10 @@ def test_wrong_use_is_told(bundle: Path, pictures: Path, out: Path) -> None:
         assert "give BUNDLE MANIFEST... -o DIR, or --status DIR" in acl("archive", *arguments).stderr
     assert "are for --compare" in acl("archive", bundle, pictures, "-o", out, "--json").stderr
     assert_one_line(acl("archive", pictures, bundle, "-o", out), "the bundle comes first")
-    inside = acl("archive", bundle, pictures, "-o", out, "--maps", pictures / "maps")
-    assert inside.stderr.endswith("where maps would be judged as pictures; name a folder outside\n")
+    assert_one_line(
+        acl("archive", bundle, pictures, "-o", bundle / "out"), "lies in the bundle; name another"
+    )
+    assert not (bundle / "out").exists()
 
 
 def test_cores_are_divided_and_never_given_twice() -> None:
