@@ -185,20 +185,34 @@ def overhead(bundle: str, folder: str, rounds: int, ray: list[str]) -> None:
             [(cpu_of(bare, detector, paths, 8), cpu_of(judge, shard)) for _ in range(rounds)]
         ) / len(paths)
         loop, in_shard = 1000 * np.median(times, axis=0)
-        few, many = (
-            cpu_of_tree([*ACL, bundle, *paths[:count], "-o", f"{scratch}/{count}", *ray, "--threads", "1"])
-            for count in (8, 64)
-        )
-    whole = 1000 * (many - few) / 56
+        executors = {"processes": list[str]()} | ({"Ray": ray} if ray else {})
+        costs = {
+            name: [
+                cpu_of_tree(
+                    [
+                        *ACL,
+                        bundle,
+                        *paths[:count],
+                        "-o",
+                        f"{scratch}/{name}{count}",
+                        *options,
+                        "--threads",
+                        "1",
+                    ]
+                )
+                for count in (8, 64)
+            ]
+            for name, options in executors.items()
+        }
     print(f"{machine_line(describe_machine())}\n")
     print("| CPU ms a picture | | beside the loop |\n| --- | --: | --: |")
     print(f"| bare loop, batch 8 | {loop:.1f} | |")
     print(f"| a shard | {in_shard:.1f} | {100 * (in_shard / loop - 1):+.1f} % |")
-    name = "Ray" if ray else "processes"
-    print(
-        f"| each further picture of the command, {name} | {whole:.1f} | {100 * (whole / loop - 1):+.1f} % |"
-    )
-    print(f"\nTo begin and end with 8 pictures: {few - 8 * loop / 1000:.1f} s.")
+    for name, (few, many) in costs.items():
+        whole = 1000 * (many - few) / 56
+        print(
+            f"| each further picture of the command, {name} | {whole:.1f} | {100 * (whole / loop - 1):+.1f} % |"
+        )
 
 
 def main() -> None:

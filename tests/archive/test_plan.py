@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from graphs import write_tiny_bundle
 
 from acl_runtime.archive import plan as module
 from acl_runtime.archive.folder import LocalFolder
@@ -58,9 +60,7 @@ def test_a_million_paths_are_never_in_memory(tmp_path: Path) -> None:
     code = """
 import resource, sys
 from pathlib import Path
-from acl_runtime.archive.folder import LocalFolder
-from acl_runtime.archive.pictures import iter_pictures
-from acl_runtime.archive.plan import Plan, open_plan, write_plan
+from archives import HandPool, begin, judge, rows
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -69,17 +69,25 @@ for count in (50_000, 1_000_000):
     listed = Path(sys.argv[1], "list.txt")
     with listed.open("w") as file:
         file.writelines(f"line 7/2026-11-28/station 3/part {number:09d}.png\\n" for number in range(count))
-    folder = LocalFolder(Path(sys.argv[1], "out"))
-    plan = write_plan(folder, iter_pictures([str(listed)]), 500)
-    with open_plan(folder) as pictures:
-        last = pictures.shard(plan.shards - 1)[-1]
-    print(peak(), plan.pictures, last.decode())
+    out = Path(sys.argv[1], str(count))
+    run = begin(out, Path(sys.argv[2]), listed)
+    pool = HandPool(run)
+    judge(out, run, pool, stopped=lambda: len(pool.judged) == 2)  # a part of it
+    print(peak(), run.plan.pictures, len(rows(out)), rows(out)[-1]["path"])
 """
-    run = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True, timeout=120
+    bundle = write_tiny_bundle(tmp_path / "bundle")
+    paths = os.pathsep.join([str(Path(__file__).parent.parent), *filter(None, sys.path)])
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), str(bundle)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": paths},
     )
-    small, large = (line.split(maxsplit=2) for line in run.stdout.splitlines())
-    assert large[1:] == ["1000000", f"{tmp_path}/line 7/2026-11-28/station 3/part 000999999.png"]
+    assert ended.returncode == 0, ended.stderr
+    small, large = (line.split(maxsplit=3) for line in ended.stdout.splitlines())
+    assert large[1:] == ["1000000", "1000", f"{tmp_path}/line 7/2026-11-28/station 3/part 000000999.png"]
     assert (
         int(large[0]) - int(small[0]) < 45e6
     )  # their texts alone take 120 MB; keys of 8 bytes, twice, are 16
