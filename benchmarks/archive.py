@@ -1,6 +1,6 @@
 """An archive whose workers and driver are killed at random, and what `acl archive` costs beside the bare detector.
 
-python -m benchmarks.archive killed BUNDLE --pictures 20000 --kills 10 [--ray local]
+python -m benchmarks.archive killed BUNDLE --pictures 20000 --kills 10 [--ray ADDRESS --cluster PID]
 python -m benchmarks.archive overhead BUNDLE FOLDER [--ray local]
 """
 
@@ -67,18 +67,22 @@ def digest(folder: Path) -> tuple[int, str]:
     return rows, found.hexdigest()
 
 
-def run_killed(command: list[str], folder: Path, kills: int, seed: int) -> tuple[int, int]:
+def run_killed(
+    command: list[str], folder: Path, kills: int, seed: int, cluster: int | None
+) -> tuple[int, int]:
     """Run to the end, killing a worker or the driver again and again; how many of each were killed."""
     chance, workers, drivers = random.Random(seed), 0, 0
     while True:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         begun = len(list(folder.glob("part-*")))
         while process.poll() is None and workers + drivers < kills:
             time.sleep(chance.uniform(0.3, 4.0))
             if len(list(folder.glob("part-*"))) < begun + 3:
                 continue  # not at work yet
             found = [
-                child for child, words in descendants(process.pid) if any(name in words for name in WORKERS)
+                child
+                for child, words in descendants(cluster or process.pid)
+                if any(name in words for name in WORKERS)
             ]
             if found and chance.random() < 0.6:
                 with suppress(ProcessLookupError):
@@ -93,8 +97,10 @@ def run_killed(command: list[str], folder: Path, kills: int, seed: int) -> tuple
             raise RuntimeError(f"the command ended with {process.returncode}")
 
 
-def killed(bundle: str, count: int, kills: int, ray: list[str], shard: int, seed: int) -> None:
-    """Compare the rows of runs that were killed with those of one that was not."""
+def killed(
+    bundle: str, count: int, kills: int, ray: list[str], shard: int, seed: int, cluster: int | None
+) -> None:
+    """Compare the rows of a run that was killed with those of one that was not."""
     print(f"{machine_line(describe_machine())}\n")
     print("| executor | pictures | killed workers, drivers | rows | equal | left over | s |")
     print("| --- | --: | --: | --: | --- | --: | --: |", flush=True)
@@ -106,21 +112,15 @@ def killed(bundle: str, count: int, kills: int, ray: list[str], shard: int, seed
         subprocess.run([*command, "-o", str(whole)], check=True, stdout=subprocess.DEVNULL)
         seconds = time.monotonic() - started
         print(f"| processes | {count} | 0, 0 | {digest(whole)[0]} | | 0 | {seconds:.0f} |", flush=True)
-        for name, options in (("processes", list[str]()), ("Ray", ray)):
-            if name == "Ray" and not ray:
-                continue
-            broken = Path(scratch, name)
-            started = time.monotonic()
-            workers, drivers = run_killed([*command, "-o", str(broken), *options], broken, kills, seed)
-            seconds = time.monotonic() - started
-            found = digest(broken)
-            left = [path for path in broken.iterdir() if path.name.startswith(".") and path.name != ".lock"]
-            equal = "yes" if found == digest(whole) else "NO"
-            killed_words = f"{workers}, {drivers}"
-            print(
-                f"| {name} | {count} | {killed_words} | {found[0]} | {equal} | {len(left)} | {seconds:.0f} |",
-                flush=True,
-            )
+        broken = Path(scratch, "broken")
+        started = time.monotonic()
+        workers, drivers = run_killed([*command, "-o", str(broken), *ray], broken, kills, seed, cluster)
+        seconds = time.monotonic() - started
+        found = digest(broken)
+        left = [path for path in broken.iterdir() if path.name.startswith(".") and path.name != ".lock"]
+        equal = "yes" if found == digest(whole) else "NO"
+        row = ("Ray" if ray else "processes", count, f"{workers}, {drivers}", found[0], equal, len(left))
+        print(f"| {' | '.join(map(str, row))} | {seconds:.0f} |")
 
 
 def bare(detector: Detector, paths: list[str], batch: int) -> None:
@@ -230,13 +230,14 @@ def main() -> None:
             command.add_argument("--kills", type=int, default=10)
             command.add_argument("--shard", type=int, default=100)
             command.add_argument("--seed", type=int, default=1)
+            command.add_argument("--cluster", type=int, help="process below which the workers of --ray are")
         else:
             command.add_argument("folder")
             command.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     ray = ["--ray", given.ray] if given.ray else []
     if given.command == "killed":
-        killed(given.bundle, given.pictures, given.kills, ray, given.shard, given.seed)
+        killed(given.bundle, given.pictures, given.kills, ray, given.shard, given.seed, given.cluster)
     else:
         overhead(given.bundle, given.folder, given.rounds, ray)
 

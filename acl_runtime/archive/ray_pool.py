@@ -49,7 +49,9 @@ class RayPool:
                 log_to_driver=False,
                 configure_logging=False,
             )
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except Exception as error:  # of a node that does not start in time it says no more than this
+            if type(error) not in (Exception, ConnectionError, RuntimeError, ValueError):
+                raise
             reason = str(error).strip().split("\n", maxsplit=1)[0]
             raise BackendError(f"{address}: no Ray cluster answers ({reason}); see ray status") from error
         resources = ray.cluster_resources()
