@@ -1,7 +1,7 @@
 """An archive whose workers and driver are killed at random, and what `acl archive` costs beside the bare detector.
 
 python -m benchmarks.archive killed BUNDLE --pictures 20000 --kills 10 [--ray ADDRESS --cluster PID]
-python -m benchmarks.archive overhead BUNDLE FOLDER [--ray local]
+python -m benchmarks.archive overhead BUNDLE FOLDER [--ray ADDRESS --cluster PID]
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from benchmarks.machine import describe_machine, machine_line
 
 ACL = [sys.executable, "-c", "import sys; from acl_runtime.cli import app; app(sys.argv[1:])", "archive"]
 WORKERS = (b"spawn_main", b"ray::_Worker")  # in the command lines of a run's workers
+ONE_THREAD = ("--threads", "1")
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -107,7 +108,7 @@ def killed(
     with tempfile.TemporaryDirectory() as scratch:
         pictures, whole = Path(scratch, "in"), Path(scratch, "whole")
         draw(pictures, count)
-        command = [*ACL, bundle, str(pictures), "--shard", str(shard), "--threads", "1"]
+        command = [*ACL, bundle, str(pictures), "--shard", str(shard), *ONE_THREAD]
         started = time.monotonic()
         subprocess.run([*command, "-o", str(whole)], check=True, stdout=subprocess.DEVNULL)
         seconds = time.monotonic() - started
@@ -137,22 +138,29 @@ def cpu_of(call: object, *arguments: object) -> float:
     return time.process_time() - started
 
 
-def cpu_of_tree(command: list[str]) -> float:
-    """Seconds of the processor of a command and all below it, as last seen before each ended."""
+def cpu_of_tree(command: list[str], cluster: int | None) -> float:
+    """Seconds of the processor of a command, of a cluster meanwhile, and of all below them, as last seen of each."""
+    began = _cpu_below(cluster) if cluster else {}
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     used: dict[int, float] = {}
     while process.poll() is None:
-        for child in (process.pid, *(each for each, _ in descendants(process.pid))):
-            with suppress(OSError):
-                fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
-                used[child] = (int(fields[11]) + int(fields[12])) * TICK_S
+        used |= _cpu_below(process.pid) | (_cpu_below(cluster) if cluster else {})
         time.sleep(0.1)
     if process.returncode:
         raise RuntimeError(f"the command ended with {process.returncode}")
-    return sum(used.values())
+    return sum(seconds - began.get(child, 0) for child, seconds in used.items())
 
 
-def overhead(bundle: str, folder: str, rounds: int, ray: list[str]) -> None:
+def _cpu_below(process: int) -> dict[int, float]:
+    used: dict[int, float] = {}
+    for child in (process, *(each for each, _ in descendants(process))):
+        with suppress(OSError):
+            fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+            used[child] = (int(fields[11]) + int(fields[12])) * TICK_S
+    return used
+
+
+def overhead(bundle: str, folder: str, rounds: int, ray: list[str], cluster: int | None) -> None:
     """CPU time per picture: a bare loop over the detector, a shard in this process, and the whole command."""
     paths = list(islice(iter_pictures([folder]), 64))
     judging = Judging(
@@ -189,16 +197,8 @@ def overhead(bundle: str, folder: str, rounds: int, ray: list[str]) -> None:
         costs = {
             name: [
                 cpu_of_tree(
-                    [
-                        *ACL,
-                        bundle,
-                        *paths[:count],
-                        "-o",
-                        f"{scratch}/{name}{count}",
-                        *options,
-                        "--threads",
-                        "1",
-                    ]
+                    [*ACL, bundle, *paths[:count], "-o", f"{scratch}/{name}{count}", *options, *ONE_THREAD],
+                    cluster if options else None,
                 )
                 for count in (8, 64)
             ]
@@ -225,12 +225,12 @@ def main() -> None:
         command = commands.add_parser(name)
         command.add_argument("bundle")
         command.add_argument("--ray", metavar="ADDRESS")
+        command.add_argument("--cluster", type=int, help="process below which the workers of --ray are")
         if name == "killed":
             command.add_argument("--pictures", type=int, default=20_000)
             command.add_argument("--kills", type=int, default=10)
             command.add_argument("--shard", type=int, default=100)
             command.add_argument("--seed", type=int, default=1)
-            command.add_argument("--cluster", type=int, help="process below which the workers of --ray are")
         else:
             command.add_argument("folder")
             command.add_argument("--rounds", type=int, default=5)
@@ -239,7 +239,7 @@ def main() -> None:
     if given.command == "killed":
         killed(given.bundle, given.pictures, given.kills, ray, given.shard, given.seed, given.cluster)
     else:
-        overhead(given.bundle, given.folder, given.rounds, ray)
+        overhead(given.bundle, given.folder, given.rounds, ray, given.cluster)
 
 
 if __name__ == "__main__":
