@@ -51,7 +51,7 @@ def rows(result: ShardResult) -> list[dict[str, Any]]:
 
 def test_verdicts_are_those_of_acl_run(bundle: Path, judge: ShardJudge, tmp_path: Path) -> None:
     paths = put_pictures(tmp_path / "in", 7, bad=[3])
-    acl("run", bundle, *paths, "--json", tmp_path / "run.jsonl", "--batch", 2)
+    acl("run", bundle, *paths, "--json", tmp_path / "run.jsonl", "--batch", 2, "--max-latency-ms", 60_000)
     lines = [json.loads(line) for line in (tmp_path / "run.jsonl").read_text().splitlines()]
     judged = rows(judge(shard(*paths)))
     assert (
