@@ -28,6 +28,7 @@ def open_detector(
     fast_resize: bool,
     backend: Backend,
     provider: str,
+    triton: str | None = None,
     batch: int | None = None,
     threshold: float | None = None,
     reading: ReadSettings | None = None,
@@ -44,6 +45,7 @@ def open_detector(
         fast_resize: Whether frames are resized nearly as by Pillow, but faster.
         backend: What runs the graph.
         provider: Where ONNX Runtime computes.
+        triton: Address of a Triton server that computes.
         batch: Frames that are judged together; None where it is not known.
         threshold: Smallest score of a defect, instead of the bundle's thresholds.
         reading: How image files become frames; None where there are no files.
@@ -58,6 +60,7 @@ def open_detector(
             bundle,
             backend=backend.value,
             provider=provider,
+            triton=triton,
             batch=batch,
             threshold=threshold,
             tiling=options.parse_tiling(tile, overlap, min_defect),

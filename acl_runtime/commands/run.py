@@ -44,6 +44,7 @@ def run(
     max_megapixels: options.MaxMegapixels = options.MAX_MEGAPIXELS,
     backend: options.Backend = Backend.auto,
     provider: options.Provider = "auto",
+    triton: options.Triton = None,
     threshold: options.Threshold = None,
     batch: Annotated[
         int, typer.Option(min=1, help="Frames to look at together.", rich_help_panel=options.COMPUTING)
@@ -105,6 +106,7 @@ def run(
         fast_resize=fast_resize,
         backend=backend,
         provider=provider,
+        triton=triton,
         batch=batch,
         threshold=threshold,
         reading=reading,

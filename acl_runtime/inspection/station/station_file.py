@@ -32,6 +32,7 @@ class StationSection:
         data: Folder of its own, for what must survive a restart.
         backend: What runs the graph, as of `acl run --backend`.
         provider: Device of ONNX Runtime.
+        triton: Address of a Triton server that computes, as of `acl run --triton`.
         threshold: Smallest score of a defect; then it alone decides. None for the bundle's rule.
         fast_resize: As of `acl run --fast-resize`.
         time_limit_s: Longest that a call of the network may take, where the backend can keep it.
@@ -45,6 +46,7 @@ class StationSection:
     data: Path = Path("station-data")
     backend: str = "auto"
     provider: str = "auto"
+    triton: str | None = None
     threshold: float | None = None
     fast_resize: bool = False
     time_limit_s: float | None = None
