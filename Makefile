@@ -2,12 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test peers clean
+.PHONY: demo test peers triton-server clean
 
 demo: .venv/.export
 	$(BIN)/acl demo -o demo
 
-test: .venv/.dev peers
+test: .venv/.dev peers triton-server
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -31,6 +31,11 @@ peers:
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends libaravis-0.8-0 mosquitto; \
 	else echo 'tests of GigE Vision cameras and MQTT are skipped where libaravis-0.8-0 (and root) or mosquitto is missing'; fi
+
+# A Triton server for its tests, 75 MB: the wheel is for Linux on x86-64, has the Python backend alone, and takes numpy 1.
+triton-server: .venv/.dev
+	@[ -d .venv/triton/pytriton ] || $(BIN)/pip install --quiet --target .venv/triton --no-deps --only-binary :all: \
+		'nvidia-pytriton==0.7.0' 'numpy>=1.26,<2' || echo 'tests of a Triton server are skipped where it has no wheel'
 
 clean:
 	rm -rf .venv demo

@@ -151,6 +151,7 @@ LONGEST = (
 
 
 REAL_CLOCKS = (
+    "backends/test_triton_server.py",
     "benchmarks/test_station_benchmark.py",
     "commands/test_serve_command.py",
     "commands/test_web_command.py",

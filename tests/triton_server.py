@@ -46,12 +46,12 @@ class Server:
     """One server, on a port of its own.
 
     Attributes:
-        repository: Folder of models.
+        repositories: Folders of models.
         port: Of its HTTP service; the same after `start`.
         log: What it says.
     """
 
-    repository: Path
+    repositories: list[Path]
     backends: Path
     log: Path
     port: int = 0
@@ -69,10 +69,11 @@ class Server:
         self.port = self.port or _free_port()
         libraries = place / "nvidia_pytriton.libs"
         command = [
-            *(str(place / "pytriton" / "tritonserver" / "bin" / "tritonserver"), "--model-repository"),
-            *(str(self.repository), "--backend-directory", str(self.backends), "--http-address", "127.0.0.1"),
+            str(place / "pytriton" / "tritonserver" / "bin" / "tritonserver"),
+            *(f"--model-repository={repository}" for repository in self.repositories),
+            *("--backend-directory", str(self.backends), "--http-address", "127.0.0.1"),
             *("--http-port", str(self.port), "--allow-grpc", "false", "--allow-metrics", "false"),
-            *("--exit-timeout-secs", "5"),
+            *("--exit-timeout-secs", "1", "--disable-auto-complete-config"),
         ]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -110,9 +111,9 @@ class Server:
 
 
 @contextmanager
-def serving(repository: Path, temporary: Path) -> Iterator[Server]:
+def serving(repositories: list[Path], temporary: Path) -> Iterator[Server]:
     """A server that is ready, and ends with the block."""
-    server = Server(repository, make_backends(temporary / "backends"), temporary / "triton.log")
+    server = Server(repositories, make_backends(temporary / "backends"), temporary / "triton.log")
     try:
         server.start()
         yield server

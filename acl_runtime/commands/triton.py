@@ -51,8 +51,13 @@ def triton(
     ] = 1,
     max_delay_ms: Annotated[
         float,
-        typer.Option(min=0, max=10_000, help="Maximum time in ms that a request waits for its batch to fill."),
-    ] = 2.0,
+        typer.Option(
+            min=0,
+            max=10_000,
+            help="Maximum time in ms that a request waits for its batch to fill; what waits while the network is busy "
+            "shares a batch anyway.",
+        ),
+    ] = 0.0,
     bits: options.Bits = None,
     exif: options.Exif = False,
     max_megapixels: options.MaxMegapixels = options.MAX_MEGAPIXELS,

@@ -72,7 +72,7 @@ class RepositoryOptions:
     session: str = "auto"
     instances: int = 1
     picture_instances: int = 1
-    max_delay_us: int = 2000
+    max_delay_us: int = 0
     reading: ReadSettings = ReadSettings()
 
 
@@ -130,7 +130,7 @@ def _network(bundle: Bundle, options: RepositoryOptions) -> ModelConfig:
         file = Path(graph).name
         precision = next(each for each in manifest.arithmetics() if manifest.graph_file(each) == graph)
     session = {} if backend != "python" else {SESSION: options.session, PROVIDER: _provider(options)}
-    inside = f"{options.session} of acl on {options.device}" if backend == "python" else options.device
+    inside = "acl" if options.session == "auto" else f"acl {options.session}"
     return ModelConfig(
         name=options.name,
         backend=backend,
@@ -145,7 +145,7 @@ def _network(bundle: Bundle, options: RepositoryOptions) -> ModelConfig:
         parameters={
             NETWORK: network_sha256(bundle),
             BUNDLE: bundle_sha256(bundle),
-            COMPUTES: f"{backend}: {inside}, {precision}",
+            COMPUTES: f"{inside if backend == 'python' else backend} on {options.device}, {precision}",
             **session,
         },
         cuda=_CUDA if (backend, options.device) == ("onnxruntime", "gpu") else {},
