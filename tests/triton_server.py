@@ -133,7 +133,9 @@ def make_backends(target: Path) -> Path:
     shutil.copyfile(_stub(place), stub)
     stub.chmod(0o755)
     sources = [*place.glob("numpy*"), ROOT / "acl_runtime"]
-    sources += [each for each in Path(sysconfig.get_paths()["purelib"]).iterdir() if not each.name.startswith(".")]
+    sources += [
+        each for each in Path(sysconfig.get_paths()["purelib"]).iterdir() if not each.name.startswith(".")
+    ]
     for source in sources:
         link = backend / source.name
         if not link.exists() and not source.name.startswith("__"):
@@ -143,7 +145,9 @@ def make_backends(target: Path) -> Path:
 
 def _stub(place: Path) -> Path:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return place / "pytriton" / "tritonserver" / "python_backend_stubs" / version / "triton_python_backend_stub"
+    return (
+        place / "pytriton" / "tritonserver" / "python_backend_stubs" / version / "triton_python_backend_stub"
+    )
 
 
 def _free_port() -> int:

@@ -1,7 +1,7 @@
 """Talk to a Triton server: version 2 of the inference protocol over HTTP, arrays as they lie in memory.
 
-The protocol is the one that KServe publishes, with Triton's extension for binary tensors. It is spoken with Python's own
-`http.client`: NVIDIA's tritonclient holds protobuf and other packages back, and its HTTP client is for one thread.
+The protocol is the one that KServe publishes, with Triton's extension for binary tensors. It is spoken with Python's
+own `http.client`: NVIDIA's tritonclient holds protobuf and other packages back, and its HTTP client is for one thread.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ import socket
 import ssl
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import numpy as np
 
-from acl_runtime.files.errors import BackendError, InputError
+from acl_runtime.backends.triton_address import Address
+from acl_runtime.files.errors import BackendError
 
-PORT = 8000  # Triton's for HTTP
 SERVE_HINT = "see that tritonserver runs there, and that the port is that of its HTTP service"
-_TYPES = {"UINT8": np.dtype(np.uint8), "FP32": np.dtype("<f4")}
+_TYPES: dict[str, np.dtype[Any]] = {"UINT8": np.dtype(np.uint8), "FP32": np.dtype("<f4")}
 _NAMES = {dtype: name for name, dtype in _TYPES.items()}
 _JSON_SIZE = "Inference-Header-Content-Length"
 _MOST_IDLE = 64  # connections that are kept
@@ -44,49 +43,6 @@ class ServerGoneError(BackendError):
 
 class RefusedError(BackendError):
     """The server answered, with an error."""
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a server is, and which of its models is meant.
-
-    Attributes:
-        host: Name or number.
-        port: Of its HTTP service.
-        is_secure: Whether to speak HTTPS.
-        model: Of the server; empty for the one that is the bundle's.
-    """
-
-    host: str
-    port: int
-    is_secure: bool
-    model: str
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'https' if self.is_secure else 'http'}://{host}:{self.port}"
-
-
-def parse_address(text: str) -> Address:
-    """Read `HOST[:PORT][/MODEL]`, with http:// or https:// before it or not.
-
-    Raises:
-        InputError: It is something else.
-
-    >>> parse_address("gpu-box/parts")
-    Address(host='gpu-box', port=8000, is_secure=False, model='parts')
-    """
-    whole = text if "://" in text else f"http://{text}"
-    try:
-        parts = urlsplit(whole)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port, parts = None, None, urlsplit("http:")
-    path = parts.path.strip("/")
-    if not host or parts.scheme not in ("http", "https") or "/" in path or parts.query or parts.username:
-        raise InputError(f"a Triton server must be HOST[:PORT][/MODEL], such as gpu-box:{PORT}, got {text}")
-    is_secure = parts.scheme == "https"
-    return Address(host, port or (443 if is_secure else PORT), is_secure, path)
 
 
 class TritonClient:
@@ -157,16 +113,19 @@ class TritonClient:
         ).encode()
         headers = {"Content-Type": "application/octet-stream", _JSON_SIZE: str(len(header))}
         path = f"v2/models/{quote(model)}/versions/{version}/infer"
-        parts = [header, *(memoryview(array).cast("B") for array in arrays.values())]
-        payload, answered = self._call("POST", path, parts, headers)
+        parts = [header, *(array.data.cast("B") for array in arrays.values())]
+        payload, json_size = self._call("POST", path, parts, headers)
         try:
-            return _read_arrays(payload, int(answered.get(_JSON_SIZE, len(payload))))
+            return _read_arrays(payload, json_size)
         except (ValueError, KeyError, TypeError) as error:
-            raise BackendError(f"{self.address}: its answer is not of the inference protocol ({error})") from error
+            raise BackendError(
+                f"{self.address}: its answer is not of the inference protocol ({error})"
+            ) from error
 
     def _call(
         self, method: str, path: str, parts: Sequence[bytes | memoryview], headers: Mapping[str, str]
-    ) -> tuple[bytearray, Mapping[str, str]]:
+    ) -> tuple[bytearray, int]:
+        """The answer, and how much of it is JSON."""
         with self._lock:
             if self._is_closed:
                 raise BackendError("the session was closed; open another")
@@ -179,6 +138,7 @@ class TritonClient:
             connection.request(method, f"/{path}", iter(parts), {**headers, "Content-Length": str(size)})
             answer = connection.getresponse()
             payload = _read_all(answer)
+            json_size = int(answer.headers.get(_JSON_SIZE, len(payload)))
             is_kept = not answer.will_close
         except TimeoutError as error:
             raise ServerGoneError(
@@ -186,16 +146,17 @@ class TritonClient:
                 "whether it has too much to do",
                 was_idle=False,
             ) from error
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:
             reason = _words(str(error) or type(error).__name__)
             raise ServerGoneError(
-                f"{self.address}: the Triton server cannot be reached ({reason}); {SERVE_HINT}", was_idle=was_idle
+                f"{self.address}: the Triton server cannot be reached ({reason}); {SERVE_HINT}",
+                was_idle=was_idle,
             ) from error
         finally:
             self._give_back(connection, is_kept=is_kept)
         if answer.status != http.client.OK:
             raise RefusedError(f"{self.address}: {_reason(payload, answer.status)}")
-        return payload, answer.headers
+        return payload, json_size
 
     def _connection(self) -> http.client.HTTPConnection:
         host, port, limit_s = self.address.host, self.address.port, self._time_limit_s

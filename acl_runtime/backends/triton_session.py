@@ -16,7 +16,8 @@ from urllib.parse import quote
 import numpy as np
 
 from acl_runtime.backends.parity import check_parity
-from acl_runtime.backends.triton_client import RefusedError, ServerGoneError, TritonClient, parse_address
+from acl_runtime.backends.triton_address import parse_address
+from acl_runtime.backends.triton_client import RefusedError, ServerGoneError, TritonClient
 from acl_runtime.bundle.bundle import Bundle
 from acl_runtime.bundle.identity import network_sha256
 from acl_runtime.files.errors import BackendError, InputError
@@ -84,7 +85,9 @@ class TritonSession:
             self._served = None
             if not error.was_idle:
                 raise
-        return self._run(self._connect(), images)  # the connection had been closed, perhaps by a server that began anew
+        return self._run(
+            self._connect(), images
+        )  # the connection had been closed, perhaps by a server that began anew
 
     def close(self) -> None:
         """Close the connections; a second time does nothing."""
@@ -99,7 +102,8 @@ class TritonSession:
         if len(parts) == 1:
             return self._checked(parts[0], len(images))
         return self._checked(
-            {output: np.concatenate([part[output] for part in parts]) for output in self._outputs}, len(images)
+            {output: np.concatenate([part[output] for part in parts]) for output in self._outputs},
+            len(images),
         )
 
     def _checked(self, outputs: dict[str, np.ndarray], images: int) -> dict[str, np.ndarray]:

@@ -31,7 +31,9 @@ class Device(str, Enum):
 def triton(
     bundle: Annotated[Path, typer.Argument(help="Exported bundle.", show_default=False)],
     *,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Model repository to write.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Model repository to write.", show_default=False)
+    ],
     name: Annotated[
         str, typer.Option(help="Name of the network's model. [default: the bundle's]", show_default=False)
     ] = "",
@@ -41,7 +43,8 @@ def triton(
     ] = ServerBackend.python,
     device: Annotated[Device, typer.Option(help="What the server runs the network on.")] = Device.gpu,
     session: Annotated[
-        Backend, typer.Option(help="With --backend python: what runs the graph inside, as of acl run --backend.")
+        Backend,
+        typer.Option(help="With --backend python: what runs the graph inside, as of acl run --backend."),
     ] = Backend.auto,
     instances: Annotated[
         int, typer.Option(min=1, max=64, help="Copies of the network that run at the same time, on each GPU.")

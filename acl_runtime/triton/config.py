@@ -86,7 +86,14 @@ def config_text(config: ModelConfig) -> str:
 def _port(what: str, port: Port) -> list[str]:
     reshape = ["  reshape { shape: [ ] }"] if port.is_of_batch else []
     dims = ", ".join(map(str, port.dims))
-    return [f"{what} {{", f"  name: {_quoted(port.name)}", f"  data_type: {port.kind}", f"  dims: [ {dims} ]", *reshape, "}"]
+    return [
+        f"{what} {{",
+        f"  name: {_quoted(port.name)}",
+        f"  data_type: {port.kind}",
+        f"  dims: [ {dims} ]",
+        *reshape,
+        "}",
+    ]
 
 
 def _warm_up(inputs: Sequence[Port], batch: int) -> list[str]:
@@ -101,7 +108,9 @@ def _warm_up(inputs: Sequence[Port], batch: int) -> list[str]:
 def _accelerator(cuda: Mapping[str, str]) -> list[str]:
     if not cuda:
         return []
-    options = [f"    parameters {{ key: {_quoted(key)} value: {_quoted(value)} }}" for key, value in cuda.items()]
+    options = [
+        f"    parameters {{ key: {_quoted(key)} value: {_quoted(value)} }}" for key, value in cuda.items()
+    ]
     return [
         "optimization { execution_accelerators {",
         '  gpu_execution_accelerator {\n    name: "cuda"',

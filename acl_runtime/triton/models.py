@@ -126,7 +126,9 @@ class PictureModel:
                 return _refusal(self.pb_utils, FrameError(result.problem))
         maps = [result.verdict.anomaly_map for result in judged]
         if len({each.shape for each in maps}) > 1:
-            return _refusal(self.pb_utils, FrameError("pictures of one request must be of one size; send one in each"))
+            return _refusal(
+                self.pb_utils, FrameError("pictures of one request must be of one size; send one in each")
+            )
         records = [json_record(result) for result in judged]
         for record in records:
             del record["source"], record["index"], record["unusual"]
@@ -185,7 +187,9 @@ def _response(pb_utils: Any, request: Any, outputs: Mapping[str, np.ndarray]) ->
     """What the server sends: the outputs that were asked for."""
     wanted = set(request.requested_output_names())
     tensors = [
-        pb_utils.Tensor(name, np.ascontiguousarray(array)) for name, array in outputs.items() if name in wanted
+        pb_utils.Tensor(name, np.ascontiguousarray(array))
+        for name, array in outputs.items()
+        if name in wanted
     ]
     return pb_utils.InferenceResponse(output_tensors=tensors)
 

@@ -3,7 +3,7 @@
 The repository is a folder of two models that Triton reads as it is, and that holds all that they need:
 
     NAME/config.pbtxt             the network: images as the graph takes them, arrays as it gives them
-    NAME/<version>/               model.py with the bundle, or the ONNX file, or the engine with its record and certificate
+    NAME/<version>/               model.py with the bundle, or the ONNX file, or the engine with its certificate
     NAME-picture/config.pbtxt     a JPEG, PNG or other image file: score, peak, verdict, regions and map
     NAME-picture/<version>/       model.py with the bundle
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from acl_runtime.backends.tensorrt.certificate import read_certificate
@@ -73,7 +73,7 @@ class RepositoryOptions:
     instances: int = 1
     picture_instances: int = 1
     max_delay_us: int = 0
-    reading: ReadSettings = ReadSettings()
+    reading: ReadSettings = field(default_factory=ReadSettings)
 
 
 def write_repository(bundle: Bundle, output: Path, options: RepositoryOptions) -> list[str]:
@@ -95,8 +95,13 @@ def write_repository(bundle: Bundle, output: Path, options: RepositoryOptions) -
         raise InputError(f"{output}: lies in the bundle; name another folder")
     name = options.name or slug(bundle.path.resolve().name)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
-        raise InputError(f"the model's name must be letters, digits, '-', '_' and '.', got {name!r}; give --name")
-    network, picture = _network(bundle, replace(options, name=name)), _picture(bundle, replace(options, name=name))
+        raise InputError(
+            f"the model's name must be letters, digits, '-', '_' and '.', got {name!r}; give --name"
+        )
+    network, picture = (
+        _network(bundle, replace(options, name=name)),
+        _picture(bundle, replace(options, name=name)),
+    )
     with atomic_folder(output, marker=MARKER) as folder:
         (folder / MARKER).write_text(
             f"Models of {bundle.path.resolve().name} for Triton, written by acl triton; see docs/triton.md\n",
@@ -124,7 +129,9 @@ def _network(bundle: Bundle, options: RepositoryOptions) -> ModelConfig:
         engine = _choose_engine(bundle)
         max_batch, precision, file = engine.record.max_batch, engine.record.arithmetic, ENGINE_FILE
         if options.device == "cpu":
-            raise InputError("TensorRT runs on a GPU; leave --device cpu out, or choose --backend onnxruntime")
+            raise InputError(
+                "TensorRT runs on a GPU; leave --device cpu out, or choose --backend onnxruntime"
+            )
     elif backend == "onnxruntime":
         graph = _graph(bundle, options)
         file = Path(graph).name
@@ -213,7 +220,7 @@ def _copy_graph(bundle: Bundle, version: Path, options: RepositoryOptions) -> No
 
 
 def _choose_engine(bundle: Bundle) -> Engine:
-    """The engine that Triton's TensorRT backend can serve; of several the one for the largest batch, then the newest."""
+    """The engine that Triton can serve; of several the one for the largest batch, then the newest."""
     reasons, fitting = [], []
     for engine in list_engines(bundle).whole:
         reason = _why_not_served(engine, bundle)

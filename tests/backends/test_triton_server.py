@@ -23,7 +23,8 @@ from graphs import SIDE, drawn_frame, write_tiny_bundle
 from triton_server import Server, serving
 
 from acl_runtime.backends.choose import open_session
-from acl_runtime.backends.triton_client import RefusedError, TritonClient, parse_address
+from acl_runtime.backends.triton_address import parse_address
+from acl_runtime.backends.triton_client import RefusedError, TritonClient
 from acl_runtime.bundle.bundle import Bundle, load_bundle, replace_manifest
 from acl_runtime.bundle.identity import bundle_sha256, network_sha256
 from acl_runtime.detection.detector import Detector
@@ -89,7 +90,10 @@ def test_eight_clients_at_once_get_each_their_own(plant: Plant) -> None:
             expected, is_full = here(batch), len(batch) == bundle.manifest.max_batch
             for session in (own, shared):
                 found = session(batch)
-                for name, array in expected.items():  # what shares a batch with others is summed in another order
+                for (
+                    name,
+                    array,
+                ) in expected.items():  # what shares a batch with others is summed in another order
                     np.testing.assert_allclose(found[name], array, rtol=0, atol=0 if is_full else 1e-5)
         own.close()
 
@@ -179,7 +183,9 @@ def test_another_calibration_of_the_bundle_needs_no_other_server(plant: Plant, t
     open_session(copy, triton=plant.server.address).close()
 
 
-def test_a_server_that_was_killed_is_an_error_and_the_station_opens_it_again(plant: Plant, tmp_path: Path) -> None:
+def test_a_server_that_was_killed_is_an_error_and_the_station_opens_it_again(
+    plant: Plant, tmp_path: Path
+) -> None:
     server = Server([tmp_path / "repository"], plant.server.backends, tmp_path / "log")
     shutil.copytree(plant.folder / "repository-map" / "map", tmp_path / "repository" / "map")
     server.start()
@@ -190,7 +196,9 @@ def test_a_server_that_was_killed_is_an_error_and_the_station_opens_it_again(pla
     try:
         before = engine.detector(drawn_frame(1))
         server.kill()
-        with pytest.raises(BackendError, match="the Triton server cannot be reached .*; see that tritonserver runs") as gone:
+        with pytest.raises(
+            BackendError, match="the Triton server cannot be reached .*; see that tritonserver runs"
+        ) as gone:
             engine.detector(drawn_frame(1))
         with ThreadPoolExecutor(1) as thread:
             opening = thread.submit(engine.reopen, gone.value, stop)
@@ -200,16 +208,23 @@ def test_a_server_that_was_killed_is_an_error_and_the_station_opens_it_again(pla
         assert session(images(1)).keys()  # one that was not opened again looks at the new server itself
         server.kill()
         shutil.rmtree(tmp_path / "repository" / "map")
-        shutil.copytree(plant.folder / "repository-embeddings" / "embeddings", tmp_path / "repository" / "map")
+        shutil.copytree(
+            plant.folder / "repository-embeddings" / "embeddings", tmp_path / "repository" / "map"
+        )
         config = tmp_path / "repository" / "map" / "config.pbtxt"
         config.write_text(config.read_text().replace('name: "embeddings"', 'name: "map"'))
         server.start()
         with pytest.raises(BackendError, match="does not serve the network of .*/map; it serves map;"):
             session(images(1))
-        version = next(path.name for path in (plant.folder / "repository-map" / "map").iterdir() if path.is_dir())
-        with closing(TritonClient(parse_address(server.address), time_limit_s=30)) as client:
-            with pytest.raises(RefusedError, match="unknown model|version"):  # the number alone would do
-                client.infer("map", version, {"images": images(1)}, [])
+        version = next(
+            path.name for path in (plant.folder / "repository-map" / "map").iterdir() if path.is_dir()
+        )
+        client = TritonClient(parse_address(server.address), time_limit_s=30)
+        with (
+            closing(client),
+            pytest.raises(RefusedError, match="unknown model|version"),
+        ):  # the number would do
+            client.infer("map", version, {"images": images(1)}, [])
     finally:
         stop.set()
         engine.close()
@@ -217,8 +232,12 @@ def test_a_server_that_was_killed_is_an_error_and_the_station_opens_it_again(pla
         server.kill()
 
 
-def test_the_server_reads_the_configurations_of_the_backends_that_it_lacks(plant: Plant, tmp_path: Path) -> None:
-    written = acl("triton", plant.bundles["map"].path, "-o", tmp_path / "repository", "--backend", "onnxruntime")
+def test_the_server_reads_the_configurations_of_the_backends_that_it_lacks(
+    plant: Plant, tmp_path: Path
+) -> None:
+    written = acl(
+        "triton", plant.bundles["map"].path, "-o", tmp_path / "repository", "--backend", "onnxruntime"
+    )
     assert written.exit_code == 0, written.output
     shutil.rmtree(tmp_path / "repository" / "map-picture")
     server = Server([tmp_path / "repository"], plant.server.backends, tmp_path / "log")
