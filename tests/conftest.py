@@ -169,6 +169,7 @@ REAL_CLOCKS = (
     "outputs/test_webhook.py",
     "sources/test_aravis.py",
     "sources/test_opencv.py",
+    "train/test_together.py",
     "web/test_real_packets.py",
 )  # other processes and the clock are in them: one that fails is run once more, and the summary counts it
 

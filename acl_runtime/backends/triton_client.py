@@ -113,7 +113,7 @@ class TritonClient:
         ).encode()
         headers = {"Content-Type": "application/octet-stream", _JSON_SIZE: str(len(header))}
         path = f"v2/models/{quote(model)}/versions/{version}/infer"
-        parts = [header, *(array.data.cast("B") for array in arrays.values())]
+        parts: list[bytes | memoryview] = [header, *(array.data.cast("B") for array in arrays.values())]
         payload, json_size = self._call("POST", path, parts, headers)
         try:
             return _read_arrays(payload, json_size)
