@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from PIL import Image
 from acl_train.prompts import load_prompts
 
 ROOT = Path(__file__).parents[2]
-GOOD_FOR_S = 120.0
+GOOD_FOR_S = 300.0
 VAND = (
     "--method",
     "vand",
