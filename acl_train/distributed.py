@@ -77,6 +77,8 @@ class Group:
             return
         token = folder / f".shared-{self.said_by_first(secrets.token_hex(8))}"
         if self.is_first:
+            for left in folder.glob(".shared-*"):  # by processes that were killed
+                left.unlink()
             token.touch()
         self.wait()
         is_seen = token.exists()

@@ -255,3 +255,6 @@ BACKENDS: dict[str, Entry] = {
         precision=_engine_precision,
     ),
 }
+LOCAL = tuple(
+    name for name, entry in BACKENDS.items() if entry.distributions
+)  # those that compute on this machine
