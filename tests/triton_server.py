@@ -7,6 +7,7 @@ is made to them: to a numpy below 2, which this version of the server needs, and
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -55,6 +56,7 @@ class Server:
     backends: Path
     log: Path
     port: int = 0
+    _memory: str = field(default_factory=lambda: f"acl_{secrets.token_hex(6)}", init=False)
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
@@ -74,6 +76,8 @@ class Server:
             *("--backend-directory", str(self.backends), "--http-address", "127.0.0.1"),
             *("--http-port", str(self.port), "--allow-grpc", "false", "--allow-metrics", "false"),
             *("--exit-timeout-secs", "1", "--disable-auto-complete-config"),
+            *("--model-control-mode", "explicit", "--load-model", "*"),
+            f"--backend-config=python,shm-region-prefix-name={self._memory}",
         ]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -88,12 +92,20 @@ class Server:
             assert time.monotonic() < until, self.log.read_text()[-4000:]
             time.sleep(0.02)
 
+    def load(self, model: str) -> None:
+        """Have it read a model's folder again."""
+        for what in ("unload", "load"):
+            url = f"http://{self.address}/v2/repository/models/{model}/{what}"
+            urllib.request.urlopen(urllib.request.Request(url, data=b"{}"), timeout=READY_S).close()
+
     def kill(self) -> None:
-        """End it as a power cut would."""
+        """End it as a power cut would; the shared memory that it leaves is removed."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
+        for left in Path("/dev/shm").glob(f"{self._memory}*"):
+            left.unlink()
 
     def stop(self) -> None:
         """End it in order."""

@@ -62,8 +62,12 @@ class TritonClient:
 
     def close(self) -> None:
         """Close every connection that is not in use; those that are, when their calls end."""
+        self._is_closed = True
+        self._close_idle()
+
+    def _close_idle(self) -> None:
         with self._lock:
-            self._is_closed, idle, self._idle = True, self._idle, []
+            idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
 
@@ -147,6 +151,7 @@ class TritonClient:
                 was_idle=False,
             ) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
+            self._close_idle()  # they are no better
             reason = _words(str(error) or type(error).__name__)
             raise ServerGoneError(
                 f"{self.address}: the Triton server cannot be reached ({reason}); {SERVE_HINT}",

@@ -85,9 +85,11 @@ class TritonSession:
             self._served = None
             if not error.was_idle:
                 raise
-        return self._run(
-            self._connect(), images
-        )  # the connection had been closed, perhaps by a server that began anew
+        except RefusedError:
+            self._served = None
+            self._connect()  # which says so if the model was exchanged
+            raise
+        return self._run(self._connect(), images)  # a connection may be closed because nobody used it
 
     def close(self) -> None:
         """Close the connections; a second time does nothing."""

@@ -206,14 +206,13 @@ def test_a_server_that_was_killed_is_an_error_and_the_station_opens_it_again(
             assert opening.result(timeout=60)
         assert engine.detector(drawn_frame(1)).score == before.score
         assert session(images(1)).keys()  # one that was not opened again looks at the new server itself
-        server.kill()
         shutil.rmtree(tmp_path / "repository" / "map")
         shutil.copytree(
             plant.folder / "repository-embeddings" / "embeddings", tmp_path / "repository" / "map"
         )
         config = tmp_path / "repository" / "map" / "config.pbtxt"
         config.write_text(config.read_text().replace('name: "embeddings"', 'name: "map"'))
-        server.start()
+        server.load("map")
         with pytest.raises(BackendError, match="does not serve the network of .*/map; it serves map;"):
             session(images(1))
         version = next(
