@@ -71,7 +71,7 @@ class Group:
         """See that a folder that is there is one and the same for all processes, on whatever machines.
 
         Raises:
-            InputError: It is not; raised in the processes that do not see what the first wrote.
+            InputError: It is not; raised in all of them.
         """
         if self.size == 1:
             return
@@ -81,13 +81,13 @@ class Group:
                 left.unlink()
             token.touch()
         self.wait()
-        is_seen = token.exists()
-        self.wait()
+        blind = [str(rank) for rank, is_seen in enumerate(self.gather([token.exists()])) if not is_seen]
         if self.is_first:
             token.unlink()
-        if not is_seen:
+        if blind:
             raise InputError(
-                f"{folder}: is not the folder that rank 0 writes to; pass --cache DIR on a disk that all machines share"
+                f"{folder}: is another folder for rank {', '.join(blind)} than for rank 0; pass --cache DIR on a disk "
+                "that all machines share"
             )
 
     def said_by_first(self, value: Said) -> Said:

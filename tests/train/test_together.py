@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +115,11 @@ def test_two_processes_of_which_one_is_killed_and_resumed_do_what_one_does(
     assert list(together.glob("cache/*/shards/000001/*.partial"))
 
     prompts = arguments_of(MINI, clip_path, tmp_path / "prompts", "--epochs", 1)
-    again = start([arguments, prompts], tmp_path / "log")
+    apart = arguments_of(MINI, clip_path, tmp_path / "cache of {rank}", *VAND)
+    other = arguments_of(tmp_path / "data of {rank}", clip_path, tmp_path / "other", *VAND)
+    (tmp_path / "data of 0").symlink_to(MINI)
+    (tmp_path / "data of 1").symlink_to(data)
+    again = start([apart, other, arguments, prompts], tmp_path / "log")
     done = acl(*arguments_of(data, clip_path, alone, *VAND))
     assert done.exit_code == 0, done.output
     assert again.wait(timeout=GOOD_FOR_S) == 0, (tmp_path / "log").read_text()
@@ -134,10 +139,13 @@ def test_two_processes_of_which_one_is_killed_and_resumed_do_what_one_does(
     )
     assert log.count("prompts learned") == 2  # of either method, by the first process
     assert (tmp_path / "prompts" / "p.safetensors").exists()
+    assert log.count("is another folder for rank 1 than for rank 0; pass --cache DIR on a disk that all") == 2
+    assert log.count("the processes were not given the same: rank 1 has other data, weights, settings") == 2
 
 
 if __name__ == "__main__":
     from acl_runtime.cli import app
 
     for command in json.loads(sys.argv[1]):
-        app(command, standalone_mode=False)
+        with suppress(SystemExit):
+            app([word.replace("{rank}", os.environ["RANK"]) for word in command])
