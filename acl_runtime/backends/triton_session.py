@@ -49,7 +49,7 @@ class TritonSession:
 
     Attributes:
         backend: "triton".
-        provider: What computes there, such as "python: onnxruntime on cpu".
+        provider: What computes there, as `acl triton` wrote, such as "acl on gpu, fp16".
     """
 
     def __init__(self, bundle: Bundle, address: str, *, time_limit_s: float | None = None) -> None:
@@ -100,13 +100,13 @@ class TritonSession:
         version, name = str(version_of(self._network)), served.name
         starts = range(0, len(images), served.max_batch)
         batches = [images[start : start + served.max_batch] for start in starts]
-        parts = [self._client.infer(name, version, {self._input: batch}, self._outputs) for batch in batches]
+        parts = [
+            self._checked(self._client.infer(name, version, {self._input: batch}, self._outputs), len(batch))
+            for batch in batches
+        ]
         if len(parts) == 1:
-            return self._checked(parts[0], len(images))
-        return self._checked(
-            {output: np.concatenate([part[output] for part in parts]) for output in self._outputs},
-            len(images),
-        )
+            return parts[0]
+        return {output: np.concatenate([part[output] for part in parts]) for output in self._outputs}
 
     def _checked(self, outputs: dict[str, np.ndarray], images: int) -> dict[str, np.ndarray]:
         for tensor in self._bundle.manifest.graph.outputs:

@@ -38,7 +38,7 @@ class ModelConfig:
         max_batch: Most rows that the server puts together.
         inputs: What goes in.
         outputs: What comes out.
-        device: What runs it; None where the backend chooses itself.
+        device: What runs it; of a GPU the server makes the instances on each that it has.
         instances: Copies that run at the same time, on each device.
         max_delay_us: Longest that the server waits for others to share a batch, in microseconds.
         warm_up: Sizes of batches that are run before the server says that it is ready.
@@ -52,7 +52,7 @@ class ModelConfig:
     max_batch: int
     inputs: Sequence[Port]
     outputs: Sequence[Port]
-    device: Device | None
+    device: Device
     instances: int
     max_delay_us: int
     warm_up: Sequence[int]
@@ -62,7 +62,6 @@ class ModelConfig:
 
 def config_text(config: ModelConfig) -> str:
     """The whole file, in protobuf's text format."""
-    kinds = {"gpu": "KIND_GPU", "cpu": "KIND_CPU", None: "KIND_AUTO"}
     lines = [
         "# Written by acl triton; see docs/triton.md for what may be changed.",
         f"name: {_quoted(config.name)}",
@@ -71,7 +70,7 @@ def config_text(config: ModelConfig) -> str:
         f"max_batch_size: {config.max_batch}",
         *(line for port in config.inputs for line in _port("input", port)),
         *(line for port in config.outputs for line in _port("output", port)),
-        f"instance_group [ {{ count: {config.instances} kind: {kinds[config.device]} }} ]",
+        f"instance_group [ {{ count: {config.instances} kind: KIND_{config.device.upper()} }} ]",
         f"dynamic_batching {{ max_queue_delay_microseconds: {config.max_delay_us} }}",
         *(line for batch in config.warm_up for line in _warm_up(config.inputs, batch)),
         *_accelerator(config.cuda),

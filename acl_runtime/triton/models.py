@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
@@ -35,6 +36,8 @@ class NetworkModel:
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Load the bundle and its graph, as `acl run` does; the server calls it once."""
+        if args["model_instance_kind"] == "GPU":  # each instance is a process; its GPU is then number 0 there
+            os.environ["CUDA_VISIBLE_DEVICES"] = args["model_instance_device_id"]
         config = json.loads(args["model_config"])
         self._bundle = load_bundle(_version_folder(args) / BUNDLE_FOLDER)
         self._session = open_session(

@@ -145,7 +145,7 @@ def _network(bundle: Bundle, options: RepositoryOptions) -> ModelConfig:
         max_batch=max_batch,
         inputs=[_port(tensor) for tensor in manifest.graph.inputs],
         outputs=[_output(tensor, backend) for tensor in manifest.graph.outputs],
-        device=None if backend == "python" else options.device,
+        device=options.device,
         instances=options.instances,
         max_delay_us=options.max_delay_us,
         warm_up=sorted({1, max_batch}),
