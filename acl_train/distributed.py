@@ -125,9 +125,15 @@ ALONE = Group()
 
 @contextmanager
 def join_group() -> Iterator[Group]:
-    """The processes that `torchrun` started, while the block runs; this one alone where it did not."""
+    """The processes that `torchrun` started, while the block runs; this one alone where it did not.
+
+    Blocks inside this one use the same group: PyTorch cannot be relied on to make another after one has ended.
+    """
     if not dist.is_torchelastic_launched():
         yield ALONE
+        return
+    if dist.is_initialized():
+        yield Group(dist.get_rank(), dist.get_world_size())
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     dist.init_process_group(backend, timeout=PATIENCE)

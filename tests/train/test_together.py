@@ -145,7 +145,9 @@ def test_two_processes_of_which_one_is_killed_and_resumed_do_what_one_does(
 
 if __name__ == "__main__":
     from acl_runtime.cli import app
+    from acl_train.distributed import join_group
 
-    for command in json.loads(sys.argv[1]):
-        with suppress(SystemExit):
-            app([word.replace("{rank}", os.environ["RANK"]) for word in command])
+    with join_group():
+        for command in json.loads(sys.argv[1]):
+            with suppress(SystemExit):
+                app([word.replace("{rank}", os.environ["RANK"]) for word in command])
