@@ -120,9 +120,13 @@ def test_two_processes_of_which_one_is_killed_and_resumed_do_what_one_does(
     (tmp_path / "data of 0").symlink_to(MINI)
     (tmp_path / "data of 1").symlink_to(data)
     again = start([apart, other, arguments, prompts], tmp_path / "log")
-    done = acl(*arguments_of(data, clip_path, alone, *VAND))
-    assert done.exit_code == 0, done.output
-    assert again.wait(timeout=GOOD_FOR_S) == 0, (tmp_path / "log").read_text()
+    try:
+        done = acl(*arguments_of(data, clip_path, alone, *VAND))
+        assert done.exit_code == 0, done.output
+        assert again.wait(timeout=GOOD_FOR_S) == 0, (tmp_path / "log").read_text()
+    finally:
+        again.terminate()
+        again.wait()
     assert cache_files(together) == cache_files(alone)
     ours, theirs = (load_prompts(folder / "p.safetensors").tensors for folder in (together, alone))
     for name, tensor in theirs.items():
