@@ -46,6 +46,7 @@ def run(
     provider: options.Provider = "auto",
     triton: options.Triton = None,
     threshold: options.Threshold = None,
+    maps: options.MapsOf = options.Maps.all,
     batch: Annotated[
         int, typer.Option(min=1, help="Frames to look at together.", rich_help_panel=options.COMPUTING)
     ] = 1,
@@ -109,6 +110,7 @@ def run(
         triton=triton,
         batch=batch,
         threshold=threshold,
+        maps=maps.value,
         reading=reading,
     )
     detector.check_batch(batch)

@@ -56,6 +56,7 @@ def watch(
     provider: options.Provider = "auto",
     triton: options.Triton = None,
     threshold: options.Threshold = None,
+    maps: options.MapsOf = options.Maps.all,
     batch: Annotated[
         int,
         typer.Option(
@@ -106,6 +107,7 @@ def watch(
         triton=triton,
         batch=batch,
         threshold=threshold,
+        maps=maps.value,
         reading=reading,
     )
     detector.check_batch(batch)

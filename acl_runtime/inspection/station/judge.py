@@ -93,5 +93,6 @@ def open_detector_of(section: StationSection) -> Detector:
         triton=section.triton,
         threshold=section.threshold,
         fast_resize=section.fast_resize,
+        maps=section.maps,
         time_limit_s=section.time_limit_s,
     )
