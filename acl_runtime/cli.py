@@ -26,6 +26,7 @@ from acl_runtime.commands.qualify import qualify
 from acl_runtime.commands.restore import restore
 from acl_runtime.commands.run import run
 from acl_runtime.commands.serve import serve
+from acl_runtime.commands.triton import triton
 from acl_runtime.commands.watch import watch
 from acl_runtime.commands.web import web
 from acl_runtime.text.terminal import Commands
@@ -59,7 +60,7 @@ def _main(
 
 for command in (
     *(train, convert, export, build, qualify, run, watch, plan, web, serve, archive, calibrate, restore),
-    *(bench, info, doctor, demo),
+    *(triton, bench, info, doctor, demo),
 ):
     app.command()(command)
 app.command("eval")(evaluate)  # eval is a builtin of Python

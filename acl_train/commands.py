@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -142,10 +143,14 @@ def train(
 
     Methods besides anomalyclip are those that the paper compares it with; the
     options from --attention on take it apart as its ablations do.
+
+    Several GPUs or machines: torchrun --no-python --nproc-per-node N acl train ...
+    fills the feature cache together; see docs/methods.md.
     """
     from acl_runtime.text.progress import progress_phases
     from acl_train.device import choose_device
-    from acl_train.train import TrainFiles
+    from acl_train.distributed import join_group, local_device
+    from acl_train.train import NothingToLearnError, TrainFiles
     from acl_train.train import train as learn
     from acl_train.weights import load_weights, note_assumption
 
@@ -178,21 +183,27 @@ def train(
     reading = parse_reading(bits, exif, max_megapixels)
     files = TrainFiles(output, cache or Path.home() / ".cache" / "anomalyclip-deploy")
     try:
-        with progress_phases() as progress:
+        with join_group() as group, progress_phases() if group.is_first else nullcontext(_silent) as progress:
             learn(
                 data,
                 files,
                 loaded,
                 vision,
                 config,
-                device=choose_device(device.value),
+                device=local_device(choose_device(device.value)),
                 half_cache=not fp32_cache,
                 resume=resume,
                 allow_blank_masks=allow_blank_masks,
                 reading=reading,
                 progress=progress,
-                say=note,
+                say=note if group.is_first else lambda message: None,
+                group=group,
             )
+            if not group.is_first:
+                return
+    except NothingToLearnError as done:
+        note(str(done))
+        return
     except KeyboardInterrupt:
         how = "go on with --resume" if files.checkpoints.exists() else "the same command goes on"
         echo(f"note: what is finished is kept; {how}", err=True)
@@ -200,6 +211,10 @@ def train(
     note_assumption(loaded)
     echo(f"{output}: prompts learned; losses in {files.log}, an epoch each in {files.checkpoints}")
     echo(f"next: acl export {output} -o bundle{_same_weights(backbone, weights)}")
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """The progress of a process that is not the first."""
 
 
 def _same_weights(backbone: str | None, weights: str | None) -> str:

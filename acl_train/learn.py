@@ -14,6 +14,7 @@ from acl_runtime.files.errors import InputError
 from acl_runtime.scoring.maps import map_operator
 from acl_train.clip import CLIP
 from acl_train.config import OBJECT, LearnConfig
+from acl_train.distributed import ALONE, Group
 from acl_train.losses import (
     dice_loss,
     focal_loss,
@@ -155,11 +156,12 @@ def restore_learner(clip: CLIP, tensors: Mapping[str, Tensor], epoch: int, confi
 
 
 def learn_epoch(
-    clip: CLIP, learner: Learner, examples: Examples, config: LearnConfig
+    clip: CLIP, learner: Learner, examples: Examples, config: LearnConfig, group: Group = ALONE
 ) -> Iterator[dict[str, float]]:
     """One pass over the examples; yields the losses of each step.
 
-    The order depends on the seed and the epoch's number only, so a resumed run sees the same one.
+    The order depends on the seed and the epoch's number only, so a resumed run sees the same one. Of each batch every
+    process of the group takes its share, and the gradients are added up; all of them make the same step.
 
     Raises:
         InputError: If a loss is not finite, before anything is learned from it, or what was learned gives no numbers.
@@ -168,14 +170,21 @@ def learn_epoch(
     order = torch.randperm(len(examples.labels), generator=generator)
     learner.optimizer.param_groups[0]["lr"] = learning_rate(config, learner.epoch)
     for step, indices in enumerate(order.split(config.batch_size), start=1):
-        losses = step_losses(clip, learner, examples, indices, config)
-        total = total_loss(losses, config)
-        if not total.isfinite():
-            raise _diverged(f"the loss is {total.item()} in step {step} of epoch {learner.epoch + 1}", config)
+        own = group.share(indices)
+        weight = len(own) / len(indices)  # every loss is a mean over images
+        losses = step_losses(clip, learner, examples, own if len(own) else indices[:1], config)
+        total = weight * total_loss(losses, config)
+        values = torch.stack([total, *(weight * loss.sum() for loss in losses.values())]).detach()
+        group.add_up([values])
+        if not values[0].isfinite():
+            raise _diverged(
+                f"the loss is {values[0].item()} in step {step} of epoch {learner.epoch + 1}", config
+            )
         learner.optimizer.zero_grad()
         total.backward()
+        group.add_up([tensor.grad for tensor in learner.tensors.values() if tensor.grad is not None])
         learner.optimizer.step()
-        yield {"loss": total.item()} | {name: loss.sum().item() for name, loss in losses.items()}
+        yield dict(zip(("loss", *losses), values.tolist(), strict=True))
     _check_learned(learner, config)
     learner.epoch += 1
 

@@ -132,7 +132,7 @@ ROOMS = (  # of the runtime, from the ground up: a room imports those before it;
     {"images", "backends"},
     {"detection", "sources", "data", "doctor"},
     {"web", "outputs", "calibration"},
-    {"inspection", "evaluation", "archive"},
+    {"inspection", "evaluation", "archive", "triton"},
     {"bench", "report"},
     {"commands"},
     {"cli"},

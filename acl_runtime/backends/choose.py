@@ -31,6 +31,7 @@ class Backend(str, Enum):
     openvino_int8 = "openvino-int8"
     onnxruntime_int8 = "onnxruntime-int8"
     tensorrt = "tensorrt"
+    triton = "triton"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +40,8 @@ class Entry:
 
     Attributes:
         label: Its name for people.
-        extra: Of this package, that installs it.
-        distributions: Any one of them is the backend; its version stands in qualification records.
+        extra: Of this package, that installs it; empty where nothing is to be installed.
+        distributions: Any one of them is the backend; its version stands in qualification records. None of a server.
         open: Loads a bundle's graph; takes the settings named in `takes`, and raises BackendError if it cannot.
         takes: Settings of `open_session` that mean something to it.
         precision: What a session of it computes the products in, such as "fp16".
@@ -79,6 +80,7 @@ def open_session(
     *,
     backend: str = "auto",
     provider: str = "auto",
+    triton: str | None = None,
     time_limit_s: float | None = None,
     batch: int | None = None,
     threads: int = 0,
@@ -90,9 +92,10 @@ def open_session(
         backend: A `Backend` or its name; "auto" is TensorRT where the bundle has an engine for this machine, else ONNX
             Runtime.
         provider: Where ONNX Runtime computes, see `OnnxSession`; naming one chooses ONNX Runtime.
+        triton: `HOST[:PORT][/MODEL]` of a Triton server that computes, see `TritonSession`; naming one chooses it.
         time_limit_s: Longest that one call may take, in seconds; a call that takes longer raises BackendError. None
-            for no limit. Only ONNX Runtime can keep one: OpenVINO does not stop inside a loop of the graph, and nothing
-            stops a GPU's kernels.
+            for no limit, or a minute of a Triton server. Only ONNX Runtime and a server can keep one: OpenVINO does not
+            stop inside a loop of the graph, and nothing stops a GPU's kernels.
         batch: Images per call that a TensorRT engine is chosen for, where the bundle has several; None for as many as
             one takes. Any number may be given to any session.
         threads: CPU threads to compute with, where a CPU computes; 0 for one per core.
@@ -104,6 +107,9 @@ def open_session(
     settings: dict[str, object] = {}
     if provider != "auto":
         settings["provider"] = provider
+    if triton is not None:
+        settings["triton"] = triton
+        backend = Backend.triton.value if backend == Backend.auto.value else backend
     if time_limit_s is not None:
         settings["time_limit_s"] = time_limit_s
     if backend == Backend.auto.value:
@@ -183,6 +189,14 @@ def _tensorrt(bundle: Bundle, *, batch: int | None = None, **settings: object) -
     return open_engine(bundle, batch=batch)
 
 
+def _triton(bundle: Bundle, *, triton: str | None = None, time_limit_s: float | None = None) -> Session:
+    from acl_runtime.backends.triton_session import TritonSession
+
+    if triton is None:
+        raise BackendError("backend triton needs the server's address: --triton HOST[:PORT][/MODEL]")
+    return TritonSession(bundle, triton, time_limit_s=time_limit_s)
+
+
 def _cpu_graph(bundle: Bundle) -> Path:
     return bundle.cpu_graph_path
 
@@ -199,6 +213,7 @@ def _onnx_precision(bundle: Bundle, session: Session) -> str:
 
 
 def _engine_precision(bundle: Bundle, session: Session) -> str:
+    """What a provider ends with, as that of an engine and of a server does."""
     return session.provider.rpartition(", ")[2]
 
 
@@ -237,4 +252,15 @@ BACKENDS: dict[str, Entry] = {
         takes=frozenset({"batch"}),
         precision=_engine_precision,
     ),
+    Backend.triton.value: Entry(
+        label="Triton",
+        extra="",
+        distributions=(),
+        open=_triton,
+        takes=frozenset({"triton", "time_limit_s"}),
+        precision=_engine_precision,
+    ),
 }
+LOCAL = tuple(
+    name for name, entry in BACKENDS.items() if entry.distributions
+)  # those that compute on this machine

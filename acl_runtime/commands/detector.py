@@ -29,6 +29,7 @@ def open_detector(
     fast_resize: bool,
     backend: Backend,
     provider: str,
+    triton: str | None = None,
     batch: int | None = None,
     threshold: float | None = None,
     maps: MapsOf = "all",
@@ -46,6 +47,7 @@ def open_detector(
         fast_resize: Whether frames are resized nearly as by Pillow, but faster.
         backend: What runs the graph.
         provider: Where ONNX Runtime computes.
+        triton: Address of a Triton server that computes.
         batch: Frames that are judged together; None where it is not known.
         maps: Of which frames the anomaly map leaves the GPU.
         threshold: Smallest score of a defect, instead of the bundle's thresholds.
@@ -61,6 +63,7 @@ def open_detector(
             bundle,
             backend=backend.value,
             provider=provider,
+            triton=triton,
             batch=batch,
             threshold=threshold,
             maps=maps,

@@ -43,6 +43,7 @@ class Detector:
         *,
         backend: str = "auto",
         provider: str = "auto",
+        triton: str | None = None,
         session: Session | None = None,
         time_limit_s: float | None = None,
         batch: int | None = None,
@@ -58,6 +59,7 @@ class Detector:
             bundle: A loaded bundle, or the path of one.
             backend: What runs the graph; see `Backend`.
             provider: Where ONNX Runtime computes; see `OnnxSession`.
+            triton: Address of a Triton server that computes; see `open_session`.
             session: What to compute with instead, whatever the backend; it may give the outputs of either
                 head.
             time_limit_s: Longest that a call of the network may take, see `open_session`; for a service that must not
@@ -98,6 +100,7 @@ class Detector:
                 self.bundle,
                 backend=backend,
                 provider=provider,
+                triton=triton,
                 time_limit_s=time_limit_s,
                 batch=batch if self.tiling is None else None,
                 threads=threads,

@@ -23,13 +23,13 @@ from acl_runtime.backends.tensorrt.engine_file import (
     Engine,
     EngineRecord,
     engine_name,
-    hash_sources,
     target_name,
     write_record,
 )
 from acl_runtime.backends.tensorrt.plan import PEAKS, SUMS
 from acl_runtime.backends.tensorrt.session import TrtSession
 from acl_runtime.bundle.bundle import ENGINES, Bundle
+from acl_runtime.bundle.identity import hash_sources
 from acl_runtime.bundle.manifest import Arithmetic, Tensor
 from acl_runtime.files.atomic import sha256
 from acl_runtime.files.errors import BackendError, InputError

@@ -105,6 +105,7 @@ def open_detector_of(section: StationSection) -> Detector:
         section.bundle,
         backend=section.backend,
         provider=section.provider,
+        triton=section.triton,
         threshold=section.threshold,
         fast_resize=section.fast_resize,
         maps=section.maps,
