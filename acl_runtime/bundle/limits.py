@@ -67,7 +67,7 @@ def check_limits(manifest: Manifest) -> None:
 
 
 def _check_lists(manifest: Manifest) -> None:
-    arithmetics = manifest.arithmetics()
+    arithmetics = (*manifest.arithmetics(), *manifest.on_request)
     if len(set(arithmetics)) != len(arithmetics):
         raise BundleError(f"ladder must not name an arithmetic twice, got {', '.join(arithmetics)}")
     if any(not 1 <= side <= manifest.grid for side in manifest.windows):
