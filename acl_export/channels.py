@@ -1,4 +1,4 @@
-"""How large the tokens of linear layers become on real frames, channel by channel: what a quantised graph needs to know."""
+"""How large the tokens of linear layers become on real frames, channel by channel: what scales of eight bits need."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def largest_of_channels(
 ) -> dict[str, np.ndarray]:
     """Run a graph on images, one at a time, and keep the largest magnitude of every channel before a linear layer.
 
-    The largest of all is what ONNX Runtime's and Model Optimizer's `max` calibration take. Cutting off the largest 0.01 %
-    doubled the error of the embedded backbone.
+    The largest of all is what the calibrations of ONNX Runtime and Model Optimizer take that are called MinMax and max.
+    Cutting off the largest 0.01 % doubled the error of the embedded backbone.
 
     Args:
         graph: ONNX file in the arithmetic `fp16`; its folder must be writable.

@@ -61,6 +61,6 @@ FP32_TOLERANCE = {"image_logits": 5e-5, "anomaly_map": 1e-5}  # some ten times w
 # The worst of 603 photographs on the embedded backbone, products rounded to fp16 as on a GPU, was 2.1e-2 and 3.8e-3
 # (benchmarks/README.md, "Arithmetics"); on the ViT-L/14@336 shape 9e-4 and 3e-4.
 FP16_TOLERANCE = {"image_logits": 5e-2, "anomaly_map": 2e-2}
-# Graphs of eight bits are judged by `acl qualify` on labelled images; what is further off than this is broken. An engine of
-# such a graph may be twice as far from torch as the graph is, and what fp16 may be besides.
+# Graphs of eight bits are judged by `acl qualify` on labelled images; what is further off than this is broken. An
+# engine of such a graph may be twice as far from torch as the graph is, and what fp16 may be besides.
 QUANTIZED_TOLERANCE = {"image_logits": 1.0, "anomaly_map": 0.3}

@@ -201,7 +201,7 @@ class Manifest:
     graph: Graph
     ladder: tuple[
         Step, ...
-    ]  # tried in this order where an engine made of the graph does not compute what it says; those of `on_request` never
+    ]  # tried in this order where an engine made of the graph does not compute what it says, but for `on_request`
     int8: str | None  # graph for CPUs with the linear layers in int8; used where `acl qualify` has passed
     preprocessing: Preprocessing
     calibration: Calibration

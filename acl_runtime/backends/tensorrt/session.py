@@ -14,6 +14,7 @@ from acl_runtime.backends.tensorrt.execution import Execution
 from acl_runtime.backends.tensorrt.library import Library, load_library
 from acl_runtime.backends.tensorrt.plan import Plan
 from acl_runtime.bundle.bundle import Bundle
+from acl_runtime.bundle.manifest import QUANTIZED
 from acl_runtime.files.errors import BackendError, InputError
 
 
@@ -25,7 +26,7 @@ class TrtSession:
     in a `with` statement.
 
     Attributes:
-        backend: "tensorrt".
+        backend: "tensorrt"; "tensorrt-int8" or "tensorrt-fp8" of an engine whose linear layers are of eight bits.
         engine: What is loaded.
         library: What runs it.
         cuda: Where.
@@ -33,8 +34,6 @@ class TrtSession:
         min_batch: Fewest images that the engine takes; fewer are filled up.
         max_batch: Most that it takes at once; more are split.
     """
-
-    backend = "tensorrt"
 
     def __init__(
         self,
@@ -58,6 +57,8 @@ class TrtSession:
             RuntimeError: It does not fit, is damaged, or cannot be loaded.
         """
         record, graph = engine.record, bundle.manifest.graph
+        low = f"-{record.arithmetic}" if record.arithmetic in QUANTIZED else ""
+        self.backend = f"tensorrt{low}"
         self.engine, self.min_batch, self.max_batch = engine, record.min_batch, record.max_batch
         self.library = library or load_library(record.library)
         self._lock, self._image_shape = Lock(), tuple(graph.inputs[0].shape[1:])
