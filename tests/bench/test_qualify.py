@@ -158,7 +158,9 @@ def test_a_record_of_something_else_does_not_count(
     qualify(bundle, INT8, [MINI], progress=silent)
     path = record_path(bundle)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(RuntimeError, match="was qualified on another device, version, graph or engine; run acl qualify"):
+    with pytest.raises(
+        RuntimeError, match="was qualified on another device, version, graph or engine; run acl qualify"
+    ):
         open_session(bundle, backend=INT8)
 
 
