@@ -94,7 +94,7 @@ class Measured:
 def measure(
     bundle: Bundle, data: Path, weights: str | None = None, arithmetics: Sequence[Arithmetic] = ()
 ) -> list[Measured]:
-    """Judge a data set with graphs of the bundle, all if none are named, run in both ways, and with torch in float32."""
+    """Judge a data set with graphs of the bundle, all if none are named, in both ways, and with torch in float32."""
     dataset, clip = read_dataset(data), load_clip(bundle, weights)
     manifest = bundle.manifest
     judges, rows = [Detector(bundle, session=TorchSession.of_bundle(bundle, weights))], []
