@@ -23,6 +23,7 @@ LARGEST: dict[LowType, float] = {"int8": 127.0, "fp8": 448.0}  # fp8 is E4M3, wh
 _TYPES: dict[LowType, int] = {"int8": TensorProto.INT8, "fp8": TensorProto.FLOAT8E4M3FN}
 SMALLEST_SCALE = 2.0**-14  # of fp16; below it digits are lost
 SMOOTHING = 0.5
+E4M3 = ml_dtypes.float8_e4m3fn
 _LEAST = 1e-5  # a channel that is always zero counts as this
 
 
@@ -158,7 +159,8 @@ def round_to(array: np.ndarray, scales: np.ndarray, low: LowType) -> np.ndarray:
     """`array` / `scales` in the type, to the nearest, and at most its largest."""
     limit = LARGEST[low]
     scaled = np.clip(array.astype(np.float32) / scales.astype(np.float32), -limit, limit)
-    return np.rint(scaled).astype(np.int8) if low == "int8" else scaled.astype(ml_dtypes.float8_e4m3fn)
+    rounded: np.ndarray = np.rint(scaled).astype(np.int8) if low == "int8" else scaled.astype(E4M3)
+    return rounded
 
 
 def _pair(model: ModelProto, name: str, largest: np.floating, low: LowType) -> list[NodeProto]:

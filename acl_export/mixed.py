@@ -74,7 +74,8 @@ def attend_by_operator(a: Tensor, b: Tensor, v: Tensor, *, is_causal: bool = Fal
         shape=(a.shape[0], rows, heads * width),
         version=1,
     )
-    return mixed.unflatten(2, (heads, width)).transpose(1, 2)
+    found: Tensor = mixed.unflatten(2, (heads, width)).transpose(1, 2)
+    return found
 
 
 def attend_split(a: Tensor, b: Tensor, v: Tensor, *, is_causal: bool = False) -> Tensor:

@@ -1,6 +1,6 @@
-"""How far graphs of eight bits are from float32 on a shape of CLIP with random weights. `python -m benchmarks.eight_bits`
+"""How far graphs of eight bits are from float32 on a shape of CLIP: `python -m benchmarks.eight_bits`.
 
-A stress figure: the weights are drawn, the layer norms of every block have a few channels that are twenty times as large
+A stress figure: weights are drawn, the layer norms of every block have a few channels that are twenty times as large
 as the others, as trained CLIPs have, and the images are noise. Photographs on trained weights: `benchmarks.precision`.
 """
 

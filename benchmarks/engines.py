@@ -105,14 +105,18 @@ def measure(
     """Export the shape's graphs and build each for batches 1 to each of `batches`."""
     tower, text = make_tower(shape), np.eye(2, DIMENSION, dtype=np.float32)[None]
     with tempfile.TemporaryDirectory() as folder:
-        graph, plan, log = (Path(folder) / name for name in ("model.onnx", "a.engine", "build.log"))
+        plan, log = Path(folder) / "a.engine", Path(folder) / "build.log"
         for arithmetic in arithmetics:
-            weights = WeightsFile(graph.with_name("model.onnx.data"), narrow=True)
-            written = "fp16" if arithmetic in QUANTIZED else arithmetic
-            network = make_graph(tower, text, head=head, blur_sigma=4.0, arithmetic=written)
-            write_onnx(network, graph, head=head, max_batch=max(batches), weights=weights)
+            graph = Path(folder) / f"{arithmetic}.onnx"
+            half = Path(folder) / "fp16.onnx"
+            written = half if arithmetic in QUANTIZED else graph
+            if not written.exists():
+                weights = WeightsFile(written.with_name(f"{written.name}.data"), narrow=True)
+                steps: Arithmetic = "fp16" if arithmetic in QUANTIZED else arithmetic
+                network = make_graph(tower, text, head=head, blur_sigma=4.0, arithmetic=steps)
+                write_onnx(network, written, head=head, max_batch=max(batches), weights=weights)
             if arithmetic in QUANTIZED:
-                _quantize(graph, shape, cast("LowType", arithmetic))
+                _quantize(half, graph, shape, cast("LowType", arithmetic))
             for batch in batches:
                 cards = [each for each in ("8.6", "8.9", "12.0") if not why_not_in(arithmetic, [each])]
                 capabilities = tuple(cards) if library == "tensorrt-rtx" else ()
@@ -128,10 +132,10 @@ def measure(
                 yield Measured(shape, head, arithmetic, batch, plan.stat().st_size, report, products)
 
 
-def _quantize(graph: Path, shape: Shape, low: LowType) -> None:
-    """In place, scaled by one drawn image: what the scales are matters to no figure here."""
+def _quantize(half: Path, graph: Path, shape: Shape, low: LowType) -> None:
+    """Scaled by one drawn image: what the scales are matters to no figure here."""
     image = np.random.default_rng(0).integers(0, 256, (1, shape.image_size, shape.image_size, 3), np.uint8)
-    write_quantized(graph, graph, largest_of_channels(graph, image), low)
+    write_quantized(half, graph, largest_of_channels(half, image), low)
 
 
 def to_table(measured: Sequence[Measured]) -> str:

@@ -165,7 +165,7 @@ def _open_best(bundle: Bundle, settings: dict[str, object], batch: int | None) -
 
         if has_engines(bundle):
             try:
-                return _tensorrt(bundle, batch=batch, **settings)
+                return _tensorrt(bundle, batch=batch, **settings)  # type: ignore[arg-type]
             except NoEngineError as error:
                 LOG.warning("ONNX Runtime computes, not TensorRT: %s", error)
     return _onnxruntime(bundle, **settings)

@@ -88,7 +88,7 @@ def test_an_engine_of_eight_bits_is_not_taken_by_itself(bundle: Bundle, gpu: Sta
 
 def test_it_runs_once_it_is_qualified_here(bundle: Bundle, gpu: StandinCuda, found: Found) -> None:
     for arithmetic in ("fp16", "int8"):
-        make_standin_engine(bundle, arithmetic=arithmetic)  # type: ignore[arg-type]
+        make_standin_engine(bundle, arithmetic=arithmetic)
     with pytest.raises(
         BackendError, match=rf"tensorrt-int8 is not qualified on {DEVICE}; run acl qualify .* --data"
     ):
@@ -116,7 +116,7 @@ def test_what_is_off_or_slow_is_refused_with_the_reason(
     bundle: Bundle, gpu: StandinCuda, found: Found, drift: float, ratio: float, reason: str
 ) -> None:
     for arithmetic in ("fp16", "int8"):
-        make_standin_engine(bundle, arithmetic=arithmetic)  # type: ignore[arg-type]
+        make_standin_engine(bundle, arithmetic=arithmetic)
     found(drift, ratio)
     result = CliRunner().invoke(
         app, ["qualify", str(bundle.path), "--backend", "tensorrt-int8", "--data", str(MINI)]
