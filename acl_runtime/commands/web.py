@@ -391,8 +391,7 @@ def _parse_rules(
         if not name:
             raise typer.BadParameter(f"--roller must be NAME=MM, such as R7=471.2, got {text}")
         rules.append(Roller(name, _number(circumference, "--roller")))
-    lanes = {lane.name: lane.right_mm - lane.left_mm for lane in settings.lanes}
-    return Rules(rules, width_mm=width * settings.scale.mm_per_pixel, lanes=lanes)
+    return Rules(rules, width_mm=width * settings.scale.mm_per_pixel, lanes=settings.lanes)
 
 
 def _number(text: str, option: str) -> float:

@@ -39,6 +39,11 @@ class Lane:
                 f"{self.right_mm:g}"
             )
 
+    @property
+    def width_mm(self) -> float:
+        """From its left edge to its right one."""
+        return self.right_mm - self.left_mm
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from acl_runtime.files.errors import InputError
-from acl_runtime.web.records import Defect
+from acl_runtime.web.records import Defect, Lane
 
 MM2_PER_M2 = 1e6
 MOST_HELD = 1000  # defects that are looked back at
@@ -61,6 +61,18 @@ class Roller:
 Rule = Density | Size | Roller
 
 
+def check_lanes(rules: Sequence[Rule], lanes: Sequence[Lane]) -> None:
+    """Raise InputError if a rule is for a lane that there is not."""
+    names = {lane.name for lane in lanes}
+    for rule in rules:
+        if not isinstance(rule, Roller) and rule.lane is not None and rule.lane not in names:
+            there = f"there are {', '.join(sorted(names))}" if names else "there are none"
+            raise InputError(
+                f"there is no lane {rule.lane}, {there}; say where it lies: --lane {rule.lane}=FROM-TO, or in a "
+                f"station's file lanes = {{ {rule.lane} = [FROM, TO] }}"
+            )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Alarm:
     """A rule that was met, and the numbers of the defects that met it."""
@@ -76,14 +88,12 @@ class Rules:
 
     rules: Sequence[Rule]
     width_mm: float
-    lanes: dict[str, float] = field(default_factory=dict)  # width in mm by name
+    lanes: Sequence[Lane] = ()
 
     def __post_init__(self) -> None:
         """Refuse a lane that there is not."""
-        for rule in self.rules:
-            lane = None if isinstance(rule, Roller) else rule.lane
-            if lane is not None and lane not in self.lanes:
-                raise InputError(f"there is no lane {lane}; name it with --lane {lane}=FROM-TO first")
+        check_lanes(self.rules, self.lanes)
+        self._widths = {lane.name: lane.width_mm for lane in self.lanes}
         self._held: list[deque[Defect]] = [deque(maxlen=MOST_HELD) for _ in self.rules]
 
     def add(self, defect: Defect) -> list[Alarm]:
@@ -103,7 +113,7 @@ class Rules:
     def _look_at_density(self, rule: Density, held: deque[Defect], defect: Defect) -> Alarm | None:
         if rule.lane is not None and rule.lane not in defect.lanes:
             return None
-        width = self.width_mm if rule.lane is None else self.lanes[rule.lane]
+        width = self.width_mm if rule.lane is None else self._widths[rule.lane]
         held.append(defect)
         length = MM2_PER_M2 / width
         near = [each for each in held if abs(each.y_mm - defect.y_mm) < length]

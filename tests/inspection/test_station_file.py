@@ -20,6 +20,7 @@ from acl_runtime.inspection.station.station_file import (
     changes,
     load_station,
 )
+from acl_runtime.web.rules import Density, Size
 
 PART = """
 [station]
@@ -71,6 +72,14 @@ def test_all_sections_are_read(tmp_path: Path) -> None:
     assert web.background == (0, 30)
 
 
+def test_a_web_has_rules_for_its_whole_width_and_for_lanes(tmp_path: Path) -> None:
+    text = WEB + "lanes = { A = [0, 150], B = [150, 300] }\nmax_size = 20\nmax_per_m2 = 9\n"
+    text += "lane_max_size = { A = 5 }\nlane_max_per_m2 = { A = 1, B = 3 }\n"
+    web = load_station(write(tmp_path, text)).web
+    assert web is not None
+    assert set(web.rules()) == {Size(20), Density(9), Size(5, "A"), Density(1, "A"), Density(3, "B")}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -92,6 +101,11 @@ def test_all_sections_are_read(tmp_path: Path) -> None:
         (WEB + '[[camera]]\nsource = "drawn:2"\n', "a web has one [[camera]] and no [gate]"),
         (WEB + "lanes = { A = [5, 1] }\n", "lane A must go from a smaller to a larger number"),
         (WEB + "lanes = { A = [5] }\n", "lanes.A must be a list of 2, got [5]"),
+        (WEB + "lane_max_size = { A = 5 }\n", "[web] there is no lane A, there are none; say where it lies"),
+        (
+            WEB + "lanes = { A = [0, 5] }\nlane_max_per_m2 = { B = 3 }\n",
+            "[web] there is no lane B, there are A; say where it lies",
+        ),
         (WEB + "rollers = { R7 = 1 }\n", "[web] roller R7 must repeat 2 times at least"),
         (PART + "[[output]]\n", "[[output]] needs a kind; there are modbus-server"),
         (PART + '[[output]]\nkind = "mqqt"\n', "got 'mqqt' (did you mean mqtt?)"),

@@ -37,6 +37,8 @@ source = "{source}"
 [web]
 mm_per_pixel = 0.1
 max_size = 5
+lanes = {{ left = [0, 8] }}
+lane_max_size = {{ left = 4 }}
 longest = 20
 roll = "R-1"
 """
@@ -165,7 +167,7 @@ def test_rolls_follow_each_other_without_a_line_between_them(bundle: Path, tmp_p
     assert box.output.statuses[-2].faults[0].endswith("has ended")
     pictures = [each.picture for each in box.records if each.record["event"] == "defect"]
     assert pictures
-    assert box.of("rule")[0]["rule"] == "larger than 5 mm"
+    assert {each["rule"] for each in box.of("rule")} == {"larger than 5 mm", "larger than 4 mm in lane left"}
     assert all(picture is not None and picture.dtype == np.uint8 for picture in pictures)
     kept = keep(box.records, tmp_path / "evidence")
     assert kept.total(verdict="ng") == len(pictures) + len(box.of("rule"))

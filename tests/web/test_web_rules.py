@@ -12,7 +12,7 @@ from acl_runtime.web.rules import MOST_HELD, Alarm, Density, Roller, Rule, Rules
 
 def tell(rules: list[Rule], *places: tuple[float, float], **changes: float) -> list[Alarm]:
     """The alarms of defects at places along and across."""
-    given = Rules(rules, width_mm=500, lanes={"a": 100.0})
+    given = Rules(rules, width_mm=500, lanes=[Lane("a", 0, 100)])
     return [
         alarm
         for number, (along, across) in enumerate(places, start=1)
@@ -51,7 +51,9 @@ def test_a_roller_is_named_whose_circumference_defects_repeat_at() -> None:
 
 
 def test_a_lane_that_there_is_not_is_refused() -> None:
-    with pytest.raises(InputError, match="there is no lane b; name it with --lane b=FROM-TO first"):
+    with pytest.raises(
+        InputError, match="there is no lane b, there are none; say where it lies: --lane b=FROM-TO"
+    ):
         Rules([Size(1, "b")], width_mm=1)
 
 

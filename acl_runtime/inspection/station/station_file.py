@@ -14,7 +14,7 @@ from acl_runtime.sources.address import Setting
 from acl_runtime.sources.lines import parse_source
 from acl_runtime.text.names import slug
 from acl_runtime.web.records import Lane
-from acl_runtime.web.rules import Density, Roller, Size
+from acl_runtime.web.rules import Density, Roller, Size, check_lanes
 
 SECTIONS = ("station", "camera", "web", "gate", "output", "log")
 _LARGEST = 1e9
@@ -113,6 +113,8 @@ class WebSection:
         rows: Rows of tiles that share calls of the network.
         max_per_m2: More defects than that on a square metre are told as a rule that was met; None not to count.
         max_size: So is each defect that is longer or wider, in mm; None not to measure.
+        lane_max_per_m2: As `max_per_m2`, in each of these lanes alone, by name.
+        lane_max_size: As `max_size`, of defects that lie in these lanes, wholly or in part, by name.
         rollers: So are defects that repeat at a circumference in mm, by the roller's name.
     """
 
@@ -130,6 +132,8 @@ class WebSection:
     rows: int = 1
     max_per_m2: int | None = None
     max_size: float | None = None
+    lane_max_per_m2: Mapping[str, int] = field(default_factory=dict)
+    lane_max_size: Mapping[str, float] = field(default_factory=dict)
     rollers: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -138,14 +142,15 @@ class WebSection:
         _check(self, ranges | {"flush_after_s": (0.01, 3600), "ring": (64, 10_000_000), "rows": (1, 64)})
         if self.mm_per_line is not None:
             _check(self, {"mm_per_line": (1e-6, _LARGEST)})
-        self.lanes_of_web()
-        self.rules()
+        check_lanes(self.rules(), self.lanes_of_web())
 
     def rules(self) -> tuple[Density | Size | Roller, ...]:
         """What is looked for among defects."""
         rules: list[Density | Size | Roller] = [Roller(*each) for each in self.rollers.items()]
         rules += [] if self.max_per_m2 is None else [Density(self.max_per_m2)]
+        rules += [Density(most, lane) for lane, most in self.lane_max_per_m2.items()]
         rules += [] if self.max_size is None else [Size(self.max_size)]
+        rules += [Size(above_mm, lane) for lane, above_mm in self.lane_max_size.items()]
         return tuple(rules)
 
     def lanes_of_web(self) -> tuple[Lane, ...]:

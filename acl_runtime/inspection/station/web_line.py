@@ -207,7 +207,8 @@ class WebLine:
         source = hide_password(self._camera.source)
         roll = describe_roll(self._roll, source, started, self._engine.detector, plan, settings)
         recorder, judge = WebRecorder(self._emit, roll), TileJudge(self._engine.detector.stages)
-        rules = Rules(self._web.rules(), width_mm=plan.width * settings.scale.mm_per_pixel)
+        width_mm = plan.width * settings.scale.mm_per_pixel
+        rules = Rules(self._web.rules(), width_mm=width_mm, lanes=settings.lanes)
         engine, failed = WebEngine(plan, judge, settings), None
         events = inspect_web(
             engine,
