@@ -195,7 +195,8 @@ def _store(model: ModelProto, name: str, rows: np.ndarray, low: LowType) -> list
 
 def _scales(largest: np.ndarray, low: LowType) -> np.ndarray:
     """Fp16, so that the largest magnitude is the type's largest number."""
-    return np.maximum(largest.astype(np.float32) / LARGEST[low], SMALLEST_SCALE).astype(np.float16)
+    scales: np.ndarray = np.maximum(largest.astype(np.float32) / LARGEST[low], SMALLEST_SCALE)
+    return scales.astype(np.float16)
 
 
 def _zeros(name: str, shape: tuple[int, ...], low: LowType) -> TensorProto:
