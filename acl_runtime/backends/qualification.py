@@ -33,7 +33,12 @@ class Subject:
 
     device: str  # the CPU's model, or the GPU
     library_version: str  # of what computes, with a GPU's driver
-    sha256: str  # of the graph, or of the engine
+    sha256: str  # of the graph, or of the engines, with spaces between
+
+    def holds_for(self, other: Subject) -> bool:
+        """Whether what was found for this one holds for the other, which may run fewer of the engines."""
+        same = (self.device, self.library_version) == (other.device, other.library_version)
+        return same and set(other.sha256.split()) <= set(self.sha256.split())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,14 +100,14 @@ def subject_on_cpu(bundle: Bundle, library_version: str, graph: Path) -> Subject
 
 
 def subject_of_engine(session: TrtSession) -> Subject:
-    """An engine on the GPU that it is loaded on."""
+    """Engines on the GPU that they are loaded on."""
     from acl_runtime.backends.tensorrt.engine_file import gpu_words
 
     library, cuda = session.library, session.cuda
     return Subject(
         device=gpu_words(cuda.name, cuda.multiprocessors, cuda.total_bytes),
         library_version=f"{library.name} {library.version}, driver {cuda.driver}",
-        sha256=session.engine.record.sha256,
+        sha256=" ".join(engine.record.sha256 for engine in session.engines),
     )
 
 
@@ -122,7 +127,7 @@ def check_qualified(bundle: Bundle, backend: str, subject: Subject) -> None:
     found = read_qualification(bundle, backend, subject.device, remedy)
     if found is None:
         raise BackendError(f"{backend} is not qualified on {subject.device}; {remedy}")
-    if found.subject != subject:
+    if not found.subject.holds_for(subject):
         raise BackendError(f"{backend} was qualified on another device, version, graph or engine; {remedy}")
     if failures := found.failures():
         raise BackendError(

@@ -26,7 +26,8 @@ class Verdict:
     regions: tuple[Region, ...]  # in frame pixels, highest peak first; one at least if anomalous
     region_threshold: float = 0.5  # smallest value of the map that belongs to a region
     tiles: int = 1  # that the frame was cut into
-    anomaly_map: npt.NDArray[np.float32] = field(repr=False)  # (S, S) in [0, 1]; (h, w) of a tiled frame
+    # (S, S) in [0, 1]; (h, w) of a tiled frame; (0, 0) where it was left on the GPU, see `Detector`
+    anomaly_map: npt.NDArray[np.float32] = field(repr=False)
     latency_ms: Mapping[str, float] = field(
         repr=False
     )  # preprocess, inference, postprocess: its share of a batch
