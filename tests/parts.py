@@ -44,7 +44,7 @@ def make_record(
     """A record of these images and thresholds; which are missed goes by the score alone."""
     return CalibrationRecord(
         format="anomalyclip-calibration",
-        format_version=5,
+        format_version=6,
         created="2025-01-01T00:00:00+00:00",
         statement="the promise.",
         rule="score" if peak is None else "score or peak",
@@ -75,9 +75,16 @@ def make_record(
         sets_scales=(True, *(False,) * (len(good.source) - 1)),
         defective=defective,
         memory=None,
+        by_hand=None,
         previous=None,
         previous_calibration=DEFAULT_CALIBRATION,
     )
+
+
+def promised(record: CalibrationRecord) -> float:
+    """The share that a record promises, which was measured."""
+    assert record.promised_overkill is not None
+    return record.promised_overkill
 
 
 def _count_escapes(defective: JudgedImages, threshold: float) -> Escapes:

@@ -28,7 +28,7 @@ BACKENDS = {  # modules that may import each
     "paho": {"mqtt.py"},
     "asyncua": {"opcua.py"},
     "snap7": {"s7.py"},
-    "starlette": {"page_routes.py"},
+    "starlette": {"page_answers.py", "page_posts.py", "page_routes.py"},
     "uvicorn": {"page_server.py"},
     "prometheus_client": {"page_metrics.py"},
 }

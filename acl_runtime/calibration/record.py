@@ -1,19 +1,25 @@
 """The evidence of a calibration: every key of `calibrations/<number>.json` in a bundle, and its meaning.
 
-The classes below are the reference of the file format, version 5, as those of `manifest.py` are of the manifest's:
-a field is a key, a nested class is a JSON object, a tuple a list. No key is optional, no other is allowed. Version 4
-lacked `segment_mm`, read as null: images. Version 3 also lacked `bits` and `exif`, read as null: not known. Version 2
-also lacked `region_threshold`, here and in `previous_calibration`, read as null, and `findings`, read as none; its
-`backend` was the name of a class, read as the backend's. Version 1, and the first files of version 2, also lacked
-`fast_resize`, read as false; version 1 also `memory`, here and in `previous_calibration`, read as null.
+The classes below are the reference of the file format, version 6, as those of `manifest.py` are of the manifest's:
+a field is a key, a nested class is a JSON object, a tuple a list. No key is optional, no other is allowed. Version 5
+lacked `by_hand`, read as null: measured. Version 4 also lacked `segment_mm`, read as null: images. Version 3 also
+lacked `bits` and `exif`, read as null: not known. Version 2 also lacked `region_threshold`, here and in
+`previous_calibration`, read as null, and `findings`, read as none; its `backend` was the name of a class, read as the
+backend's. Version 1, and the first files of version 2, also lacked `fast_resize`, read as false; version 1 also
+`memory`, here and in `previous_calibration`, read as null.
 """
 
 from __future__ import annotations
 
 import json
+import platform
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
+
+import cv2
+import numpy as np
 
 from acl_runtime.backends.session import backend_in_record
 from acl_runtime.bundle.bundle import MANIFEST, Bundle, calibration_file
@@ -24,7 +30,7 @@ from acl_runtime.files.strict_json import parse_document, read_strictly
 
 FOLDER = "calibrations"  # in the bundle; its files are listed in the manifest like all others
 FORMAT: Literal["anomalyclip-calibration"] = "anomalyclip-calibration"
-FORMAT_VERSION: Literal[5] = 5
+FORMAT_VERSION: Literal[6] = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +80,24 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ByHand:
+    """Who set the thresholds, and what it does; those before are in `previous_calibration`."""
+
+    by: str  # name of the administrator
+    parts: int  # the last ones that were judged, as many as the station remembered
+    changed: int  # of these, how many would have another verdict
+
+
+@dataclass(frozen=True, kw_only=True)
 class CalibrationRecord:
-    """What was asked, what is promised, and all that it rests on."""
+    """What was asked, what is promised, and all that it rests on.
+
+    Where a person set the thresholds, nothing is promised: the images are those of the calibration before, which still
+    say what frames look like, and the demand is what that one was asked.
+    """
 
     format: Literal["anomalyclip-calibration"]
-    format_version: Literal[5]
+    format_version: Literal[6]
     created: str  # ISO 8601 date
     statement: str  # the promise in plain words
     rule: Literal["score", "score or peak"]  # this and the next three as in the manifest's `calibration`
@@ -92,7 +111,9 @@ class CalibrationRecord:
     )  # significant bits of pixels that are stored in 16, see `ReadSettings`; null: all, or not known
     exif: bool | None  # whether pictures were turned as their orientation tag says; null: not known
     max_overkill: float  # asked: largest share of good parts that may be rejected
-    promised_overkill: float  # the share that is promised; larger than the one asked where images are too few
+    promised_overkill: (
+        float | None
+    )  # the share that is promised; larger than the one asked where images are too few; null: none, set by hand
     confidence: float  # of the promise, over the draw of the good images
     hidden_defects: int  # how many of the good images may be defective without harm to the promise
     segment_mm: (
@@ -113,6 +134,7 @@ class CalibrationRecord:
     sets_scales: tuple[bool, ...]  # which of the good images are scale images
     defective: JudgedImages | None
     memory: MemoryImages | None  # null: the text judges alone
+    by_hand: ByHand | None  # null: the thresholds were measured
     previous: str | None  # record that was in force before this one; null: none was
     previous_calibration: Calibration  # what the manifest held before
 
@@ -127,8 +149,8 @@ def record_from_json(text: str | bytes) -> CalibrationRecord:
     document = parse_document(
         text, kind="calibration", format_name=FORMAT, newest=FORMAT_VERSION, remedy="calibrate again"
     )
-    if type(version := document.get("format_version")) is int and version in (1, 2, 3, 4):
-        document = _with_later_keys(document, version)
+    if type(number := document.get("format_version")) is int and 1 <= number < FORMAT_VERSION:
+        document = _with_later_keys(document, number)
     record: CalibrationRecord = read_strictly(CalibrationRecord, document, "calibration")
     _check_lengths(record)
     return record
@@ -178,6 +200,16 @@ def to_calibration(record: CalibrationRecord, name: str | None) -> Calibration:
     )
 
 
+def tool_versions() -> dict[str, str]:
+    """What a record says of the programs that made it."""
+    return {
+        "python": platform.python_version(),
+        "anomalyclip-deploy": version("anomalyclip-deploy"),
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+    }
+
+
 def next_record_name(folder: Path) -> str:
     """Return a path inside the bundle that no record has had yet."""
     numbers = [int(path.stem) for path in (folder / FOLDER).glob("*.json") if path.stem.isdecimal()]
@@ -192,17 +224,18 @@ def write_record(folder: Path, name: str, record: CalibrationRecord) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _with_later_keys(document: dict[str, Any], version: int) -> dict[str, Any]:
+def _with_later_keys(document: dict[str, Any], number: int) -> dict[str, Any]:
+    """The document with what its version lacked; see the module's first lines."""
+    added: dict[str, Any] = {"by_hand": None}
+    added |= {"segment_mm": None} if number < 5 else {}
+    added |= {"bits": None, "exif": None} if number < 4 else {}
+    if number >= 3:
+        return added | document | {"format_version": FORMAT_VERSION}
     before = document.get("previous_calibration")
-    unread: dict[str, Any] = {"segment_mm": None, "bits": None, "exif": None}
-    if version == 4:
-        return {"segment_mm": None} | document | {"format_version": FORMAT_VERSION}
-    if version == 3:
-        return unread | document | {"format_version": FORMAT_VERSION}
-    lacked = {"region_threshold": None} | ({"memory": None} if version == 1 else {})
+    lacked = {"region_threshold": None} | ({"memory": None} if number == 1 else {})
     nested: dict[str, Any] = {"previous_calibration": lacked | before} if isinstance(before, dict) else {}
-    added: dict[str, Any] = unread | {"region_threshold": None, "findings": [], "fast_resize": False}
-    added |= {"memory": None} if version == 1 else {}
+    added |= {"region_threshold": None, "findings": [], "fast_resize": False}
+    added |= {"memory": None} if number == 1 else {}
     backend, provider = document.get("backend"), document.get("provider")
     if isinstance(backend, str) and isinstance(provider, str):
         nested["backend"] = backend_in_record(backend, provider)

@@ -56,11 +56,18 @@ def threshold_words(bundle: Bundle, record: CalibrationRecord | None) -> str:
     if record is None:
         score = bundle.manifest.calibration.score_threshold
         return f"default, an arbitrary {score:.4g}; run acl calibrate on images of good parts"
+    if record.by_hand is not None:
+        return f"{record.statement} Before: {_before_words(record)} ({bundle.manifest.calibration.record})"
     folders = sorted({os.path.dirname(source) or "." for source in record.good.source})
     count = f"{record.images} good images in {shorten(folders)}"
     if not bundle.manifest.backbone.inspection:
         count += ", for a demonstration: they say nothing about other products"
     return f"of {record.created[:10]}, {count}: {record.statement} ({bundle.manifest.calibration.record})"
+
+
+def _before_words(record: CalibrationRecord) -> str:
+    before = record.previous_calibration
+    return f"{rule_words(bundle_rule(before))} ({before.record or 'the default'})"
 
 
 def describe(bundle: Bundle) -> str:

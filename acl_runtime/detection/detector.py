@@ -114,6 +114,24 @@ class Detector:
         other.tiling, other.stages = tiling, replace(self.stages, tiling=tiling)
         return other
 
+    def with_calibration(self, bundle: Bundle, memory: Memory | None) -> Detector:
+        """The same detector, on the same session, with the calibration that its bundle has by now.
+
+        Args:
+            bundle: Its bundle, read again.
+            memory: Of that calibration, see `load_memory`.
+        """
+        other, calibration = copy.copy(self), bundle.manifest.calibration
+        other.bundle, other.tiling = bundle, calibration.tiling
+        other.stages = replace(
+            self.stages,
+            manifest=bundle.manifest,
+            tiling=calibration.tiling,
+            memory=memory,
+            rule=bundle_rule(calibration),
+        )
+        return other
+
     def close(self) -> None:
         """Give back what the session holds, a GPU's memory above all; the detector cannot be used any more."""
         self.session.close()
