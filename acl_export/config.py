@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
-from acl_export.linear_layers import LowType
 from acl_train.config import BLUR_SIGMA
 
 
@@ -22,6 +22,9 @@ class Precision(str, Enum):
     fp32 = "fp32"
     fp16 = "fp16"
 
+
+LowType = Literal["int8", "fp8"]
+"""Types of eight bits; fp8 is E4M3."""
 
 FrameSize = tuple[int, int]
 """Height and width of a camera's frames, in pixels."""

@@ -11,13 +11,13 @@ import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import ml_dtypes
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-LowType = Literal["int8", "fp8"]
+from acl_export.config import LowType
+
 OPSET = 19  # the first whose quantising nodes know fp16 and fp8; TensorRT 10 reads it
 LARGEST: dict[LowType, float] = {"int8": 127.0, "fp8": 448.0}  # fp8 is E4M3, which has no infinity
 _TYPES: dict[LowType, int] = {"int8": TensorProto.INT8, "fp8": TensorProto.FLOAT8E4M3FN}

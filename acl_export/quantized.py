@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 
 from acl_export.channels import largest_of_channels
-from acl_export.config import ExportConfig, Precision
-from acl_export.linear_layers import LowType, quantize_linear_layers
+from acl_export.config import ExportConfig, LowType, Precision
+from acl_export.linear_layers import quantize_linear_layers
 from acl_export.weights_file import WeightsFile
 from acl_runtime.bundle.bundle import Bundle
 from acl_runtime.files.errors import InputError

@@ -16,9 +16,8 @@ import torch
 import typer
 
 from acl_export.channels import largest_of_channels
-from acl_export.config import Head
+from acl_export.config import Head, LowType
 from acl_export.graph import make_graph, write_onnx
-from acl_export.linear_layers import LowType
 from acl_export.quantized import write_quantized
 from acl_export.weights_file import WeightsFile
 from acl_runtime.backends.tensorrt.build import BuildReport, BuildRequest, build_engine

@@ -14,10 +14,10 @@ from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from acl_export import describe
 from acl_export.channels import largest_of_channels
-from acl_export.config import ExportConfig, Head, Precision
+from acl_export.config import ExportConfig, Head, LowType, Precision
 from acl_export.export import export_bundle
 from acl_export.graph import make_graph, write_onnx
-from acl_export.linear_layers import LARGEST, LowType, find_linear_layers, quantize_linear_layers
+from acl_export.linear_layers import LARGEST, find_linear_layers, quantize_linear_layers
 from acl_export.mixed import attend_by_operator
 from acl_runtime.backends import onnx_session
 from acl_runtime.backends.onnx_session import CUDA, OnnxSession
