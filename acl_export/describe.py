@@ -14,6 +14,7 @@ from acl_export.mixed import LADDER
 from acl_runtime.bundle.manifest import (
     FORMAT,
     FORMAT_VERSION,
+    FUSED,
     Backbone,
     Calibration,
     Graph,
@@ -31,6 +32,7 @@ from acl_train.prompts import to_bytes
 NOT_YET = Parity(reference="", image_logits=0.0, anomaly_map=0.0, tolerance={}, frames=0, drift=None)
 TINY_NOTE = "a small CLIP trained on drawn products, for demonstrations and tests; not for inspection"
 INT8_GRAPH = "model.int8.onnx"
+ON_REQUEST = "model.extra-"  # how the files of `Manifest.on_request` begin
 PROJECTIONS = "projections.npz"
 
 
@@ -39,6 +41,7 @@ def describe_bundle(inputs: Inputs, config: ExportConfig) -> Manifest:
     prompts, clip = inputs.prompts, inputs.clip
     vision, grid = clip.visual.config, clip.visual.grid
     steps = LADDER[1:] if config.precision is Precision.fp16 else ()
+    on_request = (*config.quantize, *((FUSED,) if config.fused_attention else ()))
     tiny = prompts.config.backbone == "tiny"
     facts = {name: str(value) for name, value in prompts.config.learning.items()}
     facts |= {"method": prompts.config.method, "recipe": prompts.config.recipe}
@@ -76,7 +79,10 @@ def describe_bundle(inputs: Inputs, config: ExportConfig) -> Manifest:
         ),
         prompts=facts,
         graph=_describe_graph(clip, config),
-        ladder=tuple(Step(step, f"model.{step}.onnx", NOT_YET) for step in steps),
+        ladder=(
+            *(Step(step, f"model.{step}.onnx", NOT_YET) for step in steps),
+            *(Step(step, f"{ON_REQUEST}{step}.onnx", NOT_YET) for step in on_request),
+        ),
         int8=INT8_GRAPH if config.int8 else None,
         preprocessing=_describe_preprocessing(config),
         calibration=Calibration(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from acl_export.config import FrameSize, Head
-from acl_export.mixed import in_arithmetic, scale_queries
+from acl_export.mixed import attend, in_arithmetic, with_attention
 from acl_export.resize import PillowResize
 from acl_export.weights_file import WeightsFile
 from acl_runtime.bundle.manifest import Arithmetic
@@ -119,6 +120,7 @@ def make_graph(
     blur_sigma: float,
     temperature: float = TEMPERATURE,
     arithmetic: Arithmetic | None = None,
+    attention: Callable[..., Tensor] = attend,
     frame_size: FrameSize | None = None,
 ) -> EmbeddingsGraph:
     """The module to export.
@@ -129,11 +131,12 @@ def make_graph(
         head: What it returns.
         blur_sigma: Of the map's Gaussian, in pixels.
         temperature: Log-odds are differences of cosines divided by this.
-        arithmetic: One of `LADDER`; None for float32 on the weights as they are.
+        arithmetic: One of `LADDER`, or `FUSED`; None for float32 on the weights as they are.
+        attention: Of the latter, see `with_attention`.
         frame_size: Height and width of the camera's frames, to be resized in the graph; None for images of the
             network's size.
     """
-    visual = scale_queries(visual) if arithmetic is None else in_arithmetic(visual, arithmetic)
+    visual = with_attention(visual, attention) if arithmetic is None else in_arithmetic(visual, arithmetic)
     if head is Head.map:
         return MapGraph(
             visual, vectors, blur_sigma=blur_sigma, temperature=temperature, frame_size=frame_size

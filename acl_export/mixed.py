@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from acl_runtime.bundle.manifest import Arithmetic
+from acl_runtime.bundle.manifest import FUSED, Arithmetic
 from acl_train.clip import VisionTower
 
 LADDER: tuple[Arithmetic, ...] = (
@@ -45,13 +46,36 @@ class CastLayerNorm(nn.Module):
 
 
 def attend(a: Tensor, b: Tensor, v: Tensor, *, is_causal: bool = False) -> Tensor:
-    """softmax(a bᵀ / √d) v: the softmax in fp32, the products in the precision of `a`."""
+    """softmax(a bᵀ / √d) v: the softmax in fp32, the products in the precision of `a`, the scale on the queries alone.
+
+    torch exports its own attention with the root of the scale on queries and keys. TensorRT 10.7 computes that wrongly,
+    in float32 too (NVIDIA/TensorRT#4333, #4328).
+    """
     return torch.softmax(_scores(a, b).float(), dim=-1).to(v.dtype) @ v
 
 
 def attend_fp32(a: Tensor, b: Tensor, v: Tensor, *, is_causal: bool = False) -> Tensor:
     """softmax(a bᵀ / √d) v, all of it in fp32."""
     return attend(a.float(), b.float(), v.float()).to(v.dtype)
+
+
+def attend_by_operator(a: Tensor, b: Tensor, v: Tensor, *, is_causal: bool = False) -> Tensor:
+    """softmax(a bᵀ / √d) v as one operator of ONNX Runtime's own, `com.microsoft.MultiHeadAttention`; for export only.
+
+    Its CUDA provider has fused kernels for that one, and none for attention that is written out.
+    """
+    heads, (rows, width) = a.shape[1], a.shape[-2:]
+    tokens = [each.transpose(1, 2).flatten(2) for each in (a, b, v)]
+    mixed = torch.onnx.ops.symbolic(
+        "com.microsoft::MultiHeadAttention",
+        tokens,
+        {"num_heads": heads, "scale": width**-0.5},
+        dtype=a.dtype,
+        shape=(a.shape[0], rows, heads * width),
+        version=1,
+    )
+    found: Tensor = mixed.unflatten(2, (heads, width)).transpose(1, 2)
+    return found
 
 
 def attend_split(a: Tensor, b: Tensor, v: Tensor, *, is_causal: bool = False) -> Tensor:
@@ -66,11 +90,12 @@ def attend_split(a: Tensor, b: Tensor, v: Tensor, *, is_causal: bool = False) ->
     return ((weights @ v).float() / weights.float().sum(dim=-1, keepdim=True)).to(v.dtype)
 
 
-ATTENTION = {
+ATTENTION: dict[Arithmetic, Callable[..., Tensor]] = {
     "fp16": attend,
     "fp16-accumulate-fp32": attend,
     "fp16-attention-fp32": attend_fp32,
     "fp16-attention-split": attend_split,
+    FUSED: attend_by_operator,
 }
 
 
@@ -79,11 +104,11 @@ def in_arithmetic(visual: VisionTower, arithmetic: Arithmetic) -> VisionTower:
 
     Args:
         visual: In float32.
-        arithmetic: Of the copy.
+        arithmetic: Of the copy; or `FUSED`, which is fp16 with another operator.
     """
     mixed = _to_half(copy.deepcopy(visual))
     if arithmetic == "fp32":
-        return scale_queries(mixed.float())
+        return with_attention(mixed.float(), attend)
     for block in mixed.transformer:
         block.add_module("ln_1", CastLayerNorm(block.ln_1, torch.half))
         block.add_module("ln_2", CastLayerNorm(block.ln_2, torch.half))
@@ -93,16 +118,12 @@ def in_arithmetic(visual: VisionTower, arithmetic: Arithmetic) -> VisionTower:
     return mixed
 
 
-def scale_queries(visual: VisionTower) -> VisionTower:
-    """A copy of the tower, on the same weights, whose attention is written out with the scale on the queries alone.
-
-    torch exports its own attention with the root of the scale on queries and keys. TensorRT 10.7 computes that wrongly,
-    in float32 too (NVIDIA/TensorRT#4333, #4328).
-    """
-    scaled = copy.deepcopy(visual, {id(parameter): parameter for parameter in visual.parameters()})
-    for block in scaled.transformer:
-        block.attn.mix = attend
-    return scaled
+def with_attention(visual: VisionTower, mix: Callable[..., Tensor]) -> VisionTower:
+    """A copy of the tower, on the same weights, that computes its attention by `mix`, see `MultiHeadAttention`."""
+    other = copy.deepcopy(visual, {id(parameter): parameter for parameter in visual.parameters()})
+    for block in other.transformer:
+        block.attn.mix = mix
+    return other
 
 
 def _to_half(visual: VisionTower) -> VisionTower:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +19,14 @@ from acl_train.methods import WRITTEN
 if TYPE_CHECKING:
     from acl_runtime.bundle.manifest import Manifest
 
+
+class LowPrecision(str, Enum):
+    """Types of eight bits that an engine's linear layers can have."""
+
+    int8 = "int8"
+    fp8 = "fp8"
+
+
 EXPORT = ExportConfig()  # the defaults
 GRAPH, PROOF, ENGINES = "The graph", "The comparison with PyTorch", "Engines"  # groups of options
 
@@ -29,7 +38,7 @@ def export_lines(output: Path, manifest: Manifest) -> list[str]:
     from acl_runtime.text.names import printable
 
     lines = [f"{printable(str(output))}: head {manifest.head}, {input_words(manifest)}"]
-    for arithmetic in manifest.arithmetics():
+    for arithmetic in (*manifest.arithmetics(), *manifest.on_request):
         lines.append(
             f"{manifest.graph_file(arithmetic)}: {arithmetic}, {parity_words(manifest.parity_of(arithmetic))}"
         )
@@ -110,6 +119,31 @@ def export(
             rich_help_panel=GRAPH,
         ),
     ] = False,
+    quantize: Annotated[
+        list[LowPrecision] | None,
+        typer.Option(
+            help="Add a graph for engines whose linear layers are in int8 or fp8, scaled by --samples; see acl build "
+            "--arithmetic; repeat.",
+            show_default=False,
+            rich_help_panel=GRAPH,
+        ),
+    ] = None,
+    samples: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Image or folder of images of good parts that --quantize takes its scales from; repeat.",
+            show_default=False,
+            rich_help_panel=GRAPH,
+        ),
+    ] = None,
+    fused_attention: Annotated[
+        bool,
+        typer.Option(
+            "--fused-attention",
+            help="Add a graph whose attention ONNX Runtime fuses on CUDA; --provider cuda then takes it.",
+            rich_help_panel=GRAPH,
+        ),
+    ] = False,
     frames: Annotated[
         list[Path] | None,
         typer.Option(
@@ -183,6 +217,8 @@ def export(
         precision=precision,
         max_batch=max_batch,
         int8=int8,
+        quantize=tuple(dict.fromkeys(each.value for each in quantize or ())),
+        fused_attention=fused_attention,
         frame_size=options.parse_frame_size(frame_size),
         category=category,
     )
@@ -193,6 +229,7 @@ def export(
             loaded,
             config,
             frames=frames or (),
+            samples=samples or (),
             drift_data=drift or (),
             may_lose=replace,
             progress=progress,

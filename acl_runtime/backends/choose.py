@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from acl_runtime.backends.openvino_session import CpuPrecision
     from acl_runtime.backends.session import Session
     from acl_runtime.bundle.bundle import Bundle
+    from acl_runtime.bundle.manifest import Arithmetic
 
 LOG = logging.getLogger("acl")
 
@@ -31,6 +32,8 @@ class Backend(str, Enum):
     openvino_int8 = "openvino-int8"
     onnxruntime_int8 = "onnxruntime-int8"
     tensorrt = "tensorrt"
+    tensorrt_int8 = "tensorrt-int8"
+    tensorrt_fp8 = "tensorrt-fp8"
     triton = "triton"
 
 
@@ -121,14 +124,30 @@ def open_session(
             f"{unknown[0]} is for backend {', '.join(takers)}, got {settings[unknown[0]]} with backend {backend}"
         )
     if entry.qualified_graph is not None:
-        from acl_runtime.backends.qualification import check_qualified
+        from acl_runtime.backends.qualification import check_qualified, subject_on_cpu
 
-        check_qualified(bundle, backend, entry.version, entry.qualified_graph(bundle))
+        check_qualified(bundle, backend, subject_on_cpu(bundle, entry.version, entry.qualified_graph(bundle)))
     if "batch" in entry.takes:
         settings["batch"] = batch
     if "threads" in entry.takes:
         settings["threads"] = threads
-    return entry.open(bundle, **settings)
+    session = entry.open(bundle, **settings)
+    if backend in ENGINES:
+        _check_engine(bundle, backend, session)
+    return session
+
+
+def _check_engine(bundle: Bundle, backend: str, session: Session) -> None:
+    """Raise BackendError, and close the session, unless its engine of eight bits is qualified on this GPU."""
+    from acl_runtime.backends.qualification import check_qualified, subject_of_engine
+    from acl_runtime.backends.tensorrt.session import TrtSession
+
+    assert isinstance(session, TrtSession)
+    try:
+        check_qualified(bundle, backend, subject_of_engine(session))
+    except BaseException:
+        session.close()
+        raise
 
 
 def open_backend(bundle: Bundle, backend: str) -> tuple[Session, str]:
@@ -156,7 +175,7 @@ def _open_best(bundle: Bundle, settings: dict[str, object], batch: int | None, t
 
         if has_engines(bundle):
             try:
-                return _tensorrt(bundle, batch=batch, **settings)
+                return _tensorrt(bundle, batch=batch, **settings)  # type: ignore[arg-type]
             except NoEngineError as error:
                 LOG.warning("ONNX Runtime computes, not TensorRT: %s", error)
     return _onnxruntime(bundle, threads=threads, **settings)
@@ -181,12 +200,14 @@ def _openvino(precision: CpuPrecision, bundle: Bundle, *, threads: int = 0) -> S
     return OpenVinoSession.of_bundle(bundle, precision=precision, threads=threads)
 
 
-def _tensorrt(bundle: Bundle, *, batch: int | None = None, **settings: object) -> Session:
+def _tensorrt(
+    bundle: Bundle, *, batch: int | None = None, low: Arithmetic | None = None, **settings: object
+) -> Session:
     from acl_runtime.backends.tensorrt.choose import open_engine
 
     if settings:
         raise InputError("TensorRT can keep no time_limit_s; leave it out, or choose backend onnxruntime")
-    return open_engine(bundle, batch=batch)
+    return open_engine(bundle, batch=batch, low=low)
 
 
 def _triton(bundle: Bundle, *, triton: str | None = None, time_limit_s: float | None = None) -> Session:
@@ -227,6 +248,14 @@ _OPENVINO = partial(
 _ONNXRUNTIME = partial(
     Entry, label="ONNX Runtime", extra="cpu", distributions=("onnxruntime", "onnxruntime-gpu")
 )
+_TENSORRT = partial(
+    Entry,
+    label="TensorRT",
+    extra="tensorrt",
+    distributions=("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx-cu13-bindings"),
+    takes=frozenset({"batch"}),
+    precision=_engine_precision,
+)
 BACKENDS: dict[str, Entry] = {
     Backend.onnxruntime.value: _ONNXRUNTIME(
         open=_onnxruntime, takes=frozenset({"provider", "time_limit_s", "threads"}), precision=_onnx_precision
@@ -244,14 +273,9 @@ BACKENDS: dict[str, Entry] = {
         precision=_always("int8"),
         qualified_graph=_int8_graph,
     ),
-    Backend.tensorrt.value: Entry(
-        label="TensorRT",
-        extra="tensorrt",
-        distributions=("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx-cu13-bindings"),
-        open=_tensorrt,
-        takes=frozenset({"batch"}),
-        precision=_engine_precision,
-    ),
+    Backend.tensorrt.value: _TENSORRT(open=_tensorrt),
+    Backend.tensorrt_int8.value: _TENSORRT(open=partial(_tensorrt, low="int8")),
+    Backend.tensorrt_fp8.value: _TENSORRT(open=partial(_tensorrt, low="fp8")),
     Backend.triton.value: Entry(
         label="Triton",
         extra="",
@@ -264,3 +288,7 @@ BACKENDS: dict[str, Entry] = {
 LOCAL = tuple(
     name for name, entry in BACKENDS.items() if entry.distributions
 )  # those that compute on this machine
+ENGINES = (
+    Backend.tensorrt_int8.value,
+    Backend.tensorrt_fp8.value,
+)  # of eight bits: only where `acl qualify` has passed

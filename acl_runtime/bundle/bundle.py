@@ -256,7 +256,8 @@ def _check_external_data(folder: Path, manifest: Manifest) -> None:
 
 def _graphs(manifest: Manifest) -> list[str]:
     int8 = [] if manifest.int8 is None else [manifest.int8]
-    return [*(manifest.graph_file(arithmetic) for arithmetic in manifest.arithmetics()), *int8]
+    arithmetics = (*manifest.arithmetics(), *manifest.on_request)
+    return [*(manifest.graph_file(arithmetic) for arithmetic in arithmetics), *int8]
 
 
 def _projections(manifest: Manifest) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from acl_runtime.files.errors import BundleError
 
@@ -67,7 +67,13 @@ def check_limits(manifest: Manifest) -> None:
 
 
 def _check_lists(manifest: Manifest) -> None:
-    arithmetics = manifest.arithmetics()
+    from acl_runtime.bundle.manifest import FUSED, QUANTIZED, Arithmetic  # which imports this module
+
+    on_request = (*QUANTIZED, FUSED)
+    if manifest.precision in on_request:
+        own = ", ".join(f'"{each}"' for each in get_args(Arithmetic) if each not in on_request)
+        raise BundleError(f'precision must be one of {own}, got "{manifest.precision}"')
+    arithmetics = (*manifest.arithmetics(), *manifest.on_request)
     if len(set(arithmetics)) != len(arithmetics):
         raise BundleError(f"ladder must not name an arithmetic twice, got {', '.join(arithmetics)}")
     if any(not 1 <= side <= manifest.grid for side in manifest.windows):
