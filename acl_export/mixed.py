@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from acl_runtime.bundle.manifest import Arithmetic
-from acl_train.clip import VisionTower
+from acl_train.transformer import MultiHeadAttention
+from acl_train.weights import Tower
 
 LADDER: tuple[Arithmetic, ...] = (
     "fp16",
@@ -74,7 +75,7 @@ ATTENTION = {
 }
 
 
-def in_arithmetic(visual: VisionTower, arithmetic: Arithmetic) -> VisionTower:
+def in_arithmetic(visual: Tower, arithmetic: Arithmetic) -> Tower:
     """A copy of the tower that computes in one of `LADDER`.
 
     Args:
@@ -84,30 +85,39 @@ def in_arithmetic(visual: VisionTower, arithmetic: Arithmetic) -> VisionTower:
     mixed = _to_half(copy.deepcopy(visual))
     if arithmetic == "fp32":
         return scale_queries(mixed.float())
-    for block in mixed.transformer:
-        block.add_module("ln_1", CastLayerNorm(block.ln_1, torch.half))
-        block.add_module("ln_2", CastLayerNorm(block.ln_2, torch.half))
-        block.attn.mix = ATTENTION[arithmetic]
-    mixed.add_module("ln_pre", CastLayerNorm(mixed.ln_pre, torch.half))
+    for module in list(mixed.transformer.modules()):
+        _cast_norms(module)
+        if isinstance(module, MultiHeadAttention):
+            module.mix = ATTENTION[arithmetic]
+    if isinstance(mixed.ln_pre, nn.LayerNorm):
+        mixed.add_module("ln_pre", CastLayerNorm(mixed.ln_pre, torch.half))
     mixed.add_module("ln_post", CastLayerNorm(mixed.ln_post, torch.float))
     return mixed
 
 
-def scale_queries(visual: VisionTower) -> VisionTower:
+def scale_queries(visual: Tower) -> Tower:
     """A copy of the tower, on the same weights, whose attention is written out with the scale on the queries alone.
 
     torch exports its own attention with the root of the scale on queries and keys. TensorRT 10.7 computes that wrongly,
     in float32 too (NVIDIA/TensorRT#4333, #4328).
     """
     scaled = copy.deepcopy(visual, {id(parameter): parameter for parameter in visual.parameters()})
-    for block in scaled.transformer:
-        block.attn.mix = attend
+    for module in scaled.transformer.modules():
+        if isinstance(module, MultiHeadAttention):
+            module.mix = attend
     return scaled
 
 
-def _to_half(visual: VisionTower) -> VisionTower:
-    """Round to fp16 in place what the fp16 arithmetics keep so: all but layer norms and projections."""
-    kept = {id(visual.proj), *map(id, visual.patch_projection.parameters())}
+def _cast_norms(module: nn.Module) -> None:
+    """Have a module's own layer norms compute in fp32 and give fp16."""
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.LayerNorm):
+            module.add_module(name, CastLayerNorm(child, torch.half))
+
+
+def _to_half(visual: Tower) -> Tower:
+    """Round to fp16 in place what the fp16 arithmetics keep so: all but layer norms and what comes after the last."""
+    kept = {id(parameter) for head in visual.heads() for parameter in head}
     for module in visual.modules():
         if isinstance(module, nn.LayerNorm):
             kept |= {id(parameter) for parameter in module.parameters()}

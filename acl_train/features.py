@@ -30,7 +30,8 @@ from acl_runtime.files.errors import InputError
 from acl_runtime.files.strict_json import read_document
 from acl_runtime.images.decode import ReadSettings
 from acl_runtime.images.preprocess import preprocess
-from acl_train.clip import CLIP, normalize_images
+from acl_train.config import MEAN, STD
+from acl_train.weights import Network
 
 ENCODE_BATCH = 8
 FORMAT: Literal["anomalyclip-features"] = "anomalyclip-features"
@@ -44,7 +45,7 @@ class Features:
     """What prompt learning needs of N images.
 
     Attributes:
-        image_embeddings: (N, D) fp16 or fp32, unit norm.
+        image_embeddings: (N, D) fp16 or fp32, unit norm; (N, L, D) with a class token of each layer.
         patch_embeddings: (N, L, G·G, D) fp16 or fp32, unit norm, or what `VisionTower.forward` gives instead; stays on
             disk and is read in slices.
     """
@@ -66,7 +67,7 @@ def load_images(
     return preprocess([load_sample(sample, reading) for sample in samples], image_size=image_size)
 
 
-def encode_images(clip: CLIP, images: np.ndarray, *, in_full: bool = False) -> tuple[Tensor, Tensor]:
+def encode_images(clip: Network, images: np.ndarray, *, in_full: bool = False) -> tuple[Tensor, Tensor]:
     """Run the frozen tower in float32.
 
     Args:
@@ -77,15 +78,15 @@ def encode_images(clip: CLIP, images: np.ndarray, *, in_full: bool = False) -> t
     Returns:
         `image_embeddings` (B, D) and `patch_embeddings` (B, L, G·G, D), float32, on the network's device.
     """
-    pixels = torch.from_numpy(images).to(clip.text_projection.device)
+    pixels = torch.from_numpy(images).to(clip.device)
     # cuDNN would run the patch embedding in TF32, which costs three digits of the parity
     with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        outputs: tuple[Tensor, Tensor] = clip.visual(normalize_images(pixels), in_full=in_full)
+        outputs: tuple[Tensor, Tensor] = clip.visual(clip.visual.normalize(pixels), in_full=in_full)
     return outputs
 
 
 def cached_features(
-    clip: CLIP,
+    clip: Network,
     samples: Sequence[Sample],
     *,
     weights_sha256: str,
@@ -256,26 +257,37 @@ def _digest(path: Path, count: int) -> Any:
     return None if left else digest
 
 
-def _record_shapes(clip: CLIP) -> dict[str, tuple[int, ...]]:
+def _record_shapes(clip: Network) -> dict[str, tuple[int, ...]]:
     config, joint = clip.visual.config, clip.architecture.embed_dim
+    images: tuple[int, ...] = (len(config.layers), joint) if config.class_layers else (joint,)
     width = clip.architecture.vision_width if config.learned_projection else joint
     patches: tuple[int, ...] = (len(config.layers), clip.visual.grid**2, width)
     if clip.visual.windows:
         patches = (1, sum(map(len, clip.visual.windows)), joint)
-    return {"image_embeddings": (joint,), "patch_embeddings": patches}
+    return {"image_embeddings": images, "patch_embeddings": patches}
 
 
 def _key(
-    clip: CLIP, samples: Sequence[Sample], weights_sha256: str, dtype: np.dtype, reading: ReadSettings
+    clip: Network, samples: Sequence[Sample], weights_sha256: str, dtype: np.dtype, reading: ReadSettings
 ) -> str:
     identity = {
         "weights": weights_sha256,
         "quick_gelu": clip.architecture.quick_gelu,
-        "vision": asdict(clip.visual.config),
+        "vision": _facts(clip),
         "dtype": dtype.name,
         "images": [_identity(sample) for sample in samples],
     } | reading_facts(reading)
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _facts(clip: Network) -> dict[str, Any]:
+    """The read-out, and of what came later only what is not as it was for all."""
+    facts, architecture = asdict(clip.visual.config), clip.architecture
+    if not clip.visual.config.class_layers:
+        del facts["class_layers"]
+    if (architecture.mean, architecture.std) != (MEAN, STD):
+        facts |= {"mean": architecture.mean, "std": architecture.std}
+    return facts
 
 
 def reading_facts(reading: ReadSettings) -> dict[str, Any]:
@@ -290,7 +302,7 @@ def _identity(sample: Sample) -> str:
 
 
 def _encode_to_disk(
-    clip: CLIP, samples: Sequence[Sample], files: CacheFiles, reading: ReadSettings, progress: Progress
+    clip: Network, samples: Sequence[Sample], files: CacheFiles, reading: ReadSettings, progress: Progress
 ) -> None:
     """Append records to `*.partial` files (plain writes: a full disk is an OSError, not a crash)."""
     done, digests = files.done()

@@ -19,7 +19,6 @@ from acl_runtime.data.datasets import Dataset, Sample, load_mask, read_dataset, 
 from acl_runtime.files.errors import InputError
 from acl_runtime.images.decode import ReadSettings
 from acl_runtime.text.names import category_words
-from acl_train.clip import CLIP
 from acl_train.config import LearnConfig, VisionConfig, check_image_size
 from acl_train.features import cached_features, reading_facts
 from acl_train.learn import (
@@ -40,7 +39,7 @@ from acl_train.prompts import (
     make_prompts_config,
     save_prompts,
 )
-from acl_train.weights import Weights, build_clip
+from acl_train.weights import Network, Weights, build_network
 
 Progress = Callable[[str, int, int], None]  # (what, done, total)
 
@@ -140,11 +139,11 @@ def train(
         raise InputError(
             f"{data[0]}: has no masks, and nothing else was to be learned from; add image to --losses, or masks"
         )
-    facts = _facts(samples, config, has_masks) | reading_facts(reading)
+    facts = _facts(samples, config, vision, has_masks) | reading_facts(reading)
     prompts_config = make_prompts_config(
         weights, vision, config.recipe.value, facts, method=config.method, words=config.words
     )
-    clip = build_clip(weights, vision).to(device)
+    clip = build_network(weights, vision).to(device)
     learner = _start(clip, files, prompts_config, config, resume)
     features = cached_features(
         clip,
@@ -197,7 +196,9 @@ def _names(datasets: Sequence[Dataset], *, has_masks: bool) -> str:
     return ", ".join(str(dataset.root) for dataset in datasets if dataset.has_masks == has_masks)
 
 
-def _facts(samples: Sequence[Sample], config: LearnConfig, has_masks: bool) -> dict[str, Any]:
+def _facts(
+    samples: Sequence[Sample], config: LearnConfig, vision: VisionConfig, has_masks: bool
+) -> dict[str, Any]:
     """What the prompts file says about its learning; a run resumes only where all of it is the same."""
     names = "\n".join(_name(sample) for sample in samples)
     return {
@@ -208,6 +209,7 @@ def _facts(samples: Sequence[Sample], config: LearnConfig, has_masks: bool) -> d
         "deep_layers": config.deep_layers,
         "deep_tokens": config.deep_tokens,
         "learns": config.learns,
+        "class_layers": vision.class_layers,
         "shared_ctx": config.shared_ctx,
         "losses": list(config.losses),
         "optimizer": config.optimizer,
@@ -226,7 +228,7 @@ def _name(sample: Sample) -> str:
 
 
 def _start(
-    clip: CLIP, files: TrainFiles, prompts_config: PromptsConfig, config: LearnConfig, resume: bool
+    clip: Network, files: TrainFiles, prompts_config: PromptsConfig, config: LearnConfig, resume: bool
 ) -> Learner:
     if not resume:
         return new_learner(clip, config)
@@ -266,7 +268,7 @@ def _flat(config: PromptsConfig) -> dict[str, Any]:
 
 
 def _run_epochs(
-    clip: CLIP,
+    clip: Network,
     learner: Learner,
     examples: Examples,
     config: LearnConfig,

@@ -111,12 +111,13 @@ def load_text_embeddings(bundle: Bundle) -> npt.NDArray[np.float32]:
     """What the bundle's embeddings are compared with: (H, 2, D) float32, unit rows NORMAL, ANOMALOUS.
 
     H is 1 where images and patches have the same, and the file then holds (2, D). Otherwise it is 1 + L: for images
-    first, then for each layer's patches.
+    first, then for each layer's patches; or, with several layers, 2 L: for each layer's class token first.
     """
     path = bundle.path / TEXT_EMBEDDINGS
     embeddings = read_array(path, remedy=EXPORT_AGAIN)
-    heads = 1 + len(bundle.manifest.layers)
-    if embeddings.dtype != np.float32 or embeddings.shape[:-1] not in ((2,), (heads, 2)):
+    layers = len(bundle.manifest.layers)
+    heads = 1 + layers
+    if embeddings.dtype != np.float32 or embeddings.shape[:-1] not in ((2,), (heads, 2), (2 * layers, 2)):
         got = f"{embeddings.shape} {embeddings.dtype}"
         raise BundleError(
             f"{path}: text_embeddings must be (2, joint) or ({heads}, 2, joint) float32, got {got}; {EXPORT_AGAIN}"
