@@ -41,6 +41,7 @@ def describe_bundle(inputs: Inputs, config: ExportConfig) -> Manifest:
     tiny = prompts.config.backbone == "tiny"
     facts = {name: str(value) for name, value in prompts.config.learning.items()}
     facts |= {"method": prompts.config.method, "recipe": prompts.config.recipe}
+    facts |= {"class_tokens": "of each layer"} if vision.class_layers else {}
     facts |= {} if config.category is None else {"category": config.category}
     facts["sha256"] = prompts.file_sha256 or hashlib.sha256(to_bytes(prompts)).hexdigest()
     return Manifest(

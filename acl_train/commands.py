@@ -117,6 +117,14 @@ def train(
             rich_help_panel=options.ABLATIONS,
         ),
     ] = None,
+    mosaics: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Pictures made of four of one product to learn from too, about as many as images.",
+            rich_help_panel=options.ABLATIONS,
+        ),
+    ] = LEARN.mosaics,
     device: Annotated[
         options.Device, typer.Option(help="Device that PyTorch computes on.")
     ] = options.Device.auto,
@@ -174,6 +182,7 @@ def train(
         ctx_tokens=ctx_tokens,
         deep_layers=deep_layers,
         deep_tokens=deep_tokens,
+        mosaics=mosaics or None,
         learns=None if head_vectors in (None, options.HeadVectors.shared) else "vectors",
     )
     vision = make_read_out(

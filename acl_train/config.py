@@ -160,6 +160,7 @@ class LearnConfig:
         words: What follows the context of NORMAL and ANOMALOUS; {} is the product's name, or "object".
         shared_ctx: Whether both prompts have the same context.
         losses: Of `LOSSES`.
+        mosaics: How many pictures of four of one product are learned from beside the others, see `mosaics.py`.
         optimizer: `adam`, betas (0.5, 0.999), or `sgd`, momentum 0.9, weight decay 5e-4, after a first epoch at 1e-5.
     """
 
@@ -177,6 +178,7 @@ class LearnConfig:
     shared_ctx: bool = False
     losses: tuple[str, ...] = LOSSES
     optimizer: Literal["adam", "sgd"] = "adam"
+    mosaics: int = 0
 
 
 TINY_LEARNING = LearnConfig(recipe=Recipe.paper, epochs=5, batch_size=32, losses=("image", "focal"))

@@ -24,13 +24,12 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from acl_runtime.data.datasets import Sample, load_sample
 from acl_runtime.files.atomic import atomic_file, sha256
 from acl_runtime.files.errors import InputError
 from acl_runtime.files.strict_json import read_document
 from acl_runtime.images.decode import ReadSettings
-from acl_runtime.images.preprocess import preprocess
 from acl_train.config import MEAN, STD
+from acl_train.mosaics import Picture, load_picture, parts_of
 from acl_train.weights import Network
 
 ENCODE_BATCH = 8
@@ -61,10 +60,10 @@ class Features:
 
 
 def load_images(
-    samples: Sequence[Sample], *, image_size: int, reading: ReadSettings | None = None
+    samples: Sequence[Picture], *, image_size: int, reading: ReadSettings | None = None
 ) -> np.ndarray:
     """Pictures as the network takes them: (B, S, S, 3) uint8 RGB."""
-    return preprocess([load_sample(sample, reading) for sample in samples], image_size=image_size)
+    return np.stack([load_picture(each, image_size=image_size, reading=reading) for each in samples])
 
 
 def encode_images(clip: Network, images: np.ndarray, *, in_full: bool = False) -> tuple[Tensor, Tensor]:
@@ -87,7 +86,7 @@ def encode_images(clip: Network, images: np.ndarray, *, in_full: bool = False) -
 
 def cached_features(
     clip: Network,
-    samples: Sequence[Sample],
+    samples: Sequence[Picture],
     *,
     weights_sha256: str,
     cache: Path,
@@ -268,7 +267,7 @@ def _record_shapes(clip: Network) -> dict[str, tuple[int, ...]]:
 
 
 def _key(
-    clip: Network, samples: Sequence[Sample], weights_sha256: str, dtype: np.dtype, reading: ReadSettings
+    clip: Network, samples: Sequence[Picture], weights_sha256: str, dtype: np.dtype, reading: ReadSettings
 ) -> str:
     identity = {
         "weights": weights_sha256,
@@ -295,14 +294,14 @@ def reading_facts(reading: ReadSettings) -> dict[str, Any]:
     return {name: value for name in ("bits", "exif") if (value := getattr(reading, name))}
 
 
-def _identity(sample: Sample) -> str:
-    """What tells a picture from every other one: its file's bytes and, for a part of the file, its rows."""
-    rows = "" if sample.rows is None else f"[{sample.rows[0]}:{sample.rows[1]}]"
-    return sha256(sample.path) + rows
+def _identity(picture: Picture) -> str:
+    """What tells a picture from every other one: its files' bytes and, for a part of a file, its rows."""
+    rows = ["" if each.rows is None else f"[{each.rows[0]}:{each.rows[1]}]" for each in parts_of(picture)]
+    return "+".join(sha256(each.path) + own for each, own in zip(parts_of(picture), rows, strict=True))
 
 
 def _encode_to_disk(
-    clip: Network, samples: Sequence[Sample], files: CacheFiles, reading: ReadSettings, progress: Progress
+    clip: Network, samples: Sequence[Picture], files: CacheFiles, reading: ReadSettings, progress: Progress
 ) -> None:
     """Append records to `*.partial` files (plain writes: a full disk is an OSError, not a crash)."""
     done, digests = files.done()

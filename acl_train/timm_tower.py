@@ -135,7 +135,7 @@ class TimmTower(nn.Module):
         patches = self.conv1(images.to(self.conv1.weight.dtype)).flatten(2).transpose(1, 2)  # (B, G·G, W)
         tokens = patches + self.places
         if self.prefixes:
-            tokens = torch.cat([self.prefix.expand(len(patches), -1, -1), tokens], dim=1)
+            tokens = torch.cat([self.prefix.expand(patches.shape[0], -1, -1), tokens], dim=1)
         return self.ln_pre(tokens)  # type: ignore[no-any-return]
 
     def embeddings(self, tokens: Tensor) -> Tensor:

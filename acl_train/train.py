@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from acl_runtime.data.check_masks import check_masks
-from acl_runtime.data.datasets import Dataset, Sample, load_mask, read_dataset, require_both
+from acl_runtime.data.datasets import Dataset, Sample, read_dataset, require_both
 from acl_runtime.files.errors import InputError
 from acl_runtime.images.decode import ReadSettings
 from acl_runtime.text.names import category_words
@@ -31,6 +31,7 @@ from acl_train.learn import (
     restore_learner,
 )
 from acl_train.log import LossLog, check_log
+from acl_train.mosaics import Picture, draw_mosaics, load_picture_mask
 from acl_train.prompts import (
     Prompts,
     PromptsConfig,
@@ -139,24 +140,25 @@ def train(
         raise InputError(
             f"{data[0]}: has no masks, and nothing else was to be learned from; add image to --losses, or masks"
         )
-    facts = _facts(samples, config, vision, has_masks) | reading_facts(reading)
+    facts = _facts(samples, config, has_masks) | reading_facts(reading)
     prompts_config = make_prompts_config(
         weights, vision, config.recipe.value, facts, method=config.method, words=config.words
     )
     clip = build_network(weights, vision).to(device)
     learner = _start(clip, files, prompts_config, config, resume)
+    pictures = [*samples, *draw_mosaics(samples, config.mosaics, seed=config.seed)]
     features = cached_features(
         clip,
-        samples,
+        pictures,
         weights_sha256=weights.sha256,
         cache=files.cache,
         half=half_cache,
         reading=reading,
         progress=lambda done, total: progress("encoding images", done, total),
     )
-    labels = torch.tensor([sample.label for sample in samples])
-    masks = pack_masks(samples, vision.image_size, reading) if has_masks else None
-    names = [category_words(sample.category) for sample in samples]
+    labels = torch.tensor([picture.label for picture in pictures])
+    masks = pack_masks(pictures, vision.image_size, reading) if has_masks else None
+    names = [category_words(picture.category) for picture in pictures]
     _run_epochs(
         clip, learner, Examples(features.batch, labels, masks, names), config, files, prompts_config, progress
     )
@@ -186,9 +188,9 @@ def merge_samples(datasets: Sequence[Dataset], say: Callable[[str], None]) -> tu
     return [sample for dataset in datasets for sample in dataset.samples], has_masks
 
 
-def pack_masks(samples: Sequence[Sample], image_size: int, reading: ReadSettings | None = None) -> np.ndarray:
+def pack_masks(samples: Sequence[Picture], image_size: int, reading: ReadSettings | None = None) -> np.ndarray:
     """All masks at network resolution, bit-packed: (N, ceil(S·S / 8)) uint8."""
-    masks = (load_mask(sample, height=image_size, width=image_size, settings=reading) for sample in samples)
+    masks = (load_picture_mask(each, image_size=image_size, reading=reading) for each in samples)
     return np.stack([pack_mask(mask) for mask in masks])
 
 
@@ -196,9 +198,7 @@ def _names(datasets: Sequence[Dataset], *, has_masks: bool) -> str:
     return ", ".join(str(dataset.root) for dataset in datasets if dataset.has_masks == has_masks)
 
 
-def _facts(
-    samples: Sequence[Sample], config: LearnConfig, vision: VisionConfig, has_masks: bool
-) -> dict[str, Any]:
+def _facts(samples: Sequence[Sample], config: LearnConfig, has_masks: bool) -> dict[str, Any]:
     """What the prompts file says about its learning; a run resumes only where all of it is the same."""
     names = "\n".join(_name(sample) for sample in samples)
     return {
@@ -209,10 +209,10 @@ def _facts(
         "deep_layers": config.deep_layers,
         "deep_tokens": config.deep_tokens,
         "learns": config.learns,
-        "class_layers": vision.class_layers,
         "shared_ctx": config.shared_ctx,
         "losses": list(config.losses),
         "optimizer": config.optimizer,
+        "mosaics": config.mosaics,
         "masks": has_masks,
         "images": len(samples),
         "defective": sum(sample.label for sample in samples),
@@ -254,7 +254,7 @@ def _check_checkpoints(files: TrainFiles, *, resume: bool) -> None:
 
 
 def _check_same_run(path: Path, earlier: PromptsConfig, now: PromptsConfig) -> None:
-    then, wanted = _flat(earlier), _flat(now)
+    then, wanted = {"mosaics": 0} | _flat(earlier), _flat(now)  # there were none once
     for name, value in wanted.items():
         if name != "epochs" and then.get(name) != value:  # more epochs are a reason to resume
             raise InputError(

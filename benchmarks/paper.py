@@ -104,13 +104,17 @@ class Accuracy:
 
 
 def judge_samples(judge: Judge, group: Group, image_size: int) -> dict[str, float]:
-    """Each metric's unweighted mean over the categories."""
+    """Each metric's unweighted mean over the categories; nan where it is not defined in any, as without masks."""
     rows = []
     for category in group.categories:
         samples = [sample for sample in group.samples if sample.category == category]
         scores, maps = judge(samples)
-        masks = np.stack([_mask(sample, image_size) for sample in samples])
-        rows.append(evaluate(scores, np.array([sample.label for sample in samples]), maps, masks))
+        labels = np.array([sample.label for sample in samples])
+        if any(sample.label and sample.mask is None for sample in samples):
+            rows.append(evaluate(scores, labels))
+        else:
+            masks = np.stack([_mask(sample, image_size) for sample in samples])
+            rows.append(evaluate(scores, labels, maps, masks))
     return {name: mean([value for row in rows if (value := row[name]) is not None]) for name in METRICS}
 
 
@@ -128,7 +132,7 @@ def _samples(
     learn_from: Sequence[Path], data: Sequence[Path], most: int, drawn: Path
 ) -> tuple[list[Sample], list[Group], dict[str, str]]:
     """What to learn from, what to judge, and which of it the paper has numbers for."""
-    groups = [read_group(root, most=most) for root in data]
+    groups = [read_group(root, most=most, needs_masks=False) for root in data]
     datasets = [read_dataset(root) for root in data]
     published = {dataset.name: dataset.published for dataset in datasets if dataset.published is not None}
     if learn_from:
@@ -142,7 +146,7 @@ def _samples(
 def main(
     table: Annotated[list[str], typer.Option(help=f"Of {', '.join(TABLES)}, or all; may be repeated.")],
     data: Annotated[
-        list[Path] | None, typer.Option(help="A data set to judge, with masks; may be repeated.")
+        list[Path] | None, typer.Option(help="A data set to judge; may be repeated.")
     ] = None,
     learn_from: Annotated[
         list[Path] | None,

@@ -133,6 +133,16 @@ def load_text_embeddings(bundle: Bundle) -> npt.NDArray[np.float32]:
     return embeddings.reshape(-1, 2, embeddings.shape[-1])
 
 
+def check_judges(bundle: Bundle) -> None:
+    """Raise BundleError where a bundle has no prompts and no memory of good parts yet, so that all is the same to it."""
+    manifest = bundle.manifest
+    if manifest.prompts.get("method") == "memory" and manifest.calibration.memory is None:
+        raise BundleError(
+            f"{bundle.path}: has no prompts and remembers no good parts yet, so it cannot judge; run acl calibrate "
+            f"{bundle.path} GOOD_IMAGES --memory 8 first"
+        )
+
+
 def load_golden(bundle: Bundle) -> Mapping[str, np.ndarray]:
     """Frames with the torch model's answers, to prove a backend with.
 

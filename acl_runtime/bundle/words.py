@@ -66,7 +66,7 @@ def prompts_words(manifest: Manifest) -> str:
     prompts = manifest.prompts
     named = f" of {prompts['category']}" if "category" in prompts else ""
     if prompts.get("learns") == "vectors":
-        named += ", vectors per layer" if prompts.get("class_layers") == "True" else ", decoupled vectors"
+        named += ", vectors per layer" if prompts.get("class_tokens") else ", decoupled vectors"
     return f"{prompts.get('method', 'anomalyclip')}{named}, recipe {prompts['recipe']}, sha256 {prompts['sha256'][:12]}"
 
 
