@@ -91,8 +91,7 @@ def describe_bundle(inputs: Inputs, config: ExportConfig) -> Manifest:
         ),
         parity=NOT_YET,
         files={},
-        tools={"python": platform.python_version()}
-        | {name: version(name) for name in _tools(clip)},
+        tools={"python": platform.python_version()} | {name: version(name) for name in _tools(clip)},
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
 

@@ -48,7 +48,8 @@ class EmbeddingsGraph(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, S, S, 3) uint8 RGB, or (B, H, W, 3) BGR frames, to (B, D) and (B, L, G·G, D) float32, unit norm.
 
-        With a class token of each layer the first is (B, L, D); with windows the second is (B, 1, M, D), see `VisionTower.forward`.
+        With a class token of each layer the first is (B, L, D); with windows the second is (B, 1, M, D), see
+        `VisionTower.forward`.
         """
         outputs: tuple[Tensor, Tensor] = self.visual(self.visual.normalize(self.resize(images)))
         return outputs

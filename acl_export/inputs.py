@@ -66,7 +66,7 @@ def prepare_inputs(prompts: Path | Prompts, weights: Weights, config: ExportConf
     _check_weights(prompts, weights)
     if METHODS[prompts.config.method].is_mute and config.head is not Head.embeddings:
         raise InputError(
-            "method memory compares patches with those of good parts, which head map does not give; pass --head embeddings"
+            "method memory compares patches with those of good parts, and head map gives none; pass --head embeddings"
         )
     _check_category(prompts, config.category)
     _check_layers(prompts)

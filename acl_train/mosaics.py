@@ -100,6 +100,5 @@ def parts_of(picture: Picture) -> tuple[Sample, ...]:
 
 
 def _places(size: int) -> list[tuple[slice, slice]]:
-    cuts = [0, size // SIDE, size]
-    sides = [slice(start, stop) for start, stop in zip(cuts, cuts[1:], strict=False)]
+    sides = slice(0, size // SIDE), slice(size // SIDE, size)
     return [(rows, columns) for rows in sides for columns in sides]

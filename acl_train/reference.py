@@ -89,7 +89,9 @@ def _run_one(
         patches = winclip_patches(image_embeddings, patch_embeddings[:, 0], vectors[0], windows, temperature)
         anomaly_maps = smooth_maps(patches.unsqueeze(1), size, blur_sigma)
     else:
-        anomaly_maps = published_maps(patch_embeddings, of_patches(vectors, patch_embeddings.shape[1]), size, blur_sigma, temperature)
+        anomaly_maps = published_maps(
+            patch_embeddings, of_patches(vectors, patch_embeddings.shape[1]), size, blur_sigma, temperature
+        )
     finished = time.perf_counter()
     stages = {
         "preprocess": 1000 * (preprocessed - started),

@@ -1,4 +1,4 @@
-"""Prompts files that somebody shares: found by name in a folder, or fetched by https and kept only if their hash is right.
+"""Prompts files that somebody shares: found by name in a folder, or fetched by https and kept if their hash is right.
 
 A prompts file is a `.safetensors`: numbers and a few facts, nothing that is run.
 """
@@ -77,7 +77,9 @@ def _fetch(url: str, wanted: str, target: Path, open_url: Opener) -> None:
             while block := answer.read(BLOCK):
                 size += len(block)
                 if size > MOST_BYTES:
-                    raise InputError(f"{url}: has more than {MOST_BYTES >> 20} MB, so it is no prompts file; refused")
+                    raise InputError(
+                        f"{url}: has more than {MOST_BYTES >> 20} MB, so it is no prompts file; refused"
+                    )
                 digest.update(block)
                 file.write(block)
             if digest.hexdigest() != wanted:

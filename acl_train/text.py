@@ -54,7 +54,7 @@ def require_text(network: Network) -> CLIP:
     if isinstance(network, CLIP):
         return network
     raise InputError(
-        "the backbone has no text tower: learn vectors by --head-vectors decoupled or per-layer, or export --method memory"
+        "the backbone has no text tower: learn vectors by --head-vectors decoupled, or export --method memory"
     )
 
 

@@ -116,33 +116,42 @@ def _misfit(name: str, why: str) -> InputError:
 
 def _odd_part(trunk: Any) -> str | None:
     """The first part that a plain ViT has not; None if there is none."""
-    from timm.layers import Attention, PatchEmbed
+    from timm.layers import Attention
     from timm.models.eva import Eva, EvaAttention, EvaBlock
     from timm.models.vision_transformer import Block, VisionTransformer
 
-    if type(trunk) not in (Eva, VisionTransformer):
-        return f"parts of the kind {type(trunk).__name__}"
+    kinds: list[tuple[object, tuple[type, ...]]] = [
+        (trunk, (Eva, VisionTransformer)),
+        (trunk.blocks[0], (Block, EvaBlock)),
+        (getattr(trunk.blocks[0], "attn", None), (Attention, EvaAttention)),
+    ]
+    for part, known in kinds:
+        if type(part) not in known:
+            return f"parts of the kind {type(part).__name__}"
     block = trunk.blocks[0]
-    if type(block) not in (Block, EvaBlock):
-        return f"blocks of the kind {type(block).__name__}"
-    attention = block.attn
-    if type(attention) not in (Attention, EvaAttention):
-        return f"attention of the kind {type(attention).__name__}"
-    size = getattr(trunk.patch_embed, "patch_size", ())
-    if type(trunk.patch_embed) is not PatchEmbed or len(set(size)) != 1 or not _is_idle(trunk.patch_embed.norm):
-        return "patches that are no squares of one convolution"
-    if attention.qkv is None or attention.proj.in_features != trunk.embed_dim:
-        return "attention with projections of its own kind"
+    fits = {
+        "patches that are no squares of one convolution": _has_plain_patches(trunk.patch_embed),
+        "attention that is of its own kind inside": _has_plain_attention(block.attn, trunk.embed_dim),
+        "norms that are no layer norms": isinstance(final_norm(trunk), nn.LayerNorm)
+        and isinstance(block.norm1, nn.LayerNorm),
+        "rotations of its own in each block": not getattr(trunk, "rope_mixed", False),
+        f"the pooling {trunk.global_pool}": trunk.global_pool in ("token", "avg", "map"),
+    }
+    return next((what for what, is_fit in fits.items() if not is_fit), None)
+
+
+def _has_plain_patches(embedding: Any) -> bool:
+    from timm.layers import PatchEmbed
+
+    return type(embedding) is PatchEmbed and len(set(embedding.patch_size)) == 1 and _is_idle(embedding.norm)
+
+
+def _has_plain_attention(attention: Any, width: int) -> bool:
+    """One product for queries, keys and values of the tower's width; nothing normalised or gated in between."""
+    if attention.qkv is None or attention.proj.in_features != width:
+        return False
     extra = (attention.q_norm, attention.k_norm, attention.norm)
-    if not all(map(_is_idle, extra)) or getattr(attention, "gate", None) is not None:
-        return "attention that is normalised or gated inside"
-    if not isinstance(final_norm(trunk), nn.LayerNorm) or not isinstance(block.norm1, nn.LayerNorm):
-        return "norms that are no layer norms"
-    if getattr(trunk, "rope_mixed", False):
-        return "rotations of its own in each block"
-    if trunk.global_pool not in ("token", "avg", "map"):
-        return f"the pooling {trunk.global_pool}"
-    return None
+    return all(map(_is_idle, extra)) and getattr(attention, "gate", None) is None
 
 
 def _is_idle(module: nn.Module) -> bool:

@@ -188,7 +188,9 @@ def merge_samples(datasets: Sequence[Dataset], say: Callable[[str], None]) -> tu
     return [sample for dataset in datasets for sample in dataset.samples], has_masks
 
 
-def pack_masks(samples: Sequence[Picture], image_size: int, reading: ReadSettings | None = None) -> np.ndarray:
+def pack_masks(
+    samples: Sequence[Picture], image_size: int, reading: ReadSettings | None = None
+) -> np.ndarray:
     """All masks at network resolution, bit-packed: (N, ceil(S·S / 8)) uint8."""
     masks = (load_picture_mask(each, image_size=image_size, reading=reading) for each in samples)
     return np.stack([pack_mask(mask) for mask in masks])

@@ -75,7 +75,8 @@ def load_weights(
         backbone: An open_clip name such as `ViT-L-14-336`, or `tiny`, or `timm:NAME` for a ViT of timm's without text;
             with a file it may be any name, and one that open_clip knows tells the heads and the activation, which no
             file does.
-        weights: A tag of open_clip's or timm's, such as `openai`, or a file: OpenAI's JIT archive, `.pt` or `.safetensors`.
+        weights: A tag of open_clip's or timm's, such as `openai`, or a file: OpenAI's JIT archive, `.pt` or
+            `.safetensors`.
         quick_gelu: The activation the weights were trained with; None means as open_clip declares it for the tag, or
             for the name of a file's backbone, and QuickGELU for other files.
 

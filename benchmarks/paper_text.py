@@ -11,7 +11,7 @@ from typing import Any
 
 from acl_runtime.evaluation.metrics import METRICS
 from benchmarks.judges import mean
-from benchmarks.paper_rows import TABLES, Row
+from benchmarks.paper_rows import FULL_SHOT, TABLES, Row
 from benchmarks.paper_speed import Cost
 from benchmarks.tables import markdown_table
 
@@ -28,6 +28,7 @@ def to_text(
 ) -> str:
     """A table of the paper: one of images and one of pixels, the paper's own numbers below ours, then the cost."""
     title, rows = TABLES[name]
+    shown = (*rows, *FULL_SHOT) if name == "12" else rows
     called = (
         f"Figure {name[3:]}" if name.startswith("fig") else f"Table {name}" if name.isdigit() else "Beside"
     )
@@ -36,10 +37,12 @@ def to_text(
         groups = list(dict.fromkeys(record["group"] for found in records.values() for record in found))
         for kind, metrics in SHOWN.items():
             lines = []
-            for row in rows:
+            for row in shown:
                 lines.append([row.label, *(_cell(records[row.label], group, metrics) for group in groups)])
                 if any(group in published for group in groups) and row.printed is not None:
-                    cells = [printed_words(name, row.printed, published.get(group), metrics) for group in groups]
+                    cells = [
+                        printed_words(name, row.printed, published.get(group), metrics) for group in groups
+                    ]
                     lines.append(["printed in the paper", *cells])
             heading = " / ".join(METRICS[metric] for metric in metrics)
             parts.append(f"**{heading}**\n\n{markdown_table([kind, *groups], lines)}")

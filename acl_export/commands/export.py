@@ -192,7 +192,9 @@ def export(
     for engine in engines:
         load_library(LIBRARY_OF[engine])  # what is missing is told before the export
     if [prompts, shared, method].count(None) != 2:
-        raise typer.BadParameter("give PROMPTS, or --prompts NAME, or --method with a method that learns none")
+        raise typer.BadParameter(
+            "give PROMPTS, or --prompts NAME, or --method with a method that learns none"
+        )
     if (shared is None) != (place is None):
         raise typer.BadParameter("--prompts NAME and --from FOLDER or URL go together")
     if shared is not None and place is not None:

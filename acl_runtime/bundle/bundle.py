@@ -134,7 +134,7 @@ def load_text_embeddings(bundle: Bundle) -> npt.NDArray[np.float32]:
 
 
 def check_judges(bundle: Bundle) -> None:
-    """Raise BundleError where a bundle has no prompts and no memory of good parts yet, so that all is the same to it."""
+    """Raise BundleError where a bundle has no prompts and no memory of good parts yet: all is the same to it."""
     manifest = bundle.manifest
     if manifest.prompts.get("method") == "memory" and manifest.calibration.memory is None:
         raise BundleError(

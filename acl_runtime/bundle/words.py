@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from acl_runtime.bundle.manifest import Manifest, Parity, Tiling
+from acl_runtime.bundle.manifest import Backbone, Manifest, Parity, Tiling
 
 
 def tiling_words(tiling: Tiling | None) -> str:

@@ -32,7 +32,7 @@ def defect_directions(vectors: np.ndarray, *, temperature: float) -> npt.NDArray
         temperature: Divisor of the cosines.
 
     Returns:
-        (H, D) float32: one for all; or for images, or each layer's class token, first and then for each layer's patches.
+        (H, D) float32: one for all; or for images, or each layer's class token, first, then for each layer's patches.
 
     Raises:
         BundleError: They are not finite.
@@ -54,7 +54,7 @@ def of_patches(directions: np.ndarray, layers: int) -> np.ndarray:
 
 
 def of_images(directions: np.ndarray, layers: int) -> np.ndarray:
-    """What an image's class tokens, one after the other, are compared with: (D,), or (L·D,) for the mean over layers."""
+    """What an image's class tokens, one after the other, are compared with: (D,), or (L·D,) for the layers' mean."""
     tokens = max(1, len(directions) - layers)
     return (directions[:tokens] / np.float32(tokens)).reshape(-1)
 

@@ -61,6 +61,15 @@ def small_trunk(name: str, image_size: int | None = None) -> Any:
     return make_trunk(name, depth=DEPTH, image_size=image_size)
 
 
+def narrower(name: str, *, depth: int, image_size: int) -> Any:
+    """`make_trunk`, which knows the small SigLIP too."""
+    return (
+        small_trunk(name, image_size)
+        if name in SOURCE
+        else make_trunk(name, depth=depth, image_size=image_size)
+    )
+
+
 @pytest.fixture(scope="module")
 def made() -> Iterator[Callable[[str], Weights]]:
     """Random weights of a family, with layer scales and biases that are not what they begin as."""
@@ -72,16 +81,14 @@ def made() -> Iterator[Callable[[str], Weights]]:
             generator = torch.Generator().manual_seed(0)
             with torch.no_grad():
                 for parameter in trunk.parameters():
-                    parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+                    parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
             state = {key: tensor.detach() for key, tensor in trunk.state_dict().items()}
             architecture = read_timm_architecture(trunk, model.mean, model.std)
             kept[name] = Weights(state, architecture, f"timm:{name}", "random", "0" * 64, "random")
         return kept[name]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            timm_weights, "make_trunk", lambda name, *, depth, image_size: small_trunk(name, image_size)
-        )
+        patch.setattr(timm_weights, "make_trunk", narrower)
         yield make
 
 
