@@ -59,9 +59,13 @@ class PromptsConfig:
         return METHODS[self.method].names_category
 
     def to_json(self) -> str:
-        """One JSON object: `format_version` and the fields."""
-        fields = vars(self) | {"vision": vars(self.vision), "learning": dict(self.learning)}
-        return json.dumps({"format_version": FORMAT_VERSION} | fields, sort_keys=True)
+        """One JSON object: `format_version` and the fields; version 2 where nothing of version 3 is used."""
+        vision = dict(vars(self.vision))
+        version = FORMAT_VERSION if vision["class_layers"] else FORMAT_VERSION - 1
+        if version < FORMAT_VERSION:
+            del vision["class_layers"]
+        fields = vars(self) | {"vision": vision, "learning": dict(self.learning)}
+        return json.dumps({"format_version": version} | fields, sort_keys=True)
 
     @staticmethod
     def from_json(text: str) -> PromptsConfig:

@@ -20,6 +20,7 @@ from acl_runtime.evaluation.metrics import METRICS, evaluate
 from acl_train.config import LearnConfig, Recipe, VisionConfig
 from acl_train.features import cached_features
 from acl_train.learn import Head
+from acl_train.mosaics import Picture, draw_mosaics
 from acl_train.weights import Weights, build_clip, load_weights
 from benchmarks.drawn_groups import Counts, Group, draw_groups, draw_learning, read_group, thin
 from benchmarks.full_shot import FullShot, fit, training_images
@@ -44,6 +45,7 @@ class Settings:
         epochs: Of each; None for the method's own.
         image_size: Side of the network's input, in pixels; None for the backbone's own.
         learning: Samples that all methods learn from.
+        mosaics: How many of four of them some learn from too, see `acl_train/mosaics.py`.
         groups: What they are judged on.
     """
 
@@ -52,6 +54,7 @@ class Settings:
     image_size: int | None
     learning: Sequence[Sample]
     groups: Sequence[Group]
+    mosaics: int = 0
 
 
 class Accuracy:
@@ -61,7 +64,8 @@ class Accuracy:
         """Use one backbone; the vision tower's outputs are kept in `cache`."""
         self._weights, self._settings, self._cache = weights, settings, cache
         judged = [sample for group in settings.groups for sample in group.samples]
-        self._samples = list(dict.fromkeys([*settings.learning, *judged]))
+        self._mosaics = draw_mosaics(settings.learning, settings.mosaics, seed=FIRST_SEED)
+        self._samples: list[Picture] = list(dict.fromkeys([*settings.learning, *judged, *self._mosaics]))
         self._towers: dict[VisionConfig, Tower] = {}
         self._found: dict[object, list[dict[str, Any]]] = {}
 
@@ -112,7 +116,8 @@ class Accuracy:
             if config is None:
                 learned = Learned(Head(tower.clip, LearnConfig(method=row.method)), {}, layers)
             else:
-                learned = learn(tower, self._settings.learning, config, layers)
+                learning = [*self._settings.learning, *self._mosaics[: config.mosaics]]
+                learned = learn(tower, learning, config, layers)
             judge = judge_with(tower, learned, named=row.named)
             for group in self._settings.groups:
                 metrics = judge_samples(judge, group, tower.clip.visual.config.image_size)
@@ -259,7 +264,8 @@ def main(
             if "12" in names:
                 groups = [group for group in groups if group.name != DRAWN]  # it has no images for training
             roots = {read_dataset(root).name: root for root in data or []}
-            settings = Settings(seeds, epochs, image_size, learning, groups)
+            mosaics = max(row.learn.get("mosaics", 0) for name in names for row in TABLES[name][1])
+            settings = Settings(seeds, epochs, image_size, learning, groups, mosaics)
             accuracy = Accuracy(loaded, settings, cache or place / "cache")
         for name in names:
             rows, costs, records = TABLES[name][1], {}, {}

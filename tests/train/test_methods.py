@@ -51,7 +51,9 @@ def learned_prompts(method: str, weights: Weights, folder: Path, **options: Any)
     return train([MINI], files, weights, vision_of(method, weights), config)
 
 
-@pytest.fixture(scope="module", params=[*METHODS, "decoupled"])
+@pytest.fixture(
+    scope="module", params=[*(name for name in METHODS if not METHODS[name].is_mute), "decoupled"]
+)
 def prompts_of(
     request: pytest.FixtureRequest, weights: Weights, tmp_path_factory: pytest.TempPathFactory
 ) -> Prompts:

@@ -167,6 +167,7 @@ def test_vectors_of_each_layer_go_from_learning_to_the_same_verdict_in_torch_and
     learned = train([MINI], files, weights, vision, config)
     vectors = learned.tensors["vectors"]
     assert vectors.shape == (4, 2, 384)  # class tokens of two layers, then their patches
+    assert '"format_version": 3' in learned.config.to_json()
     assert not torch.equal(vectors[:, 0], vectors[:, 1])  # they began as one
     prompts, frame, verdicts = load_prompts(files.output), load_frame(FRAMES[0]), []
     for head in Head:
