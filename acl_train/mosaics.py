@@ -41,9 +41,10 @@ Picture = Sample | Mosaic
 
 
 def draw_mosaics(samples: Sequence[Sample], count: int, *, seed: int) -> list[Mosaic]:
-    """Draw so many, products in turn, each of four different pictures of one product.
+    """Draw so many, products in turn, each of four pictures of one product.
 
-    Good pictures alone make every second one, as far as there are four, so that half the mosaics are of good parts.
+    Every second one is of good pictures alone, so that half the mosaics are of good parts; they occur more than once in
+    one where a product has fewer than four.
 
     Raises:
         InputError: No product has four pictures.
@@ -60,8 +61,8 @@ def draw_mosaics(samples: Sequence[Sample], count: int, *, seed: int) -> list[Mo
     for number in range(count):
         found = usable[number % len(usable)]
         good = [sample for sample in found if sample.label == 0]
-        chosen = good if number // len(usable) % 2 and len(good) >= most else found
-        rows = rng.choice(len(chosen), most, replace=False)
+        chosen = good if number // len(usable) % 2 and good else found
+        rows = rng.choice(len(chosen), most, replace=len(chosen) < most)
         drawn.append(Mosaic(tuple(chosen[row] for row in rows)))
     return drawn
 

@@ -158,7 +158,7 @@ def _is_idle(module: nn.Module) -> bool:
     return isinstance(module, nn.Identity)
 
 
-def final_norm(trunk: Any) -> nn.Module:
+def final_norm(trunk: Any) -> nn.LayerNorm:
     """The norm after the last block, before or after pooling."""
     return trunk.fc_norm if _is_idle(trunk.norm) else trunk.norm  # type: ignore[no-any-return]
 

@@ -146,7 +146,7 @@ def train(
     )
     clip = build_network(weights, vision).to(device)
     learner = _start(clip, files, prompts_config, config, resume)
-    pictures = [*samples, *draw_mosaics(samples, config.mosaics, seed=config.seed)]
+    pictures: list[Picture] = [*samples, *draw_mosaics(samples, config.mosaics, seed=config.seed)]
     features = cached_features(
         clip,
         pictures,

@@ -367,7 +367,7 @@ def _with_declared(
     return Weights(state, architecture, backbone, tag, _digest(state), basis)
 
 
-def _sanitize(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _sanitize(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """float32 tensors without the archive's integers; the tiny backbone's token table is unfolded."""
     kept = {
         name: _to_float(name, tensor)

@@ -70,7 +70,7 @@ class Tower:
     recorded: tuple[int, ...]
 
     def read(self, samples: Sequence[Picture], layers: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Image embeddings (N, D), or (N, L, D), and the layers' patch embeddings (N, L, G·G, D), float32; or windows (N, 1, M, D)."""
+        """Image embeddings (N, D), or (N, L, D), and patch embeddings (N, L, G·G, D), or of windows (N, 1, M, D)."""
         images, patches = self.features.batch(torch.tensor([self.rows[sample] for sample in samples]))
         if self.clip.visual.windows:
             return images, patches

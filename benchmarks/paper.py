@@ -85,7 +85,7 @@ class Accuracy:
         vision = FULL.vision(self._weights, self._settings.image_size)
         tower, clip = self._tower(vision), build_clip(self._weights, vision)
         features = cached_features(clip, good, weights_sha256=self._weights.sha256, cache=self._cache)
-        rows = {sample: row for row, sample in enumerate(good)}
+        rows: dict[Picture, int] = {sample: row for row, sample in enumerate(good)}
         texts = torch.ones(2, clip.architecture.embed_dim)  # they say nothing
         memory = make_memory(
             see(Tower(clip, features, rows, vision.layers), good, texts, Recipe.paper), seed=FIRST_SEED
@@ -116,7 +116,7 @@ class Accuracy:
             if config is None:
                 learned = Learned(Head(tower.clip, LearnConfig(method=row.method)), {}, layers)
             else:
-                learning = [*self._settings.learning, *self._mosaics[: config.mosaics]]
+                learning: list[Picture] = [*self._settings.learning, *self._mosaics[: config.mosaics]]
                 learned = learn(tower, learning, config, layers)
             judge = judge_with(tower, learned, named=row.named)
             for group in self._settings.groups:

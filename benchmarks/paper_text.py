@@ -11,7 +11,7 @@ from typing import Any
 
 from acl_runtime.evaluation.metrics import METRICS
 from benchmarks.judges import mean
-from benchmarks.paper_rows import FULL_SHOT, TABLES, Row
+from benchmarks.paper_rows import FULL_SHOT, TABLES, FullShotRow, Row
 from benchmarks.paper_speed import Cost
 from benchmarks.tables import markdown_table
 
@@ -28,7 +28,7 @@ def to_text(
 ) -> str:
     """A table of the paper: one of images and one of pixels, the paper's own numbers below ours, then the cost."""
     title, rows = TABLES[name]
-    shown = (*rows, *FULL_SHOT) if name == "12" else rows
+    shown: tuple[Row | FullShotRow, ...] = (*rows, *FULL_SHOT) if name == "12" else rows
     called = (
         f"Figure {name[3:]}" if name.startswith("fig") else f"Table {name}" if name.isdigit() else "Beside"
     )
@@ -69,7 +69,7 @@ def printed_words(table: str, row: str, published: str | None, metrics: Sequence
     tables = _printed()["tables"]
     places = [table] if table in tables and table not in METHODS else METHODS
     found = (tables[place].get(published, {}).get(row) for place in places)
-    values = next((each for each in found if each is not None), {})
+    values: dict[str, float] = next((each for each in found if each is not None), {})
     return " / ".join("-" if (value := values.get(metric)) is None else f"{value:.1f}" for metric in metrics)
 
 

@@ -56,7 +56,7 @@ def of_patches(directions: np.ndarray, layers: int) -> np.ndarray:
 def of_images(directions: np.ndarray, layers: int) -> np.ndarray:
     """What an image's class tokens, one after the other, are compared with: (D,), or (L·D,) for the layers' mean."""
     tokens = max(1, len(directions) - layers)
-    return (directions[:tokens] / np.float32(tokens)).reshape(-1)
+    return np.asarray(directions[:tokens] / np.float32(tokens), np.float32).reshape(-1)
 
 
 def read_head(

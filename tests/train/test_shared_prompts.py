@@ -98,7 +98,7 @@ def test_a_redirection_away_from_https_is_refused() -> None:
     handler = shared_prompts._HttpsOnly()
     request = Request(PLACE)
     with pytest.raises(InputError, match="no https"):
-        handler.redirect_request(request, None, 302, "Found", {}, "http://elsewhere.example/x")
+        handler.redirect_request(request, None, 302, "Found", {}, "http://elsewhere.example/x")  # type: ignore[no-untyped-call]
 
 
 def test_a_folder_gives_its_files_by_name(tmp_path: Path) -> None:
