@@ -210,7 +210,8 @@ def make_read_out(
             raise InputError(f"the second path is CLIP's and {backbone} has none; leave --vv-from out")
         image_size = image_size or IMAGE_SIZE - IMAGE_SIZE % architecture.patch_size
         options = options | {"vv_from": 0}
-    return make_vision_config(backbone, architecture.vision_layers, image_size=image_size, **options)
+    config = make_vision_config(backbone, architecture.vision_layers, image_size=image_size, **options)
+    return config if architecture.text_layers else replace(config, class_norm=True)
 
 
 def with_options(method: str, *, word: str | None = None, **options: Any) -> LearnConfig:

@@ -31,6 +31,7 @@ from acl_runtime.images.decode import load_frame
 from acl_runtime.images.preprocess import preprocess
 from acl_train import timm_weights
 from acl_train.config import LearnConfig, Recipe, VisionConfig
+from acl_train.convert import convert_checkpoint
 from acl_train.learn import new_learner
 from acl_train.methods import make_read_out, with_options
 from acl_train.prompts import load_prompts, written_prompts
@@ -252,4 +253,7 @@ def test_a_file_gives_the_tower_that_its_name_says(tmp_path: Path) -> None:
         new_learner(build_network(loaded, VisionConfig(64, (12,), 13)), LearnConfig())
     with pytest.raises(InputError, match="no second path|leave --vv-from out"):
         make_read_out(loaded.backbone, loaded.architecture, vv_from=3)
-    assert make_read_out(loaded.backbone, loaded.architecture).image_size == 512
+    vision = make_read_out(loaded.backbone, loaded.architecture)
+    assert (vision.image_size, vision.class_norm) == (512, True)
+    with pytest.raises(InputError, match="prompts are for a text tower"):
+        convert_checkpoint(tmp_path / "published.pth", loaded, vision)
