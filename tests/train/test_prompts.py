@@ -163,7 +163,7 @@ def test_a_newer_prompts_file_is_refused(prompts: Prompts, tmp_path: Path) -> No
         path,
         {"anomalyclip_prompts": text},
     )
-    with pytest.raises(ValueError, match="format version 3 is newer than 2"):
+    with pytest.raises(ValueError, match="format version 4 is newer than 3"):
         load_prompts(path)
 
 
