@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from acl_runtime.files.errors import InputError
-from acl_train.clip import Architecture
 from acl_train.config import (
     IMAGE_SIZE,
     TEMPERATURE,
@@ -25,6 +24,9 @@ from acl_train.config import (
     default_vv_from,
 )
 from acl_train.sentences import Sentences, clip_ensemble, clip_pair, vand_ensemble, winclip_ensemble
+
+if TYPE_CHECKING:  # torch would make every --help slow
+    from acl_train.clip import Architecture
 
 VECTORS_RATE = 1e-4  # learning rate of decoupled vectors, chosen on drawn products, see benchmarks/paper.md
 CLIP_TEMPERATURE = 0.01  # 1 / CLIP's own logit scale, which its training caps at 100
