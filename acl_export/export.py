@@ -30,14 +30,14 @@ from acl_runtime.backends.onnx_session import OnnxSession
 from acl_runtime.backends.parity import GoldenImages
 from acl_runtime.bundle.bundle import GOLDEN, MANIFEST, TEXT_EMBEDDINGS, Bundle, write_manifest
 from acl_runtime.bundle.manifest import FUSED, QUANTIZED, Arithmetic, Manifest, Parity
+from acl_runtime.bundle.words import activation_words
 from acl_runtime.detection.detector import Detector
 from acl_runtime.evaluation.metric_change import measure_change
 from acl_runtime.files.atomic import atomic_folder
 from acl_runtime.files.errors import BackendError
 from acl_runtime.images.preprocess import to_input
-from acl_train.clip import CLIP
 from acl_train.prompts import Prompts
-from acl_train.weights import Weights
+from acl_train.weights import Network, Weights
 
 Progress = Callable[[str, int, int], None]
 
@@ -115,7 +115,7 @@ def export_bundle(
 
 
 def write_graphs(
-    bundle: Bundle, clip: CLIP, vectors: np.ndarray, config: ExportConfig, progress: Progress
+    bundle: Bundle, clip: Network, vectors: np.ndarray, config: ExportConfig, progress: Progress
 ) -> None:
     """Write every graph that the manifest names, but those of eight bits.
 
@@ -177,11 +177,10 @@ def measure_parity(bundle: Bundle, arithmetic: Arithmetic) -> Parity:
     session = OnnxSession(bundle.path / bundle.manifest.graph_file(arithmetic), "CPUExecutionProvider")
     sizes = {1, min(bundle.manifest.max_batch, len(golden))}
     found = [golden.compare(session, batch=size, rounds=1) for size in sizes]
-    activation = "QuickGELU" if bundle.manifest.backbone.quick_gelu else "GELU"
     is_rounded = bundle.manifest.precision != "fp32"
     tolerance = FP16_TOLERANCE if is_rounded else FP32_TOLERANCE
     return Parity(
-        reference=f"PyTorch {torch.__version__} float32, {activation}, published steps",
+        reference=f"PyTorch {torch.__version__} float32, {activation_words(bundle.manifest.backbone)}, published steps",
         image_logits=max(each.image_logits for each in found),
         anomaly_map=max(each.anomaly_map for each in found),
         tolerance=QUANTIZED_TOLERANCE if arithmetic in QUANTIZED else tolerance,

@@ -16,11 +16,11 @@ from acl_export.mixed import attend, in_arithmetic, with_attention
 from acl_export.resize import PillowResize
 from acl_export.weights_file import WeightsFile
 from acl_runtime.bundle.manifest import Arithmetic
-from acl_runtime.scoring.heads import defect_directions, of_patches
+from acl_runtime.scoring.heads import defect_directions, of_images, of_patches
 from acl_runtime.scoring.maps import map_operator
 from acl_runtime.scoring.windows import LEAST_LOGIT, cover_operator
-from acl_train.clip import VisionTower, normalize_images
 from acl_train.config import TEMPERATURE
+from acl_train.weights import Tower
 
 OPSET = 18  # LayerNormalization is one operator since 17; TensorRT 8.6 (JetPack 6.0) reads 18
 ONE_FILE_BYTES = 512 << 20  # larger weights go to a file of their own, which runtimes map instead of copying
@@ -39,7 +39,7 @@ def input_name(frame_size: FrameSize | None) -> str:
 class EmbeddingsGraph(nn.Module):
     """Images to embeddings; the runtime applies the prompts."""
 
-    def __init__(self, visual: VisionTower, frame_size: FrameSize | None = None) -> None:
+    def __init__(self, visual: Tower, frame_size: FrameSize | None = None) -> None:
         super().__init__()
         side = visual.config.image_size
         self.visual, self.input_name = visual, input_name(frame_size)
@@ -49,9 +49,10 @@ class EmbeddingsGraph(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, S, S, 3) uint8 RGB, or (B, H, W, 3) BGR frames, to (B, D) and (B, L, G·G, D) float32, unit norm.
 
-        With windows the second is (B, 1, M, D), see `VisionTower.forward`.
+        With a class token of each layer the first is (B, L, D); with windows the second is (B, 1, M, D), see
+        `VisionTower.forward`.
         """
-        outputs: tuple[Tensor, Tensor] = self.visual(normalize_images(self.resize(images)))
+        outputs: tuple[Tensor, Tensor] = self.visual(self.visual.normalize(self.resize(images)))
         return outputs
 
 
@@ -59,12 +60,12 @@ class MapGraph(EmbeddingsGraph):
     """Images to log-odds and maps; the prompts are one vector inside the graph, or one for images and one per layer."""
 
     operator: Tensor  # (S, G)
-    of_images: Tensor  # (D,)
+    of_images: Tensor  # (D,), or (L·D,) for the class tokens of the layers
     of_patches: Tensor  # (D, 1), or (L, D, 1)
 
     def __init__(
         self,
-        visual: VisionTower,
+        visual: Tower,
         vectors: np.ndarray,
         *,
         blur_sigma: float,
@@ -76,8 +77,9 @@ class MapGraph(EmbeddingsGraph):
         directions = defect_directions(vectors, temperature=temperature)
         self.grid, self.windows = visual.grid, visual.config.windows
         self.register_buffer("operator", torch.from_numpy(operator.astype(np.float32)))
-        self.register_buffer("of_images", torch.from_numpy(directions[0]))
-        per_layer = of_patches(directions)[:, :, None]
+        layers = 1 if self.windows else len(visual.config.layers)
+        self.register_buffer("of_images", torch.from_numpy(of_images(directions, layers)))
+        per_layer = of_patches(directions, layers)[:, :, None]
         self.register_buffer(
             "of_patches", torch.from_numpy(per_layer if len(per_layer) > 1 else per_layer[0])
         )
@@ -88,7 +90,7 @@ class MapGraph(EmbeddingsGraph):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Input as above to (B,) log-odds and (B, S, S) probabilities, float32."""
         image_embeddings, patch_embeddings = super().forward(images)
-        image_logits = image_embeddings @ self.of_images
+        image_logits = image_embeddings.flatten(1) @ self.of_images
         patch_logits = (patch_embeddings @ self.of_patches).squeeze(-1)  # (B, L, G·G)
         if self.windows:
             patches = self.aggregate_windows(patch_logits[:, 0], image_logits)
@@ -113,7 +115,7 @@ def inverse_probability(logits: Tensor) -> Tensor:
 
 
 def make_graph(
-    visual: VisionTower,
+    visual: Tower,
     vectors: np.ndarray,
     *,
     head: Head,

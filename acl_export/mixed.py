@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from acl_runtime.bundle.manifest import FUSED, Arithmetic
-from acl_train.clip import VisionTower
+from acl_train.transformer import MultiHeadAttention
+from acl_train.weights import Tower
 
 LADDER: tuple[Arithmetic, ...] = (
     "fp16",
@@ -99,7 +100,7 @@ ATTENTION: dict[Arithmetic, Callable[..., Tensor]] = {
 }
 
 
-def in_arithmetic(visual: VisionTower, arithmetic: Arithmetic) -> VisionTower:
+def in_arithmetic(visual: Tower, arithmetic: Arithmetic) -> Tower:
     """A copy of the tower that computes in one of `LADDER`.
 
     Args:
@@ -109,26 +110,35 @@ def in_arithmetic(visual: VisionTower, arithmetic: Arithmetic) -> VisionTower:
     mixed = _to_half(copy.deepcopy(visual))
     if arithmetic == "fp32":
         return with_attention(mixed.float(), attend)
-    for block in mixed.transformer:
-        block.add_module("ln_1", CastLayerNorm(block.ln_1, torch.half))
-        block.add_module("ln_2", CastLayerNorm(block.ln_2, torch.half))
-        block.attn.mix = ATTENTION[arithmetic]
-    mixed.add_module("ln_pre", CastLayerNorm(mixed.ln_pre, torch.half))
+    for module in list(mixed.transformer.modules()):
+        _cast_norms(module)
+        if isinstance(module, MultiHeadAttention):
+            module.mix = ATTENTION[arithmetic]
+    if isinstance(mixed.ln_pre, nn.LayerNorm):
+        mixed.add_module("ln_pre", CastLayerNorm(mixed.ln_pre, torch.half))
     mixed.add_module("ln_post", CastLayerNorm(mixed.ln_post, torch.float))
     return mixed
 
 
-def with_attention(visual: VisionTower, mix: Callable[..., Tensor]) -> VisionTower:
+def with_attention(visual: Tower, mix: Callable[..., Tensor]) -> Tower:
     """A copy of the tower, on the same weights, that computes its attention by `mix`, see `MultiHeadAttention`."""
     other = copy.deepcopy(visual, {id(parameter): parameter for parameter in visual.parameters()})
-    for block in other.transformer:
-        block.attn.mix = mix
+    for module in other.transformer.modules():
+        if isinstance(module, MultiHeadAttention):
+            module.mix = mix
     return other
 
 
-def _to_half(visual: VisionTower) -> VisionTower:
-    """Round to fp16 in place what the fp16 arithmetics keep so: all but layer norms and projections."""
-    kept = {id(visual.proj), *map(id, visual.patch_projection.parameters())}
+def _cast_norms(module: nn.Module) -> None:
+    """Have a module's own layer norms compute in fp32 and give fp16."""
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.LayerNorm):
+            module.add_module(name, CastLayerNorm(child, torch.half))
+
+
+def _to_half(visual: Tower) -> Tower:
+    """Round to fp16 in place what the fp16 arithmetics keep so: all but layer norms and what comes after the last."""
+    kept = {id(parameter) for head in visual.heads() for parameter in head}
     for module in visual.modules():
         if isinstance(module, nn.LayerNorm):
             kept |= {id(parameter) for parameter in module.parameters()}

@@ -12,7 +12,14 @@ from acl_runtime.commands.options import MAX_MEGAPIXELS, Bits, Exif, MaxMegapixe
 from acl_runtime.text.terminal import echo, note
 from acl_train import options
 from acl_train.config import LearnConfig, Recipe, blind_words
-from acl_train.methods import LEARNED, VECTORS_RATE, defaults_words, make_vision_config, with_options
+from acl_train.methods import (
+    LEARNED,
+    VECTORS_RATE,
+    defaults_words,
+    make_read_out,
+    make_vision_config,
+    with_options,
+)
 
 LEARN, METHOD = LearnConfig(), options.LearnedMethod("anomalyclip")  # the defaults
 RECIPE = defaults_words("recipe")
@@ -103,13 +110,22 @@ def train(
         ),
     ] = None,
     head_vectors: Annotated[
-        options.HeadVectors,
+        options.HeadVectors | None,
         typer.Option(
             help="decoupled: no prompts, but vectors of their own for images and each layer's patches; "
-            f"learning rate {VECTORS_RATE:g}.",
+            f"per-layer: for each layer's class token too, with --recipe paper; learning rate {VECTORS_RATE:g}.",
+            show_default="shared; of timm:NAME decoupled",
             rich_help_panel=options.ABLATIONS,
         ),
-    ] = options.HeadVectors.shared,
+    ] = None,
+    mosaics: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Pictures made of four of one product to learn from too, about as many as images.",
+            rich_help_panel=options.ABLATIONS,
+        ),
+    ] = LEARN.mosaics,
     device: Annotated[
         options.Device, typer.Option(help="Device that PyTorch computes on.")
     ] = options.Device.auto,
@@ -154,6 +170,10 @@ def train(
     from acl_train.train import train as learn
     from acl_train.weights import load_weights, note_assumption
 
+    loaded = load_weights(backbone, weights, quick_gelu=quick_gelu)
+    if head_vectors is None and not loaded.architecture.text_layers:
+        head_vectors = options.HeadVectors.decoupled
+        note(f"{loaded.backbone} has no text tower, so vectors are learned: --head-vectors decoupled")
     config = with_options(
         method.value,
         recipe=recipe,
@@ -167,18 +187,19 @@ def train(
         ctx_tokens=ctx_tokens,
         deep_layers=deep_layers,
         deep_tokens=deep_tokens,
-        learns="vectors" if head_vectors is options.HeadVectors.decoupled else None,
+        mosaics=mosaics or None,
+        learns=None if head_vectors in (None, options.HeadVectors.shared) else "vectors",
     )
-    loaded = load_weights(backbone, weights, quick_gelu=quick_gelu)
-    vision = make_vision_config(
+    vision = make_read_out(
         loaded.backbone,
-        loaded.architecture.vision_layers,
+        loaded.architecture,
         method=method.value,
         recipe=config.recipe,
         image_size=image_size,
         layers=options.parse_numbers(layers),
         vv_from=vv_from,
         attention=attention,
+        class_layers=head_vectors is options.HeadVectors.per_layer,
     )
     reading = parse_reading(bits, exif, max_megapixels)
     files = TrainFiles(output, cache or Path.home() / ".cache" / "anomalyclip-deploy")

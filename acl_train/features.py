@@ -22,13 +22,13 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from acl_runtime.data.datasets import Sample, load_sample
 from acl_runtime.files.atomic import sha256
 from acl_runtime.images.decode import ReadSettings
-from acl_runtime.images.preprocess import preprocess
 from acl_train.cache_files import ENCODE_BATCH, SHARD_IMAGES, SHARDS, CacheFiles, append, check_room
-from acl_train.clip import CLIP, normalize_images
+from acl_train.config import MEAN, STD
 from acl_train.distributed import ALONE, Group
+from acl_train.mosaics import Picture, load_picture, parts_of
+from acl_train.weights import Network
 
 LOG = logging.getLogger("acl")
 Progress = Callable[[int, int], None]  # (done, total)
@@ -39,7 +39,7 @@ class Features:
     """What prompt learning needs of N images.
 
     Attributes:
-        image_embeddings: (N, D) fp16 or fp32, unit norm.
+        image_embeddings: (N, D) fp16 or fp32, unit norm; (N, L, D) with a class token of each layer.
         patch_embeddings: (N, L, G·G, D) fp16 or fp32, unit norm, or what `VisionTower.forward` gives instead; stays on
             disk and is read in slices.
     """
@@ -55,13 +55,13 @@ class Features:
 
 
 def load_images(
-    samples: Sequence[Sample], *, image_size: int, reading: ReadSettings | None = None
+    samples: Sequence[Picture], *, image_size: int, reading: ReadSettings | None = None
 ) -> np.ndarray:
     """Pictures as the network takes them: (B, S, S, 3) uint8 RGB."""
-    return preprocess([load_sample(sample, reading) for sample in samples], image_size=image_size)
+    return np.stack([load_picture(each, image_size=image_size, reading=reading) for each in samples])
 
 
-def encode_images(clip: CLIP, images: np.ndarray, *, in_full: bool = False) -> tuple[Tensor, Tensor]:
+def encode_images(clip: Network, images: np.ndarray, *, in_full: bool = False) -> tuple[Tensor, Tensor]:
     """Run the frozen tower in float32.
 
     Args:
@@ -72,16 +72,16 @@ def encode_images(clip: CLIP, images: np.ndarray, *, in_full: bool = False) -> t
     Returns:
         `image_embeddings` (B, D) and `patch_embeddings` (B, L, G·G, D), float32, on the network's device.
     """
-    pixels = torch.from_numpy(images).to(clip.text_projection.device)
+    pixels = torch.from_numpy(images).to(clip.device)
     # cuDNN would run the patch embedding in TF32, which costs three digits of the parity
     with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        outputs: tuple[Tensor, Tensor] = clip.visual(normalize_images(pixels), in_full=in_full)
+        outputs: tuple[Tensor, Tensor] = clip.visual(clip.visual.normalize(pixels), in_full=in_full)
     return outputs
 
 
 def cached_features(
-    clip: CLIP,
-    samples: Sequence[Sample],
+    clip: Network,
+    samples: Sequence[Picture],
     *,
     weights_sha256: str,
     cache: Path,
@@ -145,18 +145,19 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _record_shapes(clip: CLIP) -> dict[str, tuple[int, ...]]:
+def _record_shapes(clip: Network) -> dict[str, tuple[int, ...]]:
     config, joint = clip.visual.config, clip.architecture.embed_dim
+    images: tuple[int, ...] = (len(config.layers), joint) if config.class_layers else (joint,)
     width = clip.architecture.vision_width if config.learned_projection else joint
     patches: tuple[int, ...] = (len(config.layers), clip.visual.grid**2, width)
     if clip.visual.windows:
         patches = (1, sum(map(len, clip.visual.windows)), joint)
-    return {"image_embeddings": (joint,), "patch_embeddings": patches}
+    return {"image_embeddings": images, "patch_embeddings": patches}
 
 
 def _key(
-    clip: CLIP,
-    samples: Sequence[Sample],
+    clip: Network,
+    samples: Sequence[Picture],
     weights_sha256: str,
     dtype: np.dtype,
     reading: ReadSettings,
@@ -166,11 +167,21 @@ def _key(
     identity = {
         "weights": weights_sha256,
         "quick_gelu": clip.architecture.quick_gelu,
-        "vision": asdict(clip.visual.config),
+        "vision": _facts(clip),
         "dtype": dtype.name,
         "images": group.gather([_identity(sample) for sample in samples[group.rank :: group.size]]),
     } | reading_facts(reading)
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _facts(clip: Network) -> dict[str, Any]:
+    """The read-out, and of what came later only what is not as it was for all."""
+    facts, architecture = asdict(clip.visual.config), clip.architecture
+    if not clip.visual.config.class_layers:
+        del facts["class_layers"]
+    if (architecture.mean, architecture.std) != (MEAN, STD):
+        facts |= {"mean": architecture.mean, "std": architecture.std}
+    return facts
 
 
 def reading_facts(reading: ReadSettings) -> dict[str, Any]:
@@ -178,15 +189,15 @@ def reading_facts(reading: ReadSettings) -> dict[str, Any]:
     return {name: value for name in ("bits", "exif") if (value := getattr(reading, name))}
 
 
-def _identity(sample: Sample) -> str:
-    """What tells a picture from every other one: its file's bytes and, for a part of the file, its rows."""
-    rows = "" if sample.rows is None else f"[{sample.rows[0]}:{sample.rows[1]}]"
-    return sha256(sample.path) + rows
+def _identity(picture: Picture) -> str:
+    """What tells a picture from every other one: its files' bytes and, for a part of a file, its rows."""
+    rows = ["" if each.rows is None else f"[{each.rows[0]}:{each.rows[1]}]" for each in parts_of(picture)]
+    return "+".join(sha256(each.path) + own for each, own in zip(parts_of(picture), rows, strict=True))
 
 
 def _encode_shards(
-    clip: CLIP,
-    samples: Sequence[Sample],
+    clip: Network,
+    samples: Sequence[Picture],
     files: CacheFiles,
     reading: ReadSettings,
     progress: Progress,
@@ -210,7 +221,7 @@ def _encode_shards(
 
 
 def _encode_to_disk(
-    clip: CLIP, samples: Sequence[Sample], files: CacheFiles, reading: ReadSettings, progress: Progress
+    clip: Network, samples: Sequence[Picture], files: CacheFiles, reading: ReadSettings, progress: Progress
 ) -> None:
     """Append records to `*.partial` files (plain writes: a full disk is an OSError, not a crash)."""
     done, digests = files.done()

@@ -27,7 +27,7 @@ from acl_runtime.detection.detector import Detector
 from acl_runtime.detection.verdict import Verdict
 from acl_runtime.evaluation.evaluate import evaluate_together
 from acl_runtime.evaluation.metrics import METRICS
-from acl_train.clip import CLIP
+from acl_train.weights import Network
 from benchmarks.judges import metric_differences
 from benchmarks.machine import describe_machine, machine_line
 from benchmarks.tables import markdown_table, write_json
@@ -38,7 +38,7 @@ class RoundingSession:
 
     backend, provider = "torch", "CPU"
 
-    def __init__(self, bundle: Bundle, clip: CLIP, arithmetic: Arithmetic) -> None:
+    def __init__(self, bundle: Bundle, clip: Network, arithmetic: Arithmetic) -> None:
         manifest = bundle.manifest
         self._head = Head(manifest.head)
         self._graph = make_graph(

@@ -133,10 +133,11 @@ def _check_tensors(manifest: Manifest) -> None:
     if tuple(tensor.name for tensor in graph.outputs) != names:
         raise BundleError(f'graph.outputs must be {" and ".join(names)}, as head "{manifest.head}" gives')
     shapes = tuple(tensor.shape[1:] for tensor in graph.outputs)
-    joint = shapes[0][0] if shapes[0] else 0
+    joint = shapes[0][-1] if shapes[0] else 0
     windows = sum((manifest.grid - side + 1) ** 2 for side in manifest.windows)
     patches = (1, windows) if windows else (len(manifest.layers), manifest.grid**2)
-    expected = ((), (size, size)) if manifest.head == "map" else ((joint,), (*patches, joint))
+    tokens = (len(manifest.layers), joint) if len(shapes[0]) == 2 else (joint,)  # a class token of each layer
+    expected = ((), (size, size)) if manifest.head == "map" else (tokens, (*patches, joint))
     if shapes != expected or not (
         manifest.head == "map" or (type(joint) is int and 0 < joint <= MOST_PIXELS)
     ):

@@ -55,6 +55,7 @@ def open_detector(
         says_mismatches: Whether to say what speaks against the bundle's thresholds here; not where they are about to
             be replaced.
     """
+    from acl_runtime.bundle.bundle import check_judges
     from acl_runtime.calibration.mismatch import find_mismatches
     from acl_runtime.detection.detector import Detector
 
@@ -72,6 +73,8 @@ def open_detector(
         )
     )
     note_unless_fit(detector.bundle.manifest.backbone)
+    if says_mismatches:
+        check_judges(detector.bundle)
     for mismatch in find_mismatches(detector, reading) if says_mismatches else ():
         note(mismatch)
     return detector

@@ -127,7 +127,7 @@ def test_the_name_of_the_cache_of_whole_pictures_is_what_it_was(clip: CLIP, tmp_
     identity = {
         "weights": "w",
         "quick_gelu": clip.architecture.quick_gelu,
-        "vision": asdict(clip.visual.config),
+        "vision": {k: v for k, v in asdict(clip.visual.config).items() if k != "class_layers"},
         "dtype": "float16",
         "images": [hashlib.sha256(sample.path.read_bytes()).hexdigest() for sample in SAMPLES],
     }
