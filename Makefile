@@ -2,12 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test peers clean
+.PHONY: demo test peers triton-server clean
 
 demo: .venv/.export
 	$(BIN)/acl demo -o demo
 
-test: .venv/.dev peers
+test: .venv/.dev peers triton-server
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -37,6 +37,11 @@ peers:
 	install='apt-get install -qq --no-install-recommends'; export DEBIAN_FRONTEND=noninteractive; \
 	apt-get update -qq && { [ -z "$$missing" ] || $$install $$missing; } && { [ -z "$$browser" ] || $$install $$browser || \
 		echo 'tests in a browser are skipped: apt-get has no chromium here'; }
+
+# A Triton server for its tests, 75 MB: the wheel is for Linux on x86-64, has the Python backend alone, and takes numpy 1.
+triton-server: .venv/.dev
+	@[ -d .venv/triton/pytriton ] || $(BIN)/pip install --quiet --target .venv/triton --no-deps --only-binary :all: \
+		'nvidia-pytriton==0.7.0' 'numpy>=1.26,<2' || echo 'tests of a Triton server are skipped where it has no wheel'
 
 clean:
 	rm -rf .venv demo

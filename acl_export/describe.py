@@ -14,6 +14,7 @@ from acl_export.mixed import LADDER
 from acl_runtime.bundle.manifest import (
     FORMAT,
     FORMAT_VERSION,
+    FUSED,
     Backbone,
     Calibration,
     Graph,
@@ -23,14 +24,14 @@ from acl_runtime.bundle.manifest import (
     Step,
     Tensor,
 )
-from acl_train.clip import CLIP
-from acl_train.config import MEAN, STD
 from acl_train.methods import METHODS
 from acl_train.prompts import to_bytes
+from acl_train.weights import Network
 
 NOT_YET = Parity(reference="", image_logits=0.0, anomaly_map=0.0, tolerance={}, frames=0, drift=None)
 TINY_NOTE = "a small CLIP trained on drawn products, for demonstrations and tests; not for inspection"
 INT8_GRAPH = "model.int8.onnx"
+ON_REQUEST = "model.extra-"  # how the files of `Manifest.on_request` begin
 PROJECTIONS = "projections.npz"
 
 
@@ -39,9 +40,11 @@ def describe_bundle(inputs: Inputs, config: ExportConfig) -> Manifest:
     prompts, clip = inputs.prompts, inputs.clip
     vision, grid = clip.visual.config, clip.visual.grid
     steps = LADDER[1:] if config.precision is Precision.fp16 else ()
+    on_request = (*config.quantize, *((FUSED,) if config.fused_attention else ()))
     tiny = prompts.config.backbone == "tiny"
     facts = {name: str(value) for name, value in prompts.config.learning.items()}
     facts |= {"method": prompts.config.method, "recipe": prompts.config.recipe}
+    facts |= {"class_tokens": "of each layer"} if vision.class_layers else {}
     facts |= {} if config.category is None else {"category": config.category}
     facts["sha256"] = prompts.file_sha256 or hashlib.sha256(to_bytes(prompts)).hexdigest()
     return Manifest(
@@ -71,14 +74,17 @@ def describe_bundle(inputs: Inputs, config: ExportConfig) -> Manifest:
             inspection=not tiny,
             note=TINY_NOTE if tiny else "",
             heads=clip.architecture.vision_heads,
-            text_heads=clip.architecture.text_heads,
+            text_heads=clip.architecture.text_heads or None,
             basis=inputs.basis or None,
         ),
         prompts=facts,
         graph=_describe_graph(clip, config),
-        ladder=tuple(Step(step, f"model.{step}.onnx", NOT_YET) for step in steps),
+        ladder=(
+            *(Step(step, f"model.{step}.onnx", NOT_YET) for step in steps),
+            *(Step(step, f"{ON_REQUEST}{step}.onnx", NOT_YET) for step in on_request),
+        ),
         int8=INT8_GRAPH if config.int8 else None,
-        preprocessing=_describe_preprocessing(config),
+        preprocessing=_describe_preprocessing(clip, config),
         calibration=Calibration(
             rule="score",
             score_threshold=0.5,
@@ -91,32 +97,36 @@ def describe_bundle(inputs: Inputs, config: ExportConfig) -> Manifest:
         ),
         parity=NOT_YET,
         files={},
-        tools={"python": platform.python_version()}
-        | {name: version(name) for name in ("anomalyclip-deploy", "torch", "onnx", "onnxscript", "numpy")},
+        tools={"python": platform.python_version()} | {name: version(name) for name in _tools(clip)},
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
 
 
-def _describe_preprocessing(config: ExportConfig) -> Preprocessing:
+def _tools(clip: Network) -> tuple[str, ...]:
+    own = () if clip.architecture.text_layers else ("timm",)
+    return ("anomalyclip-deploy", "torch", "onnx", "onnxscript", "numpy", *own)
+
+
+def _describe_preprocessing(clip: Network, config: ExportConfig) -> Preprocessing:
     in_graph = config.frame_size is not None
     return Preprocessing(
         color="BGR" if in_graph else "RGB",
         layout="BHWC",
         dtype="uint8",
         resize="in the graph" if in_graph else "bicubic antialiased (Pillow)",
-        mean=MEAN,
-        std=STD,
+        mean=clip.architecture.mean,
+        std=clip.architecture.std,
     )
 
 
-def _describe_graph(clip: CLIP, config: ExportConfig) -> Graph:
+def _describe_graph(clip: Network, config: ExportConfig) -> Graph:
     size, grid, layers = clip.visual.config.image_size, clip.visual.grid, len(clip.visual.config.layers)
     joint = clip.architecture.embed_dim
     patches = (1, sum(map(len, clip.visual.windows))) if clip.visual.windows else (layers, grid * grid)
     shapes: dict[str, tuple[int | str, ...]] = {
         "image_logits": ("batch",),
         "anomaly_maps": ("batch", size, size),
-        "image_embeddings": ("batch", joint),
+        "image_embeddings": ("batch", *((layers,) if clip.visual.config.class_layers else ()), joint),
         "patch_embeddings": ("batch", *patches, joint),
     }
     return Graph(

@@ -13,7 +13,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from acl_export.describe import INT8_GRAPH, PROJECTIONS
+from acl_export.describe import INT8_GRAPH, ON_REQUEST, PROJECTIONS
 from acl_runtime.bundle.bundle import ENGINES, GOLDEN, MANIFEST, TEXT_EMBEDDINGS
 from acl_runtime.bundle.manifest import Manifest, manifest_from_json
 from acl_runtime.calibration.record import FOLDER as CALIBRATIONS
@@ -114,8 +114,9 @@ def _is_of_the_same(earlier: Manifest, manifest: Manifest) -> bool:
 
 
 def _has_same_graphs(earlier: Manifest, folder: Path) -> bool:
-    """Whether graphs, weights and text embeddings have the same bytes; a graph for int8 may have come or gone."""
+    """Whether graphs, weights and text embeddings have the same bytes; graphs on request may have come or gone."""
     names = {path.name for path in folder.iterdir() if _GRAPH_FILE.fullmatch(path.name)} | {TEXT_EMBEDDINGS}
+    names -= {name for name in names if name.startswith(ON_REQUEST)}
     return all(
         name in earlier.files and sha256(folder / name) == earlier.files[name].sha256
         for name in names - {INT8_GRAPH}

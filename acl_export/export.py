@@ -10,27 +10,34 @@ import numpy as np
 import torch
 
 from acl_export.accumulate import write_accumulating
-from acl_export.config import FP16_TOLERANCE, FP32_TOLERANCE, ExportConfig, Precision
+from acl_export.config import (
+    FP16_TOLERANCE,
+    FP32_TOLERANCE,
+    QUANTIZED_TOLERANCE,
+    ExportConfig,
+    Precision,
+)
 from acl_export.describe import describe_bundle
 from acl_export.earlier import carry_over, check_earlier, keep_users_files
 from acl_export.golden import golden_frames, save_golden, save_projections
 from acl_export.graph import make_graph, write_onnx
 from acl_export.inputs import prepare_inputs
-from acl_export.mixed import LADDER
+from acl_export.mixed import attend, attend_by_operator
+from acl_export.quantized import add_quantized, check_request
 from acl_export.torch_session import TorchSession
 from acl_export.weights_file import WeightsFile
 from acl_runtime.backends.onnx_session import OnnxSession
 from acl_runtime.backends.parity import GoldenImages
 from acl_runtime.bundle.bundle import GOLDEN, MANIFEST, TEXT_EMBEDDINGS, Bundle, write_manifest
-from acl_runtime.bundle.manifest import Arithmetic, Manifest, Parity
+from acl_runtime.bundle.manifest import FUSED, QUANTIZED, Arithmetic, Manifest, Parity
+from acl_runtime.bundle.words import activation_words
 from acl_runtime.detection.detector import Detector
 from acl_runtime.evaluation.metric_change import measure_change
 from acl_runtime.files.atomic import atomic_folder
 from acl_runtime.files.errors import BackendError
 from acl_runtime.images.preprocess import to_input
-from acl_train.clip import CLIP
 from acl_train.prompts import Prompts
-from acl_train.weights import Weights
+from acl_train.weights import Network, Weights
 
 Progress = Callable[[str, int, int], None]
 
@@ -42,6 +49,7 @@ def export_bundle(
     config: ExportConfig,
     *,
     frames: Sequence[Path] = (),
+    samples: Sequence[Path] = (),
     drift_data: Sequence[Path] = (),
     may_lose: bool = False,
     progress: Progress = lambda what, done, total: None,
@@ -55,6 +63,7 @@ def export_bundle(
         weights: The CLIP that the prompts were learned on.
         config: Which graph.
         frames: Image files to prove the graph on and to keep in the bundle; drawn ones if there are none.
+        samples: Image files and folders of them, which the types of eight bits of `config.quantize` are scaled by.
         drift_data: Folders of labelled images, to measure how far the graph moves the metrics.
         may_lose: Whether calibrations and engines that do not hold for the new bundle may be lost.
         progress: Called with what is done, how much of it and of how much.
@@ -64,6 +73,7 @@ def export_bundle(
             other folder or in use, or calibrations or engines would be lost.
         BackendError: A graph does not compute what torch computes.
     """
+    check_request(config, samples)
     inputs = prepare_inputs(prompts, weights, config)
     clip, vectors = inputs.clip, inputs.vectors
     manifest = describe_bundle(inputs, config)
@@ -87,6 +97,8 @@ def export_bundle(
                 width=clip.architecture.vision_width,
                 hidden=clip.architecture.vision_hidden,
             )
+        if config.quantize:
+            add_quantized(bundle, config.quantize, samples, progress)
         manifest = prove_graphs(bundle, progress)
         if drift_data:
             drift = measure_change(
@@ -103,9 +115,9 @@ def export_bundle(
 
 
 def write_graphs(
-    bundle: Bundle, clip: CLIP, vectors: np.ndarray, config: ExportConfig, progress: Progress
+    bundle: Bundle, clip: Network, vectors: np.ndarray, config: ExportConfig, progress: Progress
 ) -> None:
-    """Write every graph that the manifest names.
+    """Write every graph that the manifest names, but those of eight bits.
 
     Args:
         bundle: Still without its graphs.
@@ -114,21 +126,23 @@ def write_graphs(
         config: Which graphs.
         progress: Called with what is done, how much of it and of how much.
     """
-    arithmetics = bundle.manifest.arithmetics()
+    manifest = bundle.manifest
+    arithmetics = (*manifest.arithmetics(), *(each for each in manifest.on_request if each == FUSED))
     is_mixed = config.precision is not Precision.fp32
     weights = WeightsFile(bundle.path / "model.onnx.data", narrow=True) if is_mixed else None
     for done, arithmetic in enumerate(arithmetics, start=1):
-        path = bundle.path / bundle.manifest.graph_file(arithmetic)
+        path = bundle.path / manifest.graph_file(arithmetic)
         if arithmetic == "fp16-accumulate-fp32":
-            write_accumulating(bundle.path / bundle.manifest.graph_file("fp16"), path)
+            write_accumulating(bundle.path / manifest.graph_file("fp16"), path)
         else:
             graph = make_graph(
                 clip.visual,
                 vectors,
                 head=config.head,
                 blur_sigma=config.blur_sigma,
-                temperature=bundle.manifest.temperature,
+                temperature=manifest.temperature,
                 arithmetic=arithmetic if is_mixed else None,
+                attention=attend_by_operator if arithmetic == FUSED else attend,
                 frame_size=config.frame_size,
             )
             write_onnx(graph, path, head=config.head, max_batch=config.max_batch, weights=weights)
@@ -142,11 +156,13 @@ def prove_graphs(bundle: Bundle, progress: Progress) -> Manifest:
         BackendError: A graph is past its tolerance.
     """
     manifest = bundle.manifest
-    arithmetics = manifest.arithmetics()
+    arithmetics = (*manifest.arithmetics(), *manifest.on_request)
     found = {}
     for done, arithmetic in enumerate(arithmetics, start=1):
         found[arithmetic] = measure_parity(bundle, arithmetic)
         check_parity(found[arithmetic])
+        if arithmetic in QUANTIZED:
+            found[arithmetic] = _widen(found[arithmetic])
         progress("proving graphs", done, len(arithmetics))
     ladder = tuple(replace(step, parity=found[step.arithmetic]) for step in manifest.ladder)
     return replace(manifest, parity=found[manifest.precision], ladder=ladder)
@@ -161,16 +177,24 @@ def measure_parity(bundle: Bundle, arithmetic: Arithmetic) -> Parity:
     session = OnnxSession(bundle.path / bundle.manifest.graph_file(arithmetic), "CPUExecutionProvider")
     sizes = {1, min(bundle.manifest.max_batch, len(golden))}
     found = [golden.compare(session, batch=size, rounds=1) for size in sizes]
-    activation = "QuickGELU" if bundle.manifest.backbone.quick_gelu else "GELU"
-    is_rounded = arithmetic in LADDER and bundle.manifest.precision != "fp32"
+    is_rounded = bundle.manifest.precision != "fp32"
+    tolerance = FP16_TOLERANCE if is_rounded else FP32_TOLERANCE
     return Parity(
-        reference=f"PyTorch {torch.__version__} float32, {activation}, published steps",
+        reference=f"PyTorch {torch.__version__} float32, {activation_words(bundle.manifest.backbone)}, published steps",
         image_logits=max(each.image_logits for each in found),
         anomaly_map=max(each.anomaly_map for each in found),
-        tolerance=FP16_TOLERANCE if is_rounded else FP32_TOLERANCE,
+        tolerance=QUANTIZED_TOLERANCE if arithmetic in QUANTIZED else tolerance,
         frames=len(golden),
         drift=None,
     )
+
+
+def _widen(parity: Parity) -> Parity:
+    """With what an engine of a graph of eight bits is held to."""
+    found = {"image_logits": parity.image_logits, "anomaly_map": parity.anomaly_map}
+    limits = QUANTIZED_TOLERANCE
+    tolerance = {name: min(limits[name], 2 * figure + FP16_TOLERANCE[name]) for name, figure in found.items()}
+    return replace(parity, tolerance=tolerance)
 
 
 def check_parity(parity: Parity) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from acl_export.config import FrameSize, Head
-from acl_export.mixed import in_arithmetic, scale_queries
+from acl_export.mixed import attend, in_arithmetic, with_attention
 from acl_export.resize import PillowResize
 from acl_export.weights_file import WeightsFile
 from acl_runtime.bundle.manifest import Arithmetic
-from acl_runtime.scoring.heads import defect_directions, of_patches
+from acl_runtime.scoring.heads import defect_directions, of_images, of_patches
 from acl_runtime.scoring.maps import map_operator
 from acl_runtime.scoring.windows import LEAST_LOGIT, cover_operator
-from acl_train.clip import VisionTower, normalize_images
 from acl_train.config import TEMPERATURE
+from acl_train.weights import Tower
 
 OPSET = 18  # LayerNormalization is one operator since 17; TensorRT 8.6 (JetPack 6.0) reads 18
 ONE_FILE_BYTES = 512 << 20  # larger weights go to a file of their own, which runtimes map instead of copying
@@ -38,7 +39,7 @@ def input_name(frame_size: FrameSize | None) -> str:
 class EmbeddingsGraph(nn.Module):
     """Images to embeddings; the runtime applies the prompts."""
 
-    def __init__(self, visual: VisionTower, frame_size: FrameSize | None = None) -> None:
+    def __init__(self, visual: Tower, frame_size: FrameSize | None = None) -> None:
         super().__init__()
         side = visual.config.image_size
         self.visual, self.input_name = visual, input_name(frame_size)
@@ -48,9 +49,10 @@ class EmbeddingsGraph(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, S, S, 3) uint8 RGB, or (B, H, W, 3) BGR frames, to (B, D) and (B, L, G·G, D) float32, unit norm.
 
-        With windows the second is (B, 1, M, D), see `VisionTower.forward`.
+        With a class token of each layer the first is (B, L, D); with windows the second is (B, 1, M, D), see
+        `VisionTower.forward`.
         """
-        outputs: tuple[Tensor, Tensor] = self.visual(normalize_images(self.resize(images)))
+        outputs: tuple[Tensor, Tensor] = self.visual(self.visual.normalize(self.resize(images)))
         return outputs
 
 
@@ -58,12 +60,12 @@ class MapGraph(EmbeddingsGraph):
     """Images to log-odds and maps; the prompts are one vector inside the graph, or one for images and one per layer."""
 
     operator: Tensor  # (S, G)
-    of_images: Tensor  # (D,)
+    of_images: Tensor  # (D,), or (L·D,) for the class tokens of the layers
     of_patches: Tensor  # (D, 1), or (L, D, 1)
 
     def __init__(
         self,
-        visual: VisionTower,
+        visual: Tower,
         vectors: np.ndarray,
         *,
         blur_sigma: float,
@@ -75,8 +77,9 @@ class MapGraph(EmbeddingsGraph):
         directions = defect_directions(vectors, temperature=temperature)
         self.grid, self.windows = visual.grid, visual.config.windows
         self.register_buffer("operator", torch.from_numpy(operator.astype(np.float32)))
-        self.register_buffer("of_images", torch.from_numpy(directions[0]))
-        per_layer = of_patches(directions)[:, :, None]
+        layers = 1 if self.windows else len(visual.config.layers)
+        self.register_buffer("of_images", torch.from_numpy(of_images(directions, layers)))
+        per_layer = of_patches(directions, layers)[:, :, None]
         self.register_buffer(
             "of_patches", torch.from_numpy(per_layer if len(per_layer) > 1 else per_layer[0])
         )
@@ -87,7 +90,7 @@ class MapGraph(EmbeddingsGraph):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Input as above to (B,) log-odds and (B, S, S) probabilities, float32."""
         image_embeddings, patch_embeddings = super().forward(images)
-        image_logits = image_embeddings @ self.of_images
+        image_logits = image_embeddings.flatten(1) @ self.of_images
         patch_logits = (patch_embeddings @ self.of_patches).squeeze(-1)  # (B, L, G·G)
         if self.windows:
             patches = self.aggregate_windows(patch_logits[:, 0], image_logits)
@@ -112,13 +115,14 @@ def inverse_probability(logits: Tensor) -> Tensor:
 
 
 def make_graph(
-    visual: VisionTower,
+    visual: Tower,
     vectors: np.ndarray,
     *,
     head: Head,
     blur_sigma: float,
     temperature: float = TEMPERATURE,
     arithmetic: Arithmetic | None = None,
+    attention: Callable[..., Tensor] = attend,
     frame_size: FrameSize | None = None,
 ) -> EmbeddingsGraph:
     """The module to export.
@@ -129,11 +133,12 @@ def make_graph(
         head: What it returns.
         blur_sigma: Of the map's Gaussian, in pixels.
         temperature: Log-odds are differences of cosines divided by this.
-        arithmetic: One of `LADDER`; None for float32 on the weights as they are.
+        arithmetic: One of `LADDER`, or `FUSED`; None for float32 on the weights as they are.
+        attention: Of the latter, see `with_attention`.
         frame_size: Height and width of the camera's frames, to be resized in the graph; None for images of the
             network's size.
     """
-    visual = scale_queries(visual) if arithmetic is None else in_arithmetic(visual, arithmetic)
+    visual = with_attention(visual, attention) if arithmetic is None else in_arithmetic(visual, arithmetic)
     if head is Head.map:
         return MapGraph(
             visual, vectors, blur_sigma=blur_sigma, temperature=temperature, frame_size=frame_size

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from acl_export.config import ExportConfig
+from acl_export.config import ExportConfig, Head
 from acl_runtime.files.errors import InputError
 from acl_train.clip import CLIP, Architecture
-from acl_train.config import OBJECT, blind_words, check_image_size
-from acl_train.methods import make_vision_config
+from acl_train.config import OBJECT, Recipe, blind_words, check_image_size
+from acl_train.methods import METHODS, make_read_out
 from acl_train.patches import LayerProjections
 from acl_train.prompts import (
     PUBLISHED,
@@ -23,7 +23,7 @@ from acl_train.prompts import (
     written_prompts,
 )
 from acl_train.text import prompts_vectors
-from acl_train.weights import Weights, build_clip, load_weights
+from acl_train.weights import Network, Weights, build_network, load_weights
 
 LOG = logging.getLogger("acl")
 
@@ -46,7 +46,7 @@ class Inputs:
     """
 
     prompts: Prompts
-    clip: CLIP
+    clip: Network
     vectors: Tensor
     basis: str
 
@@ -64,12 +64,17 @@ def prepare_inputs(prompts: Path | Prompts, weights: Weights, config: ExportConf
     """
     prompts = prompts if isinstance(prompts, Prompts) else load_prompts(prompts)
     _check_weights(prompts, weights)
+    if METHODS[prompts.config.method].is_mute and config.head is not Head.embeddings:
+        raise InputError(
+            "method memory compares patches with those of good parts, and head map gives none; pass --head embeddings"
+        )
     _check_category(prompts, config.category)
     _check_layers(prompts)
     check_architecture(prompts, weights.architecture)
     check_sizes(prompts, weights.architecture, config)
-    clip = build_clip(weights, prompts.config.vision)
+    clip = build_network(weights, prompts.config.vision)
     if clip.visual.config.learned_projection:
+        assert isinstance(clip, CLIP)
         clip.visual.patch_projection = LayerProjections(**prompts.tensors)
     vectors = prompts_vectors(clip, prompts, config.category or OBJECT)
     return Inputs(prompts=prompts, clip=clip, vectors=vectors, basis=weights.basis)
@@ -91,10 +96,11 @@ def find_prompts(
     if path is None:
         assert method is not None
         loaded = load_weights(backbone, weights, quick_gelu=quick_gelu)
-        vision = make_vision_config(
+        vision = make_read_out(
             loaded.backbone,
-            loaded.architecture.vision_layers,
+            loaded.architecture,
             method=method,
+            recipe=Recipe.paper if METHODS[method].is_mute else None,
             image_size=image_size,
             layers=layers,
             vv_from=vv_from,
@@ -164,7 +170,8 @@ def check_sizes(prompts: Prompts, architecture: Architecture, config: ExportConf
 def _check_layers(prompts: Prompts) -> None:
     """Raise InputError if something was learned for each layer and other layers are read out."""
     tensors, layers = prompts.tensors, prompts.config.vision.layers
-    learned = len(tensors["weight"]) if "weight" in tensors else len(tensors.get("vectors", [])) - 1
+    of_images = len(layers) if prompts.config.vision.class_layers else 1
+    learned = len(tensors["weight"]) if "weight" in tensors else len(tensors.get("vectors", [])) - of_images
     if learned > 0 and learned != len(layers):
         raise InputError(
             f"layers must be the {learned} that something was learned for each, got {list(layers)}; leave --layers out"

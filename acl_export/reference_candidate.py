@@ -17,14 +17,14 @@ from acl_runtime.bundle.bundle import Bundle, load_text_embeddings
 from acl_runtime.bundle.manifest import Drift
 from acl_runtime.detection.detector import Detector
 from acl_runtime.evaluation.metric_change import measure_change
-from acl_train.clip import CLIP
 from acl_train.reference import run_reference
+from acl_train.weights import Network
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 KEPT_BYTES = 1 << 30
 
 
-def make_reference(bundle: Bundle, clip: CLIP) -> Candidate:
+def make_reference(bundle: Bundle, clip: Network) -> Candidate:
     """A network as the published code runs it: eager, float32, one frame at a time, on the device where it is.
 
     Args:
@@ -32,7 +32,7 @@ def make_reference(bundle: Bundle, clip: CLIP) -> Candidate:
         clip: What the bundle was exported from, see `load_clip`.
     """
     vectors = torch.from_numpy(load_text_embeddings(bundle))
-    device = str(clip.text_projection.device).upper()
+    device = str(clip.device).upper()
 
     def run(frames: Sequence[np.ndarray]) -> Mapping[str, float]:
         reference = run_reference(
@@ -47,7 +47,7 @@ def make_reference(bundle: Bundle, clip: CLIP) -> Candidate:
     return Candidate(backend=REFERENCE, provider=device, precision="fp32", batch=1, run=run)
 
 
-def drift_from(bundle: Bundle, clip: CLIP, data: Sequence[Path]) -> Callable[[Detector], Drift]:
+def drift_from(bundle: Bundle, clip: Network, data: Sequence[Path]) -> Callable[[Detector], Drift]:
     """Says how far a detector moves the metrics on labelled images from those of the network in PyTorch.
 
     Args:

@@ -14,7 +14,7 @@ from acl_train.clip import CLIP
 from acl_train.config import VisionConfig
 from acl_train.patches import LayerProjections
 from acl_train.reference import Reference, run_reference
-from acl_train.weights import build_clip, load_weights
+from acl_train.weights import Network, build_network, load_weights
 
 
 class TorchSession:
@@ -30,9 +30,9 @@ class TorchSession:
 
     backend = "torch"
 
-    def __init__(self, clip: CLIP, vectors: Tensor, manifest: Manifest) -> None:
+    def __init__(self, clip: Network, vectors: Tensor, manifest: Manifest) -> None:
         """Use a network in float32 with prompts, (H, 2, D), as the manifest describes them."""
-        self.provider = str(clip.text_projection.device).upper()
+        self.provider = str(clip.device).upper()
         self._clip, self._vectors, self._manifest = clip, vectors, manifest
 
     @classmethod
@@ -71,7 +71,7 @@ class TorchSession:
         )
 
 
-def load_clip(bundle: Bundle, weights: str | None = None) -> CLIP:
+def load_clip(bundle: Bundle, weights: str | None = None) -> Network:
     """The network that a bundle was exported from; arguments and errors as of `TorchSession.of_bundle`."""
     manifest = bundle.manifest
     backbone = manifest.backbone
@@ -90,15 +90,23 @@ def load_clip(bundle: Bundle, weights: str | None = None) -> CLIP:
         manifest.class_norm,
         manifest.projections is not None,
         manifest.windows,
+        has_class_layers(bundle),
     )
-    clip = build_clip(loaded, vision)
+    clip = build_network(loaded, vision)
     fill_projections(clip, bundle)
     return clip
 
 
-def fill_projections(clip: CLIP, bundle: Bundle) -> None:
+def has_class_layers(bundle: Bundle) -> bool:
+    """Whether its vectors are also of each layer's class token, see `load_text_embeddings`."""
+    layers = len(bundle.manifest.layers)
+    return layers > 1 and len(load_text_embeddings(bundle)) == 2 * layers
+
+
+def fill_projections(clip: Network, bundle: Bundle) -> None:
     """Put a bundle's learned projection, if it has one, into a network read out for it."""
     if bundle.manifest.projections is not None:
+        assert isinstance(clip, CLIP)
         path = bundle.path / bundle.manifest.projections
         stored = read_arrays(path, ("weight", "bias"), remedy="export the bundle again")
         weight, bias = map(torch.from_numpy, stored)

@@ -27,13 +27,13 @@ class WeightsFile:
         for tensor in model.graph.initializer:
             if tensor.ByteSize() < SMALL_BYTES:
                 continue
-            array = numpy_helper.to_array(tensor)
+            array, data = numpy_helper.to_array(tensor), tensor.raw_data
             if self._narrow and _is_half(array):
                 name = tensor.name
                 tensor.name, tensor.data_type = f"{name}_fp16", TensorProto.FLOAT16
                 casts.append(helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
-                array = array.astype(np.float16)
-            offset, length = self._store(np.ascontiguousarray(array).tobytes())
+                data = array.astype(np.float16).tobytes()
+            offset, length = self._store(data or np.ascontiguousarray(array).tobytes())
             tensor.raw_data = b""  # marks it as one whose bytes may lie elsewhere
             external_data_helper.set_external_data(tensor, self._path.name, offset, length)
             tensor.ClearField("raw_data")

@@ -14,6 +14,7 @@ from acl_export.commands.bench import bench
 from acl_export.commands.demo import demo
 from acl_export.commands.evaluate import evaluate
 from acl_export.commands.export import export
+from acl_runtime.commands.archive import archive
 from acl_runtime.commands.build import build
 from acl_runtime.commands.calibrate import calibrate
 from acl_runtime.commands.camera import camera
@@ -25,6 +26,7 @@ from acl_runtime.commands.qualify import qualify
 from acl_runtime.commands.restore import restore
 from acl_runtime.commands.run import run
 from acl_runtime.commands.serve import serve
+from acl_runtime.commands.triton import triton
 from acl_runtime.commands.watch import watch
 from acl_runtime.commands.web import web
 from acl_runtime.text.terminal import Commands
@@ -57,8 +59,8 @@ def _main(
 
 
 for command in (
-    *(train, convert, export, build, qualify, run, watch, plan, web, serve, calibrate, restore),
-    *(bench, info, doctor, demo),
+    *(train, convert, export, build, qualify, run, watch, plan, web, serve, archive, calibrate, restore),
+    *(triton, bench, info, doctor, demo),
 ):
     app.command()(command)
 app.command("eval")(evaluate)  # eval is a builtin of Python

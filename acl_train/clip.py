@@ -6,7 +6,7 @@ proves that nothing is missing. Behaviour is that of the published AnomalyCLIP c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,12 +39,14 @@ class Architecture:
     quick_gelu: bool  # x·sigmoid(1.702x), OpenAI's weights; otherwise the exact GELU
     vision_hidden: int | None = None  # units between the MLP's layers; None: four times the width
     text_hidden: int | None = None
+    mean: tuple[float, ...] = MEAN  # of the images that the weights were trained on, RGB in [0, 1]
+    std: tuple[float, ...] = STD
 
 
-def normalize_images(images: Tensor) -> Tensor:
-    """CLIP's normalisation: (B, S, S, 3) uint8 RGB to (B, 3, S, S) float32."""
-    mean, std = (torch.tensor(values, device=images.device) for values in (MEAN, STD))
-    return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2)
+def normalize_images(images: Tensor, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> Tensor:
+    """(B, S, S, 3) uint8 RGB to (B, 3, S, S) float32; CLIP's own normalisation unless another is given."""
+    center, scale = (torch.tensor(tuple(values), device=images.device) for values in (mean, std))
+    return ((images.float() / 255 - center) / scale).permute(0, 3, 1, 2)
 
 
 class VisionTower(nn.Module):
@@ -78,6 +80,10 @@ class VisionTower(nn.Module):
         self.patch_projection: nn.Module = nn.Identity()  # of `learned_projection`, once it is learned
         self.windows = [window_tokens(self.grid, side) for side in config.windows]
 
+    def normalize(self, images: Tensor) -> Tensor:
+        """(B, S, S, 3) uint8 RGB to what `forward` takes."""
+        return normalize_images(images)
+
     def forward(self, images: Tensor, *, in_full: bool = False) -> tuple[Tensor, Tensor]:
         """Embed images.
 
@@ -87,17 +93,25 @@ class VisionTower(nn.Module):
                 block's ordinary path, of which the class token alone is used.
 
         Returns:
-            `image_embeddings` (B, D) and `patch_embeddings` (B, L, G·G, D), unit norm. With windows (B, 1, M, D), all
-            windows of one side before those of the next, row by row. Where the projection is still to be learned,
-            tokens (B, L, G·G, W).
+            `image_embeddings` (B, D), or (B, L, D) with a class token of each layer, and `patch_embeddings`
+            (B, L, G·G, D), unit norm. With windows (B, 1, M, D), all windows of one side before those of the next, row
+            by row. Where the projection is still to be learned, tokens (B, L, G·G, W).
         """
         tokens = self.embed(images)
         ordinary, second = zip(*self.paths(tokens, last_rows=ALL if in_full else CLASS_TOKEN), strict=True)
-        image_embeddings = self.project_class(ordinary[-1][:, 0])
+        if self.config.class_layers:
+            classes = [ordinary[number - 1][:, 0] for number in self.config.layers]
+            image_embeddings = self.project_class(torch.stack(classes, dim=1))  # (B, L, D)
+        else:
+            image_embeddings = self.project_class(ordinary[-1][:, 0])
         if self.windows:
             return image_embeddings, self.embed_windows(tokens)
         recorded = [second[number - 1][:, 1:] for number in self.config.layers]  # without the class token
         return image_embeddings, self.project_patches(torch.stack(recorded, dim=1))
+
+    def heads(self) -> tuple[Iterable[nn.Parameter], ...]:
+        """What comes after the last norm, which stays in fp32 in every arithmetic."""
+        return (self.proj,), self.patch_projection.parameters()
 
     def project_class(self, tokens: Tensor) -> Tensor:
         """(..., W) class tokens to (..., D); without `ln_post` in the published AnomalyCLIP, see issue 14 there."""
@@ -170,6 +184,11 @@ class CLIP(nn.Module):
         self.ln_final = nn.LayerNorm(width)
         self.text_projection = nn.Parameter(torch.empty(width, architecture.embed_dim))
         self.logit_scale = nn.Parameter(torch.empty(()))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the towers compute."""
+        return self.text_projection.device
 
     def encode_text(self, prompts: Tensor, ends: Tensor, deep_ctx: Tensor | None = None) -> Tensor:
         """Embed prompts given as token embeddings.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,14 @@ from acl_runtime.commands.options import MAX_MEGAPIXELS, Bits, Exif, MaxMegapixe
 from acl_runtime.text.terminal import echo, note
 from acl_train import options
 from acl_train.config import LearnConfig, Recipe, blind_words
-from acl_train.methods import LEARNED, VECTORS_RATE, defaults_words, make_vision_config, with_options
+from acl_train.methods import (
+    LEARNED,
+    VECTORS_RATE,
+    defaults_words,
+    make_read_out,
+    make_vision_config,
+    with_options,
+)
 
 LEARN, METHOD = LearnConfig(), options.LearnedMethod("anomalyclip")  # the defaults
 RECIPE = defaults_words("recipe")
@@ -102,13 +110,22 @@ def train(
         ),
     ] = None,
     head_vectors: Annotated[
-        options.HeadVectors,
+        options.HeadVectors | None,
         typer.Option(
             help="decoupled: no prompts, but vectors of their own for images and each layer's patches; "
-            f"learning rate {VECTORS_RATE:g}.",
+            f"per-layer: for each layer's class token too, with --recipe paper; learning rate {VECTORS_RATE:g}.",
+            show_default="shared; of timm:NAME decoupled",
             rich_help_panel=options.ABLATIONS,
         ),
-    ] = options.HeadVectors.shared,
+    ] = None,
+    mosaics: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Pictures made of four of one product to learn from too, about as many as images.",
+            rich_help_panel=options.ABLATIONS,
+        ),
+    ] = LEARN.mosaics,
     device: Annotated[
         options.Device, typer.Option(help="Device that PyTorch computes on.")
     ] = options.Device.auto,
@@ -142,13 +159,21 @@ def train(
 
     Methods besides anomalyclip are those that the paper compares it with; the
     options from --attention on take it apart as its ablations do.
+
+    Several GPUs or machines: torchrun --no-python --nproc-per-node N acl train ...
+    fills the feature cache together; see docs/methods.md.
     """
     from acl_runtime.text.progress import progress_phases
     from acl_train.device import choose_device
-    from acl_train.train import TrainFiles
+    from acl_train.distributed import join_group, local_device
+    from acl_train.train import NothingToLearnError, TrainFiles
     from acl_train.train import train as learn
     from acl_train.weights import load_weights, note_assumption
 
+    loaded = load_weights(backbone, weights, quick_gelu=quick_gelu)
+    if head_vectors is None and not loaded.architecture.text_layers:
+        head_vectors = options.HeadVectors.decoupled
+        note(f"{loaded.backbone} has no text tower, so vectors are learned: --head-vectors decoupled")
     config = with_options(
         method.value,
         recipe=recipe,
@@ -162,37 +187,44 @@ def train(
         ctx_tokens=ctx_tokens,
         deep_layers=deep_layers,
         deep_tokens=deep_tokens,
-        learns="vectors" if head_vectors is options.HeadVectors.decoupled else None,
+        mosaics=mosaics or None,
+        learns=None if head_vectors in (None, options.HeadVectors.shared) else "vectors",
     )
-    loaded = load_weights(backbone, weights, quick_gelu=quick_gelu)
-    vision = make_vision_config(
+    vision = make_read_out(
         loaded.backbone,
-        loaded.architecture.vision_layers,
+        loaded.architecture,
         method=method.value,
         recipe=config.recipe,
         image_size=image_size,
         layers=options.parse_numbers(layers),
         vv_from=vv_from,
         attention=attention,
+        class_layers=head_vectors is options.HeadVectors.per_layer,
     )
     reading = parse_reading(bits, exif, max_megapixels)
     files = TrainFiles(output, cache or Path.home() / ".cache" / "anomalyclip-deploy")
     try:
-        with progress_phases() as progress:
+        with join_group() as group, progress_phases() if group.is_first else nullcontext(_silent) as progress:
             learn(
                 data,
                 files,
                 loaded,
                 vision,
                 config,
-                device=choose_device(device.value),
+                device=local_device(choose_device(device.value)),
                 half_cache=not fp32_cache,
                 resume=resume,
                 allow_blank_masks=allow_blank_masks,
                 reading=reading,
                 progress=progress,
-                say=note,
+                say=note if group.is_first else lambda message: None,
+                group=group,
             )
+            if not group.is_first:
+                return
+    except NothingToLearnError as done:
+        note(str(done))
+        return
     except KeyboardInterrupt:
         how = "go on with --resume" if files.checkpoints.exists() else "the same command goes on"
         echo(f"note: what is finished is kept; {how}", err=True)
@@ -200,6 +232,10 @@ def train(
     note_assumption(loaded)
     echo(f"{output}: prompts learned; losses in {files.log}, an epoch each in {files.checkpoints}")
     echo(f"next: acl export {output} -o bundle{_same_weights(backbone, weights)}")
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """The progress of a process that is not the first."""
 
 
 def _same_weights(backbone: str | None, weights: str | None) -> str:

@@ -61,6 +61,7 @@ class VisionConfig:
         class_norm: Whether the class token goes through `ln_post`, as in CLIP; the published AnomalyCLIP leaves it out.
         learned_projection: Whether patches reach the joint space by a learned projection per layer instead of CLIP's.
         windows: Sides, in patches, of the windows that stand for patches, each seen by itself; empty for none.
+        class_layers: Whether an image is its class token after each of `layers`, instead of after the last block.
     """
 
     image_size: int
@@ -70,6 +71,7 @@ class VisionConfig:
     class_norm: bool = False
     learned_projection: bool = False
     windows: tuple[int, ...] = ()
+    class_layers: bool = False
 
     @property
     def attentions(self) -> tuple[str, ...]:
@@ -94,6 +96,10 @@ class VisionConfig:
             raise InputError(f"vv_from must be 1 or more, got {self.vv_from}")
         if any(side < 1 for side in self.windows):
             raise InputError(f"windows must be 1 patch or more, got {list(self.windows)}")
+        if self.class_layers and (len(self.layers) < 2 or self.windows):
+            raise InputError(
+                f"class tokens of each layer need two layers or more, got {list(self.layers)}; pass --recipe paper"
+            )
         check_attention(self.attention)
 
 
@@ -154,6 +160,7 @@ class LearnConfig:
         words: What follows the context of NORMAL and ANOMALOUS; {} is the product's name, or "object".
         shared_ctx: Whether both prompts have the same context.
         losses: Of `LOSSES`.
+        mosaics: How many pictures of four of one product are learned from beside the others, see `mosaics.py`.
         optimizer: `adam`, betas (0.5, 0.999), or `sgd`, momentum 0.9, weight decay 5e-4, after a first epoch at 1e-5.
     """
 
@@ -171,6 +178,7 @@ class LearnConfig:
     shared_ctx: bool = False
     losses: tuple[str, ...] = LOSSES
     optimizer: Literal["adam", "sgd"] = "adam"
+    mosaics: int = 0
 
 
 TINY_LEARNING = LearnConfig(recipe=Recipe.paper, epochs=5, batch_size=32, losses=("image", "focal"))

@@ -33,6 +33,8 @@ def convert_checkpoint(path: Path, weights: Weights, vision: VisionConfig) -> Pr
         FileNotFoundError: If there is no file.
         InputError: If it is no such checkpoint, or belongs to a backbone of another width.
     """
+    if not weights.architecture.text_layers:
+        raise InputError(f"{path}: its prompts are for a text tower, and {weights.backbone} has none")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint; pass a .pth of the published code")
     learner = read_state(path, inside="prompt_learner")

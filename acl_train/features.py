@@ -1,8 +1,7 @@
 """The frozen vision tower's outputs, computed once per data set and kept on disk.
 
-A cache is a folder: a file for each output, and `features.json` with how many images they hold and the digest of their
-bytes, by which they are checked before they are read. While it is filled the files are called `*.partial`. One process
-fills it, under a lock that goes with the process; others wait for it.
+A cache is a folder, see `cache_files.py`. One process fills it, under a lock that goes with the process; others wait
+for it. Processes that `torchrun` started fill it together: each takes shards, and the first puts them together.
 """
 
 from __future__ import annotations
@@ -10,31 +9,27 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from acl_runtime.data.datasets import Sample, load_sample
-from acl_runtime.files.atomic import atomic_file, sha256
-from acl_runtime.files.errors import InputError
-from acl_runtime.files.strict_json import read_document
+from acl_runtime.files.atomic import sha256
 from acl_runtime.images.decode import ReadSettings
-from acl_runtime.images.preprocess import preprocess
-from acl_train.clip import CLIP, normalize_images
+from acl_train.cache_files import ENCODE_BATCH, SHARD_IMAGES, SHARDS, CacheFiles, append, check_room
+from acl_train.config import MEAN, STD
+from acl_train.distributed import ALONE, Group
+from acl_train.mosaics import Picture, load_picture, parts_of
+from acl_train.weights import Network
 
-ENCODE_BATCH = 8
-FORMAT: Literal["anomalyclip-features"] = "anomalyclip-features"
-RECORD = "features.json"
 LOG = logging.getLogger("acl")
 Progress = Callable[[int, int], None]  # (done, total)
 
@@ -44,7 +39,7 @@ class Features:
     """What prompt learning needs of N images.
 
     Attributes:
-        image_embeddings: (N, D) fp16 or fp32, unit norm.
+        image_embeddings: (N, D) fp16 or fp32, unit norm; (N, L, D) with a class token of each layer.
         patch_embeddings: (N, L, G·G, D) fp16 or fp32, unit norm, or what `VisionTower.forward` gives instead; stays on
             disk and is read in slices.
     """
@@ -60,13 +55,13 @@ class Features:
 
 
 def load_images(
-    samples: Sequence[Sample], *, image_size: int, reading: ReadSettings | None = None
+    samples: Sequence[Picture], *, image_size: int, reading: ReadSettings | None = None
 ) -> np.ndarray:
     """Pictures as the network takes them: (B, S, S, 3) uint8 RGB."""
-    return preprocess([load_sample(sample, reading) for sample in samples], image_size=image_size)
+    return np.stack([load_picture(each, image_size=image_size, reading=reading) for each in samples])
 
 
-def encode_images(clip: CLIP, images: np.ndarray, *, in_full: bool = False) -> tuple[Tensor, Tensor]:
+def encode_images(clip: Network, images: np.ndarray, *, in_full: bool = False) -> tuple[Tensor, Tensor]:
     """Run the frozen tower in float32.
 
     Args:
@@ -77,22 +72,23 @@ def encode_images(clip: CLIP, images: np.ndarray, *, in_full: bool = False) -> t
     Returns:
         `image_embeddings` (B, D) and `patch_embeddings` (B, L, G·G, D), float32, on the network's device.
     """
-    pixels = torch.from_numpy(images).to(clip.text_projection.device)
+    pixels = torch.from_numpy(images).to(clip.device)
     # cuDNN would run the patch embedding in TF32, which costs three digits of the parity
     with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        outputs: tuple[Tensor, Tensor] = clip.visual(normalize_images(pixels), in_full=in_full)
+        outputs: tuple[Tensor, Tensor] = clip.visual(clip.visual.normalize(pixels), in_full=in_full)
     return outputs
 
 
 def cached_features(
-    clip: CLIP,
-    samples: Sequence[Sample],
+    clip: Network,
+    samples: Sequence[Picture],
     *,
     weights_sha256: str,
     cache: Path,
     half: bool = True,
     reading: ReadSettings | None = None,
     progress: Progress = lambda done, total: None,
+    group: Group = ALONE,
 ) -> Features:
     """Encode images, or read what an earlier call encoded.
 
@@ -109,18 +105,27 @@ def cached_features(
         half: Keep fp16 (half the disk); otherwise fp32, which equals computing without a cache.
         reading: How image files become pixels; None for the defaults.
         progress: Called with images done and in all.
+        group: Processes that fill the cache together; the bytes are those that one of them alone would write.
 
     Raises:
         OSError: If the disk has no room; the message says how much is needed and where.
+        InputError: The processes of the group were not given the same.
     """
     dtype = np.dtype(np.float16 if half else np.float32)
     reading = reading or ReadSettings()
-    folder = cache / _key(clip, samples, weights_sha256, dtype, reading)
+    group.check_same(f"{len(samples)} pictures, weights {weights_sha256}")
+    folder = cache / _key(clip, samples, weights_sha256, dtype, reading, group)
+    group.check_same(folder.name)
     folder.mkdir(parents=True, exist_ok=True)
+    group.check_shared(folder)
     files = CacheFiles(folder, _record_shapes(clip), dtype, len(samples))
-    with _locked(folder):
-        if not files.are_complete():
-            _encode_to_disk(clip, samples, files, reading, progress)
+    with _locked(folder) if group.is_first else nullcontext():
+        if not group.said_by_first(group.is_first and files.are_complete()):
+            if group.size > 1:
+                _encode_shards(clip, samples, files, reading, progress, group)
+            if group.is_first:
+                _encode_to_disk(clip, samples, files, reading, progress)
+        group.wait()
         progress(len(samples), len(samples))
         return Features(**files.open())
 
@@ -140,142 +145,43 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-@dataclass(frozen=True)
-class Record:
-    """The content of `features.json`: what of the files is done.
-
-    Attributes:
-        format: `anomalyclip-features`.
-        format_version: 1.
-        images: How many are encoded.
-        sha256: Digest of the bytes of so many records, by the name of an output.
-    """
-
-    format: Literal["anomalyclip-features"]
-    format_version: Literal[1]
-    images: int
-    sha256: dict[str, str]
-
-
-@dataclass(frozen=True)
-class CacheFiles:
-    """The files of one cache.
-
-    Attributes:
-        folder: Where they are.
-        shapes: Of one image's record, by the name of an output.
-        dtype: Of all of them.
-        images: How many there are to be.
-    """
-
-    folder: Path
-    shapes: Mapping[str, tuple[int, ...]]
-    dtype: np.dtype
-    images: int
-
-    def file(self, name: str) -> Path:
-        """The finished file of an output."""
-        return self.folder / f"{name}.{self.dtype.name}"
-
-    def partial(self, name: str) -> Path:
-        """The same while it is filled."""
-        return self.folder / f"{name}.{self.dtype.name}.partial"
-
-    def size(self, name: str) -> int:
-        """Bytes of one record."""
-        return math.prod(self.shapes[name]) * self.dtype.itemsize
-
-    def open(self) -> dict[str, np.ndarray]:
-        """The finished outputs, (N, ...), left on disk."""
-        return {
-            name: np.memmap(self.file(name), self.dtype, "r", shape=(self.images, *shape))
-            for name, shape in self.shapes.items()
-        }
-
-    def are_complete(self) -> bool:
-        """Whether all outputs are there, as large as they must be and with the bytes that were written."""
-        if not all(self.file(name).exists() for name in self.shapes):
-            return False
-        record = self.read_record()
-        for name in self.shapes:
-            wanted, found = self.images * self.size(name), self.file(name).stat().st_size
-            if found != wanted:
-                self._tell(f"{self.file(name).name} has {found:,} bytes, not {wanted:,}")
-                return False
-            if record is None or record.images != self.images:
-                self._tell("it has no record of its bytes")
-                return False
-            if sha256(self.file(name)) != record.sha256.get(name):
-                self._tell(f"{self.file(name).name} is not what was written")
-                return False
-        return True
-
-    def done(self) -> tuple[int, dict[str, Any]]:
-        """How many images of partial files can be trusted, and the digests so far, to go on with."""
-        record = self.read_record()
-        if record is None or not 0 <= record.images < self.images:
-            return 0, {name: hashlib.sha256() for name in self.shapes}
-        digests = {name: _digest(self.partial(name), record.images * self.size(name)) for name in self.shapes}
-        if any(
-            digest is None or digest.hexdigest() != record.sha256.get(name)
-            for name, digest in digests.items()
-        ):
-            self._tell("what was encoded before is not as it was written")
-            return 0, {name: hashlib.sha256() for name in self.shapes}
-        return record.images, digests
-
-    def read_record(self) -> Record | None:
-        """None if there is none of this format."""
-        path = self.folder / RECORD
-        try:
-            return read_document(  # type: ignore[no-any-return]
-                path, Record, kind="record of features", format_name=FORMAT, newest=1, remedy="delete it"
-            )
-        except (FileNotFoundError, InputError):
-            return None
-
-    def write_record(self, images: int, digests: Mapping[str, Any]) -> None:
-        """Say that so many images are encoded."""
-        record = Record(FORMAT, 1, images, {name: digest.hexdigest() for name, digest in digests.items()})
-        with atomic_file(self.folder / RECORD, durable=False) as temporary:
-            temporary.write_text(json.dumps(asdict(record)))
-
-    def _tell(self, problem: str) -> None:
-        LOG.warning("%s: the feature cache is damaged (%s); it is computed again", self.folder, problem)
-
-
-def _digest(path: Path, count: int) -> Any:
-    """The running digest of a file's first `count` bytes; None if it has fewer."""
-    digest, left = hashlib.sha256(), count
-    if not path.exists():
-        return digest if count == 0 else None
-    with open(path, "rb") as file:
-        while left and (block := file.read(min(left, 1 << 20))):
-            digest.update(block)
-            left -= len(block)
-    return None if left else digest
-
-
-def _record_shapes(clip: CLIP) -> dict[str, tuple[int, ...]]:
+def _record_shapes(clip: Network) -> dict[str, tuple[int, ...]]:
     config, joint = clip.visual.config, clip.architecture.embed_dim
+    images: tuple[int, ...] = (len(config.layers), joint) if config.class_layers else (joint,)
     width = clip.architecture.vision_width if config.learned_projection else joint
     patches: tuple[int, ...] = (len(config.layers), clip.visual.grid**2, width)
     if clip.visual.windows:
         patches = (1, sum(map(len, clip.visual.windows)), joint)
-    return {"image_embeddings": (joint,), "patch_embeddings": patches}
+    return {"image_embeddings": images, "patch_embeddings": patches}
 
 
 def _key(
-    clip: CLIP, samples: Sequence[Sample], weights_sha256: str, dtype: np.dtype, reading: ReadSettings
+    clip: Network,
+    samples: Sequence[Picture],
+    weights_sha256: str,
+    dtype: np.dtype,
+    reading: ReadSettings,
+    group: Group,
 ) -> str:
+    """The cache's name; each process of the group reads its part of the pictures for it."""
     identity = {
         "weights": weights_sha256,
         "quick_gelu": clip.architecture.quick_gelu,
-        "vision": asdict(clip.visual.config),
+        "vision": _facts(clip),
         "dtype": dtype.name,
-        "images": [_identity(sample) for sample in samples],
+        "images": group.gather([_identity(sample) for sample in samples[group.rank :: group.size]]),
     } | reading_facts(reading)
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _facts(clip: Network) -> dict[str, Any]:
+    """The read-out, and of what came later only what is not as it was for all."""
+    facts, architecture = asdict(clip.visual.config), clip.architecture
+    if not clip.visual.config.class_layers:
+        del facts["class_layers"]
+    if (architecture.mean, architecture.std) != (MEAN, STD):
+        facts |= {"mean": architecture.mean, "std": architecture.std}
+    return facts
 
 
 def reading_facts(reading: ReadSettings) -> dict[str, Any]:
@@ -283,46 +189,65 @@ def reading_facts(reading: ReadSettings) -> dict[str, Any]:
     return {name: value for name in ("bits", "exif") if (value := getattr(reading, name))}
 
 
-def _identity(sample: Sample) -> str:
-    """What tells a picture from every other one: its file's bytes and, for a part of the file, its rows."""
-    rows = "" if sample.rows is None else f"[{sample.rows[0]}:{sample.rows[1]}]"
-    return sha256(sample.path) + rows
+def _identity(picture: Picture) -> str:
+    """What tells a picture from every other one: its files' bytes and, for a part of a file, its rows."""
+    rows = ["" if each.rows is None else f"[{each.rows[0]}:{each.rows[1]}]" for each in parts_of(picture)]
+    return "+".join(sha256(each.path) + own for each, own in zip(parts_of(picture), rows, strict=True))
+
+
+def _encode_shards(
+    clip: Network,
+    samples: Sequence[Picture],
+    files: CacheFiles,
+    reading: ReadSettings,
+    progress: Progress,
+    group: Group,
+) -> None:
+    """Fill this process's shards, and wait for the others; what is in the partial files already is left out."""
+    done = group.said_by_first(files.done()[0] if group.is_first else 0)
+    shards = range(done // SHARD_IMAGES, -(-len(samples) // SHARD_IMAGES))
+    encoded = 0
+    for number in shards[group.rank :: group.size]:
+        shard, first = files.shard(number), number * SHARD_IMAGES
+        shard.folder.mkdir(parents=True, exist_ok=True)
+
+        def advance(images: int, total: int, before: int = done + group.size * encoded) -> None:
+            progress(min(before + group.size * images, len(samples)), len(samples))
+
+        if not shard.are_complete():
+            _encode_to_disk(clip, samples[first : first + shard.images], shard, reading, advance)
+        encoded += shard.images
+    group.wait()
 
 
 def _encode_to_disk(
-    clip: CLIP, samples: Sequence[Sample], files: CacheFiles, reading: ReadSettings, progress: Progress
+    clip: Network, samples: Sequence[Picture], files: CacheFiles, reading: ReadSettings, progress: Progress
 ) -> None:
     """Append records to `*.partial` files (plain writes: a full disk is an OSError, not a crash)."""
     done, digests = files.done()
-    _check_room(files.folder, (len(samples) - done) * sum(map(files.size, files.shapes)))
+    check_room(files, len(samples) - done)
     for name in files.shapes:
         files.partial(name).touch()
         os.truncate(files.partial(name), done * files.size(name))  # what came after the last record of them
+    shard: CacheFiles | None = None
     for start in range(done, len(samples), ENCODE_BATCH):
         progress(start, len(samples))
         batch = samples[start : start + ENCODE_BATCH]
-        images = load_images(batch, image_size=clip.visual.config.image_size, reading=reading)
-        for name, embeddings in zip(files.shapes, encode_images(clip, images), strict=True):
-            data = embeddings.cpu().numpy().astype(files.dtype).tobytes()
-            _append(files.partial(name), data)
+        place = start % SHARD_IMAGES
+        if place == 0 or start == done:
+            shard = files.finished_shard(start // SHARD_IMAGES)
+        if shard is None:
+            images = load_images(batch, image_size=clip.visual.config.image_size, reading=reading)
+            encoded = [each.cpu().numpy().astype(files.dtype) for each in encode_images(clip, images)]
+        else:
+            encoded = [array[place : place + len(batch)] for array in shard.open().values()]
+        for name, array in zip(files.shapes, encoded, strict=True):
+            data = array.tobytes()
+            append(files.partial(name), data)
             digests[name].update(data)
         files.write_record(start + len(batch), digests)
+        if shard is not None and place + len(batch) == shard.images:
+            shutil.rmtree(shard.folder)
     for name in files.shapes:
         os.replace(files.partial(name), files.file(name))
-
-
-def _append(path: Path, data: bytes) -> None:
-    try:
-        with open(path, "ab") as file:
-            file.write(data)
-    except OSError as error:  # a full disk does not say which file it is about
-        raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-def _check_room(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise OSError(
-            f"{folder}: the feature cache needs {needed / 1e6:,.1f} MB and the disk has {free / 1e6:,.1f}; "
-            "pass --cache DIR on a larger disk"
-        )
+    shutil.rmtree(files.folder / SHARDS, ignore_errors=True)  # those that were begun

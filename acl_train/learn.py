@@ -8,16 +8,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from acl_runtime.files.errors import InputError
 from acl_runtime.scoring.maps import map_operator
 from acl_train.clip import CLIP
 from acl_train.config import OBJECT, LearnConfig
+from acl_train.distributed import ALONE, Group
 from acl_train.losses import (
+    class_log_odds,
     dice_loss,
     focal_loss,
-    image_log_odds,
     image_loss,
     patch_log_odds,
     pixel_probabilities,
@@ -25,7 +27,8 @@ from acl_train.losses import (
 from acl_train.methods import METHODS
 from acl_train.patches import project_layers
 from acl_train.sentences import vand_ensemble
-from acl_train.text import embed_pair, head_vectors
+from acl_train.text import embed_pair, head_vectors, require_text
+from acl_train.weights import Network
 
 Batch = Callable[[Tensor], tuple[Tensor, Tensor]]  # indices to image and patch embeddings
 
@@ -35,7 +38,7 @@ class Examples:
     """The images that prompts are learned from.
 
     Attributes:
-        batch: Takes (B,) int64 indices, returns `image_embeddings` (B, D) and `patch_embeddings`
+        batch: Takes (B,) int64 indices, returns `image_embeddings` (B, D), or (B, L, D), and `patch_embeddings`
             (B, L, G·G, D), float32.
         labels: (N,) int64, 1 for defective.
         masks: N bit-packed (S·S,) rows of bool, (N, ceil(S·S / 8)) uint8; None if the data has no masks, and
@@ -52,7 +55,7 @@ class Examples:
 class Head:
     """What images of products are compared with, as it is learned; hand-written sentences are embedded once."""
 
-    def __init__(self, clip: CLIP, config: LearnConfig) -> None:
+    def __init__(self, clip: Network, config: LearnConfig) -> None:
         """Of a method and its words."""
         self.method = METHODS[config.method]
         self._clip, self._words = clip, config.words
@@ -77,13 +80,14 @@ class Learner:
     epoch: int = 0
 
 
-def new_learner(clip: CLIP, config: LearnConfig) -> Learner:
+def new_learner(clip: Network, config: LearnConfig) -> Learner:
     """Draw the initial values, of prompts N(0, 0.02); the seed alone decides them, on any device."""
     generator = torch.Generator().manual_seed(config.seed)
     return make_learner(clip, _START[config.learns](clip, config, generator), config)
 
 
-def _start_prompts(clip: CLIP, config: LearnConfig, generator: torch.Generator) -> dict[str, Tensor]:
+def _start_prompts(network: Network, config: LearnConfig, generator: torch.Generator) -> dict[str, Tensor]:
+    clip = require_text(network)
     width, contexts = clip.architecture.text_width, 1 if config.shared_ctx else 2
     # the first block's input is never replaced, so a shallow text tower takes fewer
     deep_layers = min(config.deep_layers, clip.architecture.text_layers - 1)
@@ -94,26 +98,36 @@ def _start_prompts(clip: CLIP, config: LearnConfig, generator: torch.Generator) 
     }
 
 
-def _start_projection(clip: CLIP, config: LearnConfig, generator: torch.Generator) -> dict[str, Tensor]:
+def _start_projection(network: Network, config: LearnConfig, generator: torch.Generator) -> dict[str, Tensor]:
     """As PyTorch starts a linear layer."""
+    clip = require_text(network)
     layers, width = len(clip.visual.config.layers), clip.architecture.vision_width
     weight = torch.rand(layers, width, clip.architecture.embed_dim, generator=generator)
     bias = torch.rand(layers, clip.architecture.embed_dim, generator=generator)
     return {"weight": (2 * weight - 1) * width**-0.5, "bias": (2 * bias - 1) * width**-0.5}
 
 
-def _start_vectors(clip: CLIP, config: LearnConfig, generator: torch.Generator) -> dict[str, Tensor]:
-    """Hand-written sentences, the same for images and all layers: nothing is drawn."""
-    pair = embed_pair(clip, vand_ensemble(OBJECT)).cpu()
-    return {"vectors": pair.repeat(1 + len(clip.visual.config.layers), 1, 1)}
+def _start_vectors(clip: Network, config: LearnConfig, generator: torch.Generator) -> dict[str, Tensor]:
+    """Hand-written sentences, the same for images and all layers: nothing is drawn.
+
+    Without text, one drawn direction for NORMAL and ANOMALOUS, so that every log-odds begins at 0.
+    """
+    vision = clip.visual.config
+    if isinstance(clip, CLIP):
+        pair = embed_pair(clip, vand_ensemble(OBJECT)).cpu()
+    else:
+        drawn = torch.randn(1, clip.architecture.embed_dim, generator=generator)
+        pair = F.normalize(drawn, dim=-1).repeat(2, 1)
+    images = len(vision.layers) if vision.class_layers else 1
+    return {"vectors": pair.repeat(images + len(vision.layers), 1, 1)}
 
 
 _START = {"prompts": _start_prompts, "projection": _start_projection, "vectors": _start_vectors}
 
 
-def make_learner(clip: CLIP, tensors: Mapping[str, Tensor], config: LearnConfig) -> Learner:
+def make_learner(clip: Network, tensors: Mapping[str, Tensor], config: LearnConfig) -> Learner:
     """Start an optimiser on given values."""
-    device = clip.text_projection.device
+    device = clip.device
     learned = {name: tensor.to(device).clone().requires_grad_() for name, tensor in tensors.items()}
     optimizer: torch.optim.Optimizer
     if config.optimizer == "adam":
@@ -134,7 +148,7 @@ def learner_tensors(learner: Learner) -> dict[str, Tensor]:
     }
 
 
-def restore_learner(clip: CLIP, tensors: Mapping[str, Tensor], epoch: int, config: LearnConfig) -> Learner:
+def restore_learner(clip: Network, tensors: Mapping[str, Tensor], epoch: int, config: LearnConfig) -> Learner:
     """Continue after `epoch` finished epochs from the tensors of a checkpoint.
 
     Raises:
@@ -155,11 +169,12 @@ def restore_learner(clip: CLIP, tensors: Mapping[str, Tensor], epoch: int, confi
 
 
 def learn_epoch(
-    clip: CLIP, learner: Learner, examples: Examples, config: LearnConfig
+    clip: Network, learner: Learner, examples: Examples, config: LearnConfig, group: Group = ALONE
 ) -> Iterator[dict[str, float]]:
     """One pass over the examples; yields the losses of each step.
 
-    The order depends on the seed and the epoch's number only, so a resumed run sees the same one.
+    The order depends on the seed and the epoch's number only, so a resumed run sees the same one. Of each batch every
+    process of the group takes its share, and the gradients are added up; all of them make the same step.
 
     Raises:
         InputError: If a loss is not finite, before anything is learned from it, or what was learned gives no numbers.
@@ -168,14 +183,21 @@ def learn_epoch(
     order = torch.randperm(len(examples.labels), generator=generator)
     learner.optimizer.param_groups[0]["lr"] = learning_rate(config, learner.epoch)
     for step, indices in enumerate(order.split(config.batch_size), start=1):
-        losses = step_losses(clip, learner, examples, indices, config)
-        total = total_loss(losses, config)
-        if not total.isfinite():
-            raise _diverged(f"the loss is {total.item()} in step {step} of epoch {learner.epoch + 1}", config)
+        own = group.share(indices)
+        weight = len(own) / len(indices)  # every loss is a mean over images
+        losses = step_losses(clip, learner, examples, own if len(own) else indices[:1], config)
+        total = weight * total_loss(losses, config)
+        values = torch.stack([total, *(weight * loss.sum() for loss in losses.values())]).detach()
+        group.add_up([values])
+        if not values[0].isfinite():
+            raise _diverged(
+                f"the loss is {values[0].item()} in step {step} of epoch {learner.epoch + 1}", config
+            )
         learner.optimizer.zero_grad()
         total.backward()
+        group.add_up([tensor.grad for tensor in learner.tensors.values() if tensor.grad is not None])
         learner.optimizer.step()
-        yield {"loss": total.item()} | {name: loss.sum().item() for name, loss in losses.items()}
+        yield dict(zip(("loss", *losses), values.tolist(), strict=True))
     _check_learned(learner, config)
     learner.epoch += 1
 
@@ -234,15 +256,15 @@ def learning_rate(config: LearnConfig, epoch: int) -> float:
 
 
 def step_losses(
-    clip: CLIP, learner: Learner, examples: Examples, indices: Tensor, config: LearnConfig
+    clip: Network, learner: Learner, examples: Examples, indices: Tensor, config: LearnConfig
 ) -> dict[str, Tensor]:
     """The losses of one batch, those of `config.losses`: `image` a scalar; the others (L,), where there are masks."""
-    device, temperature = clip.text_projection.device, learner.head.method.temperature
+    device, temperature = clip.device, learner.head.method.temperature
     image_embeddings, patch_embeddings = (tensor.to(device) for tensor in examples.batch(indices))
     vectors = batch_vectors(learner, examples, indices)
     losses = {}
     if "image" in config.losses:
-        image_logits = image_log_odds(image_embeddings, vectors, temperature)
+        image_logits = class_log_odds(image_embeddings, vectors, temperature)
         losses["image"] = image_loss(image_logits, examples.labels[indices].to(device))
     if examples.masks is None or config.losses == ("image",):
         return losses

@@ -19,24 +19,32 @@ def image_log_odds(image_embeddings: Tensor, vectors: Tensor, temperature: float
     """Log-odds of a defect in each image.
 
     Args:
-        image_embeddings: (B, D), unit norm.
+        image_embeddings: (B, D), unit norm, or (B, L, D) with a class token of each layer.
         vectors: (H, 2, D) or, one table per image, (B, H, 2, D): unit norm, see `head_vectors`.
         temperature: See `directions`.
 
     Returns:
-        (B,), so that its sigmoid is the softmax over the two classes.
+        (B,), so that its sigmoid is the softmax over the two classes; the mean over the layers where there are several.
     """
-    return (image_embeddings * directions(vectors[..., 0, :, :], temperature)).sum(dim=-1)
+    return class_log_odds(image_embeddings, vectors, temperature).mean(dim=-1)
+
+
+def class_log_odds(image_embeddings: Tensor, vectors: Tensor, temperature: float) -> Tensor:
+    """The same for each class token, (B, 1) or (B, L)."""
+    tokens = image_embeddings if image_embeddings.ndim == 3 else image_embeddings.unsqueeze(1)
+    of_images = vectors[..., : min(tokens.shape[1], vectors.shape[-3]), :, :]
+    return (tokens * directions(of_images, temperature)).sum(dim=-1)
 
 
 def patch_log_odds(patch_embeddings: Tensor, vectors: Tensor, temperature: float) -> Tensor:
     """Log-odds of a defect in each patch: (B, L, N, D), unit norm, to (B, L, N); arguments as above."""
-    return (patch_embeddings @ directions(of_patches(vectors), temperature).unsqueeze(-1)).squeeze(-1)
+    of_layers = directions(of_patches(vectors, patch_embeddings.shape[1]), temperature)
+    return (patch_embeddings @ of_layers.unsqueeze(-1)).squeeze(-1)
 
 
-def of_patches(vectors: Tensor) -> Tensor:
-    """What patches are compared with: (..., L, 2, D) of (..., 1 + L, 2, D), and the one of (..., 1, 2, D)."""
-    return vectors[..., min(1, vectors.shape[-3] - 1) :, :, :]
+def of_patches(vectors: Tensor, layers: int) -> Tensor:
+    """What patches of so many layers are compared with: the last L of (..., H, 2, D), or the one of (..., 1, 2, D)."""
+    return vectors[..., -layers:, :, :]
 
 
 def pixel_probabilities(patch_logits: Tensor, operator: Tensor) -> Tensor:
@@ -55,8 +63,11 @@ def pixel_probabilities(patch_logits: Tensor, operator: Tensor) -> Tensor:
 
 
 def image_loss(image_logits: Tensor, labels: Tensor) -> Tensor:
-    """Two-class cross-entropy of (B,) log-odds against (B,) labels 0/1: a scalar."""
-    return F.binary_cross_entropy_with_logits(image_logits, labels.to(image_logits.dtype))
+    """Two-class cross-entropy of (B,) log-odds against (B,) labels 0/1: a scalar; of (B, L) the mean over layers."""
+    targets = labels.to(image_logits.dtype)
+    if image_logits.ndim == 2:
+        targets = targets.unsqueeze(1).expand_as(image_logits)
+    return F.binary_cross_entropy_with_logits(image_logits, targets)
 
 
 def focal_loss(probabilities: Tensor, masks: Tensor) -> Tensor:

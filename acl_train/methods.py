@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from acl_runtime.files.errors import InputError
 from acl_train.config import (
@@ -24,6 +24,9 @@ from acl_train.config import (
     default_vv_from,
 )
 from acl_train.sentences import Sentences, clip_ensemble, clip_pair, vand_ensemble, winclip_ensemble
+
+if TYPE_CHECKING:  # torch would make every --help slow
+    from acl_train.clip import Architecture
 
 VECTORS_RATE = 1e-4  # learning rate of decoupled vectors, chosen on drawn products, see benchmarks/paper.md
 CLIP_TEMPERATURE = 0.01  # 1 / CLIP's own logit scale, which its training caps at 100
@@ -43,6 +46,7 @@ class Method:
         class_norm: See `VisionConfig`.
         windows: See `VisionConfig`.
         temperature: Log-odds are differences of cosines divided by this.
+        is_mute: Whether it says nothing of its own: all its log-odds are 0.
     """
 
     about: str
@@ -54,6 +58,7 @@ class Method:
     class_norm: bool = True
     windows: tuple[int, ...] = ()
     temperature: float = CLIP_TEMPERATURE
+    is_mute: bool = False
 
 
 ANOMALYCLIP = Method(
@@ -107,6 +112,13 @@ METHODS = {
             optimizer="sgd",
         ),
     ),
+    "memory": Method(
+        "no prompts: good parts judge alone, by acl calibrate --memory",
+        "patches as in arXiv 2106.08265, on the tower of your choice",
+        names_category=False,
+        is_mute=True,
+        temperature=TEMPERATURE,
+    ),
     "vand": Method(
         "hand-written states and templates; a learned projection of four layers' patches",
         "arXiv 2305.17382 (APRIL-GAN); 15 epochs as in its script for VisA; no stitched images: features are cached",
@@ -141,6 +153,7 @@ def make_vision_config(
     layers: tuple[int, ...] | None = None,
     vv_from: int | None = None,
     attention: str = "vv",
+    class_layers: bool = False,
 ) -> VisionConfig:
     """The read-out of a tower of `depth` blocks.
 
@@ -153,6 +166,7 @@ def make_vision_config(
         layers: 1-based blocks; None for the recipe's.
         vv_from: 1-based block where the second path starts; 0 for none, None for the method's.
         attention: Of the second path, see `VisionConfig`.
+        class_layers: See `VisionConfig`.
 
     Raises:
         InputError: If they do not fit.
@@ -176,9 +190,30 @@ def make_vision_config(
         chosen.class_norm,
         chosen.learn is not None and chosen.learn.learns == "projection",
         chosen.windows,
+        class_layers,
     )
     config.check(depth)
     return config
+
+
+def make_read_out(
+    backbone: str, architecture: Architecture, *, image_size: int | None = None, **options: Any
+) -> VisionConfig:
+    """`make_vision_config` for any backbone: one without text has no second path, and a size that its patch divides.
+
+    Args:
+        backbone: Its name.
+        architecture: Its sizes.
+        image_size: Side of the network input; None for the backbone's.
+        options: Of `make_vision_config`.
+    """
+    if not architecture.text_layers:
+        if options.get("vv_from"):
+            raise InputError(f"the second path is CLIP's and {backbone} has none; leave --vv-from out")
+        image_size = image_size or IMAGE_SIZE - IMAGE_SIZE % architecture.patch_size
+        options = options | {"vv_from": 0}
+    config = make_vision_config(backbone, architecture.vision_layers, image_size=image_size, **options)
+    return config if architecture.text_layers else replace(config, class_norm=True)
 
 
 def with_options(method: str, *, word: str | None = None, **options: Any) -> LearnConfig:

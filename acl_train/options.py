@@ -92,19 +92,22 @@ class HeadVectors(str, Enum):
 
     shared = "shared"
     decoupled = "decoupled"
+    per_layer = "per-layer"
 
 
 Backbone = Annotated[
     str | None,
     typer.Option(
-        help="open_clip name such as ViT-L-14-336, or tiny; of a file it tells heads and activation.",
+        help="open_clip name such as ViT-L-14-336, or tiny; of a file it tells heads and activation. timm:NAME: a ViT "
+        "without text, such as timm:vit_base_patch14_reg4_dinov2.",
         show_default=False,
     ),
 ]
 Weights = Annotated[
     str | None,
     typer.Option(
-        help="open_clip tag such as openai, an OpenAI archive, .pt or .safetensors.", show_default=False
+        help="open_clip tag such as openai, an OpenAI archive, .pt or .safetensors; of timm:NAME timm's default tag.",
+        show_default=False,
     ),
 ]
 QuickGelu = Annotated[
@@ -118,7 +121,9 @@ QuickGelu = Annotated[
 ImageSize = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Side of the network input, a multiple of the patch; 518, tiny 168.", show_default=False
+        min=1,
+        help="Side of the network input, a multiple of the patch; 518, tiny 168; timm:NAME at most 518.",
+        show_default=False,
     ),
 ]
 Layers = Annotated[

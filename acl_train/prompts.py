@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -21,7 +22,7 @@ from acl_train.methods import METHODS
 from acl_train.weights import Weights
 
 METADATA = "anomalyclip_prompts"  # one entry: safetensors shuffles several, and the file's bytes would differ
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 PUBLISHED = "published checkpoint"  # recipe of what acl convert made
 DIMENSIONS = {"ctx": 3, "deep_ctx": 3, "weight": 3, "bias": 2, "vectors": 3}
 
@@ -58,15 +59,20 @@ class PromptsConfig:
         return METHODS[self.method].names_category
 
     def to_json(self) -> str:
-        """One JSON object: `format_version` and the fields."""
-        fields = vars(self) | {"vision": vars(self.vision), "learning": dict(self.learning)}
-        return json.dumps({"format_version": FORMAT_VERSION} | fields, sort_keys=True)
+        """One JSON object: `format_version` and the fields; version 2 where nothing of version 3 is used."""
+        vision = dict(vars(self.vision))
+        version = FORMAT_VERSION if vision["class_layers"] else FORMAT_VERSION - 1
+        if version < FORMAT_VERSION:
+            del vision["class_layers"]
+        fields = vars(self) | {"vision": vision, "learning": dict(self.learning)}
+        return json.dumps({"format_version": version} | fields, sort_keys=True)
 
     @staticmethod
     def from_json(text: str) -> PromptsConfig:
         """The inverse of `to_json`; raises ValueError on anything else.
 
-        Version 1 lacked `method`, `words` and in `vision` `class_norm`, `learned_projection` and `windows`.
+        Version 2 lacked `class_layers` in `vision`; version 1 also `method`, `words` and in `vision` `class_norm`,
+        `learned_projection` and `windows`.
         """
         fields = json.loads(text)
         if not isinstance(fields, dict) or not isinstance(fields.get("vision"), dict):
@@ -77,7 +83,8 @@ class PromptsConfig:
         if not isinstance(learning, dict):
             raise ValueError("learning must be an object")
         defaults = {"method": LearnConfig.method, "words": list(LearnConfig.words)}
-        vision = {"class_norm": False, "learned_projection": False, "windows": [], **fields.pop("vision")}
+        later = {"class_norm": False, "learned_projection": False, "windows": [], "class_layers": False}
+        vision = later | fields.pop("vision")
         stored = read_strictly(_Stored, defaults | fields | {"vision": vision}, "prompts")
         config = PromptsConfig(**vars(stored) | {"learning": learning, "words": tuple(stored.words)})
         if config.method not in METHODS:
@@ -135,7 +142,8 @@ class Prompts:
             `ctx` (2, N, W), or (1, N, W) for both, the words before the template, rows NORMAL, ANOMALOUS, with
             `deep_ctx` (K, M, W): before block k + 2 of the text tower tokens 1..M become `deep_ctx[k]`;
             or `weight` (L, W, D) and `bias` (L, D) of `LayerProjections`;
-            or `vectors` (1 + L, 2, D), what images and each layer's patches are compared with;
+            or `vectors` (1 + L, 2, D), what images and each layer's patches are compared with, or (2 L, 2, D) with a
+            class token of each layer first;
             none of a method that does not learn.
         config: What it was learned for.
         file_sha256: Of the file it was read from; None if it was not.
@@ -147,8 +155,12 @@ class Prompts:
 
 
 def written_prompts(method: str, weights: Weights, vision: VisionConfig) -> Prompts:
-    """The prompts of a method that learns none."""
-    return Prompts({}, make_prompts_config(weights, vision, method, {}, method=method))
+    """The prompts of a method that learns none; of one that says nothing, the same vector twice."""
+    tensors = {}
+    if METHODS[method].is_mute:
+        joint = weights.architecture.embed_dim
+        tensors["vectors"] = torch.full((1, 2, joint), joint**-0.5)
+    return Prompts(tensors, make_prompts_config(weights, vision, method, {}, method=method))
 
 
 def save_prompts(path: Path, prompts: Prompts, extra: Mapping[str, Tensor] | None = None) -> None:
@@ -273,6 +285,8 @@ def _check_tensors(tensors: Mapping[str, Tensor], config: PromptsConfig) -> None
         or (shapes["ctx"][0] in (1, 2) and shapes["ctx"][2] == shapes["deep_ctx"][2]),
         "weight": "weight" not in shapes or shapes["bias"] == (shapes["weight"][0], shapes["weight"][2]),
         "vectors": "vectors" not in shapes or (shapes["vectors"][0] > 0 and shapes["vectors"][1] == 2),
+        "class_layers": not config.vision.class_layers
+        or ("vectors" in shapes and shapes["vectors"][0] == 2 * len(config.vision.layers)),
         "learned_projection": config.vision.learned_projection == ("weight" in shapes),
     }
     if odd := [name for name, fit in fits.items() if not fit]:
@@ -283,5 +297,5 @@ def _learned_by(method: str) -> list[set[str]]:
     """Names of the tensors that a method may have learned."""
     learn = METHODS[method].learn
     if learn is None:
-        return [set()]
+        return [{"vectors"}] if METHODS[method].is_mute else [set()]
     return [{"weight", "bias"}] if learn.learns == "projection" else [{"ctx", "deep_ctx"}, {"vectors"}]

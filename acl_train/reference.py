@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from acl_runtime.images.preprocess import preprocess
-from acl_train.clip import CLIP
 from acl_train.config import TEMPERATURE
 from acl_train.features import encode_images
 from acl_train.losses import image_log_odds, of_patches, patch_log_odds
+from acl_train.weights import Network
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Reference:
 
 
 def run_reference(
-    clip: CLIP,
+    clip: Network,
     vectors: Tensor,
     frames: Sequence[np.ndarray],
     *,
@@ -74,7 +74,7 @@ def run_reference(
 
 
 def _run_one(
-    clip: CLIP, vectors: Tensor, frame: np.ndarray, blur_sigma: float, temperature: float
+    clip: Network, vectors: Tensor, frame: np.ndarray, blur_sigma: float, temperature: float
 ) -> Reference:
     """Batch 1: the published code takes no other."""
     size, windows = clip.visual.config.image_size, clip.visual.windows
@@ -89,7 +89,9 @@ def _run_one(
         patches = winclip_patches(image_embeddings, patch_embeddings[:, 0], vectors[0], windows, temperature)
         anomaly_maps = smooth_maps(patches.unsqueeze(1), size, blur_sigma)
     else:
-        anomaly_maps = published_maps(patch_embeddings, of_patches(vectors), size, blur_sigma, temperature)
+        anomaly_maps = published_maps(
+            patch_embeddings, of_patches(vectors, patch_embeddings.shape[1]), size, blur_sigma, temperature
+        )
     finished = time.perf_counter()
     stages = {
         "preprocess": 1000 * (preprocessed - started),

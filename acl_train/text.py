@@ -16,10 +16,11 @@ from acl_train.config import OBJECT
 from acl_train.methods import METHODS, Method
 from acl_train.prompts import Prompts
 from acl_train.sentences import Pair
+from acl_train.weights import Network
 
 
 def head_vectors(
-    clip: CLIP, tensors: Mapping[str, Tensor], method: Method, words: Sequence[str], names: Sequence[str]
+    clip: Network, tensors: Mapping[str, Tensor], method: Method, words: Sequence[str], names: Sequence[str]
 ) -> Tensor:
     """What embeddings of each product are compared with.
 
@@ -32,10 +33,14 @@ def head_vectors(
 
     Returns:
         (C, H, 2, D) float32, unit norm, rows NORMAL, ANOMALOUS. H is 1 for the same vectors throughout, or 1 + L: for
-        images first, then for each layer's patches.
+        images first, then for each layer's patches; or 2 L: for each layer's class token first.
+
+    Raises:
+        InputError: Words are to be embedded and the network has no text tower.
     """
     if "vectors" in tensors:
         return F.normalize(tensors["vectors"], dim=-1).expand(len(names), -1, -1, -1)
+    clip = require_text(clip)
     if method.sentences is not None:
         return torch.stack([embed_pair(clip, method.sentences(name)) for name in names]).unsqueeze(1)
     texts = [word.format(name) for name in names for word in words]
@@ -44,7 +49,16 @@ def head_vectors(
     return vectors
 
 
-def prompts_vectors(clip: CLIP, prompts: Prompts, name: str = OBJECT) -> Tensor:
+def require_text(network: Network) -> CLIP:
+    """The network if it can embed words; InputError otherwise."""
+    if isinstance(network, CLIP):
+        return network
+    raise InputError(
+        "the backbone has no text tower: learn vectors by --head-vectors decoupled, or export --method memory"
+    )
+
+
+def prompts_vectors(clip: Network, prompts: Prompts, name: str = OBJECT) -> Tensor:
     """`head_vectors` of one product, (H, 2, D), without gradients."""
     with torch.no_grad():
         method = METHODS[prompts.config.method]

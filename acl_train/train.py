@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,12 +16,12 @@ import numpy as np
 import torch
 
 from acl_runtime.data.check_masks import check_masks
-from acl_runtime.data.datasets import Dataset, Sample, load_mask, read_dataset, require_both
-from acl_runtime.files.errors import InputError
+from acl_runtime.data.datasets import Dataset, Sample, read_dataset, require_both
+from acl_runtime.files.errors import InputError, UserError
 from acl_runtime.images.decode import ReadSettings
 from acl_runtime.text.names import category_words
-from acl_train.clip import CLIP
 from acl_train.config import LearnConfig, VisionConfig, check_image_size
+from acl_train.distributed import ALONE, Group
 from acl_train.features import cached_features, reading_facts
 from acl_train.learn import (
     Examples,
@@ -32,6 +33,7 @@ from acl_train.learn import (
     restore_learner,
 )
 from acl_train.log import LossLog, check_log
+from acl_train.mosaics import Picture, draw_mosaics, load_picture_mask
 from acl_train.prompts import (
     Prompts,
     PromptsConfig,
@@ -40,9 +42,13 @@ from acl_train.prompts import (
     make_prompts_config,
     save_prompts,
 )
-from acl_train.weights import Weights, build_clip
+from acl_train.weights import Network, Weights, build_network
 
 Progress = Callable[[str, int, int], None]  # (what, done, total)
+
+
+class NothingToLearnError(UserError):
+    """A process that helped to fill the feature cache has no part in what comes then; nothing is wrong."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +103,12 @@ def train(
     reading: ReadSettings | None = None,
     progress: Progress = lambda what, done, total: None,
     say: Callable[[str], None] = lambda message: None,
+    group: Group = ALONE,
 ) -> Prompts:
     """Learn prompts and write them.
+
+    Processes of a group fill the feature cache together. VAND's projections they learn together, too; what else is
+    learned is one small text tower on cached features, which the first process learns alone.
 
     Args:
         data: Folders, each in a layout that `read_dataset` knows; with defects and good parts in all of them.
@@ -113,8 +123,10 @@ def train(
         reading: How image files become pixels; None for the defaults.
         progress: Called with what is done, how many and of how many.
         say: Called with notices for the user.
+        group: Processes that were given the same, see `join_group`.
 
     Raises:
+        NothingToLearnError: This process of a group has done its part, the first one learns.
         FileExistsError: If checkpoints of an earlier run are there and `resume` is False.
         InputError: If the data, or a checkpoint to resume, do not fit; an output would replace something else; or the
             loss is not finite.
@@ -144,25 +156,34 @@ def train(
     prompts_config = make_prompts_config(
         weights, vision, config.recipe.value, facts, method=config.method, words=config.words
     )
-    clip = build_clip(weights, vision).to(device)
+    clip = build_network(weights, vision).to(device)
     learner = _start(clip, files, prompts_config, config, resume)
+    pictures: list[Picture] = [*samples, *draw_mosaics(samples, config.mosaics, seed=config.seed)]
     features = cached_features(
         clip,
-        samples,
+        pictures,
         weights_sha256=weights.sha256,
         cache=files.cache,
         half=half_cache,
         reading=reading,
         progress=lambda done, total: progress("encoding images", done, total),
+        group=group,
     )
-    labels = torch.tensor([sample.label for sample in samples])
-    masks = pack_masks(samples, vision.image_size, reading) if has_masks else None
-    names = [category_words(sample.category) for sample in samples]
-    _run_epochs(
-        clip, learner, Examples(features.batch, labels, masks, names), config, files, prompts_config, progress
-    )
+    if config.learns != "projection":
+        if not group.is_first:
+            raise NothingToLearnError(
+                f"rank {group.rank}: the feature cache is filled; what {config.method} learns is small, and rank 0 "
+                "learns it alone, so this process ends"
+            )
+        group = ALONE
+    labels = torch.tensor([picture.label for picture in pictures])
+    masks = pack_masks(pictures, vision.image_size, reading) if has_masks else None
+    names = [category_words(picture.category) for picture in pictures]
+    examples = Examples(features.batch, labels, masks, names)
+    _run_epochs(clip, learner, examples, config, files, prompts_config, progress, group)
     prompts = Prompts({name: tensor.detach() for name, tensor in learner.tensors.items()}, prompts_config)
-    save_prompts(files.output, prompts)
+    if group.is_first:
+        save_prompts(files.output, prompts)
     return prompts
 
 
@@ -187,9 +208,11 @@ def merge_samples(datasets: Sequence[Dataset], say: Callable[[str], None]) -> tu
     return [sample for dataset in datasets for sample in dataset.samples], has_masks
 
 
-def pack_masks(samples: Sequence[Sample], image_size: int, reading: ReadSettings | None = None) -> np.ndarray:
+def pack_masks(
+    samples: Sequence[Picture], image_size: int, reading: ReadSettings | None = None
+) -> np.ndarray:
     """All masks at network resolution, bit-packed: (N, ceil(S·S / 8)) uint8."""
-    masks = (load_mask(sample, height=image_size, width=image_size, settings=reading) for sample in samples)
+    masks = (load_picture_mask(each, image_size=image_size, reading=reading) for each in samples)
     return np.stack([pack_mask(mask) for mask in masks])
 
 
@@ -211,6 +234,7 @@ def _facts(samples: Sequence[Sample], config: LearnConfig, has_masks: bool) -> d
         "shared_ctx": config.shared_ctx,
         "losses": list(config.losses),
         "optimizer": config.optimizer,
+        "mosaics": config.mosaics,
         "masks": has_masks,
         "images": len(samples),
         "defective": sum(sample.label for sample in samples),
@@ -226,7 +250,7 @@ def _name(sample: Sample) -> str:
 
 
 def _start(
-    clip: CLIP, files: TrainFiles, prompts_config: PromptsConfig, config: LearnConfig, resume: bool
+    clip: Network, files: TrainFiles, prompts_config: PromptsConfig, config: LearnConfig, resume: bool
 ) -> Learner:
     if not resume:
         return new_learner(clip, config)
@@ -252,7 +276,7 @@ def _check_checkpoints(files: TrainFiles, *, resume: bool) -> None:
 
 
 def _check_same_run(path: Path, earlier: PromptsConfig, now: PromptsConfig) -> None:
-    then, wanted = _flat(earlier), _flat(now)
+    then, wanted = {"mosaics": 0} | _flat(earlier), _flat(now)  # there were none once
     for name, value in wanted.items():
         if name != "epochs" and then.get(name) != value:  # more epochs are a reason to resume
             raise InputError(
@@ -266,20 +290,23 @@ def _flat(config: PromptsConfig) -> dict[str, Any]:
 
 
 def _run_epochs(
-    clip: CLIP,
+    clip: Network,
     learner: Learner,
     examples: Examples,
     config: LearnConfig,
     files: TrainFiles,
     prompts_config: PromptsConfig,
     progress: Progress,
+    group: Group,
 ) -> None:
     steps = -(-len(examples.labels) // config.batch_size)
-    with LossLog(files.log, keep_epochs=learner.epoch) as log:
+    with LossLog(files.log, keep_epochs=learner.epoch) if group.is_first else nullcontext() as log:
         while learner.epoch < config.epochs:
             epoch = learner.epoch + 1
-            for step, losses in enumerate(learn_epoch(clip, learner, examples, config), start=1):
-                log.write(epoch, step, losses)
+            for step, losses in enumerate(learn_epoch(clip, learner, examples, config, group), start=1):
+                if log is not None:
+                    log.write(epoch, step, losses)
                 progress("learning", (epoch - 1) * steps + step, config.epochs * steps)
-            prompts = Prompts(learner.tensors, prompts_config)
-            save_prompts(files.checkpoint(epoch), prompts, learner_tensors(learner))
+            if group.is_first:
+                prompts = Prompts(learner.tensors, prompts_config)
+                save_prompts(files.checkpoint(epoch), prompts, learner_tensors(learner))

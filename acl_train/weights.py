@@ -6,7 +6,6 @@ import hashlib
 import logging
 import math
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from acl_runtime.files.errors import InputError
-from acl_train.clip import CLIP, Architecture
+from acl_train.clip import CLIP, Architecture, VisionTower
 from acl_train.config import VisionConfig
 from acl_train.declared import Declared, declared_by_name, declared_by_tag, sizes_declared
+from acl_train.hub import check_hub, find_in_cache, first_line
 from acl_train.tensor_files import read_state
+from acl_train.timm_models import PREFIX
+from acl_train.timm_tower import TextlessNetwork, TimmTower
+from acl_train.timm_weights import build_timm, read_timm
 
 TINY_PATH = Path(__file__).parent / "tiny" / "weights.safetensors"
 OPENAI_MARKS = {"input_resolution", "context_length", "vocab_size"}  # in OpenAI's archives, and in no other's
@@ -29,11 +32,16 @@ HIDDEN = "transformer.resblocks.0.mlp.c_fc.weight"
 HEAD_WIDTH = 64  # of all of OpenAI's models, and of all known ones whose vision tower is no wider than theirs
 MOST_WIDTH = {"vision": 1024, "text": 1280}
 VOCABULARY = 49408
-REACH_S = 5  # within which a server answers if it can be reached
 
 ASSUMED = "heads of 64 and QuickGELU, as in OpenAI's models"  # of files without a known name
 
 LOG = logging.getLogger("acl")
+
+Network = CLIP | TextlessNetwork
+"""What images are embedded with."""
+
+Tower = VisionTower | TimmTower
+"""The part of it that sees."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,8 @@ class Weights:
     """A checkpoint in memory, and where it came from.
 
     Attributes:
-        state: float32 tensors under OpenAI's names, position embedding at the checkpoint's own grid.
+        state: float32 tensors under OpenAI's names, or timm's for a backbone without text; position embedding at the
+            checkpoint's own grid.
         architecture: The towers' sizes.
         backbone: Its name for people: an open_clip name, `tiny`, or the sizes read off a file.
         source: What to pass to find it again: an open_clip tag or a file's name.
@@ -63,9 +72,11 @@ def load_weights(
     """Read CLIP weights.
 
     Args:
-        backbone: An open_clip name such as `ViT-L-14-336`, or `tiny`; with a file it may be any name, and one that
-            open_clip knows tells the heads and the activation, which no file does.
-        weights: An open_clip tag such as `openai`, or a file: OpenAI's JIT archive, `.pt` or `.safetensors`.
+        backbone: An open_clip name such as `ViT-L-14-336`, or `tiny`, or `timm:NAME` for a ViT of timm's without text;
+            with a file it may be any name, and one that open_clip knows tells the heads and the activation, which no
+            file does.
+        weights: A tag of open_clip's or timm's, such as `openai`, or a file: OpenAI's JIT archive, `.pt` or
+            `.safetensors`.
         quick_gelu: The activation the weights were trained with; None means as open_clip declares it for the tag, or
             for the name of a file's backbone, and QuickGELU for other files.
 
@@ -75,6 +86,8 @@ def load_weights(
             network, or a value is NaN or infinite.
         RuntimeError: If open_clip cannot download the weights.
     """
+    if backbone is not None and backbone.startswith(PREFIX):
+        return _from_timm(backbone, weights, quick_gelu=quick_gelu)
     if backbone == "tiny" and weights is None:
         return _from_file(TINY_PATH, "tiny", quick_gelu=True)
     if weights is not None and Path(weights).is_file():
@@ -85,7 +98,8 @@ def load_weights(
         raise InputError(f"backbone tiny brings its own weights, got {weights}; leave --weights out")
     if backbone is None or weights is None:
         raise InputError(
-            "weights are not chosen; pass --backbone tiny, or --backbone NAME --weights TAG, or --weights FILE"
+            "weights are not chosen; pass --backbone tiny, or --backbone NAME --weights TAG, or --weights FILE, or "
+            "--backbone timm:NAME for one without text"
         )
     return _from_open_clip(backbone, weights, quick_gelu=quick_gelu)
 
@@ -113,6 +127,13 @@ def build_clip(weights: Weights, config: VisionConfig) -> CLIP:
     _check_fit(state, {name: tensor.shape for name, tensor in clip.state_dict().items()})
     clip.load_state_dict(state, strict=True, assign=True)
     return clip.eval().requires_grad_(False)
+
+
+def build_network(weights: Weights, config: VisionConfig) -> Network:
+    """`build_clip`, or the tower alone of a backbone without text."""
+    if weights.backbone.startswith(PREFIX):
+        return build_timm(weights.backbone, weights.state, weights.architecture, config)
+    return build_clip(weights, config)
 
 
 def read_architecture(
@@ -266,6 +287,14 @@ def _from_open_clip(backbone: str, tag: str, *, quick_gelu: bool | None) -> Weig
     return _with_declared(state, declared, backbone, tag, quick_gelu)
 
 
+def _from_timm(backbone: str, weights: str | None, *, quick_gelu: bool | None) -> Weights:
+    if quick_gelu:
+        raise InputError(f"{backbone} has its own activation; leave --quick-gelu out")
+    found = read_timm(backbone, weights)
+    state = _sanitize(found.state)
+    return Weights(state, found.architecture, found.backbone, found.source, _digest(state), found.basis)
+
+
 def _download(backbone: str, tag: str) -> Path:
     """The file of a tag in open_clip's cache, fetched if it is not there."""
     from open_clip import factory
@@ -277,14 +306,14 @@ def _download(backbone: str, tag: str) -> Path:
     logging.disable(logging.ERROR)  # twenty lines about retries, which the error below says in one
     try:
         if declared.get("hf_hub"):
-            _check_hub()
+            check_hub()
         return Path(factory.download_pretrained(declared))
     except (OSError, RuntimeError) as error:
         address = (
             declared.get("url") or f"the Hugging Face repository {str(declared.get('hf_hub')).strip('/')}"
         )
         raise InputError(
-            f"open_clip could not load {backbone} {tag} ({_first_line(error)}); where there is a network, fetch it "
+            f"open_clip could not load {backbone} {tag} ({first_line(error)}); where there is a network, fetch it "
             f"from {address} and pass it with --weights FILE"
         ) from error
     finally:
@@ -293,24 +322,11 @@ def _download(backbone: str, tag: str) -> Path:
 
 def _find_cached(declared: Mapping[str, Any]) -> Path | None:
     """What an earlier download from the Hugging Face Hub left; published weights do not change."""
-    from huggingface_hub import try_to_load_from_cache
     from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 
     repository, _, file = str(declared.get("hf_hub") or "").rpartition("/")
     names = (file,) if file else (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
-    found = (try_to_load_from_cache(repository, name) for name in names if repository)
-    return next((Path(path) for path in found if isinstance(path, str)), None)
-
-
-def _check_hub() -> None:
-    """Raise OSError within seconds if the Hub cannot be reached; its own client would try for a minute."""
-    from urllib.error import HTTPError
-    from urllib.request import Request, urlopen
-
-    from huggingface_hub import constants
-
-    with suppress(HTTPError):  # it answers, and that is enough
-        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=REACH_S).close()
+    return find_in_cache(repository, names) if repository else None
 
 
 def weights_of_open_clip(model: Any, backbone: str, tag: str, *, quick_gelu: bool | None = None) -> Weights:
@@ -351,11 +367,7 @@ def _with_declared(
     return Weights(state, architecture, backbone, tag, _digest(state), basis)
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-
-
-def _sanitize(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _sanitize(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """float32 tensors without the archive's integers; the tiny backbone's token table is unfolded."""
     kept = {
         name: _to_float(name, tensor)

@@ -79,14 +79,14 @@ def draw_groups(root: Path, counts: Counts, *, seed: int = 2) -> list[Group]:
     return [Group(name, _select(samples, *names)) for name, names in chosen.items()]
 
 
-def read_group(root: Path, *, most: int) -> Group:
+def read_group(root: Path, *, most: int, needs_masks: bool = True) -> Group:
     """A data set on disk, evenly thinned to `most` samples.
 
     Raises:
-        ValueError: If it has no masks.
+        ValueError: If it has no masks and needs them.
     """
     dataset = read_dataset(root)
-    if not dataset.has_masks:
+    if needs_masks and not dataset.has_masks:
         raise ValueError(f"{root}: has no masks; pixels cannot be judged without")
     return Group(dataset.name, thin(dataset.samples, most))
 

@@ -15,15 +15,18 @@ import numpy as np
 import torch
 import typer
 
-from acl_export.config import Head
+from acl_export.channels import largest_of_channels
+from acl_export.config import Head, LowType
 from acl_export.graph import make_graph, write_onnx
+from acl_export.quantized import write_quantized
 from acl_export.weights_file import WeightsFile
 from acl_runtime.backends.tensorrt.build import BuildReport, BuildRequest, build_engine
-from acl_runtime.backends.tensorrt.library import LibraryName
-from acl_runtime.bundle.manifest import Arithmetic
+from acl_runtime.backends.tensorrt.library import LibraryName, why_not_in
+from acl_runtime.bundle.manifest import QUANTIZED, Arithmetic
 from acl_train.clip import Architecture, VisionTower
 from acl_train.config import VisionConfig
 from benchmarks.machine import describe_machine, machine_line
+from benchmarks.plans import read_plan
 from benchmarks.tables import markdown_table, write_json
 
 DIMENSION = 512  # of the joint space
@@ -68,6 +71,7 @@ class Measured:
     max_batch: int
     engine_bytes: int
     report: BuildReport
+    products: str  # by type, of TensorRT-RTX
 
 
 def make_tower(shape: Shape) -> VisionTower:
@@ -100,13 +104,21 @@ def measure(
     """Export the shape's graphs and build each for batches 1 to each of `batches`."""
     tower, text = make_tower(shape), np.eye(2, DIMENSION, dtype=np.float32)[None]
     with tempfile.TemporaryDirectory() as folder:
-        graph, plan, log = (Path(folder) / name for name in ("model.onnx", "a.engine", "build.log"))
+        plan, log = Path(folder) / "a.engine", Path(folder) / "build.log"
         for arithmetic in arithmetics:
-            weights = WeightsFile(graph.with_name("model.onnx.data"), narrow=True)
-            network = make_graph(tower, text, head=head, blur_sigma=4.0, arithmetic=arithmetic)
-            write_onnx(network, graph, head=head, max_batch=max(batches), weights=weights)
+            graph = Path(folder) / f"{arithmetic}.onnx"
+            half = Path(folder) / "fp16.onnx"
+            written = half if arithmetic in QUANTIZED else graph
+            if not written.exists():
+                weights = WeightsFile(written.with_name(f"{written.name}.data"), narrow=True)
+                steps: Arithmetic = "fp16" if arithmetic in QUANTIZED else arithmetic
+                network = make_graph(tower, text, head=head, blur_sigma=4.0, arithmetic=steps)
+                write_onnx(network, written, head=head, max_batch=max(batches), weights=weights)
+            if arithmetic in QUANTIZED:
+                _quantize(half, graph, shape, cast("LowType", arithmetic))
             for batch in batches:
-                capabilities = ("8.6", "8.9", "12.0") if library == "tensorrt-rtx" else ()
+                cards = [each for each in ("8.6", "8.9", "12.0") if not why_not_in(arithmetic, [each])]
+                capabilities = tuple(cards) if library == "tensorrt-rtx" else ()
                 request = BuildRequest(
                     library=library,
                     graph=graph,
@@ -115,7 +127,14 @@ def measure(
                     compute_capabilities=capabilities,
                 )
                 report = build_engine(request, log=log, progress=lambda what, done, total: None)
-                yield Measured(shape, head, arithmetic, batch, plan.stat().st_size, report)
+                products = read_plan(plan.read_bytes()).words if library == "tensorrt-rtx" else "?"
+                yield Measured(shape, head, arithmetic, batch, plan.stat().st_size, report, products)
+
+
+def _quantize(half: Path, graph: Path, shape: Shape, low: LowType) -> None:
+    """Scaled by one drawn image: what the scales are matters to no figure here."""
+    image = np.random.default_rng(0).integers(0, 256, (1, shape.image_size, shape.image_size, 3), np.uint8)
+    write_quantized(half, graph, largest_of_channels(half, image), low)
 
 
 def to_table(measured: Sequence[Measured]) -> str:
@@ -129,6 +148,7 @@ def to_table(measured: Sequence[Measured]) -> str:
         "activations",
         "builder",
         "fused attention",
+        "products with weights",
         "s",
     ]
     return markdown_table(header, [_cells(one) for one in measured])
@@ -145,6 +165,7 @@ def _cells(one: Measured) -> list[str]:
         _megabytes(report.activation_bytes),
         _megabytes(report.host_bytes),
         "?" if report.fused_attention is None else str(report.fused_attention),
+        one.products,
         f"{report.seconds:.0f}",
     ]
 
@@ -155,7 +176,7 @@ def _megabytes(size: int | None) -> str:
 
 def main(
     shapes: Annotated[str, typer.Option(help=f"Of {', '.join(SHAPES)}.")] = "b16-224",
-    arithmetics: Annotated[str, typer.Option(help="Steps of the ladder.")] = "fp16,fp32",
+    arithmetics: Annotated[str, typer.Option(help="Steps of the ladder, int8, fp8.")] = "fp16,fp32",
     batches: Annotated[str, typer.Option(help="Largest batches.")] = "1,8",
     heads: Annotated[str, typer.Option(help="map, embeddings.")] = "map,embeddings",
     library: Annotated[str, typer.Option(help="tensorrt or tensorrt-rtx.")] = "tensorrt-rtx",

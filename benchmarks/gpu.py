@@ -36,7 +36,7 @@ from benchmarks.tables import markdown_table, write_json
 from benchmarks.timing import Clock, in_turn, time_block
 
 if TYPE_CHECKING:
-    from acl_train.clip import CLIP
+    from acl_train.weights import Network
 
 PRECISIONS = ("fp32", "fp16")
 FRAME = (480, 640, 3)
@@ -79,7 +79,7 @@ class Bench:
     """What is measured, and with what."""
 
     bundles: dict[str, Bundle]  # by precision
-    clip: CLIP | None  # on the GPU if there is one; None without PyTorch
+    clip: Network | None  # on the GPU if there is one; None without PyTorch
     batches: Sequence[int]
     turns: int
     data: Sequence[Path]
@@ -110,7 +110,7 @@ class Bench:
         )
 
 
-def reference_on(clip: CLIP, bundle: Bundle, frame: np.ndarray) -> Callable[[int], None]:
+def reference_on(clip: Network, bundle: Bundle, frame: np.ndarray) -> Callable[[int], None]:
     """The published steps in PyTorch on one frame."""
     import torch
 
@@ -317,7 +317,7 @@ def measure(
         raise typer.Exit(1)
 
 
-def load_reference(bundle: Bundle, shape: str, folder: Path) -> CLIP | None:
+def load_reference(bundle: Bundle, shape: str, folder: Path) -> Network | None:
     """The network in PyTorch, on the GPU if there is one; None where PyTorch is not installed."""
     if find_spec("torch") is None:
         return None

@@ -26,7 +26,7 @@ from acl_export.graph import OUTPUTS, make_graph
 from acl_runtime.backends.parity import GoldenImages
 from acl_runtime.bundle.bundle import Bundle, load_bundle, load_text_embeddings
 from acl_runtime.bundle.manifest import Arithmetic
-from acl_train.clip import CLIP
+from acl_train.weights import Network as Backbone
 from benchmarks.bundles import SHAPES, bundle_path
 from benchmarks.gpu import load_reference
 from benchmarks.machine import describe_machine, machine_line
@@ -84,7 +84,7 @@ class Network:
     backend, provider = "torch", "PyTorch"
 
     def __init__(
-        self, bundle: Bundle, clip: CLIP, arithmetic: Arithmetic | None, *, compiled: bool = False
+        self, bundle: Bundle, clip: Backbone, arithmetic: Arithmetic | None, *, compiled: bool = False
     ) -> None:
         manifest = bundle.manifest
         self.device = next(clip.parameters()).device
@@ -127,7 +127,7 @@ def products_as(way: Way) -> Iterator[None]:
 
 @torch.no_grad()
 def measure(
-    bundle: Bundle, clip: CLIP, way: Way, mode: str, batches: Sequence[int], *, turns: int
+    bundle: Bundle, clip: Backbone, way: Way, mode: str, batches: Sequence[int], *, turns: int
 ) -> Iterator[Row]:
     """Time the network at each batch size, and compare it on the golden images."""
     network, golden = Network(bundle, clip, way.arithmetic, compiled=mode == "compiled"), GoldenImages(bundle)
@@ -142,7 +142,7 @@ def measure(
             yield Row(way.name, mode, batch, *figures)
 
 
-def count_flops(bundle: Bundle, clip: CLIP, images: torch.Tensor) -> int:
+def count_flops(bundle: Bundle, clip: Backbone, images: torch.Tensor) -> int:
     """Of all products of the network, whatever they are computed in."""
     counter = FlopCounterMode(display=False)
     with counter:

@@ -22,6 +22,7 @@ from acl_train.config import BLUR_SIGMA, OBJECT, TEMPERATURE, LearnConfig, Recip
 from acl_train.features import Features, load_images
 from acl_train.learn import Examples, Head, learn_epoch, new_learner
 from acl_train.losses import image_log_odds, patch_log_odds
+from acl_train.mosaics import Picture
 from acl_train.patches import project_layers
 from acl_train.text import embed_pair
 from acl_train.train import pack_masks
@@ -65,11 +66,11 @@ class Tower:
 
     clip: CLIP
     features: Features
-    rows: dict[Sample, int]
+    rows: Mapping[Picture, int]
     recorded: tuple[int, ...]
 
-    def read(self, samples: Sequence[Sample], layers: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Image embeddings (N, D) and the layers' patch embeddings (N, L, G·G, D), float32; or windows (N, 1, M, D)."""
+    def read(self, samples: Sequence[Picture], layers: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Image embeddings (N, D), or (N, L, D), and patch embeddings (N, L, G·G, D), or of windows (N, 1, M, D)."""
         images, patches = self.features.batch(torch.tensor([self.rows[sample] for sample in samples]))
         if self.clip.visual.windows:
             return images, patches
@@ -92,7 +93,7 @@ class Learned:
 
 
 def learn(
-    tower: Tower, samples: Sequence[Sample], config: LearnConfig, layers: tuple[int, ...] | None = None
+    tower: Tower, samples: Sequence[Picture], config: LearnConfig, layers: tuple[int, ...] | None = None
 ) -> Learned:
     """Learn on a tower's features; `layers` are the recipe's unless given."""
     size = tower.clip.visual.config.image_size

@@ -19,6 +19,7 @@ from acl_train.clip import CLIP
 from acl_train.config import TINY_LEARNING, LearnConfig, Recipe, VisionConfig
 from acl_train.features import cached_features
 from acl_train.methods import make_vision_config
+from acl_train.mosaics import Picture
 from acl_train.tiny.tower import initialise
 from acl_train.weights import Weights, build_clip, load_weights
 from benchmarks.drawn_groups import MEANINGS, Counts, draw_groups, draw_learning, read_group
@@ -159,7 +160,7 @@ def look_at(clip: CLIP, identity: str, samples: Sequence[Sample], cache: Path) -
     started = time.perf_counter()
     features = cached_features(clip, samples, weights_sha256=identity, cache=cache)
     say(f"{len(samples)} images encoded in {time.perf_counter() - started:.0f} s")
-    rows = {sample: row for row, sample in enumerate(samples)}
+    rows: dict[Picture, int] = {sample: row for row, sample in enumerate(samples)}
     return Tower(clip, features, rows, clip.visual.config.layers)
 
 

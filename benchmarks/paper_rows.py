@@ -12,6 +12,7 @@ from acl_train.weights import Weights
 
 Options = Mapping[str, Any]
 PAPER: Options = {"recipe": Recipe.paper}
+MOSAICS = 288  # as many as there are drawn pictures to learn from
 WORDS = ("damaged", "anomalous", "flawed", "defective", "blemished")
 
 
@@ -27,7 +28,8 @@ class Row:
         dpam: Whether there is a second path; None for the method's own.
         layers: How many of the recipe `paper`, the last ones; None for the recipe's.
         named: Whether the product's name takes the place of "object" after learning.
-        printed: The paper's name of the method, where its tables have numbers of it.
+        printed: The paper's name of the row, where the table has numbers of it.
+        class_layers: See `VisionConfig`.
     """
 
     label: str
@@ -38,6 +40,7 @@ class Row:
     layers: int | None = None
     named: bool = False
     printed: str | None = None
+    class_layers: bool = False
 
     def config(self, *, seed: int, epochs: int | None) -> LearnConfig | None:
         """How it learns; None if it does not."""
@@ -55,6 +58,7 @@ class Row:
         return make_vision_config(
             weights.backbone,
             depth,
+            class_layers=self.class_layers,
             method=self.method,
             recipe=self.learn.get("recipe"),
             image_size=image_size,
@@ -64,9 +68,9 @@ class Row:
         )
 
 
-def _ablation(label: str, **changes: Any) -> Row:
+def _ablation(label: str, *, printed: str | None = None, **changes: Any) -> Row:
     """AnomalyCLIP in the recipe `paper` with some options of its learning changed."""
-    return Row(label, learn={**PAPER, **changes})
+    return Row(label, learn={**PAPER, **changes}, printed=printed)
 
 
 FULL = Row("AnomalyCLIP, `paper`", learn=PAPER, printed="AnomalyCLIP")
@@ -82,63 +86,121 @@ METHOD_ROWS = (
     FULL,
     RELEASED,
 )
+
+
+@dataclass(frozen=True)
+class FullShotRow:
+    """A row of table 12: a method that sees the good images of the product it judges.
+
+    Attributes:
+        label: What the table calls it.
+        method: `patchcore` or `rd4ad` of `benchmarks/full_shot.py`, or `memory`, ours.
+        printed: As of `Row`.
+    """
+
+    label: str
+    method: str
+    printed: str | None = None
+
+
+REMEMBERED = 8  # good images of our memory
+FULL_SHOT = (
+    FullShotRow("PatchCore, all good images", "patchcore", "PatchCore"),
+    FullShotRow("RD4AD, all good images", "rd4ad", "RD4AD"),
+    FullShotRow(f"our memory of {REMEMBERED} good images, no prompts", "memory"),
+)
+WORD_ROWS = (
+    _ablation(WORDS[0], printed=WORDS[0]),
+    *(_ablation(word, printed=word, word=word) for word in WORDS[1:]),
+)
 TABLES: Mapping[str, tuple[str, tuple[Row, ...]]] = {
     "1": ("methods", METHOD_ROWS),
+    "3": (
+        "medical sets, learned on medical images (--learn-from)",
+        (Row("VAND", "vand", printed="VAND"), FULL),
+    ),
     "4": (
         "modules, one after the other",
         (
-            Row("hand-written prompts", "clip"),
-            Row("+ DPAM", "clip", dpam=True),
-            Row("+ learned prompts for every product", learn={"deep_layers": 0}),
-            Row("+ deep tokens", learn={}),
-            Row("+ four layers", learn=PAPER),
+            Row("hand-written prompts", "clip", printed="Base"),
+            Row("+ DPAM", "clip", dpam=True, printed="+T1 (DPAM)"),
+            Row(
+                "+ learned prompts for every product",
+                learn={"deep_layers": 0},
+                printed="+T2 (object-agnostic prompts)",
+            ),
+            Row("+ deep tokens", learn={}, printed="+T3 (text prompt tuning)"),
+            Row("+ four layers", learn=PAPER, printed="+T4 (several layers)"),
         ),
     ),
     "5": (
         "context optimisation",
         (
-            Row("none: hand-written prompts, DPAM, last layer", "clip", dpam=True),
-            _ablation("global", losses=("image",)),
-            _ablation("local", losses=LOCAL),
-            _ablation("global and local"),
+            Row("none: hand-written prompts, DPAM, last layer", "clip", dpam=True, printed="neither"),
+            _ablation("global", printed="global only", losses=("image",)),
+            _ablation("local", printed="local only", losses=LOCAL),
+            _ablation("global and local", printed="local and global"),
         ),
     ),
     "7": (
         "DPAM",
         (
-            Row("without, `paper`", learn=PAPER, dpam=False),
-            Row("with, `paper`", learn=PAPER),
+            Row("without, `paper`", learn=PAPER, dpam=False, printed="without T1 (DPAM)"),
+            Row("with, `paper`", learn=PAPER, printed="all"),
             Row("without, `released`", dpam=False),
             Row("with, `released`"),
+            Row(
+                "with, `paper`, product named",
+                "anomalyclip-object-aware",
+                learn=PAPER,
+                printed="without T2 (object-agnostic prompts)",
+            ),
+            _ablation(
+                "with, `paper`, no deep tokens", printed="without T3 (text prompt tuning)", deep_layers=0
+            ),
+            Row("with, `paper`, one layer", learn=PAPER, layers=1, printed="without T4 (several layers)"),
         ),
     ),
     "8": ("cost", METHOD_ROWS),
     "9": (
         "context of the two prompts",
-        (_ablation("shared", shared_ctx=True), _ablation("separate")),
+        (
+            _ablation("shared", printed="shared context", shared_ctx=True),
+            _ablation("separate", printed="unshared context"),
+        ),
     ),
     "10": (
         "attention of the second path",
         tuple(
-            Row(name.upper(), learn=PAPER, attention=name)
-            for name in ("qk", "qq", "kk", "vv", "vv+qq", "vv+kk", "qq+kk", "vv+qq+kk")
+            Row(name.upper(), learn=PAPER, attention=name, printed=printed)
+            for name, printed in {
+                "qk": "Q-K",
+                "qq": None,
+                "kk": None,
+                "vv": "V-V",
+                "vv+qq": None,
+                "vv+kk": None,
+                "qq+kk": None,
+                "vv+qq+kk": "Q-Q, K-K, V-V",
+                "vv+qq+kk+qk": "Q-K, Q-Q, K-K, V-V",
+            }.items()
         ),
     ),
     "11": (
         "losses",
         (
-            _ablation("image", losses=("image",)),
-            _ablation("image, focal", losses=("image", "focal")),
-            _ablation("image, dice", losses=("image", "dice_anomalous", "dice_normal")),
-            _ablation("image, focal, dice"),
+            _ablation("image", printed="neither", losses=("image",)),
+            _ablation("image, focal", printed="focal only", losses=("image", "focal")),
+            _ablation("image, dice", printed="dice only", losses=("image", "dice_anomalous", "dice_normal")),
+            _ablation("image, focal, dice", printed="focal and dice"),
         ),
     ),
-    "13": (
-        "the word of the anomalous prompt",
-        (
-            _ablation(WORDS[0]),
-            *(_ablation(word, word=word) for word in WORDS[1:]),
-        ),
+    "12": ("full-shot methods beside ours", (FULL,)),
+    "13": ("the word of the anomalous prompt, industrial sets", WORD_ROWS),
+    "14": ("the word of the anomalous prompt, medical sets", WORD_ROWS),
+    "fig6": (
+        "prompts that name no product, and prompts that do",
+        (FULL, Row("product named", "anomalyclip-object-aware", learn=PAPER)),
     ),
     "fig8": (
         "sizes",
@@ -165,6 +227,13 @@ TABLES: Mapping[str, tuple[str, tuple[Row, ...]]] = {
             FULL,
             _ablation("prompts, `paper`, learning rate 1e-4", learning_rate=1e-4),
             _ablation("decoupled, `paper`", learns="vectors"),
+            Row("per layer, `paper`", learn={**PAPER, "learns": "vectors"}, class_layers=True),
+            _ablation("decoupled, `paper`, mosaics", learns="vectors", mosaics=MOSAICS),
+            Row(
+                "per layer, `paper`, mosaics",
+                learn={**PAPER, "learns": "vectors", "mosaics": MOSAICS},
+                class_layers=True,
+            ),
             RELEASED,
             Row("decoupled, `released`", learn={"learns": "vectors"}),
         ),

@@ -1,7 +1,8 @@
 """How far each arithmetic moves the answers on labelled photographs. `python -m benchmarks.precision BUNDLE DATA...`
 
 BUNDLE was exported with `--precision fp16`. Each of its graphs is run by ONNX Runtime on the CPU, which computes fp16
-in float32 and rounds in between, and by PyTorch, whose products of fp16 numbers are rounded to fp16 as on a GPU.
+in float32 and rounds in between, and by PyTorch, whose products of fp16 numbers are rounded to fp16 as on a GPU. Graphs
+of eight bits (`--quantize`) are run by ONNX Runtime alone.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from acl_runtime.detection.detector import Detector
 from acl_runtime.detection.verdict import Verdict
 from acl_runtime.evaluation.evaluate import evaluate_together
 from acl_runtime.evaluation.metrics import METRICS
-from acl_train.clip import CLIP
+from acl_train.weights import Network
 from benchmarks.judges import metric_differences
 from benchmarks.machine import describe_machine, machine_line
 from benchmarks.tables import markdown_table, write_json
@@ -37,7 +38,7 @@ class RoundingSession:
 
     backend, provider = "torch", "CPU"
 
-    def __init__(self, bundle: Bundle, clip: CLIP, arithmetic: Arithmetic) -> None:
+    def __init__(self, bundle: Bundle, clip: Network, arithmetic: Arithmetic) -> None:
         manifest = bundle.manifest
         self._head = Head(manifest.head)
         self._graph = make_graph(
@@ -90,15 +91,20 @@ class Measured:
         )
 
 
-def measure(bundle: Bundle, data: Path, weights: str | None = None) -> list[Measured]:
-    """Judge a data set with every graph of the bundle, run in both ways, and with torch in float32."""
+def measure(
+    bundle: Bundle, data: Path, weights: str | None = None, arithmetics: Sequence[Arithmetic] = ()
+) -> list[Measured]:
+    """Judge a data set with graphs of the bundle, all if none are named, in both ways, and with torch in float32."""
     dataset, clip = read_dataset(data), load_clip(bundle, weights)
+    manifest = bundle.manifest
     judges, rows = [Detector(bundle, session=TorchSession.of_bundle(bundle, weights))], []
-    for arithmetic in bundle.manifest.arithmetics():
-        path = bundle.path / bundle.manifest.graph_file(arithmetic)
+    for arithmetic in arithmetics or (*manifest.arithmetics(), *manifest.on_request):
+        path = bundle.path / manifest.graph_file(arithmetic)
         judges.append(Detector(bundle, session=OnnxSession(path, "cpu")))
-        judges.append(Detector(bundle, session=RoundingSession(bundle, clip, arithmetic)))
-        rows += [Measured(dataset.name, arithmetic, by) for by in ("ONNX Runtime", "PyTorch")]
+        rows.append(Measured(dataset.name, arithmetic, "ONNX Runtime"))
+        if arithmetic in manifest.arithmetics():
+            judges.append(Detector(bundle, session=RoundingSession(bundle, clip, arithmetic)))
+            rows.append(Measured(dataset.name, arithmetic, "PyTorch"))
 
     def compare(verdicts: Sequence[Verdict]) -> None:
         for row, verdict in zip(rows, verdicts[1:], strict=True):
@@ -143,11 +149,15 @@ def main(
     weights: Annotated[
         str | None, typer.Option(help="File that the bundle was exported from, if there was one.")
     ] = None,
+    arithmetics: Annotated[
+        str, typer.Option(help="Graphs to run, such as fp16,int8,fp8. [default: all of the bundle]")
+    ] = "",
     json_path: Annotated[Path | None, typer.Option("--json", help="Also write all figures here.")] = None,
 ) -> None:
     """Measure and print the table."""
     machine = describe_machine()
-    rows = [row for folder in data for row in measure(load_bundle(bundle), folder, weights)]
+    chosen = cast("list[Arithmetic]", [each for each in arithmetics.split(",") if each])
+    rows = [row for folder in data for row in measure(load_bundle(bundle), folder, weights, chosen)]
     typer.echo(machine_line(machine))
     typer.echo(to_table(rows))
     write_json(json_path, {"machine": machine, "rows": [asdict(row) for row in rows]})

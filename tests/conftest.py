@@ -151,6 +151,7 @@ LONGEST = (
 
 
 REAL_CLOCKS = (
+    "backends/test_triton_server.py",
     "benchmarks/test_station_benchmark.py",
     "commands/test_serve_command.py",
     "commands/test_web_command.py",
@@ -168,6 +169,7 @@ REAL_CLOCKS = (
     "outputs/test_webhook.py",
     "sources/test_aravis.py",
     "sources/test_opencv.py",
+    "train/test_together.py",
     "web/test_real_packets.py",
 )  # other processes and the clock are in them: one that fails is run once more, and the summary counts it
 

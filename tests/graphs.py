@@ -114,7 +114,7 @@ def write_tiny_bundle(
     if ladder:
         steps = tuple(Step(step, f"model.{step}.onnx", manifest.parity) for step in ladder[1:])
         manifest = replace(manifest, precision=ladder[0], ladder=steps)
-    for arithmetic in manifest.arithmetics():
+    for arithmetic in (*manifest.arithmetics(), *manifest.on_request):
         write_tiny_graph(folder / manifest.graph_file(arithmetic), head=head, broken=broken)
     np.save(folder / TEXT_EMBEDDINGS, TEXT)
     images = np.random.default_rng(1).integers(0, 256, (2, SIDE, SIDE, 3), dtype=np.uint8)

@@ -28,12 +28,12 @@ from acl_runtime.backends.tensorrt.engine_file import (
     Engine,
     EngineRecord,
     engine_name,
-    hash_sources,
     write_record,
 )
 from acl_runtime.backends.tensorrt.library import Library, LibraryName
 from acl_runtime.backends.tensorrt.plan import MAPS, PEAKS, SUMS
 from acl_runtime.bundle.bundle import ENGINES, Bundle
+from acl_runtime.bundle.identity import hash_sources
 from acl_runtime.bundle.manifest import Arithmetic
 from acl_runtime.files.atomic import sha256
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from acl_runtime.backends.choose import BACKENDS
+from acl_runtime.backends.choose import LOCAL
 from acl_runtime.text.terminal import echo, note
 from acl_train import options
 
@@ -53,7 +53,7 @@ def bench(
         str | None,
         typer.Option(
             metavar="A,B",
-            help=f"Backends to measure, of {', '.join(BACKENDS)}. [default: all that this machine has]",
+            help=f"Backends to measure, of {', '.join(LOCAL)}. [default: all that this machine has]",
         ),
     ] = None,
     batch: Annotated[str, typer.Option(metavar="A,B", help="Numbers of frames per call.")] = "1",

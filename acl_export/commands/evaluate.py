@@ -58,6 +58,7 @@ def evaluate(
     max_megapixels: box.MaxMegapixels = box.MAX_MEGAPIXELS,
     backend: box.Backend = BackendName.auto,
     provider: box.Provider = "auto",
+    triton: box.Triton = None,
     threshold: box.Threshold = None,
     mask_above: Annotated[
         int,
@@ -130,6 +131,7 @@ def evaluate(
         fast_resize=fast_resize,
         backend=backend,
         provider=provider,
+        triton=triton,
         threshold=threshold,
         reading=reading,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +19,14 @@ from acl_train.methods import WRITTEN
 if TYPE_CHECKING:
     from acl_runtime.bundle.manifest import Manifest
 
+
+class LowPrecision(str, Enum):
+    """Types of eight bits that an engine's linear layers can have."""
+
+    int8 = "int8"
+    fp8 = "fp8"
+
+
 EXPORT = ExportConfig()  # the defaults
 GRAPH, PROOF, ENGINES = "The graph", "The comparison with PyTorch", "Engines"  # groups of options
 
@@ -29,7 +38,7 @@ def export_lines(output: Path, manifest: Manifest) -> list[str]:
     from acl_runtime.text.names import printable
 
     lines = [f"{printable(str(output))}: head {manifest.head}, {input_words(manifest)}"]
-    for arithmetic in manifest.arithmetics():
+    for arithmetic in (*manifest.arithmetics(), *manifest.on_request):
         lines.append(
             f"{manifest.graph_file(arithmetic)}: {arithmetic}, {parity_words(manifest.parity_of(arithmetic))}"
         )
@@ -40,6 +49,8 @@ def export_lines(output: Path, manifest: Manifest) -> list[str]:
 
 def next_line(output: Path, manifest: Manifest) -> str:
     """What to do with the new bundle."""
+    if manifest.prompts.get("method") == "memory" and manifest.calibration.memory is None:
+        return f"next: acl calibrate {quote(str(output))} GOOD_IMAGES --memory 8; it cannot judge before"
     if manifest.calibration.record is None:
         return f"next: acl calibrate {quote(str(output))} GOOD_IMAGES, so that its threshold keeps a promise"
     return f"next: acl run {quote(str(output))} IMAGES"
@@ -55,6 +66,24 @@ def export(
         options.WrittenMethod | None,
         typer.Option(
             help=f"Instead of PROMPTS: a method that learns none. {options.about(WRITTEN)}.",
+            show_default=False,
+        ),
+    ] = None,
+    shared: Annotated[
+        str | None,
+        typer.Option(
+            "--prompts",
+            metavar="NAME[@SHA256]",
+            help="Instead of PROMPTS: the name of a prompts file that --from has, with the hash that it must have.",
+            show_default=False,
+        ),
+    ] = None,
+    place: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="FOLDER|https://...",
+            help="Where --prompts are: a folder, or a URL of one, for which the hash is needed.",
             show_default=False,
         ),
     ] = None,
@@ -110,6 +139,31 @@ def export(
             rich_help_panel=GRAPH,
         ),
     ] = False,
+    quantize: Annotated[
+        list[LowPrecision] | None,
+        typer.Option(
+            help="Add a graph for engines whose linear layers are in int8 or fp8, scaled by --samples; see acl build "
+            "--arithmetic; repeat.",
+            show_default=False,
+            rich_help_panel=GRAPH,
+        ),
+    ] = None,
+    samples: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Image or folder of images of good parts that --quantize takes its scales from; repeat.",
+            show_default=False,
+            rich_help_panel=GRAPH,
+        ),
+    ] = None,
+    fused_attention: Annotated[
+        bool,
+        typer.Option(
+            "--fused-attention",
+            help="Add a graph whose attention ONNX Runtime fuses on CUDA; --provider cuda then takes it.",
+            rich_help_panel=GRAPH,
+        ),
+    ] = False,
     frames: Annotated[
         list[Path] | None,
         typer.Option(
@@ -157,20 +211,28 @@ def export(
     frames of that size only and does not cut them into tiles.
 
     The methods clip, clip-ac and winclip learn nothing: give them --category,
-    --backbone and --weights in place of PROMPTS.
+    --backbone and --weights in place of PROMPTS. Nor does memory, for which acl
+    calibrate --memory brings good parts; --backbone may be timm:NAME there.
     """
     from acl_export.export import export_bundle
     from acl_export.inputs import find_prompts
     from acl_runtime.backends.tensorrt.library import load_library
     from acl_runtime.commands.build import LIBRARY_OF, BuildBackend, build
     from acl_runtime.text.progress import progress_phases
+    from acl_train.shared_prompts import find_shared
 
     wanted = {BuildBackend.tensorrt: tensorrt, BuildBackend.tensorrt_rtx: tensorrt_rtx}
     engines = [backend for backend, is_wanted in wanted.items() if is_wanted]
     for engine in engines:
         load_library(LIBRARY_OF[engine])  # what is missing is told before the export
-    if (prompts is None) == (method is None):
-        raise typer.BadParameter("give PROMPTS, or --method with a method that learns none")
+    if [prompts, shared, method].count(None) != 2:
+        raise typer.BadParameter(
+            "give PROMPTS, or --prompts NAME, or --method with a method that learns none"
+        )
+    if (shared is None) != (place is None):
+        raise typer.BadParameter("--prompts NAME and --from FOLDER or URL go together")
+    if shared is not None and place is not None:
+        prompts = find_shared(shared, place, cache=Path.home() / ".cache" / "anomalyclip-deploy")
     read_out = image_size, options.parse_numbers(layers), vv_from
     source, loaded = find_prompts(
         prompts,
@@ -183,6 +245,8 @@ def export(
         precision=precision,
         max_batch=max_batch,
         int8=int8,
+        quantize=tuple(dict.fromkeys(each.value for each in quantize or ())),
+        fused_attention=fused_attention,
         frame_size=options.parse_frame_size(frame_size),
         category=category,
     )
@@ -193,6 +257,7 @@ def export(
             loaded,
             config,
             frames=frames or (),
+            samples=samples or (),
             drift_data=drift or (),
             may_lose=replace,
             progress=progress,

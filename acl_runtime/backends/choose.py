@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from acl_runtime.backends.openvino_session import CpuPrecision
     from acl_runtime.backends.session import Session
     from acl_runtime.bundle.bundle import Bundle
+    from acl_runtime.bundle.manifest import Arithmetic
 
 LOG = logging.getLogger("acl")
 
@@ -31,6 +32,9 @@ class Backend(str, Enum):
     openvino_int8 = "openvino-int8"
     onnxruntime_int8 = "onnxruntime-int8"
     tensorrt = "tensorrt"
+    tensorrt_int8 = "tensorrt-int8"
+    tensorrt_fp8 = "tensorrt-fp8"
+    triton = "triton"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +43,8 @@ class Entry:
 
     Attributes:
         label: Its name for people.
-        extra: Of this package, that installs it.
-        distributions: Any one of them is the backend; its version stands in qualification records.
+        extra: Of this package, that installs it; empty where nothing is to be installed.
+        distributions: Any one of them is the backend; its version stands in qualification records. None of a server.
         open: Loads a bundle's graph; takes the settings named in `takes`, and raises BackendError if it cannot.
         takes: Settings of `open_session` that mean something to it.
         precision: What a session of it computes the products in, such as "fp16".
@@ -79,8 +83,10 @@ def open_session(
     *,
     backend: str = "auto",
     provider: str = "auto",
+    triton: str | None = None,
     time_limit_s: float | None = None,
     batch: int | None = None,
+    threads: int = 0,
 ) -> Session:
     """Load the bundle's graph, or its engine for this GPU.
 
@@ -89,11 +95,13 @@ def open_session(
         backend: A `Backend` or its name; "auto" is TensorRT where the bundle has an engine for this machine, else ONNX
             Runtime.
         provider: Where ONNX Runtime computes, see `OnnxSession`; naming one chooses ONNX Runtime.
+        triton: `HOST[:PORT][/MODEL]` of a Triton server that computes, see `TritonSession`; naming one chooses it.
         time_limit_s: Longest that one call may take, in seconds; a call that takes longer raises BackendError. None
-            for no limit. Only ONNX Runtime can keep one: OpenVINO does not stop inside a loop of the graph, and nothing
-            stops a GPU's kernels.
+            for no limit, or a minute of a Triton server. Only ONNX Runtime and a server can keep one: OpenVINO does not
+            stop inside a loop of the graph, and nothing stops a GPU's kernels.
         batch: Images per call that a TensorRT engine is chosen for, where the bundle has several; None for as many as
             one takes. Any number may be given to any session.
+        threads: CPU threads to compute with, where a CPU computes; 0 for one per core.
 
     Raises:
         InputError: There is no such backend, or it does not know a setting.
@@ -102,10 +110,13 @@ def open_session(
     settings: dict[str, object] = {}
     if provider != "auto":
         settings["provider"] = provider
+    if triton is not None:
+        settings["triton"] = triton
+        backend = Backend.triton.value if backend == Backend.auto.value else backend
     if time_limit_s is not None:
         settings["time_limit_s"] = time_limit_s
     if backend == Backend.auto.value:
-        return _open_best(bundle, settings, batch)
+        return _open_best(bundle, settings, batch, threads)
     entry = _entry(backend, Backend.auto.value)
     if unknown := sorted(set(settings) - entry.takes):
         takers = [name for name, each in BACKENDS.items() if unknown[0] in each.takes]
@@ -113,12 +124,30 @@ def open_session(
             f"{unknown[0]} is for backend {', '.join(takers)}, got {settings[unknown[0]]} with backend {backend}"
         )
     if entry.qualified_graph is not None:
-        from acl_runtime.backends.qualification import check_qualified
+        from acl_runtime.backends.qualification import check_qualified, subject_on_cpu
 
-        check_qualified(bundle, backend, entry.version, entry.qualified_graph(bundle))
+        check_qualified(bundle, backend, subject_on_cpu(bundle, entry.version, entry.qualified_graph(bundle)))
     if "batch" in entry.takes:
         settings["batch"] = batch
-    return entry.open(bundle, **settings)
+    if "threads" in entry.takes:
+        settings["threads"] = threads
+    session = entry.open(bundle, **settings)
+    if backend in ENGINES:
+        _check_engine(bundle, backend, session)
+    return session
+
+
+def _check_engine(bundle: Bundle, backend: str, session: Session) -> None:
+    """Raise BackendError, and close the session, unless its engine of eight bits is qualified on this GPU."""
+    from acl_runtime.backends.qualification import check_qualified, subject_of_engine
+    from acl_runtime.backends.tensorrt.session import TrtSession
+
+    assert isinstance(session, TrtSession)
+    try:
+        check_qualified(bundle, backend, subject_of_engine(session))
+    except BaseException:
+        session.close()
+        raise
 
 
 def open_backend(bundle: Bundle, backend: str) -> tuple[Session, str]:
@@ -140,16 +169,16 @@ def _entry(backend: str, *others: str) -> Entry:
     return BACKENDS[backend]
 
 
-def _open_best(bundle: Bundle, settings: dict[str, object], batch: int | None) -> Session:
+def _open_best(bundle: Bundle, settings: dict[str, object], batch: int | None, threads: int) -> Session:
     if "provider" not in settings:
         from acl_runtime.backends.tensorrt.choose import NoEngineError, has_engines
 
         if has_engines(bundle):
             try:
-                return _tensorrt(bundle, batch=batch, **settings)
+                return _tensorrt(bundle, batch=batch, **settings)  # type: ignore[arg-type]
             except NoEngineError as error:
                 LOG.warning("ONNX Runtime computes, not TensorRT: %s", error)
-    return _onnxruntime(bundle, **settings)
+    return _onnxruntime(bundle, threads=threads, **settings)
 
 
 def _onnxruntime(bundle: Bundle, **settings: object) -> Session:
@@ -165,18 +194,28 @@ def _onnxruntime_int8(bundle: Bundle, **settings: object) -> Session:
     return OnnxSession(path, "cpu", backend=Backend.onnxruntime_int8.value, **settings)  # type: ignore[arg-type]
 
 
-def _openvino(precision: CpuPrecision, bundle: Bundle) -> Session:
+def _openvino(precision: CpuPrecision, bundle: Bundle, *, threads: int = 0) -> Session:
     from acl_runtime.backends.openvino_session import OpenVinoSession
 
-    return OpenVinoSession.of_bundle(bundle, precision=precision)
+    return OpenVinoSession.of_bundle(bundle, precision=precision, threads=threads)
 
 
-def _tensorrt(bundle: Bundle, *, batch: int | None = None, **settings: object) -> Session:
+def _tensorrt(
+    bundle: Bundle, *, batch: int | None = None, low: Arithmetic | None = None, **settings: object
+) -> Session:
     from acl_runtime.backends.tensorrt.choose import open_engine
 
     if settings:
         raise InputError("TensorRT can keep no time_limit_s; leave it out, or choose backend onnxruntime")
-    return open_engine(bundle, batch=batch)
+    return open_engine(bundle, batch=batch, low=low)
+
+
+def _triton(bundle: Bundle, *, triton: str | None = None, time_limit_s: float | None = None) -> Session:
+    from acl_runtime.backends.triton_session import TritonSession
+
+    if triton is None:
+        raise BackendError("backend triton needs the server's address: --triton HOST[:PORT][/MODEL]")
+    return TritonSession(bundle, triton, time_limit_s=time_limit_s)
 
 
 def _cpu_graph(bundle: Bundle) -> Path:
@@ -195,6 +234,7 @@ def _onnx_precision(bundle: Bundle, session: Session) -> str:
 
 
 def _engine_precision(bundle: Bundle, session: Session) -> str:
+    """What a provider ends with, as that of an engine and of a server does."""
     return session.provider.rpartition(", ")[2]
 
 
@@ -202,13 +242,23 @@ def _always(precision: str) -> Callable[[Bundle, Session], str]:
     return lambda bundle, session: precision
 
 
-_OPENVINO = partial(Entry, label="OpenVINO", extra="openvino", distributions=("openvino",), takes=frozenset())
+_OPENVINO = partial(
+    Entry, label="OpenVINO", extra="openvino", distributions=("openvino",), takes=frozenset({"threads"})
+)
 _ONNXRUNTIME = partial(
     Entry, label="ONNX Runtime", extra="cpu", distributions=("onnxruntime", "onnxruntime-gpu")
 )
+_TENSORRT = partial(
+    Entry,
+    label="TensorRT",
+    extra="tensorrt",
+    distributions=("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx-cu13-bindings"),
+    takes=frozenset({"batch"}),
+    precision=_engine_precision,
+)
 BACKENDS: dict[str, Entry] = {
     Backend.onnxruntime.value: _ONNXRUNTIME(
-        open=_onnxruntime, takes=frozenset({"provider", "time_limit_s"}), precision=_onnx_precision
+        open=_onnxruntime, takes=frozenset({"provider", "time_limit_s", "threads"}), precision=_onnx_precision
     ),
     Backend.openvino.value: _OPENVINO(open=partial(_openvino, "f32"), precision=_always("fp32")),
     Backend.openvino_bf16.value: _OPENVINO(
@@ -219,16 +269,26 @@ BACKENDS: dict[str, Entry] = {
     ),
     Backend.onnxruntime_int8.value: _ONNXRUNTIME(
         open=_onnxruntime_int8,
-        takes=frozenset({"time_limit_s"}),
+        takes=frozenset({"time_limit_s", "threads"}),
         precision=_always("int8"),
         qualified_graph=_int8_graph,
     ),
-    Backend.tensorrt.value: Entry(
-        label="TensorRT",
-        extra="tensorrt",
-        distributions=("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx-cu13-bindings"),
-        open=_tensorrt,
-        takes=frozenset({"batch"}),
+    Backend.tensorrt.value: _TENSORRT(open=_tensorrt),
+    Backend.tensorrt_int8.value: _TENSORRT(open=partial(_tensorrt, low="int8")),
+    Backend.tensorrt_fp8.value: _TENSORRT(open=partial(_tensorrt, low="fp8")),
+    Backend.triton.value: Entry(
+        label="Triton",
+        extra="",
+        distributions=(),
+        open=_triton,
+        takes=frozenset({"triton", "time_limit_s"}),
         precision=_engine_precision,
     ),
 }
+LOCAL = tuple(
+    name for name, entry in BACKENDS.items() if entry.distributions
+)  # those that compute on this machine
+ENGINES = (
+    Backend.tensorrt_int8.value,
+    Backend.tensorrt_fp8.value,
+)  # of eight bits: only where `acl qualify` has passed

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from acl_runtime.bundle.bundle import Bundle
+from acl_runtime.bundle.manifest import FUSED
 from acl_runtime.files.errors import BackendError, InputError
 
 try:
@@ -32,7 +33,9 @@ _OPTIONS = {  # of the providers that compute on a GPU; the precision is the gra
         "arena_extend_strategy": "kSameAsRequested",
     },
 }
-_HEAVY = {"MatMul", "Gemm", "Conv", "Softmax", "LayerNormalization"}
+_HEAVY = {"MatMul", "Gemm", "Conv", "Softmax", "LayerNormalization", "MultiHeadAttention"}
+CUDA_GRAPH = "cuda-graph"  # the provider CUDA, with each call recorded once and replayed from then on
+GRAPHS = 4  # recorded, one per batch size; calls of other sizes are not
 _ERRORS = (  # they share no base class but Exception
     ort_state.EPFail,
     ort_state.Fail,
@@ -70,7 +73,7 @@ class OnnxSession:
         Args:
             path: The ONNX file.
             provider: An execution provider of ONNX Runtime, the ending `ExecutionProvider` may be left out;
-                "auto" for CUDA where this ONNX Runtime has it, else the CPU.
+                "auto" for CUDA where this ONNX Runtime has it, else the CPU; "cuda-graph" for CUDA with calls recorded.
             threads: CPU threads to compute with; 0 for one per core.
             backend: What the session calls itself.
             time_limit_s: Longest that a call may take, in seconds; None for no limit.
@@ -80,7 +83,9 @@ class OnnxSession:
             BackendError: It does not start, leaves work to the CPU, or cannot load the file.
         """
         self.backend, self.provider, self._time_limit_s = backend, find_provider(provider), time_limit_s
-        providers = [(self.provider, _OPTIONS.get(self.provider, {}))]
+        records = provider.lower() == CUDA_GRAPH
+        recording = {"enable_cuda_graph": "1"} if records else {}
+        providers = [(self.provider, _OPTIONS.get(self.provider, {}) | recording)]
         if self.provider in _OPTIONS and hasattr(ort, "preload_dlls"):
             ort.preload_dlls()  # CUDA's libraries as pip installs them
         try:
@@ -102,16 +107,19 @@ class OnnxSession:
         self._input = session.get_inputs()[0].name
         self._outputs = [output.name for output in session.get_outputs()]
         # On the CPU a plain run already reads the caller's array and returns its own: binding would only copy more.
-        self._device = DeviceBuffers(session, "cuda") if self.provider in _OPTIONS else None
+        on_device = self.provider in _OPTIONS
+        self._device = DeviceBuffers(session, "cuda", records=records) if on_device else None
 
     @classmethod
     def of_bundle(
         cls, bundle: Bundle, provider: str = "auto", *, threads: int = 0, time_limit_s: float | None = None
     ) -> OnnxSession:
-        """Load a bundle's graph; arguments and errors as of `OnnxSession`."""
-        name = find_provider(provider)
+        """Load a bundle's graph, on CUDA that with fused attention if there is one; else as of `OnnxSession`."""
+        manifest, name = bundle.manifest, find_provider(provider)
         path = bundle.cpu_graph_path if name == CPU else bundle.graph_path
-        return cls(path, name, threads=threads, time_limit_s=time_limit_s)
+        if name == CUDA and FUSED in manifest.on_request:
+            path = bundle.path / manifest.graph_file(FUSED)
+        return cls(path, provider, threads=threads, time_limit_s=time_limit_s)
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Run the graph on `images`, (B, S, S, 3) uint8 RGB."""
@@ -146,15 +154,21 @@ class DeviceBuffers:
     A call copies the images in and the answers out; what lies between allocates nothing.
     """
 
-    def __init__(self, session: ort.InferenceSession, device: str, *, most: int = 16) -> None:
+    def __init__(
+        self, session: ort.InferenceSession, device: str, *, most: int = 16, records: bool = False
+    ) -> None:
         """Use a session.
 
         Args:
             session: Whose inputs and outputs.
             device: ONNX Runtime's name of it, "cuda" or "cpu".
             most: Batch sizes to keep buffers for; past that the oldest are given back.
+            records: Whether the session records its calls, one for each of the first `GRAPHS` batch sizes. What is
+                recorded reads and writes these very buffers, so none of them is given back; other sizes get buffers
+                of their own for each call.
         """
-        self._session, self._device, self._most = session, device, most
+        self._session, self._device, self._records = session, device, records
+        self._most = GRAPHS if records else most
         self._input = session.get_inputs()[0].name
         self._outputs = session.get_outputs()
         self._buffers: dict[tuple[int, ...], tuple[Any, Any, list[Any]]] = {}
@@ -166,6 +180,9 @@ class DeviceBuffers:
             raise BackendError(f"images must be uint8, got {images.dtype}")
         with self._lock:
             buffers = self._buffers.get(images.shape) or self._make(images.shape)
+            if self._records:
+                options = options or ort.RunOptions()
+                options.add_run_config_entry("gpu_graph_id", self._graph_id(images.shape))
             binding, source, results = buffers
             source.update_inplace(np.ascontiguousarray(images))
             self._session.run_with_iobinding(binding, options)
@@ -183,10 +200,18 @@ class DeviceBuffers:
         results = [allocate((shape[0], *output.shape[1:]), np.float32) for output in self._outputs]
         for output, result in zip(self._outputs, results, strict=True):
             binding.bind_ortvalue_output(output.name, result)
+        buffers = binding, source, results
+        if self._records and len(self._buffers) >= self._most:
+            return buffers
         while len(self._buffers) >= self._most:
             del self._buffers[next(iter(self._buffers))]
-        self._buffers[shape] = binding, source, results
-        return self._buffers[shape]
+        self._buffers[shape] = buffers
+        return buffers
+
+    def _graph_id(self, shape: tuple[int, ...]) -> str:
+        """ONNX Runtime's number of what is recorded for a shape; -1 is for none."""
+        known = list(self._buffers)
+        return str(1 + known.index(shape)) if shape in known else "-1"
 
 
 def check_placement(session: ort.InferenceSession) -> None:
@@ -230,6 +255,8 @@ def find_provider(name: str) -> str:
     available = available_providers()
     if name == "auto":
         return next(provider for provider in AUTO if provider in available)
+    if name.lower() == CUDA_GRAPH and CUDA in available:
+        return CUDA
     for provider in available:
         if name.lower() in (provider.lower(), provider.lower().removesuffix("executionprovider")):
             return provider

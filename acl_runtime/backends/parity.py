@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from acl_runtime.backends.session import Session
 from acl_runtime.bundle.bundle import Bundle, load_golden, load_text_embeddings
+from acl_runtime.files.errors import BackendError
 from acl_runtime.scoring.heads import defect_directions, read_head
 
+Run = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 ROUNDS = 3  # calls per batch size: a session may record the first and replay it from then on
 
 
@@ -50,11 +52,11 @@ class GoldenImages:
         """As the graph takes them."""
         return np.ascontiguousarray(self._golden["images"][rows])
 
-    def compare(self, session: Session, *, batch: int, rounds: int = ROUNDS) -> Difference:
+    def compare(self, session: Run, *, batch: int, rounds: int = ROUNDS) -> Difference:
         """Run a session on all images, `batch` at a time, every image in several places of the batch.
 
         Args:
-            session: As the detector calls it.
+            session: As the detector calls it, or a function that does what one does when it is called.
             batch: Images per call; more than there are repeats them.
             rounds: Calls at least.
         """
@@ -64,7 +66,7 @@ class GoldenImages:
         logits, maps = np.max(differences, axis=0).tolist()
         return Difference(batch, logits, maps)
 
-    def _compare_call(self, session: Session, rows: np.ndarray) -> tuple[float, float]:
+    def _compare_call(self, session: Run, rows: np.ndarray) -> tuple[float, float]:
         outputs = session(self.images(rows))
         if not all(np.isfinite(array).all() for array in outputs.values()):
             return np.inf, np.inf
@@ -72,6 +74,29 @@ class GoldenImages:
         return _worst(logits, self._golden["image_logits"][rows]), _worst(
             maps, self._golden["anomaly_maps"][rows]
         )
+
+
+def check_parity(run: Run, bundle: Bundle, *, batches: Iterable[int], who: str) -> None:
+    """See that something which runs a bundle's graph computes what was trained.
+
+    Args:
+        run: Does what a session does.
+        bundle: Whose golden images count.
+        batches: Images per call, each in turn.
+        who: What runs it, in words.
+
+    Raises:
+        BackendError: An answer is further from torch's than the manifest accepts.
+    """
+    golden, tolerance = GoldenImages(bundle), bundle.manifest.parity.tolerance
+    for batch in batches:
+        found = golden.compare(run, batch=batch, rounds=1)
+        for name, limit in tolerance.items():
+            if not (off := getattr(found, name)) <= limit:
+                raise BackendError(
+                    f"{who} does not compute what was trained: {name} is off by {off:.2g} at batch {batch}, at most "
+                    f"{limit:g} is accepted; choose another backend there"
+                )
 
 
 def answers_of(session: Session, bundle: Bundle, images: np.ndarray) -> dict[str, np.ndarray]:

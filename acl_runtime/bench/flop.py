@@ -12,7 +12,7 @@ PEAK_SIDE, PEAK_TURNS = 1536, 7
 
 
 def flop_per_image(manifest: Manifest, *, dimension: int, in_full: bool = False) -> float | None:
-    """Multiplications and additions from pixels to map; None if the bundle does not know its width.
+    """Multiplications and additions from pixels to map; None if the bundle does not know its width, or is not CLIP's.
 
     Linear layers and matrix products only; norms, softmax and activations are less than one per cent.
 
@@ -23,7 +23,7 @@ def flop_per_image(manifest: Manifest, *, dimension: int, in_full: bool = False)
             token's row.
     """
     width, blocks = manifest.backbone.width, manifest.backbone.blocks
-    if width is None or blocks is None:
+    if width is None or blocks is None or manifest.backbone.name.startswith("timm:"):
         return None
     patches, layers, side = manifest.grid**2, len(manifest.layers), manifest.image_size
     tokens, pixels = patches + 1, (side // manifest.grid) ** 2 * 3

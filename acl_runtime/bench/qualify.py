@@ -1,4 +1,4 @@
-"""Qualify bf16 or int8 on a CPU: accuracy must hold on labelled images, and speed must improve.
+"""Qualify a backend of fewer bits on this machine: accuracy must hold on labelled images, and speed must improve.
 
 What fewer bits cost is not known until they are tried on the very machine and on images like those of the line.
 """
@@ -10,14 +10,15 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
-from acl_runtime.backends.choose import BACKENDS, Backend, open_backend
-from acl_runtime.backends.host import cpu_model
+from acl_runtime.backends.choose import BACKENDS, ENGINES, Backend, open_backend
 from acl_runtime.backends.onnx_session import OnnxSession
 from acl_runtime.backends.qualification import (
     FORMAT,
     FORMAT_VERSION,
     Qualification,
-    graph_sha256,
+    Subject,
+    subject_of_engine,
+    subject_on_cpu,
     write_qualification,
 )
 from acl_runtime.backends.session import Session
@@ -52,29 +53,31 @@ def qualify(
         BackendError: The backend cannot be had on this machine.
         InputError: It needs no qualification, or the images have no two classes, so that there is no AUROC to compare.
     """
-    entry = BACKENDS.get(backend)
-    if entry is None or entry.qualified_graph is None:
+    if backend not in qualifiable():
         raise InputError(f"backend must be one of {', '.join(qualifiable())}, got {backend}")
-    library_version, graph = entry.version, entry.qualified_graph(bundle)
     session, precision = open_backend(bundle, backend)
-    exact = _float32_sessions(bundle)
-    detectors = Detector(bundle, session=session), Detector(bundle, session=exact[0])
+    subject = _subject(bundle, backend, session)
+    others = _engines(bundle) if backend in ENGINES else _float32_sessions(bundle)
+    batch = getattr(session, "max_batch", 1)  # of an engine: what it was optimised for
+    detectors = Detector(bundle, session=session), Detector(bundle, session=others[0][0])
     changes = tuple(measure_change(*detectors, [root], progress) for root in data)
     if blind := [each.data[0] for each in changes if "image_auroc" not in each.metrics]:
         raise InputError(f"{', '.join(blind)}: holds no good or no defective images; name labelled data sets")
     candidates = [
-        candidate for each in exact for candidate in make_candidates(bundle, each, "fp32", [1])
-    ] + make_candidates(bundle, session, precision, [1])
+        candidate
+        for each, its_precision in (*others, (session, precision))
+        for candidate in make_candidates(bundle, each, its_precision, [batch])
+    ]
     frames = [load_sample(sample) for sample in read_dataset(data[0]).samples[:TIMED_FRAMES]]
-    *others, low = measure(candidates, frames, seconds=TIMED_S, progress=progress)
-    fastest = min(others, key=lambda laps: sum(laps.medians_ms.values()))
+    *rivals, low = measure(candidates, frames, seconds=TIMED_S, progress=progress)
+    fastest = min(rivals, key=lambda laps: sum(laps.medians_ms.values()))
     found = Qualification(
         format=FORMAT,
         format_version=FORMAT_VERSION,
         backend=backend,
-        cpu=cpu_model(),
-        library_version=library_version,
-        graph_sha256=graph_sha256(bundle, graph),
+        device=subject.device,
+        library_version=subject.library_version,
+        sha256=subject.sha256,
         drift=changes,
         largest_drift=LARGEST_DRIFT,
         ratio=low.ratio_to(fastest),
@@ -87,12 +90,27 @@ def qualify(
 
 def qualifiable() -> list[str]:
     """The backends that need a qualification."""
-    return [name for name, entry in BACKENDS.items() if entry.qualified_graph is not None]
+    return [name for name, entry in BACKENDS.items() if entry.qualified_graph is not None or name in ENGINES]
 
 
-def _float32_sessions(bundle: Bundle) -> list[Session]:
+def _subject(bundle: Bundle, backend: str, session: Session) -> Subject:
+    entry = BACKENDS[backend]
+    if entry.qualified_graph is not None:
+        return subject_on_cpu(bundle, entry.version, entry.qualified_graph(bundle))
+    from acl_runtime.backends.tensorrt.session import TrtSession
+
+    assert isinstance(session, TrtSession)
+    return subject_of_engine(session)
+
+
+def _engines(bundle: Bundle) -> list[tuple[Session, str]]:
+    """The engine that serves without a qualification, with its precision."""
+    return [open_backend(bundle, Backend.tensorrt.value)]
+
+
+def _float32_sessions(bundle: Bundle) -> list[tuple[Session, str]]:
     """What computes in float32 on this CPU, ONNX Runtime first."""
     sessions: list[Session] = [OnnxSession.of_bundle(bundle, "cpu")]
     with suppress(BackendError):  # not installed: one less to compare with
         sessions.append(open_backend(bundle, Backend.openvino.value)[0])
-    return sessions
+    return [(session, "fp32") for session in sessions]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from acl_runtime.backends.choose import BACKENDS, open_backend
+from acl_runtime.backends.choose import LOCAL, open_backend
 from acl_runtime.backends.host import cpu_model
 from acl_runtime.bench.candidates import REFERENCE, Candidate, make_candidates
 from acl_runtime.bench.energy import find_meters, joules_per_frame
@@ -113,7 +113,7 @@ def run_benchmark(
 
     Args:
         bundle: What to measure.
-        backends: Names of `BACKENDS`; none for all that can be had here.
+        backends: Names of `LOCAL`; none for all that can be had here.
         batches: Frames to judge together.
         reference: The published pipeline, to take turns with.
         frames: To judge; drawn ones if there are none.
@@ -131,7 +131,7 @@ def run_benchmark(
     starts: dict[str, Start] = {}
     drifts: dict[str, Drift] = {}
     left_out: dict[str, str] = {}
-    for done, backend in enumerate(backends or BACKENDS, start=1):
+    for done, backend in enumerate(backends or LOCAL, start=1):
         try:
             session, precision = open_backend(bundle, backend)
         except BackendError as error:
@@ -147,7 +147,7 @@ def run_benchmark(
             starts[backend] = probe(bundle.path, backend, fast_resize=fast_resize)
             if drift_of is not None and made[0].detector is not None:
                 drifts[backend] = drift_of(made[0].detector)
-        progress("loading backends", done, len(backends or BACKENDS))
+        progress("loading backends", done, len(backends or LOCAL))
     if not starts:
         raise BackendError("; ".join(left_out.values()))
     frames = frames or draw_frames(bundle.manifest.frame_size)

@@ -147,12 +147,13 @@ def load_text_embeddings(bundle: Bundle) -> npt.NDArray[np.float32]:
     """What the bundle's embeddings are compared with: (H, 2, D) float32, unit rows NORMAL, ANOMALOUS.
 
     H is 1 where images and patches have the same, and the file then holds (2, D). Otherwise it is 1 + L: for images
-    first, then for each layer's patches.
+    first, then for each layer's patches; or, with several layers, 2 L: for each layer's class token first.
     """
     path = bundle.path / TEXT_EMBEDDINGS
     embeddings = read_array(path, remedy=EXPORT_AGAIN)
-    heads = 1 + len(bundle.manifest.layers)
-    if embeddings.dtype != np.float32 or embeddings.shape[:-1] not in ((2,), (heads, 2)):
+    layers = len(bundle.manifest.layers)
+    heads = 1 + layers
+    if embeddings.dtype != np.float32 or embeddings.shape[:-1] not in ((2,), (heads, 2), (2 * layers, 2)):
         got = f"{embeddings.shape} {embeddings.dtype}"
         raise BundleError(
             f"{path}: text_embeddings must be (2, joint) or ({heads}, 2, joint) float32, got {got}; {EXPORT_AGAIN}"
@@ -166,6 +167,16 @@ def load_text_embeddings(bundle: Bundle) -> npt.NDArray[np.float32]:
     if not np.allclose(np.linalg.norm(embeddings, axis=-1), 1, atol=1e-3):
         raise BundleError(f"{path}: text_embeddings must have unit rows; {EXPORT_AGAIN}")
     return embeddings.reshape(-1, 2, embeddings.shape[-1])
+
+
+def check_judges(bundle: Bundle) -> None:
+    """Raise BundleError where a bundle has no prompts and no memory of good parts yet: all is the same to it."""
+    manifest = bundle.manifest
+    if manifest.prompts.get("method") == "memory" and manifest.calibration.memory is None:
+        raise BundleError(
+            f"{bundle.path}: has no prompts and remembers no good parts yet, so it cannot judge; run acl calibrate "
+            f"{bundle.path} GOOD_IMAGES --memory 8 first"
+        )
 
 
 def load_golden(bundle: Bundle) -> Mapping[str, np.ndarray]:
@@ -256,7 +267,8 @@ def _check_external_data(folder: Path, manifest: Manifest) -> None:
 
 def _graphs(manifest: Manifest) -> list[str]:
     int8 = [] if manifest.int8 is None else [manifest.int8]
-    return [*(manifest.graph_file(arithmetic) for arithmetic in manifest.arithmetics()), *int8]
+    arithmetics = (*manifest.arithmetics(), *manifest.on_request)
+    return [*(manifest.graph_file(arithmetic) for arithmetic in arithmetics), *int8]
 
 
 def _projections(manifest: Manifest) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from acl_runtime.files.errors import BundleError
 
@@ -67,7 +67,13 @@ def check_limits(manifest: Manifest) -> None:
 
 
 def _check_lists(manifest: Manifest) -> None:
-    arithmetics = manifest.arithmetics()
+    from acl_runtime.bundle.manifest import FUSED, QUANTIZED, Arithmetic  # which imports this module
+
+    on_request = (*QUANTIZED, FUSED)
+    if manifest.precision in on_request:
+        own = ", ".join(f'"{each}"' for each in get_args(Arithmetic) if each not in on_request)
+        raise BundleError(f'precision must be one of {own}, got "{manifest.precision}"')
+    arithmetics = (*manifest.arithmetics(), *manifest.on_request)
     if len(set(arithmetics)) != len(arithmetics):
         raise BundleError(f"ladder must not name an arithmetic twice, got {', '.join(arithmetics)}")
     if any(not 1 <= side <= manifest.grid for side in manifest.windows):
@@ -127,10 +133,11 @@ def _check_tensors(manifest: Manifest) -> None:
     if tuple(tensor.name for tensor in graph.outputs) != names:
         raise BundleError(f'graph.outputs must be {" and ".join(names)}, as head "{manifest.head}" gives')
     shapes = tuple(tensor.shape[1:] for tensor in graph.outputs)
-    joint = shapes[0][0] if shapes[0] else 0
+    joint = shapes[0][-1] if shapes[0] else 0
     windows = sum((manifest.grid - side + 1) ** 2 for side in manifest.windows)
     patches = (1, windows) if windows else (len(manifest.layers), manifest.grid**2)
-    expected = ((), (size, size)) if manifest.head == "map" else ((joint,), (*patches, joint))
+    tokens = (len(manifest.layers), joint) if len(shapes[0]) == 2 else (joint,)  # a class token of each layer
+    expected = ((), (size, size)) if manifest.head == "map" else (tokens, (*patches, joint))
     if shapes != expected or not (
         manifest.head == "map" or (type(joint) is int and 0 < joint <= MOST_PIXELS)
     ):

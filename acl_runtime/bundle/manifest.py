@@ -29,8 +29,19 @@ from acl_runtime.text.names import printable
 FORMAT: Literal["anomalyclip-bundle"] = "anomalyclip-bundle"
 FORMAT_VERSION: Literal[5] = 5
 CHECKSUM = "checksum"  # key of the file
-Arithmetic = Literal["fp32", "fp16", "fp16-accumulate-fp32", "fp16-attention-fp32", "fp16-attention-split"]
+Arithmetic = Literal[
+    "fp32",
+    "fp16",
+    "fp16-accumulate-fp32",
+    "fp16-attention-fp32",
+    "fp16-attention-split",
+    "int8",
+    "fp8",
+    "fused-attention",
+]
 """How a graph computes; see `acl_export/mixed.py` for what each means. The types are in the graph itself."""
+QUANTIZED: tuple[Arithmetic, ...] = ("int8", "fp8")  # linear layers of eight bits, for engines
+FUSED: Arithmetic = "fused-attention"  # for ONNX Runtime on CUDA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +201,7 @@ class Manifest:
     graph: Graph
     ladder: tuple[
         Step, ...
-    ]  # tried in this order where an engine made of the graph does not compute what it says
+    ]  # tried in this order where an engine made of the graph does not compute what it says, but for `on_request`
     int8: str | None  # graph for CPUs with the linear layers in int8; used where `acl qualify` has passed
     preprocessing: Preprocessing
     calibration: Calibration
@@ -210,24 +221,38 @@ class Manifest:
     def arithmetics(self, first: Arithmetic | None = None) -> tuple[Arithmetic, ...]:
         """Those that the bundle has a graph for, from `first` on, each more careful than the one before.
 
+        Those of `on_request` are not among them, but for `first` itself.
+
         Raises:
-            ValueError: There is no graph for `first`.
+            BundleError: There is no graph for `first`.
         """
-        all_of_them = (self.precision, *(step.arithmetic for step in self.ladder))
+        steps = (step.arithmetic for step in self.ladder if step.arithmetic not in self.on_request)
+        all_of_them = (self.precision, *steps)
         if first is None:
             return all_of_them
+        if first in QUANTIZED:
+            if first not in self.on_request:
+                raise BundleError(
+                    f"the bundle has no graph in {first}; export it with acl export --precision fp16 --quantize {first}"
+                )
+            return (first, *all_of_them)
         if first not in all_of_them:
             raise BundleError(
                 f"arithmetic must be one of {', '.join(all_of_them)} (what the bundle was exported with), got {first}"
             )
         return all_of_them[all_of_them.index(first) :]
 
+    @property
+    def on_request(self) -> tuple[Arithmetic, ...]:
+        """Those of the graphs that are there because somebody asked for them, and run only where somebody does."""
+        return tuple(step.arithmetic for step in self.ladder if step.arithmetic in (*QUANTIZED, FUSED))
+
     def graph_file(self, arithmetic: Arithmetic) -> str:
-        """The ONNX file, relative to the bundle, of one of `arithmetics()`."""
+        """The ONNX file, relative to the bundle, of one of `arithmetics()` or `on_request`."""
         return self.graph.file if arithmetic == self.precision else self._step(arithmetic).file
 
     def parity_of(self, arithmetic: Arithmetic) -> Parity:
-        """How the graph of one of `arithmetics()` compares with torch."""
+        """How the graph of one of `arithmetics()` or `on_request` compares with torch."""
         return self.parity if arithmetic == self.precision else self._step(arithmetic).parity
 
     def _step(self, arithmetic: Arithmetic) -> Step:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from acl_runtime.bundle.manifest import Manifest, Parity, Tiling
+from acl_runtime.bundle.manifest import Backbone, Manifest, Parity, Tiling
 
 
 def tiling_words(tiling: Tiling | None) -> str:
@@ -29,12 +29,21 @@ def network_words(manifest: Manifest) -> str:
     backbone = manifest.backbone
     if backbone.quick_gelu is None:
         return "not recorded by the version that made the bundle"
-    words = "QuickGELU" if backbone.quick_gelu else "GELU"
+    words = activation_words(backbone)
     if backbone.heads is None:
         words += ", heads not recorded by the version that made the bundle"
+    elif backbone.text_heads is None:
+        words += f", {backbone.heads} heads, no text tower"
     else:
         words += f", {backbone.heads} heads, {backbone.text_heads} in the text tower"
     return f"{words} ({backbone.basis})" if backbone.basis else words
+
+
+def activation_words(backbone: Backbone) -> str:
+    """Of the vision tower."""
+    if backbone.name.startswith("timm:"):
+        return "activation as timm has it"
+    return "QuickGELU" if backbone.quick_gelu else "GELU"
 
 
 def normalisation_words(manifest: Manifest) -> str:
@@ -56,7 +65,8 @@ def prompts_words(manifest: Manifest) -> str:
     """Which prompts the bundle has; bundles older than the methods have those of AnomalyCLIP."""
     prompts = manifest.prompts
     named = f" of {prompts['category']}" if "category" in prompts else ""
-    named += ", decoupled vectors" if prompts.get("learns") == "vectors" else ""
+    if prompts.get("learns") == "vectors":
+        named += ", vectors per layer" if prompts.get("class_tokens") else ", decoupled vectors"
     return f"{prompts.get('method', 'anomalyclip')}{named}, recipe {prompts['recipe']}, sha256 {prompts['sha256'][:12]}"
 
 

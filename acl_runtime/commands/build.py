@@ -35,6 +35,8 @@ LIBRARY_OF: dict[BuildBackend, LibraryName] = {
 class First(str, Enum):
     """Where on the precision ladder to begin."""
 
+    fp8 = "fp8"
+    int8 = "int8"
     fp16 = "fp16"
     accumulate_fp32 = "fp16-accumulate-fp32"
     attention_fp32 = "fp16-attention-fp32"
@@ -77,7 +79,8 @@ def build(
     arithmetic: Annotated[
         First | None,
         typer.Option(
-            help="Step of the precision ladder to begin with. [default: the bundle's own]",
+            help="Step of the precision ladder to begin with; int8 and fp8 run only after acl qualify. [default: the "
+            "bundle's own]",
             rich_help_panel=_TUNING,
         ),
     ] = None,
@@ -119,7 +122,10 @@ def build(
     Without a GPU TensorRT-RTX builds too, for RTX 30, 40 and 50 unless told
     otherwise; the proof then waits for the first load.
 
-    For bf16 and int8 on a CPU see acl qualify.
+    With --arithmetic int8 or fp8 the linear layers are of eight bits, if the bundle
+    was exported with --quantize. Such an engine is used only after acl qualify has
+    passed here, by acl run --backend tensorrt-int8 or tensorrt-fp8. For bf16 and
+    int8 on a CPU see acl qualify.
     """
     from acl_runtime.backends.tensorrt.ladder import EngineOptions, make_engine
     from acl_runtime.bundle.bundle import load_bundle
@@ -134,7 +140,7 @@ def build(
     for fault in _known_faults(library, cuda):
         note(fault)
     options = EngineOptions(
-        compute_capabilities=_capabilities(compute_capability, library, cuda),
+        compute_capabilities=_capabilities(compute_capability, library, cuda, arithmetic),
         workspace_bytes=workspace and workspace << 20,
         optimization_level=optimization_level,
         weightless=weightless,
@@ -236,9 +242,16 @@ def _gpu(library: Library, device: int | None) -> Cuda | None:
         return None
 
 
-def _capabilities(text: str | None, library: Library, cuda: Cuda | None) -> tuple[str, ...]:
+def _capabilities(
+    text: str | None, library: Library, cuda: Cuda | None, arithmetic: First | None
+) -> tuple[str, ...]:
+    from acl_runtime.backends.tensorrt.library import why_not_in
+
     if text is None:
-        return () if cuda is not None or not library.is_rtx else RTX_CAPABILITIES
+        if cuda is not None or not library.is_rtx:
+            return ()
+        first = None if arithmetic is None else arithmetic.value
+        return tuple(each for each in RTX_CAPABILITIES if not why_not_in(first, [each]))
     if not library.is_rtx:
         raise typer.BadParameter(
             "--compute-capability is for --backend tensorrt-rtx; tensorrt builds for the GPU of this machine"

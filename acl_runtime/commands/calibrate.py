@@ -122,6 +122,7 @@ def calibrate(
     max_megapixels: options.MaxMegapixels = options.MAX_MEGAPIXELS,
     backend: options.Backend = Backend.auto,
     provider: options.Provider = "auto",
+    triton: options.Triton = None,
 ) -> None:
     """Set the thresholds from images of good parts, with a promise of how many good parts they reject.
 
@@ -168,6 +169,7 @@ def calibrate(
         fast_resize=fast_resize,
         backend=backend,
         provider=provider,
+        triton=triton,
         says_mismatches=False,
     )
     if web is not None:

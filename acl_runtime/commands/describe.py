@@ -95,6 +95,7 @@ def describe(bundle: Bundle) -> str:
         "parity": parity_words(manifest.parity),
         "drift": drift_words(manifest.parity),
         "for engines": ", then ".join(manifest.arithmetics()),
+        "on request": ", ".join(manifest.on_request) or "no other graphs",
         "engines": engine_words(bundle),
         "created": f"{manifest.created} with {', '.join(f'{k} {v}' for k, v in manifest.tools.items())}",
     }

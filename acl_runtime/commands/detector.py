@@ -29,6 +29,7 @@ def open_detector(
     fast_resize: bool,
     backend: Backend,
     provider: str,
+    triton: str | None = None,
     batch: int | None = None,
     threshold: float | None = None,
     maps: MapsOf = "all",
@@ -46,6 +47,7 @@ def open_detector(
         fast_resize: Whether frames are resized nearly as by Pillow, but faster.
         backend: What runs the graph.
         provider: Where ONNX Runtime computes.
+        triton: Address of a Triton server that computes.
         batch: Frames that are judged together; None where it is not known.
         maps: Of which frames the anomaly map leaves the GPU.
         threshold: Smallest score of a defect, instead of the bundle's thresholds.
@@ -53,6 +55,7 @@ def open_detector(
         says_mismatches: Whether to say what speaks against the bundle's thresholds here; not where they are about to
             be replaced.
     """
+    from acl_runtime.bundle.bundle import check_judges
     from acl_runtime.calibration.mismatch import find_mismatches
     from acl_runtime.detection.detector import Detector
 
@@ -61,6 +64,7 @@ def open_detector(
             bundle,
             backend=backend.value,
             provider=provider,
+            triton=triton,
             batch=batch,
             threshold=threshold,
             maps=maps,
@@ -69,6 +73,8 @@ def open_detector(
         )
     )
     note_unless_fit(detector.bundle.manifest.backbone)
+    if says_mismatches:
+        check_judges(detector.bundle)
     for mismatch in find_mismatches(detector, reading) if says_mismatches else ():
         note(mismatch)
     return detector

@@ -147,6 +147,15 @@ Provider = Annotated[
         rich_help_panel=COMPUTING,
     ),
 ]
+Triton = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST[:PORT][/MODEL]",
+        help="Triton server that runs the graph, as acl triton prepares it; the HTTP port is 8000 unless named.",
+        rich_help_panel=COMPUTING,
+        show_default=False,
+    ),
+]
 Threshold = Annotated[
     float | None,
     typer.Option(min=0, max=1, help="Smallest score of a defect; then it alone decides, not the bundle."),

@@ -54,6 +54,7 @@ def plan(
     fast_resize: options.FastResize = False,
     backend: options.Backend = Backend.auto,
     provider: options.Provider = "auto",
+    triton: options.Triton = None,
 ) -> None:
     """Say whether this box keeps up with a web, with which tiles, and how long a defect waits.
 
@@ -88,6 +89,7 @@ def plan(
         fast_resize=fast_resize,
         backend=backend,
         provider=provider,
+        triton=triton,
         says_mismatches=False,
     )
     manifest = detector.bundle.manifest

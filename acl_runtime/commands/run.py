@@ -44,6 +44,7 @@ def run(
     max_megapixels: options.MaxMegapixels = options.MAX_MEGAPIXELS,
     backend: options.Backend = Backend.auto,
     provider: options.Provider = "auto",
+    triton: options.Triton = None,
     threshold: options.Threshold = None,
     maps: options.MapsOf = options.Maps.all,
     batch: Annotated[
@@ -106,6 +107,7 @@ def run(
         fast_resize=fast_resize,
         backend=backend,
         provider=provider,
+        triton=triton,
         batch=batch,
         threshold=threshold,
         maps=maps.value,

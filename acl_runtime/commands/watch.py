@@ -54,6 +54,7 @@ def watch(
     max_megapixels: options.MaxMegapixels = options.MAX_MEGAPIXELS,
     backend: options.Backend = Backend.auto,
     provider: options.Provider = "auto",
+    triton: options.Triton = None,
     threshold: options.Threshold = None,
     maps: options.MapsOf = options.Maps.all,
     batch: Annotated[
@@ -103,6 +104,7 @@ def watch(
         fast_resize=fast_resize,
         backend=backend,
         provider=provider,
+        triton=triton,
         batch=batch,
         threshold=threshold,
         maps=maps.value,

@@ -183,6 +183,7 @@ def web(
     fast_resize: options.FastResize = False,
     backend: options.Backend = Backend.auto,
     provider: options.Provider = "auto",
+    triton: options.Triton = None,
     threshold: options.Threshold = None,
     resume: Annotated[
         bool,
@@ -235,6 +236,7 @@ def web(
         fast_resize=fast_resize,
         backend=backend,
         provider=provider,
+        triton=triton,
         threshold=threshold,
     )
     given = options.parse_camera_settings(setting)

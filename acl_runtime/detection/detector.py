@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
@@ -15,7 +16,7 @@ from acl_runtime.bundle.bundle import Bundle, load_bundle, load_text_embeddings
 from acl_runtime.bundle.manifest import Tiling
 from acl_runtime.detection.gpu_frame import GpuFrame
 from acl_runtime.detection.pipeline import MAX_LATENCY_MS
-from acl_runtime.detection.stages import MapsOf, Stages
+from acl_runtime.detection.stages import MOST_WORKERS, MapsOf, Stages
 from acl_runtime.detection.stream import ArrayStream, Stream, check_batch, wrap_arrays
 from acl_runtime.detection.verdict import Result, Verdict
 from acl_runtime.files.errors import FrameError, InputError
@@ -42,9 +43,11 @@ class Detector:
         *,
         backend: str = "auto",
         provider: str = "auto",
+        triton: str | None = None,
         session: Session | None = None,
         time_limit_s: float | None = None,
         batch: int | None = None,
+        threads: int = 0,
         threshold: float | None = None,
         tiling: Tiling | Literal["bundle"] | None = "bundle",
         fast_resize: bool = False,
@@ -56,12 +59,14 @@ class Detector:
             bundle: A loaded bundle, or the path of one.
             backend: What runs the graph; see `Backend`.
             provider: Where ONNX Runtime computes; see `OnnxSession`.
+            triton: Address of a Triton server that computes; see `open_session`.
             session: What to compute with instead, whatever the backend; it may give the outputs of either
                 head.
             time_limit_s: Longest that a call of the network may take, see `open_session`; for a service that must not
                 hang.
             batch: Frames per call to choose a TensorRT engine for, where the bundle has several; None, and where frames
                 are cut into tiles, for as many as one takes.
+            threads: CPU threads that compute, where a CPU does, and that prepare images; 0 for one per core.
             threshold: Smallest score that makes a frame anomalous, and then the only rule; None for the
                 bundle's own rule.
             tiling: How large frames are cut; None to squash each whole, "bundle" for what the bundle's
@@ -95,11 +100,14 @@ class Detector:
                 self.bundle,
                 backend=backend,
                 provider=provider,
+                triton=triton,
                 time_limit_s=time_limit_s,
                 batch=batch if self.tiling is None else None,
+                threads=threads,
             )
             if session is None
             else session,
+            workers=min(threads or os.cpu_count() or 1, MOST_WORKERS),
         )
 
     def with_memory(self, memory: Memory | None) -> Detector:

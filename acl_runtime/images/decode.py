@@ -6,6 +6,7 @@ import logging
 import os
 import stat
 import struct
+import tempfile
 import threading
 import warnings
 import zlib
@@ -182,6 +183,22 @@ def load_frame(path: Path | str, reading: ReadSettings | None = None) -> np.ndar
             pixels = _scale(path, file, pixels, declared, reading)
         _note(path, image, orientation, reading)
     return np.ascontiguousarray(turn(pixels, orientation) if reading.exif else pixels)
+
+
+def decode_frame(data: bytes, reading: ReadSettings | None = None) -> np.ndarray:
+    """Read an image file that is in memory, as `load_frame` reads one; what is wrong is said of "the picture".
+
+    Args:
+        data: The file's bytes, of one of `FORMATS`.
+        reading: How to read it, and what was noted before.
+    """
+    with tempfile.NamedTemporaryFile(prefix="picture-") as file:  # decoders want one to seek in
+        file.write(data)
+        file.flush()
+        try:
+            return load_frame(file.name, reading)
+        except FrameError as error:
+            raise FrameError(str(error).replace(file.name, "the picture")) from error
 
 
 def _orientation(image: Image.Image, reading: ReadSettings) -> int:

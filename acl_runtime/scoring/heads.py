@@ -32,7 +32,7 @@ def defect_directions(vectors: np.ndarray, *, temperature: float) -> npt.NDArray
         temperature: Divisor of the cosines.
 
     Returns:
-        (H, D) float32: one for all, or for images first and then for each layer's patches.
+        (H, D) float32: one for all; or for images, or each layer's class token, first, then for each layer's patches.
 
     Raises:
         BundleError: They are not finite.
@@ -48,9 +48,15 @@ def defect_directions(vectors: np.ndarray, *, temperature: float) -> npt.NDArray
     return directions
 
 
-def of_patches(directions: np.ndarray) -> np.ndarray:
-    """The directions that patches are compared with: (L, D) of (1 + L, D), and the one of (1, D)."""
-    return directions[min(1, len(directions) - 1) :]
+def of_patches(directions: np.ndarray, layers: int) -> np.ndarray:
+    """The directions that patches of so many layers are compared with: the last L of (H, D), and the one of (1, D)."""
+    return directions[-layers:]
+
+
+def of_images(directions: np.ndarray, layers: int) -> np.ndarray:
+    """What an image's class tokens, one after the other, are compared with: (D,), or (L·D,) for the layers' mean."""
+    tokens = max(1, len(directions) - layers)
+    return np.asarray(directions[:tokens] / np.float32(tokens), np.float32).reshape(-1)
 
 
 def read_head(
@@ -117,11 +123,13 @@ def read_embeddings(
     grid, joint = manifest.grid, directions.shape[-1]
     rows = sum((grid - side + 1) ** 2 for side in manifest.windows) or grid * grid
     layers = 1 if manifest.windows else len(manifest.layers)
-    image_embeddings = _output(outputs, "image_embeddings", (joint,))
+    each = of_images(directions, layers)
+    tokens = len(each) // joint
+    images = _output(outputs, "image_embeddings", (joint,) if tokens == 1 else (tokens, joint))
     patch_embeddings = _output(outputs, "patch_embeddings", (layers, rows, joint))
     with np.errstate(over="ignore", invalid="ignore"):
-        patch_logits = (patch_embeddings @ of_patches(directions)[:, :, None])[..., 0]
-        image_logits = image_embeddings @ directions[0]
+        patch_logits = (patch_embeddings @ of_patches(directions, layers)[:, :, None])[..., 0]
+        image_logits = images.reshape(len(images), -1) @ each
     _check_finite("the image's log-odds", image_logits)
     _check_finite("the patches' log-odds", patch_logits)
     return image_logits, patch_logits, patch_embeddings

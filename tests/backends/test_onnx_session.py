@@ -102,6 +102,21 @@ def test_bound_buffers_compute_the_graph_at_any_batch_size(tmp_path: Path) -> No
             np.testing.assert_array_equal(array, expected[name])
 
 
+def test_calls_are_recorded_for_the_first_batch_sizes_and_for_no_others(tmp_path: Path) -> None:
+    """What is recorded keeps its buffers; on the CPU the number that ONNX Runtime is given means nothing."""
+    write_tiny_graph(tmp_path / "model.onnx")
+    session = ort.InferenceSession(str(tmp_path / "model.onnx"), providers=[CPU])
+    buffers, plain = DeviceBuffers(session, "cpu", records=True), OnnxSession(tmp_path / "model.onnx", "cpu")
+    numbers = []
+    for count in (2, 1, 2, 3, 5, 6, 7, 6, 1):
+        images, options = random_images(count), ort.RunOptions()
+        expected, outputs = plain(images), buffers.run(images, options)
+        for name, array in outputs.items():
+            np.testing.assert_array_equal(array, expected[name])
+        numbers.append(options.get_run_config_entry("gpu_graph_id"))
+    assert numbers == ["1", "2", "1", "3", "4", "-1", "-1", "-1", "2"]
+
+
 def test_answers_outlive_the_next_call(tmp_path: Path) -> None:
     buffers = device_buffers(tmp_path)
     first = buffers.run(random_images(2))

@@ -125,7 +125,7 @@ def test_a_time_limit_that_is_kept_changes_nothing(bundle: Bundle) -> None:
         ),
         (
             {"backend": "openvino", "time_limit_s": 1.0},
-            "time_limit_s is for backend onnxruntime, onnxruntime-int8, got 1.0 with backend openvino",
+            "time_limit_s is for backend onnxruntime, onnxruntime-int8, triton, got 1.0 with backend openvino",
         ),
         ({"backend": "cuda"}, "backend must be one of auto, onnxruntime, .*, got cuda"),
     ],

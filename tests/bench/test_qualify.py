@@ -34,6 +34,10 @@ BLOCKS, SECOND_PATH = 12, 10
 INT8 = "onnxruntime-int8"
 
 
+def record_path(bundle: Bundle) -> Path:
+    return qualification_path(bundle, INT8, cpu_model())
+
+
 def silent(what: str, done: int, total: int) -> None:
     pass
 
@@ -114,7 +118,7 @@ def test_a_qualification_judges_real_images_and_the_clock(
     assert {"image_auroc", "pixel_auroc", "aupro"} <= set(drift.metrics)
     assert made.ratio > 0
     assert made.fastest in ("onnxruntime", "openvino")
-    assert json.loads(qualification_path(bundle, INT8).read_text())["backend"] == INT8
+    assert json.loads(record_path(bundle).read_text())["backend"] == INT8
     assert load_bundle(bundle.path).manifest == bundle.manifest  # the record is no file of the bundle
 
 
@@ -142,31 +146,33 @@ def test_what_is_off_or_slow_is_refused_with_the_reason(
     assert len(failures) == len(reasons)
     for failure, reason in zip(failures, reasons, strict=True):
         assert re.search(reason, failure)
-    with pytest.raises(RuntimeError, match=r"failed on this CPU .*; use --backend auto"):
+    with pytest.raises(RuntimeError, match=r"onnxruntime-int8 failed on .*; use --backend auto"):
         open_session(bundle, backend=INT8)
 
 
-@pytest.mark.parametrize("change", [{"cpu": "another"}, {"library_version": "0.1"}, {"graph_sha256": "0"}])
+@pytest.mark.parametrize("change", [{"device": "another"}, {"library_version": "0.1"}, {"sha256": "0"}])
 def test_a_record_of_something_else_does_not_count(
     bundle: Bundle, found: Callable[[float, float], None], change: dict[str, str]
 ) -> None:
     found(0.0, 2.0)
     qualify(bundle, INT8, [MINI], progress=silent)
-    path = qualification_path(bundle, INT8)
+    path = record_path(bundle)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(RuntimeError, match="was qualified on another CPU, version or graph; run acl qualify"):
+    with pytest.raises(
+        RuntimeError, match="was qualified on another device, version, graph or engine; run acl qualify"
+    ):
         open_session(bundle, backend=INT8)
 
 
 def test_what_was_not_qualified_is_an_error_with_the_command(bundle: Bundle) -> None:
-    remedy = "is not qualified on this CPU; run acl qualify .* --backend onnxruntime-int8 --data"
+    remedy = "is not qualified on .*; run acl qualify .* --backend onnxruntime-int8 --data"
     with pytest.raises(RuntimeError, match=remedy):
         Detector(bundle, backend=INT8)
 
 
 def test_a_damaged_record_is_an_error(bundle: Bundle) -> None:
-    qualification_path(bundle, INT8).parent.mkdir()
-    qualification_path(bundle, INT8).write_text("{}")
+    record_path(bundle).parent.mkdir()
+    record_path(bundle).write_text("{}")
     with pytest.raises(ValueError, match="is no qualification record"):
         open_session(bundle, backend=INT8)
 
@@ -202,19 +208,19 @@ SAMPLE = Path(__file__).parents[1] / "samples" / "qualifications" / "onnxruntime
 
 
 def test_records_of_gates_are_read(bundle: Bundle) -> None:
-    path = qualification_path(bundle, INT8)
+    path = record_path(bundle)
     old = path.with_name(path.name.replace(".qualification.json", ".gate.json"))
     old.parent.mkdir()
     shutil.copy(SAMPLE, old)
-    found = read_qualification(bundle, INT8, "remedy")
+    found = read_qualification(bundle, INT8, cpu_model(), "remedy")
     assert found is not None
     assert found == Qualification(
         format="anomalyclip-gate",
-        format_version=1,
+        format_version=2,
         backend=INT8,
-        cpu="Intel(R) Xeon(R) Processor",
+        device="Intel(R) Xeon(R) Processor",
         library_version="1.32.0",
-        graph_sha256="0e10f8ca1251be3ed015cf020c76bfedd216a4ee7b138cb573197fd1549a20bd",
+        sha256="0e10f8ca1251be3ed015cf020c76bfedd216a4ee7b138cb573197fd1549a20bd",
         drift=found.drift,
         largest_drift=0.002,
         ratio=1.0618485523691918,

@@ -157,13 +157,13 @@ def test_a_file_that_is_no_prompts_file_is_refused_with_the_remedy(
 
 def test_a_newer_prompts_file_is_refused(prompts: Prompts, tmp_path: Path) -> None:
     path = tmp_path / "p.safetensors"
-    text = prompts.config.to_json().replace('"format_version": 2', '"format_version": 3')
+    text = prompts.config.to_json().replace('"format_version": 2', '"format_version": 4')
     save_file(
         {"ctx": prompts.tensors["ctx"], "deep_ctx": prompts.tensors["deep_ctx"]},
         path,
         {"anomalyclip_prompts": text},
     )
-    with pytest.raises(ValueError, match="format version 3 is newer than 2"):
+    with pytest.raises(ValueError, match="format version 4 is newer than 3"):
         load_prompts(path)
 
 
@@ -214,7 +214,7 @@ def rewrite(
         ({"method": "clip"}, "the tensors of clip are other ones, got ctx, deep_ctx"),
         ({"method": "vand"}, "the tensors of vand are other ones, got ctx, deep_ctx"),
         ({"learned_projection": True}, "learned_projection does not go with the other tensors"),
-        ({"format_version": None}, "format version None is newer than 2"),
+        ({"format_version": None}, "format version None is newer than 3"),
         ({"surplus": 1}, "has an unknown key 'surplus'"),
     ],
 )

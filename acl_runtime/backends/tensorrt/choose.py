@@ -11,6 +11,7 @@ from acl_runtime.backends.tensorrt.library import load_library
 from acl_runtime.backends.tensorrt.session import TrtSession, place_of
 from acl_runtime.backends.tensorrt.sizes import calls_for
 from acl_runtime.bundle.bundle import Bundle
+from acl_runtime.bundle.manifest import QUANTIZED, Arithmetic
 from acl_runtime.files.errors import BackendError, InputError
 
 LOG = logging.getLogger("acl")
@@ -21,11 +22,13 @@ class NoEngineError(BackendError):
 
 
 def has_engines(bundle: Bundle) -> bool:
-    """Whether the bundle has engines at all, broken ones too."""
-    return list_engines(bundle) != Engines((), ())
+    """Whether the bundle has engines at all, broken ones too; those of eight bits must be asked for."""
+    return _of(list_engines(bundle), None) != Engines((), ())
 
 
-def open_engine(bundle: Bundle, *, device: int = 0, batch: int | None = None) -> TrtSession:
+def open_engine(
+    bundle: Bundle, *, device: int = 0, batch: int | None = None, low: Arithmetic | None = None
+) -> TrtSession:
     """The best of the bundle's engines, loaded and proven on this GPU.
 
     Engines whose certificate holds here come first, then those to be proven, then those that were refused; among
@@ -36,6 +39,7 @@ def open_engine(bundle: Bundle, *, device: int = 0, batch: int | None = None) ->
         bundle: A checked bundle.
         device: Number of the GPU.
         batch: Images per call to choose for; None for as many as an engine takes.
+        low: Of `QUANTIZED`, to choose among the engines of that; None for none of these.
 
     Raises:
         NoEngineError: There is none for this machine, or no GPU.
@@ -46,7 +50,7 @@ def open_engine(bundle: Bundle, *, device: int = 0, batch: int | None = None) ->
     except BackendError as error:
         raise NoEngineError(f"TensorRT needs an NVIDIA GPU: {error}") from error
     try:
-        engine, *beside = _choose(bundle, cuda, batch)
+        engine, *beside = _choose(bundle, cuda, batch, low)
     finally:
         cuda.close()
     session, wrong = _open_proven(bundle, engine, beside, device)
@@ -56,6 +60,12 @@ def open_engine(bundle: Bundle, *, device: int = 0, batch: int | None = None) ->
     for each in session.notes:
         LOG.warning("%s", each)
     return session
+
+
+def _of(engines: Engines, low: Arithmetic | None) -> Engines:
+    """Those of one arithmetic of eight bits, or all others."""
+    wanted = (each for each in engines.whole if (each.record.arithmetic in QUANTIZED) is (low is not None))
+    return Engines(tuple(each for each in wanted if low in (None, each.record.arithmetic)), engines.broken)
 
 
 def _open_proven(
@@ -97,9 +107,9 @@ def suits(record: EngineRecord, batch: int | None) -> tuple[int, ...]:
     return (-computed, -calls, -record.max_batch)
 
 
-def _choose(bundle: Bundle, cuda: Cuda, batch: int | None) -> list[Engine]:
+def _choose(bundle: Bundle, cuda: Cuda, batch: int | None, low: Arithmetic | None) -> list[Engine]:
     """The best engine, and those that are worth having beside it."""
-    engines = list_engines(bundle)
+    engines = _of(list_engines(bundle), low)
     fitting, reasons = [], [*engines.broken]
     for engine in engines.whole:
         try:
@@ -121,7 +131,10 @@ def _choose(bundle: Bundle, cuda: Cuda, batch: int | None) -> list[Engine]:
         trust = 1 if certificate is None or not known else 2 if certificate.holds else 0
         fitting.append(((trust, suits(engine.record, batch), engine.record.created), engine))
     if engines == Engines((), ()):
-        raise NoEngineError(f"{bundle.path}: has no engines; build one here with acl build {bundle.path}")
+        words, option = ("no engines", "") if low is None else (f"no engine in {low}", f" --arithmetic {low}")
+        raise NoEngineError(
+            f"{bundle.path}: has {words}; build one here with acl build {bundle.path}{option}"
+        )
     if not fitting:
         raise NoEngineError(f"no engine of {bundle.path} fits this machine: {'; '.join(reasons)}")
     for broken in engines.broken:

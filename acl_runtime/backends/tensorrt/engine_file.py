@@ -11,14 +11,13 @@ import json
 import platform
 import sys
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 from acl_runtime.bundle.bundle import ENGINES, Bundle
 from acl_runtime.bundle.manifest import Arithmetic, Tensor
 from acl_runtime.files.atomic import atomic_file
 from acl_runtime.files.errors import BackendError, UserError
-from acl_runtime.files.onnx_files import external_files
 from acl_runtime.files.strict_json import read_document
 from acl_runtime.text.names import slug
 
@@ -219,10 +218,3 @@ def _is_same_gpu(record: EngineRecord, place: Place) -> bool:
         and place.multiprocessors in (None, record.multiprocessors)
         and is_alike(place.memory_bytes, record.memory_bytes)
     )
-
-
-def hash_sources(bundle: Bundle, graph: str) -> dict[str, str]:
-    """What `EngineRecord.sources` says of an engine that is built from `graph`, a file of the bundle."""
-    folder = PurePosixPath(graph).parent
-    weights = sorted((folder / name).as_posix() for name in external_files(bundle.path / graph))
-    return {name: bundle.manifest.files[name].sha256 for name in (graph, *weights)}

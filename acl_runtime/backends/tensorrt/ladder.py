@@ -23,13 +23,14 @@ from acl_runtime.backends.tensorrt.engine_file import (
     Engine,
     EngineRecord,
     engine_name,
-    hash_sources,
     target_name,
     write_record,
 )
+from acl_runtime.backends.tensorrt.library import why_not_in
 from acl_runtime.backends.tensorrt.plan import PEAKS, SUMS
 from acl_runtime.backends.tensorrt.session import TrtSession
 from acl_runtime.bundle.bundle import ENGINES, Bundle
+from acl_runtime.bundle.identity import hash_sources
 from acl_runtime.bundle.manifest import Arithmetic, Tensor
 from acl_runtime.files.atomic import sha256
 from acl_runtime.files.errors import BackendError, InputError
@@ -115,11 +116,14 @@ def make_engine(
         if not options.compute_capabilities:
             raise BackendError(reason)
         cuda = None  # it builds for other machines; nothing can be proven here
+    arithmetics = bundle.manifest.arithmetics(options.first)
+    if cuda is not None or options.compute_capabilities:
+        _check_arithmetic(options, _target(options, cuda)[1], library)
     folder = bundle.path / ENGINES
     folder.mkdir(exist_ok=True)
     job = _Job(bundle, library, cuda, options, progress)
     attempts: list[Attempt] = []
-    for arithmetic in bundle.manifest.arithmetics(options.first):
+    for arithmetic in arithmetics:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as scratch:
             attempt = _attempt(job, arithmetic, Path(scratch))
             if attempt.engine is not None:
@@ -262,6 +266,13 @@ def _time(session: TrtSession, golden: GoldenImages) -> float:
         session(images)
         laps.append(1000 * (time.perf_counter() - started))
     return statistics.median(laps)
+
+
+def _check_arithmetic(options: EngineOptions, capabilities: tuple[str, ...], library: Library) -> None:
+    """Raise BackendError unless the GPUs multiply in the arithmetic to begin with."""
+    known = library.compute_capabilities if library.is_rtx else capabilities  # of others the builder tells
+    if reason := why_not_in(options.first, [each for each in capabilities if each in known]):
+        raise BackendError(reason)
 
 
 def _check_batch(bundle: Bundle, options: EngineOptions) -> None:

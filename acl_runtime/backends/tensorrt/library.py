@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
@@ -50,6 +51,7 @@ _FOR_CUDA_12 = {
     "tensorrt": "tensorrt-cu12",
     "tensorrt-rtx": "tensorrt-rtx-cu12-bindings tensorrt-rtx-cu12-libs",
 }
+_LEAST = {"int8": (7, 5), "fp8": (8, 9)}  # the oldest compute capability whose tensor cores multiply it
 DRIVERS = {12: 525, 13: 580}  # the oldest driver for Linux that runs a CUDA
 
 
@@ -140,6 +142,22 @@ class Library:
     def count_fused_attention(self, plan: memoryview) -> int | None:
         """Attention kernels in an engine; TensorRT-RTX keeps their source in it, the full library does not."""
         return len(re.findall(rb"function={ name=_gemm_mha", plan)) if self.is_rtx else None
+
+
+def why_not_in(arithmetic: str | None, compute_capabilities: Iterable[str]) -> str:
+    """Why some of the GPUs do not multiply in an arithmetic, with the remedy; empty if all do.
+
+    >>> why_not_in("fp8", ["8.7"])
+    'fp8 needs compute capability 8.9 or newer, got 8.7; take int8, or name other GPUs with --compute-capability'
+    """
+    least = _LEAST.get(arithmetic or "")
+    if least is None:
+        return ""
+    old = [each for each in compute_capabilities if tuple(map(int, each.split("."))) < least]
+    instead = "take int8" if arithmetic == "fp8" else "take fp16"
+    needed = ".".join(map(str, least))
+    reason = f"{arithmetic} needs compute capability {needed} or newer, got {', '.join(old)}; {instead}"
+    return f"{reason}, or name other GPUs with --compute-capability" if old else ""
 
 
 def load_library(name: LibraryName) -> Library:

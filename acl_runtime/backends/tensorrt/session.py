@@ -22,6 +22,7 @@ from acl_runtime.backends.tensorrt.library import Library, load_library
 from acl_runtime.backends.tensorrt.plan import Plan
 from acl_runtime.backends.tensorrt.sizes import calls_for
 from acl_runtime.bundle.bundle import Bundle
+from acl_runtime.bundle.manifest import QUANTIZED
 from acl_runtime.files.errors import BackendError, InputError
 
 SLOTS = 2  # of which one is filled and read by the CPU while the GPU works in the other
@@ -37,7 +38,7 @@ class TrtSession:
     `close` it, or use it in a `with` statement.
 
     Attributes:
-        backend: "tensorrt".
+        backend: "tensorrt"; "tensorrt-int8" or "tensorrt-fp8" of an engine whose linear layers are of eight bits.
         engine: What is loaded.
         engines: The same, and those of other batch sizes beside it; which computes is chosen at each call.
         library: What runs it.
@@ -48,8 +49,6 @@ class TrtSession:
         slots: Calls that may be under way at once.
         can_be_brief: Whether maps can stay on the GPU, see `BriefSession`.
     """
-
-    backend = "tensorrt"
 
     def __init__(
         self,
@@ -78,6 +77,8 @@ class TrtSession:
             RuntimeError: It does not fit, is damaged, or cannot be loaded.
         """
         record, graph = engine.record, bundle.manifest.graph
+        low = f"-{record.arithmetic}" if record.arithmetic in QUANTIZED else ""
+        self.backend = f"tensorrt{low}"
         self.library = library or load_library(record.library)
         self._image_shape, self._notes = tuple(graph.inputs[0].shape[1:]), list[str]()
         self._closing, self._setup, self._closed = Lock(), Lock(), Event()

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from acl_runtime.bundle.bundle import Bundle
+from acl_runtime.bundle.bundle import Bundle, check_judges, load_bundle
 from acl_runtime.calibration.monitor import DriftMonitor, monitor_of
 from acl_runtime.detection.detector import Detector
 from acl_runtime.files.errors import BackendError
@@ -101,10 +101,13 @@ class Engine:
 
 def open_detector_of(section: StationSection) -> Detector:
     """The detector that a station's file asks for."""
+    bundle = load_bundle(section.bundle)
+    check_judges(bundle)
     return Detector(
-        section.bundle,
+        bundle,
         backend=section.backend,
         provider=section.provider,
+        triton=section.triton,
         threshold=section.threshold,
         fast_resize=section.fast_resize,
         maps=section.maps,

@@ -32,6 +32,7 @@ class StationSection:
         data: Folder of its own, for what must survive a restart.
         backend: What runs the graph, as of `acl run --backend`.
         provider: Device of ONNX Runtime.
+        triton: Address of a Triton server that computes, as of `acl run --triton`.
         threshold: Smallest score of a defect; then it alone decides. None for the bundle's rule.
         fast_resize: As of `acl run --fast-resize`.
         maps: Of which frames the anomaly map leaves the GPU, as of `acl run --maps`.
@@ -46,6 +47,7 @@ class StationSection:
     data: Path = Path("station-data")
     backend: str = "auto"
     provider: str = "auto"
+    triton: str | None = None
     threshold: float | None = None
     fast_resize: bool = False
     maps: Literal["all", "defects"] = "all"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import PurePath
 from typing import Any
 
-from acl_runtime.files.errors import FrameError
-from acl_runtime.images.decode import ReadSettings, load_frame
+from acl_runtime.images.decode import ReadSettings, decode_frame
 from acl_runtime.images.frame import BadFrame, Frame
 from acl_runtime.outputs.json_lines import json_record
 from acl_runtime.outputs.station import StationControl
@@ -27,13 +25,7 @@ def judge_picture(data: bytes, control: StationControl) -> dict[str, Any]:
         BusyError: The engine has no time for it.
         FrameError: It is no picture that is read, or cannot be judged.
     """
-    with tempfile.NamedTemporaryFile(prefix="posted-") as file:  # decoders want one to seek in
-        file.write(data)
-        file.flush()
-        try:
-            pixels = load_frame(file.name, _READING)
-        except FrameError as error:
-            raise FrameError(str(error).replace(file.name, "the picture")) from error
+    pixels = decode_frame(data, _READING)
     result = control.inspect(Frame("posted", 0, PurePath("posted"), pixels))
     record = json_record(result)
     if isinstance(result, BadFrame):
