@@ -17,7 +17,7 @@ from acl_runtime.calibration.conformal import LEAST_IMAGES, Demand
 from acl_runtime.calibration.thresholds import find_thresholds
 from acl_runtime.data.datasets import Sample, read_dataset
 from acl_runtime.data.samples import good_samples
-from acl_runtime.scoring.patch_memory import Memory
+from acl_runtime.scoring.memory import Memory
 from acl_train.config import LearnConfig, Recipe
 from acl_train.weights import build_clip, load_weights
 from benchmarks.calibration import CALIBRATING, count_anomalous, percent, spread

@@ -44,7 +44,7 @@ def make_record(
     """A record of these images and thresholds; which are missed goes by the score alone."""
     return CalibrationRecord(
         format="anomalyclip-calibration",
-        format_version=5,
+        format_version=6,
         created="2025-01-01T00:00:00+00:00",
         statement="the promise.",
         rule="score" if peak is None else "score or peak",
@@ -75,6 +75,8 @@ def make_record(
         sets_scales=(True, *(False,) * (len(good.source) - 1)),
         defective=defective,
         memory=None,
+        ignore=None,
+        unlabelled=None,
         previous=None,
         previous_calibration=DEFAULT_CALIBRATION,
     )

@@ -99,12 +99,17 @@ def replace_manifest(bundle: Bundle, manifest: Manifest, *, added: Sequence[str]
         _write(bundle.path, replace(manifest, files=files))
 
 
-def calibration_file(bundle: Bundle, name: str) -> Path:
-    """A file that the manifest's calibration names; ValueError unless it is among those that were checked."""
+def bundle_file(bundle: Bundle, name: str, *, remedy: str) -> Path:
+    """A file that the manifest names; ValueError unless it is among those that were checked."""
     path = bundle.path / name
     if name not in bundle.manifest.files:
-        raise BundleError(f"{path}: is not among the bundle's files; calibrate again")
+        raise BundleError(f"{path}: is not among the bundle's files; {remedy}")
     return path
+
+
+def calibration_file(bundle: Bundle, name: str) -> Path:
+    """A file that the manifest's calibration names; errors as of `bundle_file`."""
+    return bundle_file(bundle, name, remedy="calibrate again")
 
 
 def load_text_embeddings(bundle: Bundle) -> npt.NDArray[np.float32]:

@@ -1,8 +1,9 @@
 """The evidence of a calibration: every key of `calibrations/<number>.json` in a bundle, and its meaning.
 
-The classes below are the reference of the file format, version 5, as those of `manifest.py` are of the manifest's:
-a field is a key, a nested class is a JSON object, a tuple a list. No key is optional, no other is allowed. Version 4
-lacked `segment_mm`, read as null: images. Version 3 also lacked `bits` and `exif`, read as null: not known. Version 2
+The classes below are the reference of the file format, version 6, as those of `manifest.py` are of the manifest's:
+a field is a key, a nested class is a JSON object, a tuple a list. No key is optional, no other is allowed. Version 5
+lacked `unlabelled` and `ignore`, the latter also in `previous_calibration`, read as null, and in `memory` all but
+`file`, `patches` and `sources`: it was of nearest patches. Version 4 lacked `segment_mm`, read as null: images. Version 3 also lacked `bits` and `exif`, read as null: not known. Version 2
 also lacked `region_threshold`, here and in `previous_calibration`, read as null, and `findings`, read as none; its
 `backend` was the name of a class, read as the backend's. Version 1, and the first files of version 2, also lacked
 `fast_resize`, read as false; version 1 also `memory`, here and in `previous_calibration`, read as null.
@@ -24,7 +25,7 @@ from acl_runtime.files.strict_json import parse_document, read_strictly
 
 FOLDER = "calibrations"  # in the bundle; its files are listed in the manifest like all others
 FORMAT: Literal["anomalyclip-calibration"] = "anomalyclip-calibration"
-FORMAT_VERSION: Literal[5] = 5
+FORMAT_VERSION: Literal[6] = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +56,18 @@ class Escapes:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryImages:
-    """Good images that are in the patch memory, and therefore neither set scales nor calibrate."""
+    """Good images that are in the memory, and therefore neither set scales nor calibrate."""
 
-    file: str  # of the bundle, see `scoring/patch_memory.py`
-    patches: int  # kept of all of them together
-    sources: tuple[str, ...]  # which
+    file: str  # of the bundle, see `scoring/memory_file.py`
+    kind: str  # "patches", "subspace" or "place", or several with + between
+    patches: int  # kept of all of them together; 0 where the kind needs none
+    images: int  # in the memory, those of merged memories among them
+    sources: tuple[str, ...]  # which of the good images
+    merged: tuple[str, ...]  # memories that were added, as the user named them
+    chosen_by: Literal[
+        "user", "drawn defects", "defective images", "default"
+    ]  # what chose the kind
+    evidence: dict[str, float]  # kind -> AUROC of what chose it; none where the user did
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +75,16 @@ class Finding:
     """Something about the good images or the thresholds that the user must know; see `findings.py`."""
 
     kind: Literal[
-        "dark", "saturated", "near copies", "highest", "gap", "two groups", "before", "idle threshold"
+        "dark",
+        "saturated",
+        "near copies",
+        "highest",
+        "gap",
+        "two groups",
+        "before",
+        "idle threshold",
+        "unlike the memory",
+        "memory",
     ]
     text: str  # one or two sentences, with figures
     images: tuple[str, ...]  # all that it is about
@@ -78,7 +95,7 @@ class CalibrationRecord:
     """What was asked, what is promised, and all that it rests on."""
 
     format: Literal["anomalyclip-calibration"]
-    format_version: Literal[5]
+    format_version: Literal[6]
     created: str  # ISO 8601 date
     statement: str  # the promise in plain words
     rule: Literal["score", "score or peak"]  # this and the next three as in the manifest's `calibration`
@@ -113,6 +130,10 @@ class CalibrationRecord:
     sets_scales: tuple[bool, ...]  # which of the good images are scale images
     defective: JudgedImages | None
     memory: MemoryImages | None  # null: the text judges alone
+    ignore: str | None  # file of the bundle with the parts of a frame that did not count; null: none
+    unlabelled: (
+        float | None
+    )  # largest share of the images that may be defective, as the user assumes; null: they are good
     previous: str | None  # record that was in force before this one; null: none was
     previous_calibration: Calibration  # what the manifest held before
 
@@ -127,7 +148,7 @@ def record_from_json(text: str | bytes) -> CalibrationRecord:
     document = parse_document(
         text, kind="calibration", format_name=FORMAT, newest=FORMAT_VERSION, remedy="calibrate again"
     )
-    if type(version := document.get("format_version")) is int and version in (1, 2, 3, 4):
+    if type(version := document.get("format_version")) is int and version in range(1, FORMAT_VERSION):
         document = _with_later_keys(document, version)
     record: CalibrationRecord = read_strictly(CalibrationRecord, document, "calibration")
     _check_lengths(record)
@@ -175,6 +196,7 @@ def to_calibration(record: CalibrationRecord, name: str | None) -> Calibration:
         source=record.statement,
         record=name,
         memory=None if record.memory is None else record.memory.file,
+        ignore=record.ignore,
     )
 
 
@@ -193,19 +215,27 @@ def write_record(folder: Path, name: str, record: CalibrationRecord) -> None:
 
 
 def _with_later_keys(document: dict[str, Any], version: int) -> dict[str, Any]:
-    before = document.get("previous_calibration")
-    unread: dict[str, Any] = {"segment_mm": None, "bits": None, "exif": None}
-    if version == 4:
-        return {"segment_mm": None} | document | {"format_version": FORMAT_VERSION}
-    if version == 3:
-        return unread | document | {"format_version": FORMAT_VERSION}
-    lacked = {"region_threshold": None} | ({"memory": None} if version == 1 else {})
-    nested: dict[str, Any] = {"previous_calibration": lacked | before} if isinstance(before, dict) else {}
-    added: dict[str, Any] = unread | {"region_threshold": None, "findings": [], "fast_resize": False}
-    added |= {"memory": None} if version == 1 else {}
-    backend, provider = document.get("backend"), document.get("provider")
-    if isinstance(backend, str) and isinstance(provider, str):
-        nested["backend"] = backend_in_record(backend, provider)
+    added: dict[str, Any] = {"ignore": None, "unlabelled": None}
+    lacked: dict[str, Any] = {"ignore": None}
+    nested: dict[str, Any] = {}
+    if version <= 4:
+        added |= {"segment_mm": None}
+    if version <= 3:
+        added |= {"bits": None, "exif": None}
+    if version <= 2:
+        added |= {"region_threshold": None, "findings": [], "fast_resize": False}
+        lacked |= {"region_threshold": None}
+        backend, provider = document.get("backend"), document.get("provider")
+        if isinstance(backend, str) and isinstance(provider, str):
+            nested["backend"] = backend_in_record(backend, provider)
+    if version == 1:
+        added |= {"memory": None}
+        lacked |= {"memory": None}
+    if isinstance(before := document.get("previous_calibration"), dict):
+        nested["previous_calibration"] = lacked | before
+    if isinstance(memory := document.get("memory"), dict) and isinstance(sources := memory.get("sources"), list):
+        of_patches = {"kind": "patches", "images": len(sources), "merged": [], "chosen_by": "user", "evidence": {}}
+        nested["memory"] = of_patches | memory
     return added | document | nested | {"format_version": FORMAT_VERSION}
 
 

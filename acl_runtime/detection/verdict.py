@@ -27,6 +27,9 @@ class Verdict:
     region_threshold: float = 0.5  # smallest value of the map that belongs to a region
     tiles: int = 1  # that the frame was cut into
     anomaly_map: npt.NDArray[np.float32] = field(repr=False)  # (S, S) in [0, 1]; (h, w) of a tiled frame
+    ignored: npt.NDArray[np.bool_] | None = field(
+        default=None, repr=False
+    )  # which pixels of the map do not count, in its shape; None: all count
     latency_ms: Mapping[str, float] = field(
         repr=False
     )  # preprocess, inference, postprocess: its share of a batch

@@ -57,7 +57,7 @@ def test_its_calibration_is_restored_and_the_manifest_becomes_one_of_now(
     folder = Path(shutil.copytree(SAMPLES / f"version_{version}", tmp_path / "b"))
     assert restore_previous(folder).source == "default"
     document = json.loads((folder / "manifest.json").read_text())
-    assert (document["format_version"], document["calibration"]["score_threshold"]) == (5, 0.5)
+    assert (document["format_version"], document["calibration"]["score_threshold"]) == (6, 0.5)
     assert "checksum" in document
     bundle = load_bundle(folder)
     replace_manifest(bundle, bundle.manifest)

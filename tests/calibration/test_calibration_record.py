@@ -29,7 +29,7 @@ from acl_runtime.calibration.record import (
 )
 from acl_runtime.detection.detector import Detector
 from acl_runtime.files.errors import BundleError
-from acl_runtime.scoring.patch_memory import load_memory
+from acl_runtime.scoring.memory_file import load_memory
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "calibrations"
 
@@ -83,7 +83,7 @@ def test_the_keys_of_the_record_are_these(record: CalibrationRecord) -> None:
     ("change", "message"),
     [
         (lambda d: d.update(format="zip"), "is no calibration"),
-        (lambda d: d.update(format_version=6, more=1), "newer than 5; upgrade anomalyclip-deploy"),
+        (lambda d: d.update(format_version=7, more=1), "newer than 6; upgrade anomalyclip-deploy"),
         (lambda d: d.pop("statement"), "calibration lacks the key 'statement'"),
         (lambda d: d.update(images=3), "good and sets_scales must be 3 long, as images says, got 40 and 40"),
         (lambda d: d["good"]["peak"].pop(), r"good\.peak must be as long as good\.source, got 39"),
@@ -164,7 +164,10 @@ def test_a_patch_memory_of_an_older_version_still_judges(version: str, tmp_path:
     memory = load_memory(loaded)
     assert memory is not None
     assert record.memory is not None
-    assert memory.patch_embeddings.shape[1] == record.memory.patches
+    assert memory.kinds == ("patches",)
+    assert memory.nearest is not None
+    assert memory.nearest.patch_embeddings.shape[1] == record.memory.patches
+    assert (record.memory.kind, record.memory.images) == ("patches", len(record.memory.sources))
     assert restore_previous(bundle.path).record == "calibrations/0001.json"
     check_calibration(load_bundle(bundle.path))
 
