@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 from acl_train.config import BLUR_SIGMA
 
@@ -40,6 +41,8 @@ class ExportConfig:
         blur_sigma: Of the map's Gaussian, in pixels.
         category: The product's name, for prompts that name it and in place of "object" in those that do not; None to
             leave that.
+        memory: Memory of good parts to put into a graph with head `map`: a record of a calibration with the same
+            network, its file or its bundle; None for the text alone.
     """
 
     head: Head = Head.map
@@ -49,6 +52,7 @@ class ExportConfig:
     frame_size: FrameSize | None = None
     blur_sigma: float = BLUR_SIGMA
     category: str | None = None
+    memory: Path | None = None
 
 
 # Largest differences from torch in float32 that are accepted: log-odds of the image, probabilities of the map.
@@ -56,3 +60,6 @@ FP32_TOLERANCE = {"image_logits": 5e-5, "anomaly_map": 1e-5}  # some ten times w
 # The worst of 603 photographs on the embedded backbone, products rounded to fp16 as on a GPU, was 2.1e-2 and 3.8e-3
 # (benchmarks/README.md, "Arithmetics"); on the ViT-L/14@336 shape 9e-4 and 3e-4.
 FP16_TOLERANCE = {"image_logits": 5e-2, "anomaly_map": 2e-2}
+# A memory divides by what good parts differ in, a hundredth of what vectors are long: so are its rounding errors larger.
+MEMORY_FP32_TOLERANCE = {"image_logits": 1e-3, "anomaly_map": 1e-4}
+MEMORY_FP16_TOLERANCE = {"image_logits": 2e-1, "anomaly_map": 5e-2}

@@ -32,6 +32,7 @@ NOT_YET = Parity(reference="", image_logits=0.0, anomaly_map=0.0, tolerance={}, 
 TINY_NOTE = "a small CLIP trained on drawn products, for demonstrations and tests; not for inspection"
 INT8_GRAPH = "model.int8.onnx"
 PROJECTIONS = "projections.npz"
+GRAPH_MEMORY = "memory.npz"
 
 
 def describe_bundle(inputs: Inputs, config: ExportConfig) -> Manifest:
@@ -75,7 +76,7 @@ def describe_bundle(inputs: Inputs, config: ExportConfig) -> Manifest:
             basis=inputs.basis or None,
         ),
         prompts=facts,
-        graph_memory=None,
+        graph_memory=None if config.memory is None else GRAPH_MEMORY,
         graph=_describe_graph(clip, config),
         ladder=tuple(Step(step, f"model.{step}.onnx", NOT_YET) for step in steps),
         int8=INT8_GRAPH if config.int8 else None,

@@ -10,12 +10,20 @@ import numpy as np
 import torch
 
 from acl_export.accumulate import write_accumulating
-from acl_export.config import FP16_TOLERANCE, FP32_TOLERANCE, ExportConfig, Precision
+from acl_export.config import (
+    FP16_TOLERANCE,
+    FP32_TOLERANCE,
+    MEMORY_FP16_TOLERANCE,
+    MEMORY_FP32_TOLERANCE,
+    ExportConfig,
+    Precision,
+)
 from acl_export.describe import describe_bundle
 from acl_export.earlier import carry_over, check_earlier, keep_users_files
 from acl_export.golden import golden_frames, save_golden, save_projections
 from acl_export.graph import make_graph, write_onnx
 from acl_export.inputs import prepare_inputs
+from acl_export.memory_file import MemoryFile
 from acl_export.mixed import LADDER
 from acl_export.torch_session import TorchSession
 from acl_export.weights_file import WeightsFile
@@ -28,6 +36,7 @@ from acl_runtime.evaluation.metric_change import measure_change
 from acl_runtime.files.atomic import atomic_folder
 from acl_runtime.files.errors import BackendError
 from acl_runtime.images.preprocess import to_input
+from acl_runtime.scoring.memory import Memory
 from acl_train.clip import CLIP
 from acl_train.prompts import Prompts
 from acl_train.weights import Weights
@@ -67,17 +76,22 @@ def export_bundle(
     inputs = prepare_inputs(prompts, weights, config)
     clip, vectors = inputs.clip, inputs.vectors
     manifest = describe_bundle(inputs, config)
+    memory = None if config.memory is None else MemoryFile.find(config.memory, manifest, vectors)
     check_earlier(output, manifest, may_lose=may_lose)
     torch_session = TorchSession(clip, vectors, manifest)
     images = to_input(golden_frames(frames, config.frame_size), manifest)
     reference = torch_session.judge(images)
+    if memory is not None:
+        reference = memory.judge(reference, manifest, vectors.squeeze(0).numpy())
     with atomic_folder(output, marker=MANIFEST) as folder:
         np.save(folder / TEXT_EMBEDDINGS, vectors.squeeze(0).numpy())
         if manifest.projections is not None:
             save_projections(folder / manifest.projections, inputs.prompts.tensors)
+        if memory is not None:
+            memory.copy(folder)
         save_golden(folder / GOLDEN, images, reference)
         bundle = Bundle(folder, manifest)
-        write_graphs(bundle, clip, vectors.numpy(), config, progress)
+        write_graphs(bundle, clip, vectors.numpy(), config, progress, memory and memory.memory)
         if bundle.manifest.int8 is not None:
             from acl_export.quantize import quantize_linear_layers
 
@@ -103,7 +117,12 @@ def export_bundle(
 
 
 def write_graphs(
-    bundle: Bundle, clip: CLIP, vectors: np.ndarray, config: ExportConfig, progress: Progress
+    bundle: Bundle,
+    clip: CLIP,
+    vectors: np.ndarray,
+    config: ExportConfig,
+    progress: Progress,
+    memory: Memory | None = None,
 ) -> None:
     """Write every graph that the manifest names.
 
@@ -113,6 +132,7 @@ def write_graphs(
         vectors: (H, 2, D) float32, unit rows NORMAL, ANOMALOUS, see `head_vectors`.
         config: Which graphs.
         progress: Called with what is done, how much of it and of how much.
+        memory: To put into them; None for the text alone.
     """
     arithmetics = bundle.manifest.arithmetics()
     is_mixed = config.precision is not Precision.fp32
@@ -130,6 +150,7 @@ def write_graphs(
                 temperature=bundle.manifest.temperature,
                 arithmetic=arithmetic if is_mixed else None,
                 frame_size=config.frame_size,
+                memory=memory,
             )
             write_onnx(graph, path, head=config.head, max_batch=config.max_batch, weights=weights)
         progress("writing graphs", done, len(arithmetics))
@@ -167,10 +188,16 @@ def measure_parity(bundle: Bundle, arithmetic: Arithmetic) -> Parity:
         reference=f"PyTorch {torch.__version__} float32, {activation}, published steps",
         image_logits=max(each.image_logits for each in found),
         anomaly_map=max(each.anomaly_map for each in found),
-        tolerance=FP16_TOLERANCE if is_rounded else FP32_TOLERANCE,
+        tolerance=_tolerance(is_rounded=is_rounded, has_memory=bundle.manifest.graph_memory is not None),
         frames=len(golden),
         drift=None,
     )
+
+
+def _tolerance(*, is_rounded: bool, has_memory: bool) -> dict[str, float]:
+    if has_memory:
+        return MEMORY_FP16_TOLERANCE if is_rounded else MEMORY_FP32_TOLERANCE
+    return FP16_TOLERANCE if is_rounded else FP32_TOLERANCE
 
 
 def check_parity(parity: Parity) -> None:

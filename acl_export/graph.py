@@ -17,6 +17,7 @@ from acl_export.weights_file import WeightsFile
 from acl_runtime.bundle.manifest import Arithmetic
 from acl_runtime.scoring.heads import defect_directions, of_patches
 from acl_runtime.scoring.maps import map_operator
+from acl_runtime.scoring.memory import Memory
 from acl_runtime.scoring.windows import LEAST_LOGIT, cover_operator
 from acl_train.clip import VisionTower, normalize_images
 from acl_train.config import TEMPERATURE
@@ -120,6 +121,7 @@ def make_graph(
     temperature: float = TEMPERATURE,
     arithmetic: Arithmetic | None = None,
     frame_size: FrameSize | None = None,
+    memory: Memory | None = None,
 ) -> EmbeddingsGraph:
     """The module to export.
 
@@ -132,8 +134,15 @@ def make_graph(
         arithmetic: One of `LADDER`; None for float32 on the weights as they are.
         frame_size: Height and width of the camera's frames, to be resized in the graph; None for images of the
             network's size.
+        memory: Of good parts, for head "map"; None for the text alone.
     """
     visual = scale_queries(visual) if arithmetic is None else in_arithmetic(visual, arithmetic)
+    if memory is not None:
+        from acl_export.memory_graph import MemoryGraph
+
+        return MemoryGraph(
+            visual, vectors, memory, blur_sigma=blur_sigma, temperature=temperature, frame_size=frame_size
+        )
     if head is Head.map:
         return MapGraph(
             visual, vectors, blur_sigma=blur_sigma, temperature=temperature, frame_size=frame_size

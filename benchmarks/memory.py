@@ -20,7 +20,7 @@ from acl_runtime.data.datasets import Sample
 from acl_runtime.data.samples import good_samples
 from acl_runtime.evaluation.metrics import auroc
 from acl_runtime.scoring.maps import patches_to_map, sigmoid
-from acl_runtime.scoring.memory import Memory, patch_evidence, share_peaks
+from acl_runtime.scoring.memory import Memory, memory_maps, patch_evidence, share_peaks
 from acl_runtime.scoring.memory_kinds import nearest_distances
 from acl_train.config import BLUR_SIGMA, TEMPERATURE, LearnConfig, Recipe
 from acl_train.losses import image_log_odds, patch_log_odds
@@ -136,8 +136,8 @@ def answer(seen: Seen, memory: Memory | None, method: str, size: int) -> Answers
         evidence = 0.5 * text - 3
     else:
         evidence = patch_evidence(memory, seen.patch_embeddings, seen.patch_logits)
-    maps = patches_to_map(evidence[:, None], image_size=size, blur_sigma=BLUR_SIGMA)
-    return sigmoid(share_peaks(seen.image_logits, maps)), maps
+    maps, peaks = memory_maps(evidence, image_size=size, blur_sigma=BLUR_SIGMA)
+    return sigmoid(share_peaks(seen.image_logits, peaks)), maps
 
 
 def measure(

@@ -18,8 +18,8 @@ from acl_runtime.calibration.memory_choice import CANDIDATES, Trial, choose_kind
 from acl_runtime.calibration.memory_fit import Fitted, Shown, fit_memory
 from acl_runtime.data.datasets import Sample
 from acl_runtime.data.samples import good_samples
-from acl_runtime.scoring.maps import patches_to_map, sigmoid
-from acl_runtime.scoring.memory import patch_evidence, share_peaks
+from acl_runtime.scoring.maps import sigmoid
+from acl_runtime.scoring.memory import memory_maps, patch_evidence, share_peaks
 from acl_runtime.scoring.memory_kinds import kinds_text
 from acl_train.config import BLUR_SIGMA, TEMPERATURE, LearnConfig, Recipe
 from acl_train.features import encode_images, load_images
@@ -116,8 +116,8 @@ def _judge_kinds(
         started = time.perf_counter()
         evidence = patch_evidence(memory, seen.patch_embeddings, seen.patch_logits)
         ms = 1000 * (time.perf_counter() - started) / len(samples)
-        maps = patches_to_map(evidence[:, None], image_size=size, blur_sigma=BLUR_SIGMA)
-        scores = sigmoid(share_peaks(seen.image_logits, maps))
+        maps, peaks = memory_maps(evidence, image_size=size, blur_sigma=BLUR_SIGMA)
+        scores = sigmoid(share_peaks(seen.image_logits, peaks))
         row: dict[str, Any] = {**judge_category(scores, maps, samples, size), "ms": ms}
         yield kinds_text(kinds), row
         if kinds == chosen:

@@ -99,17 +99,12 @@ def replace_manifest(bundle: Bundle, manifest: Manifest, *, added: Sequence[str]
         _write(bundle.path, replace(manifest, files=files))
 
 
-def bundle_file(bundle: Bundle, name: str, *, remedy: str) -> Path:
-    """A file that the manifest names; ValueError unless it is among those that were checked."""
+def calibration_file(bundle: Bundle, name: str) -> Path:
+    """A file that the manifest's calibration names; ValueError unless it is among those that were checked."""
     path = bundle.path / name
     if name not in bundle.manifest.files:
-        raise BundleError(f"{path}: is not among the bundle's files; {remedy}")
+        raise BundleError(f"{path}: is not among the bundle's files; calibrate again")
     return path
-
-
-def calibration_file(bundle: Bundle, name: str) -> Path:
-    """A file that the manifest's calibration names; errors as of `bundle_file`."""
-    return bundle_file(bundle, name, remedy="calibrate again")
 
 
 def load_text_embeddings(bundle: Bundle) -> npt.NDArray[np.float32]:
@@ -188,7 +183,8 @@ def _hash_files(folder: Path) -> dict[str, FileRecord]:
 
 
 def _check_listed(folder: Path, manifest: Manifest) -> None:
-    for name in (*_graphs(manifest), *_projections(manifest), TEXT_EMBEDDINGS, GOLDEN):
+    memory = [] if manifest.graph_memory is None else [manifest.graph_memory]
+    for name in (*_graphs(manifest), *_projections(manifest), *memory, TEXT_EMBEDDINGS, GOLDEN):
         if name not in manifest.files:
             raise BundleError(f"{folder / MANIFEST}: files lacks {name!r}; export the bundle again")
 

@@ -63,8 +63,6 @@ def network_digest(manifest: Manifest) -> str:
     """Return what tells the patches and log-odds of one network and its prompts from those of another: a sha256."""
     facts = {key: getattr(manifest, key) for key in _MADE_BY}
     facts |= {"weights": manifest.backbone.weights_sha256, "prompts": manifest.prompts["sha256"]}
-    if manifest.projections is not None:
-        facts["projections"] = manifest.files[manifest.projections].sha256
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

@@ -11,9 +11,8 @@ import numpy as np
 from acl_runtime.bundle.manifest import Manifest
 from acl_runtime.calibration.memory_choice import judge
 from acl_runtime.calibration.memory_fit import Fitted, Shown, fit_memory
-from acl_runtime.scoring.maps import patches_to_map
+from acl_runtime.scoring.memory import memory_maps
 from acl_runtime.scoring.memory_kinds import Kind, outside_distances
-from acl_runtime.scoring.rule import log_odds
 
 ROUNDS = 2  # what is far again, once the farthest is gone
 FAR_PATCHES = 0.01  # share of the patches of the images that stay which are left out in each round
@@ -59,9 +58,9 @@ def peaks_beside_others(
     for fold in fitted.folds:
         memory = fitted.fold_memory(fold, kinds)
         for row in fold.left_out if len(images) > 1 else (0,):
-            evidence = judge(memory, images[row], places).reshape(-1, 1, manifest.grid, manifest.grid)
-            maps = patches_to_map(evidence, image_size=manifest.image_size, blur_sigma=manifest.blur_sigma)
-            peaks[row] = log_odds(float(maps.max()))
+            evidence = judge(memory, images[row], places).reshape(-1, manifest.grid, manifest.grid)
+            size, sigma = manifest.image_size, manifest.blur_sigma
+            peaks[row] = float(memory_maps(evidence, image_size=size, blur_sigma=sigma)[1].max())
     return peaks
 
 

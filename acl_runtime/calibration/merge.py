@@ -22,7 +22,7 @@ def read_merged(names: list[str], bundle: Bundle) -> tuple[tuple[str, Statistics
     """
     merged: list[tuple[str, Statistics]] = []
     for name in names:
-        statistics = read_statistics(_memory_file(Path(name)), bundle)
+        statistics = read_statistics(find_memory_file(Path(name)), bundle)
         for other, before in merged:
             if both := statistics.digests & before.digests:
                 raise InputError(
@@ -33,7 +33,8 @@ def read_merged(names: list[str], bundle: Bundle) -> tuple[tuple[str, Statistics
     return tuple(merged)
 
 
-def _memory_file(path: Path) -> Path:
+def find_memory_file(path: Path) -> Path:
+    """Return the memory's file of a record in its bundle, of a bundle, or the file itself."""
     if (path / MANIFEST).is_file():
         memory = load_bundle(path).manifest.memory_file
         if memory is None:

@@ -11,7 +11,7 @@ from acl_runtime.bundle.bundle import ANOMALOUS, NORMAL
 from acl_runtime.bundle.manifest import Manifest
 from acl_runtime.files.errors import BackendError, BundleError
 from acl_runtime.scoring.maps import patches_to_map, upsample
-from acl_runtime.scoring.memory import IGNORED, Memory, patch_evidence, share_peaks
+from acl_runtime.scoring.memory import IGNORED, Memory, memory_maps, patch_evidence, share_peaks
 from acl_runtime.scoring.windows import windows_to_patches
 
 Answers = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
@@ -112,12 +112,12 @@ def read_with_memory(
     """The answers of text and memory together to a graph with head "embeddings"; not of windows."""
     image_logits, patch_logits, patch_embeddings = read_embeddings(outputs, manifest, directions)
     patch_logits = patch_logits.reshape(*patch_logits.shape[:2], manifest.grid, manifest.grid)
-    evidence = patch_evidence(memory, patch_embeddings, patch_logits)[:, None]  # (B, 1, G, G)
+    evidence = patch_evidence(memory, patch_embeddings, patch_logits)  # (B, G, G)
     if ignored is not None:
-        evidence = np.where(ignored[:, None], np.float32(IGNORED), evidence)
+        evidence = np.where(ignored, np.float32(IGNORED), evidence)
     _check_finite("the patches' log-odds by text and memory", evidence)
-    maps = patches_to_map(evidence, image_size=manifest.image_size, blur_sigma=manifest.blur_sigma)
-    return share_peaks(image_logits, maps), maps
+    maps, peaks = memory_maps(evidence, image_size=manifest.image_size, blur_sigma=manifest.blur_sigma)
+    return share_peaks(image_logits, peaks), maps
 
 
 def read_embeddings(

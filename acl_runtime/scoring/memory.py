@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from acl_runtime.scoring.maps import sigmoid, upsample
 from acl_runtime.scoring.memory_kinds import (
     Floats,
     GaussianScale,
@@ -22,7 +23,6 @@ from acl_runtime.scoring.memory_kinds import (
     nearest_distances,
     outside_distances,
 )
-from acl_runtime.scoring.rule import log_odds
 
 USUAL = -3.0  # log-odds of a patch that is as good patches are in the middle: it stays dark
 STEEPNESS = 0.5  # log-odds for each spread, of text and of distance
@@ -82,9 +82,29 @@ def patch_evidence(memory: Memory, patch_embeddings: np.ndarray, patch_logits: n
     return evidence
 
 
-def share_peaks(image_logits: np.ndarray, anomaly_maps: np.ndarray) -> Floats:
-    """Log-odds of images, (B,): the mean of the text's, (B,), and those of the map's peak, of (B, S, S) in [0, 1]."""
-    peaks = np.clip(
-        [log_odds(peak) for peak in anomaly_maps.max(axis=(1, 2)).tolist()], -PEAK_LIMIT, PEAK_LIMIT
+def memory_maps(evidence: np.ndarray, *, image_size: int, blur_sigma: float) -> tuple[Floats, Floats]:
+    """Return maps of patches' log-odds, and log-odds of the maps' peaks.
+
+    These come from the map of probabilities of a good patch too, since those of a bad one are near 1 at a peak, where a
+    float32 has few digits left.
+
+    Args:
+        evidence: (B, G, G), log-odds of patches.
+        image_size: Side S of the network input, in pixels.
+        blur_sigma: Standard deviation of the map's Gaussian, in pixels.
+
+    Returns:
+        (B, S, S) in [0, 1] and (B,).
+    """
+    bad, good = (
+        upsample(sigmoid(sign * evidence).astype(np.float32), image_size=image_size, blur_sigma=blur_sigma)
+        for sign in (1, -1)
     )
+    with np.errstate(divide="ignore"):
+        peaks = np.log(bad.max(axis=(1, 2))) - np.log(good.min(axis=(1, 2)))
+    return bad, np.asarray(np.clip(peaks, -PEAK_LIMIT, PEAK_LIMIT), np.float32)
+
+
+def share_peaks(image_logits: np.ndarray, peaks: np.ndarray) -> Floats:
+    """Return log-odds of images, (B,): the mean of the text's, (B,), and those of the map's peak, (B,)."""
     return np.asarray((image_logits + peaks) / 2, np.float32)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from acl_runtime.bundle.bundle import Bundle, bundle_file, load_text_embeddings
+from acl_runtime.bundle.bundle import Bundle, calibration_file, load_text_embeddings
 from acl_runtime.bundle.manifest import Manifest
 from acl_runtime.files.arrays import list_arrays, read_arrays
 from acl_runtime.files.errors import BundleError
@@ -42,7 +42,8 @@ def load_memory(bundle: Bundle) -> Memory | None:
     if name is None:
         return None
     joint = load_text_embeddings(bundle).shape[-1]
-    return read_memory(bundle_file(bundle, name, remedy=REMEDY), bundle.manifest, joint)
+    path = bundle.path / name if name == bundle.manifest.graph_memory else calibration_file(bundle, name)
+    return read_memory(path, bundle.manifest, joint)
 
 
 def read_memory(path: Path, manifest: Manifest, joint: int) -> Memory:

@@ -20,7 +20,7 @@ from acl_runtime.calibration.thresholds import draw_scale_images, find_rule
 from acl_runtime.detection.detector import Detector
 from acl_runtime.images.preprocess import preprocess
 from acl_runtime.scoring.maps import patches_to_map, sigmoid
-from acl_runtime.scoring.memory import Memory, patch_evidence, share_peaks
+from acl_runtime.scoring.memory import Memory, memory_maps, patch_evidence, share_peaks
 from acl_runtime.scoring.memory_file import load_memory
 from acl_runtime.scoring.memory_kinds import (
     Floats,
@@ -183,10 +183,19 @@ def test_evidence_is_the_sum_of_both_in_units_of_their_spread() -> None:
 
 
 def test_the_score_is_the_mean_of_text_and_peak_in_log_odds() -> None:
-    maps = np.zeros((3, 4, 4), np.float32)
-    maps[:, 1, 2] = 0.25, 1.0, 0.0
-    logits = share_peaks(np.array([2.0, 2.0, 2.0], np.float32), maps)
+    evidence = np.full((3, 4, 4), -30, np.float32)
+    evidence[:, 1, 2] = log_odds(0.25), 40, -30
+    maps, peaks = memory_maps(evidence, image_size=4, blur_sigma=0)
+    np.testing.assert_allclose(maps.max(axis=(1, 2)), [0.25, 1, 0], atol=1e-6)
+    logits = share_peaks(np.array([2.0, 2.0, 2.0], np.float32), peaks)
     np.testing.assert_allclose(logits, [(2 + log_odds(0.25)) / 2, 9.5, -7.5], rtol=1e-6)
+
+
+def test_a_peak_near_1_keeps_its_digits() -> None:
+    """The map's own value would be 1 - 2e-7 or 1 - 1e-7, log-odds that are 0.5 apart."""
+    evidence = np.full((1, 4, 4), 15.6, np.float32)
+    _, peaks = memory_maps(evidence, image_size=8, blur_sigma=1.0)
+    assert float(peaks[0]) == pytest.approx(15.6, abs=1e-5)
 
 
 def test_a_detector_with_a_memory_judges_by_both(tmp_path: Path, memory: Memory) -> None:
@@ -310,8 +319,8 @@ def overkill(*, leaks: bool) -> float:
         logits = rng.normal(size=(len(parts), 4, 1)).astype(np.float32)
         memory = fit_memory(list(parts[:remembered]), list(logits[:remembered]), seed=trial)
         evidence = patch_evidence(memory, parts.swapaxes(1, 2), logits.reshape(-1, 1, 2, 2))
-        maps = sigmoid(evidence).astype(np.float32)
-        scores = sigmoid(share_peaks(np.zeros(len(parts)), maps).astype(np.float64))
+        maps, found = memory_maps(evidence, image_size=2, blur_sigma=0)
+        scores = sigmoid(share_peaks(np.zeros(len(parts)), found).astype(np.float64))
         peaks = maps.max(axis=(1, 2)).astype(np.float64)
         given = slice(0 if leaks else remembered, images)
         sets_scales = draw_scale_images(len(scores[given]), seed=trial)
