@@ -15,7 +15,7 @@ from acl_runtime.text.names import shorten
 
 LEAST_IMAGES = 4  # in the memory, to tell one that is unlike the others
 UNLIKE = 6.0  # median deviations above the median
-LEAST_DEVIATION = 0.5  # log-odds; a handful of images that are all alike shows less
+LEAST_DEVIATION = 0.25  # log-odds; a handful of images that are all alike shows less
 FAR = 5.0  # log-odds of the median peak of the images that calibrate, above the memory's own and above 0
 
 

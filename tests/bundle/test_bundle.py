@@ -73,6 +73,7 @@ def test_the_keys_of_the_file_are_these(bundle: Path) -> None:
                 "class_norm",
                 "windows",
                 "projections",
+                "graph_memory",
             ),
             *("vv_from", "attention", "temperature", "blur_sigma", "max_batch", "backbone", "prompts"),
             *("graph", "preprocessing", "calibration", "parity", "files", "tools", "created", "checksum"),
@@ -138,8 +139,8 @@ def test_a_manifest_that_is_none_is_refused(bundle: Path, text: str) -> None:
 
 
 def test_a_newer_format_is_refused(bundle: Path) -> None:
-    edit(bundle, lambda document: document.update(format_version=6, something_new=True))
-    assert_refused(bundle, "is of format version 6, newer than 5; upgrade anomalyclip-deploy")
+    edit(bundle, lambda document: document.update(format_version=7, something_new=True))
+    assert_refused(bundle, "is of format version 7, newer than 6; upgrade anomalyclip-deploy")
 
 
 def test_a_manifest_of_version_1_is_read_with_the_defaults_of_what_it_lacked(bundle: Path) -> None:

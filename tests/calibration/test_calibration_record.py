@@ -49,6 +49,8 @@ def test_the_keys_of_the_record_are_these(record: CalibrationRecord) -> None:
         [
             *("format", "format_version", "created", "statement", "rule", "score_threshold", "map_threshold"),
             *(
+                "ignore",
+                "unlabelled",
                 "tiling",
                 "fast_resize",
                 "bits",
