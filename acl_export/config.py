@@ -60,6 +60,6 @@ FP32_TOLERANCE = {"image_logits": 5e-5, "anomaly_map": 1e-5}  # some ten times w
 # The worst of 603 photographs on the embedded backbone, products rounded to fp16 as on a GPU, was 2.1e-2 and 3.8e-3
 # (benchmarks/README.md, "Arithmetics"); on the ViT-L/14@336 shape 9e-4 and 3e-4.
 FP16_TOLERANCE = {"image_logits": 5e-2, "anomaly_map": 2e-2}
-# A memory divides by what good parts differ in, a hundredth of what vectors are long: so are its rounding errors larger.
+# A memory divides by what good parts differ in, a hundredth of a vector's length: rounding errors grow with it.
 MEMORY_FP32_TOLERANCE = {"image_logits": 1e-3, "anomaly_map": 1e-4}
 MEMORY_FP16_TOLERANCE = {"image_logits": 2e-1, "anomaly_map": 5e-2}

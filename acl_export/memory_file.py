@@ -68,6 +68,8 @@ class MemoryFile:
             "image_embeddings": reference.image_embeddings,
             "patch_embeddings": reference.patch_embeddings,
         }
-        directions = defect_directions(vectors.reshape(-1, *vectors.shape[-2:]), temperature=manifest.temperature)
+        directions = defect_directions(
+            vectors.reshape(-1, *vectors.shape[-2:]), temperature=manifest.temperature
+        )
         logits, maps = read_with_memory(outputs, manifest, directions, self.memory)
         return replace(reference, image_logits=logits, anomaly_maps=maps)

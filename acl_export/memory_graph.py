@@ -51,7 +51,9 @@ class MemoryGraph(MapGraph):
         text = (patch_embeddings @ self.of_patches).squeeze(-1).mean(dim=1)  # (B, G·G)
         evidence = self.evidence(text, patch_embeddings).unflatten(1, (self.grid, self.grid))
         maps = self.operator @ torch.sigmoid(evidence) @ self.operator.T
-        good = self.operator @ torch.sigmoid(-evidence) @ self.operator.T  # 1 - maps, precise where maps are near 1
+        good = (
+            self.operator @ torch.sigmoid(-evidence) @ self.operator.T
+        )  # 1 - maps, precise where maps are near 1
         peaks = torch.log(maps.amax(dim=(1, 2))) - torch.log(good.amin(dim=(1, 2)))
         return (image_logits + peaks.clamp(-PEAK_LIMIT, PEAK_LIMIT)) / 2, maps
 

@@ -114,9 +114,7 @@ def to_shown(seen: Seen) -> list[Shown]:
     """Each image by itself, as a memory is fitted to it."""
     logits = seen.patch_logits.reshape(*seen.patch_logits.shape[:2], -1).swapaxes(1, 2)  # (B, G·G, L)
     counted = np.ones(logits.shape[1], np.bool_)
-    return [
-        Shown(*pair, counted) for pair in zip(seen.patch_embeddings.swapaxes(1, 2), logits, strict=True)
-    ]
+    return [Shown(*pair, counted) for pair in zip(seen.patch_embeddings.swapaxes(1, 2), logits, strict=True)]
 
 
 def answer(seen: Seen, memory: Memory | None, method: str, size: int) -> Answers:

@@ -1,9 +1,10 @@
-"""Which kind of memory of good parts is worth what, and whether the one chosen is. `python -m benchmarks.memory_kinds`"""
+"""What each kind of memory of good parts is worth, and the one that is chosen. `python -m benchmarks.memory_kinds`"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -16,8 +17,9 @@ from torch import Tensor
 from acl_runtime.calibration.drawn_defects import draw_defects
 from acl_runtime.calibration.memory_choice import CANDIDATES, Trial, choose_kinds, measure_trials, possible
 from acl_runtime.calibration.memory_fit import Fitted, Shown, fit_memory
-from acl_runtime.data.datasets import Sample
+from acl_runtime.data.datasets import Sample, load_mask
 from acl_runtime.data.samples import good_samples
+from acl_runtime.evaluation.metrics import evaluate
 from acl_runtime.scoring.maps import sigmoid
 from acl_runtime.scoring.memory import memory_maps, patch_evidence, share_peaks
 from acl_runtime.scoring.memory_kinds import kinds_text
@@ -27,7 +29,7 @@ from acl_train.losses import patch_log_odds
 from acl_train.tiny.corpus import FAMILIES, LEARNING_FAMILIES, draw_dataset
 from acl_train.weights import build_clip, load_weights
 from benchmarks.drawn_groups import DRAWN_SIZE, MEANINGS, Counts, draw_groups, draw_learning
-from benchmarks.judges import Tower, judge_category, learn_texts, mean
+from benchmarks.judges import Tower, learn_texts, mean
 from benchmarks.learning import FIRST_SEED, Plan, look_at, read_out, say, without_nan
 from benchmarks.machine import describe_machine, machine_line
 from benchmarks.memory import POOL_SEED, TEXT, Case, Seen, _cell, answer, read_case, see, to_shown
@@ -41,9 +43,7 @@ def draw_cases(root: Path, counts: Counts, most: int, wanted: Sequence[str]) -> 
     """Drawn groups by their names, and of each family `most` further good pictures."""
     families = [name for name in FAMILIES if name not in LEARNING_FAMILIES]
     pool = root / "pool"
-    draw_dataset(
-        pool, families=families, defects=(), good=most, defective=0, size=DRAWN_SIZE, seed=POOL_SEED
-    )
+    draw_dataset(pool, families=families, defects=(), good=most, defective=0, size=DRAWN_SIZE, seed=POOL_SEED)
     pools = {name: good_samples(pool / name / "test" / "good", category=name) for name in families}
     groups = [group for group in draw_groups(root / "judged", counts) if group.name in wanted]
     return [Case(group, pools) for group in groups]
@@ -75,13 +75,14 @@ def measure(
         for category in case.group.categories:
             samples = [sample for sample in case.group.samples if sample.category == category]
             seen = see(tower, samples, texts, recipe)
-            rows.setdefault((TEXT, 0, 0), []).append(
-                judge_category(*answer(seen, None, TEXT, size), samples, size)
-            )
+            labels = np.array([sample.label for sample in samples])
+            masks = np.stack([load_mask(sample, height=size, width=size) for sample in samples])
+            judge = partial(_judge, labels=labels, masks=masks)
+            rows.setdefault((TEXT, 0, 0), []).append(judge(*answer(seen, None, TEXT, size)))
             for count, draw, fitted, trials in fit_all(
                 tower, texts, recipe, case.pools[category], images, draws
             ):
-                for name, row in _judge_kinds(fitted, trials, seen, samples, size):
+                for name, row in _judge_kinds(fitted, trials, seen, judge, size):
                     rows.setdefault((name, count, draw), []).append(row)
         for (method, count, draw), found in rows.items():
             means = {name: mean([v for row in found if (v := row[name]) is not None]) for name in METRICS}
@@ -106,8 +107,18 @@ def fit_all(
             yield count, draw, fitted, [trial for trial in trials if trial.image < count]
 
 
+def _judge(
+    scores: np.ndarray, maps: np.ndarray, *, labels: np.ndarray, masks: np.ndarray
+) -> Mapping[str, float | None]:
+    return evaluate(scores, labels, maps, masks)
+
+
 def _judge_kinds(
-    fitted: Fitted, trials: Sequence[Trial], seen: Seen, samples: Sequence[Sample], size: int
+    fitted: Fitted,
+    trials: Sequence[Trial],
+    seen: Seen,
+    judge: Callable[[np.ndarray, np.ndarray], Mapping[str, float | None]],
+    size: int,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     candidates = possible(CANDIDATES, images=fitted.statistics.images)
     chosen = choose_kinds(measure_trials(fitted, trials, candidates))
@@ -115,10 +126,10 @@ def _judge_kinds(
         memory = fitted.memory(kinds)
         started = time.perf_counter()
         evidence = patch_evidence(memory, seen.patch_embeddings, seen.patch_logits)
-        ms = 1000 * (time.perf_counter() - started) / len(samples)
+        ms = 1000 * (time.perf_counter() - started) / len(evidence)
         maps, peaks = memory_maps(evidence, image_size=size, blur_sigma=BLUR_SIGMA)
         scores = sigmoid(share_peaks(seen.image_logits, peaks))
-        row: dict[str, Any] = {**judge_category(scores, maps, samples, size), "ms": ms}
+        row: dict[str, Any] = {**judge(scores, maps), "ms": ms}
         yield kinds_text(kinds), row
         if kinds == chosen:
             yield CHOSEN, row | {"chosen": kinds_text(kinds)}

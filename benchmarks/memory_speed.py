@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from acl_runtime.calibration.memory_images import Request, fit_memory_to_images
-from acl_runtime.scoring.memory_kinds import kinds_text, parse_kinds
 from acl_runtime.detection.detector import Detector
 from acl_runtime.images.decode import load_frame
+from acl_runtime.scoring.memory_kinds import kinds_text, parse_kinds
 from acl_runtime.sources.files import list_sources
 from benchmarks.machine import describe_machine, machine_line
 from benchmarks.tables import markdown_table

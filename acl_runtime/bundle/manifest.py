@@ -5,7 +5,8 @@ object, a tuple a list. No key is optional and no other key is allowed, except i
 (`prompts`, `tools`, `tolerance`, `metrics`), whose keys are up to the writer. One key is beside the classes:
 `checksum`, see `manifest_checksum`.
 
-Version 5 lacked `graph_memory` and, in `calibration`, `ignore`; version 4 also `checksum`, `region_threshold` in `calibration`, and `heads`, `text_heads` and `basis` in `backbone`;
+Version 5 lacked `graph_memory` and, in `calibration`, `ignore`; version 4 also `checksum`, `region_threshold` in
+`calibration`, and `heads`, `text_heads` and `basis` in `backbone`;
 version 3 also `class_norm`, `windows` and `projections`, and `memory` in `calibration`; version 2 also `ladder`,
 `int8`, `drift` in `parity`, and `width` and `blocks` in `backbone`; version 1 also `quick_gelu` there, and `rule`,
 `tiling` and `record` in `calibration`. All are read as if they had the defaults, those of `backbone` as unknown.
@@ -108,8 +109,12 @@ class Calibration:
     record: (
         str | None
     )  # file of the bundle with the evidence, see `calibration/record.py`; null for the default
-    memory: str | None  # file of the bundle with a memory of good parts, see `memory_file.py`; null: the text alone
-    ignore: str | None  # file of the bundle with the parts of a frame that do not count, see `ignore.py`; null: none
+    memory: (
+        str | None
+    )  # file of the bundle with a memory of good parts, see `memory_file.py`; null: the text alone
+    ignore: (
+        str | None
+    )  # file of the bundle with the parts of a frame that do not count, see `ignore.py`; null: none
 
     @property
     def regions_from(self) -> float:

@@ -51,6 +51,7 @@ from acl_runtime.scoring.memory_kinds import kinds_text, parse_kinds
 from acl_runtime.scoring.rule import Rule, bundle_rule
 from acl_runtime.sources.files import Source, iter_frames
 
+
 def calibrate_bundle(
     detector: Detector,
     good: Sequence[Source],

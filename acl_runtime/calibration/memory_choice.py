@@ -46,7 +46,9 @@ class Evidence:
     """How well a kind of memory tells bad from good."""
 
     kinds: tuple[Kind, ...]
-    patches: float | None  # AUROC of patches under drawn defects against those of good images; None: not measured
+    patches: (
+        float | None
+    )  # AUROC of patches under drawn defects against those of good images; None: not measured
     peaks: float  # AUROC of the peaks of bad images against those of good ones
 
     @property
@@ -117,9 +119,7 @@ def choose_kinds(evidence: Sequence[Evidence]) -> tuple[Kind, ...]:
     return next(each.kinds for each in evidence if each.value >= best - SLACK)
 
 
-def possible(
-    candidates: Sequence[tuple[Kind, ...]], *, images: int
-) -> tuple[tuple[Kind, ...], ...]:
+def possible(candidates: Sequence[tuple[Kind, ...]], *, images: int) -> tuple[tuple[Kind, ...], ...]:
     """Return the candidates that so many images allow."""
     return tuple(kinds for kinds in candidates if "place" not in kinds or images >= LEAST_PLACES)
 
@@ -147,7 +147,9 @@ def rank_auroc(good: np.ndarray, bad: np.ndarray) -> float:
 
 
 def _fold_of(folds: Sequence[Fold], image: int) -> Fold:
-    if len(folds) > 1 and folds[0].place is None:  # one image in bands: any band's fold has not seen all of it
+    if (
+        len(folds) > 1 and folds[0].place is None
+    ):  # one image in bands: any band's fold has not seen all of it
         return folds[0]
     return next(fold for fold in folds if image in fold.left_out)
 

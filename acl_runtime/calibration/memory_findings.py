@@ -38,8 +38,8 @@ def _choice(fitted: FittedMemory) -> Iterator[Finding]:
         yield Finding(kind="memory", text=text, images=())
     if fitted.statistics.images == 1:
         text = (
-            "the memory is of a single image, whose parts were compared with each other: what other good parts look like "
-            "it does not know; remember 8 or more"
+            "the memory is of a single image, whose parts were compared with each other: it does not know what other "
+            "good parts look like; remember 8 or more"
         )
         yield Finding(kind="memory", text=text, images=tuple(fitted.digests.values()))
 
@@ -54,9 +54,10 @@ def _unlike(peaks: Mapping[str, float]) -> Iterator[Finding]:
     if names:
         first = peaks[names[0]]
         text = (
-            f"{len(names)} of {len(peaks)} images in the memory {'is' if len(names) == 1 else 'are'} unlike the others: "
-            f"{shorten(names, most=5)} (map peak at {first:.1f} log-odds beside the others, usual {median:.1f}); defective, "
-            "or of another product; what looks like them passes; leave them out and calibrate again"
+            f"{len(names)} of {len(peaks)} images in the memory {'is' if len(names) == 1 else 'are'} unlike the "
+            f"others: {shorten(names, most=5)} (map peak at {first:.1f} log-odds beside the others, usual "
+            f"{median:.1f}); defective, or of another product; what looks like them passes; leave them out and "
+            "calibrate again"
         )
         yield Finding(kind="unlike the memory", text=text, images=names)
 

@@ -26,8 +26,8 @@ from acl_runtime.calibration.memory_choice import (
     possible,
 )
 from acl_runtime.calibration.memory_fit import PATCHES, Fitted, Shown, fit_memory, make_memory
-from acl_runtime.calibration.memory_trim import peaks_beside_others, trim
 from acl_runtime.calibration.memory_statistics import Statistics, network_digest
+from acl_runtime.calibration.memory_trim import peaks_beside_others, trim
 from acl_runtime.detection.detector import Detector
 from acl_runtime.files.errors import InputError
 from acl_runtime.images.frame import Frame
@@ -144,9 +144,7 @@ class Looker:
             self._stages.infer(work)
         images, embeddings, logits = self.recorder.take()
         places = embeddings.shape[1]
-        counted = np.stack(
-            [np.ones(places, np.bool_) if mask is None else ~mask.ravel() for mask in masks]
-        )
+        counted = np.stack([np.ones(places, np.bool_) if mask is None else ~mask.ravel() for mask in masks])
         rows = np.sort(self.rng.permutation(len(images))[: max(1, MOST_PATCHES // places)])
         one = int(self.rng.choice(rows))
         return (

@@ -1,8 +1,8 @@
 """What a memory of good parts is fitted to, without the parts: it is added up, merged over machines and kept.
 
-Beside what judges, a memory's file holds `counts` [images, patches], the sums `total` (L, D) and `products` (L, D(D+1)/2,
-the upper triangle), `place_total` (G·G), all float64, `spreads` (3, 3) of text, subspace and place, each count, mean and
-squares, `digests` (N, 32) of the images' pixels and `subject` (32), a digest of the network that made the patches.
+Beside what judges, a memory's file holds `counts` [images, patches], the sums `total` (L, D) and `products` (L,
+D(D+1)/2, the upper triangle), `place_total` (G·G), all float64, `spreads` (3, 3) of text, subspace and place, each count,
+mean and squares, `digests` (N, 32) of the images' pixels and `subject` (32), a digest of the network that made the patches.
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ def read_statistics(path: Path, bundle: Bundle) -> Statistics:
         BundleError: The file is no memory, or one of an earlier version, which kept none.
     """
     if not set(NAMES) <= list_arrays(path, remedy=REMEDY):
-        raise BundleError(f"{path}: holds patches alone, which cannot be merged; {REMEDY} with --memory-kind subspace")
+        raise BundleError(
+            f"{path}: holds patches alone, which cannot be merged; {REMEDY} with --memory-kind subspace"
+        )
     counts, total, products, place_total, spreads, digests, subject = read_arrays(path, NAMES, remedy=REMEDY)
     made_by = subject.tobytes().hex()
     if made_by != (here := network_digest(bundle.manifest)):
@@ -92,7 +94,13 @@ def read_statistics(path: Path, bundle: Bundle) -> Statistics:
             "memories of bundles with the same weights, prompts, image size and layers"
         )
     layers, joint = total.shape if total.ndim == 2 else (0, 0)
-    expected = ((2,), (layers, joint * (joint + 1) // 2), (bundle.manifest.grid**2,), (3, 3), (len(digests), 32))
+    expected = (
+        (2,),
+        (layers, joint * (joint + 1) // 2),
+        (bundle.manifest.grid**2,),
+        (3, 3),
+        (len(digests), 32),
+    )
     shapes = tuple(array.shape for array in (counts, products, place_total, spreads, digests))
     if shapes != expected or counts.dtype.kind != "i" or counts.min() < 1:
         raise BundleError(f"{path}: statistics must have the shapes {expected}, got {shapes}; {REMEDY}")

@@ -16,7 +16,9 @@ from acl_runtime.scoring.memory_kinds import Floats
 
 Doubles = npt.NDArray[np.float64]
 
-EXPLAINED = 0.99  # share of the variance that the leading directions hold, as in SubspaceAD (arXiv 2602.23013)
+EXPLAINED = (
+    0.99  # share of the variance that the leading directions hold, as in SubspaceAD (arXiv 2602.23013)
+)
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,4 @@ def measure_spread(values: np.ndarray) -> Spread:
     doubles = values.astype(np.float64)
     if not doubles.size:
         return NO_SPREAD
-    return Spread(
-        doubles.size, float(doubles.mean()), float(((doubles - doubles.mean()) ** 2).sum())
-    )
+    return Spread(doubles.size, float(doubles.mean()), float(((doubles - doubles.mean()) ** 2).sum()))

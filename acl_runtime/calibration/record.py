@@ -3,10 +3,11 @@
 The classes below are the reference of the file format, version 6, as those of `manifest.py` are of the manifest's:
 a field is a key, a nested class is a JSON object, a tuple a list. No key is optional, no other is allowed. Version 5
 lacked `unlabelled` and `ignore`, the latter also in `previous_calibration`, read as null, and in `memory` all but
-`file`, `patches` and `sources`: it was of nearest patches. Version 4 lacked `segment_mm`, read as null: images. Version 3 also lacked `bits` and `exif`, read as null: not known. Version 2
-also lacked `region_threshold`, here and in `previous_calibration`, read as null, and `findings`, read as none; its
-`backend` was the name of a class, read as the backend's. Version 1, and the first files of version 2, also lacked
-`fast_resize`, read as false; version 1 also `memory`, here and in `previous_calibration`, read as null.
+`file`, `patches` and `sources`: it was of nearest patches. Version 4 also lacked `segment_mm`, read as null: images.
+Version 3 also lacked `bits` and `exif`, read as null: not known. Version 2 also lacked `region_threshold`, here and in
+`previous_calibration`, read as null, and `findings`, read as none; its `backend` was the name of a class, read as the
+backend's. Version 1, and the first files of version 2, also lacked `fast_resize`, read as false; version 1 also `memory`,
+here and in `previous_calibration`, read as null.
 """
 
 from __future__ import annotations
@@ -64,9 +65,7 @@ class MemoryImages:
     images: int  # in the memory, those of merged memories among them
     sources: tuple[str, ...]  # which of the good images
     merged: tuple[str, ...]  # memories that were added, as the user named them
-    chosen_by: Literal[
-        "user", "drawn defects", "defective images", "default"
-    ]  # what chose the kind
+    chosen_by: Literal["user", "drawn defects", "defective images", "default"]  # what chose the kind
     evidence: dict[str, float]  # kind -> AUROC of what chose it; none where the user did
 
 
@@ -233,8 +232,16 @@ def _with_later_keys(document: dict[str, Any], version: int) -> dict[str, Any]:
         lacked |= {"memory": None}
     if isinstance(before := document.get("previous_calibration"), dict):
         nested["previous_calibration"] = lacked | before
-    if isinstance(memory := document.get("memory"), dict) and isinstance(sources := memory.get("sources"), list):
-        of_patches = {"kind": "patches", "images": len(sources), "merged": [], "chosen_by": "user", "evidence": {}}
+    if isinstance(memory := document.get("memory"), dict) and isinstance(
+        sources := memory.get("sources"), list
+    ):
+        of_patches = {
+            "kind": "patches",
+            "images": len(sources),
+            "merged": [],
+            "chosen_by": "user",
+            "evidence": {},
+        }
         nested["memory"] = of_patches | memory
     return added | document | nested | {"format_version": FORMAT_VERSION}
 

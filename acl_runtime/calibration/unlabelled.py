@@ -30,8 +30,8 @@ def allow_for(demand: Demand, unlabelled: float | None, images: int) -> Demand:
         return demand
     if not 0 < unlabelled <= MOST:
         raise InputError(
-            f"share of defective frames must lie above 0 and up to {MOST:.0%}, got {unlabelled:.4g}; sort the frames, or "
-            "take others"
+            f"share of defective frames must lie above 0 and up to {MOST:.0%}, got {unlabelled:.4g}; sort the frames, "
+            "or take others"
         )
     return replace(demand, hidden_defects=max(demand.hidden_defects, math.ceil(unlabelled * max(images, 0))))
 

@@ -132,8 +132,8 @@ def calibrate(
         list[str] | None,
         typer.Option(
             metavar="RECORD",
-            help="Memory to add, of the same network: a record (calibrations/0001.json in its bundle) or a bundle; may be "
-            "repeated. Its images need not be here.",
+            help="Memory to add, of the same network: a record (calibrations/0001.json in its bundle) or a bundle; may "
+            "be repeated. Its images need not be here.",
             rich_help_panel=MEMORY,
             show_default=False,
         ),
@@ -153,8 +153,8 @@ def calibrate(
         list[str] | None,
         typer.Option(
             metavar="MASK.png|POLYGON",
-            help="Parts of a frame that do not count: a picture of the frames' size, white there, or corners in pixels, "
-            "'0,0 200,0 200,80'; may be repeated.",
+            help="Parts of a frame that do not count: a picture of the frames' size, white there, or corners in "
+            "pixels, '0,0 200,0 200,80'; may be repeated.",
             show_default=False,
         ),
     ] = None,

@@ -291,7 +291,9 @@ class Stages:
         if ignored is not None:
             anomaly_map = np.where(ignored, np.float32(0), anomaly_map)
         if job.logit == -np.inf:
-            raise FrameError("every tile lies in what is ignored; calibrate with a smaller mask, or without tiles")
+            raise FrameError(
+                "every tile lies in what is ignored; calibrate with a smaller mask, or without tiles"
+            )
         rule, peak = self.rule, float(anomaly_map.max())
         score = float(sigmoid(np.float64(job.logit)))
         is_anomalous = rule.is_anomalous(score, peak)
@@ -363,5 +365,3 @@ Answer = tuple[float, npt.NDArray[np.float32]] | FrameError
 
 def _rows(answers: Answers) -> list[Answer]:
     return list(zip(answers[0].tolist(), answers[1], strict=True))
-
-

@@ -1,7 +1,7 @@
 """Parts of a frame that do not count, such as a fixture or a printed date: per product, at one frame size.
 
-They are painted over before the network sees the frame, in the colour that its normalisation makes zero, so that nothing
-there moves a verdict; on the map they are 0, and a memory neither remembers nor judges them.
+They are painted over before the network sees the frame, in the colour that its normalisation makes zero, so that
+nothing there moves a verdict; on the map they are 0, and a memory neither remembers nor judges them.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Ignore:
         if self.mask.shape != (height, width):
             wanted = f"{self.mask.shape[1]}×{self.mask.shape[0]}"
             raise FrameError(
-                f"frame must be {wanted} pixels, as the mask of what is ignored, got {width}×{height}; calibrate with a "
-                "mask of that size"
+                f"frame must be {wanted} pixels, as the mask of what is ignored, got {width}×{height}; calibrate with "
+                "a mask of that size"
             )
 
     def paint(self, frame: np.ndarray) -> np.ndarray:
@@ -100,9 +100,15 @@ def read_ignore(options: Sequence[str], manifest: Manifest, height: int, width: 
     """
     mask = np.zeros((height, width), np.bool_)
     for option in options:
-        mask |= _read_picture(option, height, width) if Path(option).is_file() else _polygon(option, height, width)
+        mask |= (
+            _read_picture(option, height, width)
+            if Path(option).is_file()
+            else _polygon(option, height, width)
+        )
     if not mask.any():
-        raise InputError(f"{', '.join(options)}: ignores nothing; leave --ignore out, or make white what does not count")
+        raise InputError(
+            f"{', '.join(options)}: ignores nothing; leave --ignore out, or make white what does not count"
+        )
     return make_ignore(mask, manifest, ", ".join(options))
 
 
@@ -120,8 +126,8 @@ def _read_picture(name: str, height: int, width: int) -> npt.NDArray[np.bool_]:
         raise InputError(f"{name}: is no picture that can be read; save the mask as PNG")
     if picture.shape != (height, width):
         raise InputError(
-            f"{name}: must be {width}×{height} pixels, as the frames are, got {picture.shape[1]}×{picture.shape[0]}; draw "
-            "the mask on a frame of this camera"
+            f"{name}: must be {width}×{height} pixels, as the frames are, got {picture.shape[1]}×{picture.shape[0]}; "
+            "draw the mask on a frame of this camera"
         )
     return np.asarray(picture >= 128)
 

@@ -1,8 +1,8 @@
 """A memory of good parts: what is unlike all of them is suspicious, whatever the prompts say.
 
 Text and memory see different things. As in WinCLIP+ (arXiv 2303.14814) and APRIL-GAN (arXiv 2305.17382) both judge a
-patch, and the image's score takes its share of the map's peak. They add probabilities as they come; here each value of a
-patch, its log-odds by the text and its distance by each kind of memory, is first measured by its spread over good
+patch, and the image's score takes its share of the map's peak. They add probabilities as they come; here each value of
+a patch, its log-odds by the text and its distance by each kind of memory, is first measured by its spread over good
 parts, which the memory's own images show when each is compared with the others. No defect is needed for that.
 """
 
@@ -53,9 +53,9 @@ class Memory:
 def patch_evidence(memory: Memory, patch_embeddings: np.ndarray, patch_logits: np.ndarray) -> Floats:
     """Return log-odds of patches by text and memory together.
 
-    The standardised log-odds by the text, or what is left of them without the place's mean, are added to the mean of the
-    standardised distances; where the place's mean is the only memory it counts twice, so that a probability means the
-    same number of spreads with every kind.
+    The standardised log-odds by the text, or what is left of them without the place's mean, are added to the mean of
+    the standardised distances; where the place's mean is the only memory it counts twice, so that a probability means
+    the same number of spreads with every kind.
 
     Args:
         memory: Of good parts of the same product.

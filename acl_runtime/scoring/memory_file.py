@@ -134,9 +134,10 @@ def _subspace(path: Path, arrays: Mapping[str, np.ndarray], layers: int, joint: 
     products = directions.swapaxes(1, 2) @ directions  # (L, R, R)
     lengths = np.einsum("lrr->lr", products)
     expected = np.where(lengths > 1 / 2, 1, 0)[..., None] * np.eye(directions.shape[2])
-    if not (np.abs(products - expected) < ORTHONORMAL).all() or not (
-        np.linalg.norm(mean, axis=1) < 1 + UNIT_NORM
-    ).all():
+    if (
+        not (np.abs(products - expected) < ORTHONORMAL).all()
+        or not (np.linalg.norm(mean, axis=1) < 1 + UNIT_NORM).all()
+    ):
         raise BundleError(
             f"{path}: directions must be orthonormal and means no longer than patches; {REMEDY}"
         )

@@ -17,8 +17,8 @@ from acl_runtime.bundle.bundle import load_bundle
 from acl_runtime.bundle.manifest import Tiling, manifest_from_json, manifest_to_json
 from acl_runtime.calibration import calibrate
 from acl_runtime.calibration.calibrate import calibrate_bundle, restore_previous
-from acl_runtime.calibration.mismatch import find_mismatches
 from acl_runtime.calibration.memory_images import Recorder, Request, check_memory, fit_memory_to_images
+from acl_runtime.calibration.mismatch import find_mismatches
 from acl_runtime.calibration.record import read_record
 from acl_runtime.commands.describe import describe
 from acl_runtime.detection.detector import Detector
@@ -58,11 +58,13 @@ def test_what_is_remembered_sets_no_threshold_and_the_rest_is_judged_with_it(
 ) -> None:
     seen: list[tuple[str, int, int]] = []
     record = calibrate_bundle(
-        Detector(bundle), good(images), memory=REMEMBERED, memory_kind=KIND, progress=lambda *at: seen.append(at)
+        Detector(bundle),
+        good(images),
+        memory=REMEMBERED,
+        memory_kind=KIND,
+        progress=lambda *at: seen.append(at),
     )
-    assert seen[:REMEMBERED] == [
-        ("fitting the memory", n, REMEMBERED) for n in range(1, REMEMBERED + 1)
-    ]
+    assert seen[:REMEMBERED] == [("fitting the memory", n, REMEMBERED) for n in range(1, REMEMBERED + 1)]
     assert record.memory is not None
     assert (record.images, record.copies, len(record.memory.sources)) == (GOOD - REMEMBERED, 0, REMEMBERED)
     given = {source.path for source in good(images)}
@@ -104,7 +106,9 @@ def test_the_memory_is_of_the_images_that_the_record_names(bundle: Path, images:
 
 def test_a_defect_that_is_unlike_good_parts_stands_out(bundle: Path, images: Path) -> None:
     defective = list_sources([images / "defective"])
-    record = calibrate_bundle(Detector(bundle), good(images), defective=defective, memory=REMEMBERED, memory_kind=KIND)
+    record = calibrate_bundle(
+        Detector(bundle), good(images), defective=defective, memory=REMEMBERED, memory_kind=KIND
+    )
     assert record.defective is not None
     assert min(record.defective.peak) > max(record.good.peak)
     assert record.escapes is not None
@@ -143,7 +147,9 @@ def test_an_end_in_between_leaves_the_old_memory_in_force(
     monkeypatch.undo()
     assert read_record(load_bundle(bundle)) == first
     assert Detector(bundle)(load_frame(first.good.source[0])).score == first.good.score[0]
-    calibrate_bundle(Detector(bundle), good(images), memory=REMEMBERED, memory_kind=KIND, seed=1)  # a stray file is no harm
+    calibrate_bundle(
+        Detector(bundle), good(images), memory=REMEMBERED, memory_kind=KIND, seed=1
+    )  # a stray file is no harm
     load_bundle(bundle)
 
 

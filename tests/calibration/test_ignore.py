@@ -47,7 +47,10 @@ def with_other_corner(frame: np.ndarray) -> np.ndarray:
 def test_what_lies_there_moves_nothing(bundle: Path, good: Path, kind: str, tiling: Tiling | None) -> None:
     memory = {} if kind == "text" else {"memory": 6, "memory_kind": kind}
     calibrate_bundle(
-        Detector(bundle, tiling=tiling), list_sources([good]), ignored=[POLYGON], **memory  # type: ignore[arg-type]
+        Detector(bundle, tiling=tiling),
+        list_sources([good]),
+        ignored=[POLYGON],
+        **memory,  # type: ignore[arg-type]
     )
     detector, plain = Detector(bundle), Detector(bundle).with_ignore(None)
     frame = load_frame(next(good.glob("*.png")))
@@ -85,7 +88,9 @@ def test_the_mask_belongs_to_its_calibration(bundle: Path, good: Path) -> None:
 
 def test_frames_of_another_size_are_refused(bundle: Path, good: Path) -> None:
     calibrate_bundle(Detector(bundle), list_sources([good]), ignored=[POLYGON])
-    with pytest.raises(ValueError, match="frame must be 120×90 pixels, as the mask of what is ignored, got 60×90"):
+    with pytest.raises(
+        ValueError, match="frame must be 120×90 pixels, as the mask of what is ignored, got 60×90"
+    ):
         Detector(bundle)(drawn_frame(0)[:, :60])
 
 
@@ -149,10 +154,24 @@ def test_it_is_hatched_on_overlays(bundle: Path, good: Path) -> None:
 
 
 def test_the_command_takes_mask_kind_and_share(bundle: Path, good: Path) -> None:
-    arguments = ["calibrate", bundle, good, "--ignore", POLYGON, "--unlabelled", "5%", "--max-overkill", "30%"]
+    arguments = [
+        "calibrate",
+        bundle,
+        good,
+        "--ignore",
+        POLYGON,
+        "--unlabelled",
+        "5%",
+        "--max-overkill",
+        "30%",
+    ]
     done = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert done.exit_code == 0, done.output
-    assert "holds only if at most 5 % of them (1) are defective, as you assumed" in " ".join(done.output.split())
-    wrong = CliRunner().invoke(app, ["calibrate", str(bundle), str(good), "--memory-kind", "x", "--memory", "4"])
+    assert "holds only if at most 5 % of them (1) are defective, as you assumed" in " ".join(
+        done.output.split()
+    )
+    wrong = CliRunner().invoke(
+        app, ["calibrate", str(bundle), str(good), "--memory-kind", "x", "--memory", "4"]
+    )
     assert wrong.exit_code == 1
     assert "kind of memory must be auto, patches, subspace, place" in " ".join(wrong.output.split())

@@ -88,7 +88,11 @@ def test_evidence_chooses_and_is_told(bundle: Path, images: Path) -> None:
 
 
 def test_of_equals_the_cheapest_is_chosen() -> None:
-    found = [Evidence(("place",), 0.8, 0.8), Evidence(("subspace",), 0.9, 0.95), Evidence(("patches",), 0.93, 0.925)]
+    found = [
+        Evidence(("place",), 0.8, 0.8),
+        Evidence(("subspace",), 0.9, 0.95),
+        Evidence(("patches",), 0.93, 0.925),
+    ]
     assert choose_kinds(found) == ("subspace",)
     assert choose_kinds([*found, Evidence(("patches", "place"), 0.99, 0.99)]) == ("patches", "place")
     assert [parse_kinds(text) for text in ("place", "subspace+place")] == [("place",), ("subspace", "place")]
@@ -134,7 +138,9 @@ def test_a_memory_is_updated_without_the_old_images(bundle: Path, images: Path, 
         read_merged([str(before), str(bundle)], load_bundle(bundle))
 
 
-def test_images_of_a_merged_memory_neither_calibrate_nor_are_remembered_again(bundle: Path, images: Path) -> None:
+def test_images_of_a_merged_memory_neither_calibrate_nor_are_remembered_again(
+    bundle: Path, images: Path
+) -> None:
     first = calibrate_bundle(Detector(bundle), good(images), memory=REMEMBERED, memory_kind="subspace")
     alone = calibrate_bundle(Detector(bundle), good(images), merged=[str(bundle)])
     assert (memory_of(alone).images, memory_of(alone).sources) == (REMEMBERED, ())
@@ -183,12 +189,16 @@ def test_a_defective_part_in_the_memory_is_named(bundle: Path, images: Path, tmp
     assert "1 of 8 images in the memory is unlike the others" in found[0].text
 
 
-def test_a_memory_of_another_product_is_told_with_its_evidence(bundle: Path, images: Path, tmp_path: Path) -> None:
+def test_a_memory_of_another_product_is_told_with_its_evidence(
+    bundle: Path, images: Path, tmp_path: Path
+) -> None:
     other = Path(shutil.copytree(bundle, tmp_path / "other"))
     red = draw_parts(tmp_path / "red", good=0, defective=30)
     calibrate_bundle(Detector(other), list_sources([red / "defective"]), memory=6, memory_kind="subspace")
     record = calibrate_bundle(Detector(bundle), good(images), merged=[str(other)])
-    assert "half of the good images are far from the memory (map peaks from" in texts(record, "unlike the memory")
+    assert "half of the good images are far from the memory (map peaks from" in texts(
+        record, "unlike the memory"
+    )
     own = calibrate_bundle(Detector(bundle), good(images), memory=6, memory_kind="subspace")
     assert "another product" not in texts(own, "unlike the memory")
 
@@ -200,10 +210,15 @@ def overkill(kinds: tuple[Kind, ...], *, trials: int) -> float:
     for trial in range(trials):
         centre = rng.normal(size=JOINT)
         centre /= np.linalg.norm(centre)
-        parts = rng.normal(size=(count + 60, 4, 1, JOINT)) * rng.lognormal(-1, 1, (count + 60, 1, 1, 1)) + centre
+        parts = (
+            rng.normal(size=(count + 60, 4, 1, JOINT)) * rng.lognormal(-1, 1, (count + 60, 1, 1, 1)) + centre
+        )
         parts = (parts / np.linalg.norm(parts, axis=-1, keepdims=True)).astype(np.float32)
         logits = rng.normal(size=(len(parts), 4, 1)).astype(np.float32)
-        shown = [Shown(*each, np.ones(4, np.bool_)) for each in zip(parts[:remembered], logits[:remembered], strict=True)]
+        shown = [
+            Shown(*each, np.ones(4, np.bool_))
+            for each in zip(parts[:remembered], logits[:remembered], strict=True)
+        ]
         memory = fit_memory(shown, places=4, subject="", seed=trial).memory(kinds)
         evidence = patch_evidence(memory, parts.swapaxes(1, 2), logits.reshape(-1, 1, 2, 2))
         maps, found = memory_maps(evidence, image_size=2, blur_sigma=0)

@@ -132,7 +132,10 @@ def test_statistics_of_two_machines_are_those_of_all_images(tmp_path: Path) -> N
     np.testing.assert_allclose(ours.text.location, theirs.text.location, atol=1e-6)
     patches = unit(rng, LAYERS, 50, JOINT)
     np.testing.assert_allclose(
-        *(outside_distances(patches, each.mean, each.directions) for each in (ours.subspace, theirs.subspace)),
+        *(
+            outside_distances(patches, each.mean, each.directions)
+            for each in (ours.subspace, theirs.subspace)
+        ),
         atol=1e-6,
     )
 
@@ -141,7 +144,9 @@ def test_a_memory_of_another_network_is_refused(tmp_path: Path) -> None:
     bundle = load_bundle(write_tiny_bundle(tmp_path / "bundle", head="embeddings"))
     other = fitted(drawn(np.random.default_rng(6), 4))
     save_memory(tmp_path / "other.npz", make_memory(("subspace",), other), other)
-    with pytest.raises(ValueError, match=r"other\.npz: is of another network or other prompts \(abababababab\)"):
+    with pytest.raises(
+        ValueError, match=r"other\.npz: is of another network or other prompts \(abababababab\)"
+    ):
         read_statistics(tmp_path / "other.npz", bundle)
     backbone = replace(bundle.manifest.backbone, weights_sha256="1" * 64)
     assert network_digest(replace(bundle.manifest, backbone=backbone)) != network_digest(bundle.manifest)

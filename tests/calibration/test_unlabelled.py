@@ -100,7 +100,9 @@ def test_labelled_images_refuse_a_memory_that_lets_more_pass(images: Path, tmp_p
     many = draw_parts(tmp_path / "many", good=0, defective=20) / "defective"
     for path in many.glob("*.png"):
         shutil.copy(path, line / f"bad{path.name}")
-    with pytest.raises(InputError, match="defective images would pass with the memory of unlabelled frames, and"):
+    with pytest.raises(
+        InputError, match="defective images would pass with the memory of unlabelled frames, and"
+    ):
         calibrate_bundle(
             Detector(bundle),
             list_sources([line]),

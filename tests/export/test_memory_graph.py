@@ -78,9 +78,14 @@ def test_the_proof_is_of_the_graph_with_its_memory(one_file: Path) -> None:
     assert 0 < parity.anomaly_map < MEMORY_FP32_TOLERANCE["anomaly_map"]
 
 
-def test_what_the_graph_remembers_does_not_calibrate(one_file: Path, remembering: Path, good: Path, tmp_path: Path) -> None:
+def test_what_the_graph_remembers_does_not_calibrate(
+    one_file: Path, remembering: Path, good: Path, tmp_path: Path
+) -> None:
     bundle = shutil.copytree(one_file, tmp_path / "bundle")
-    record, before = calibrate_bundle(Detector(bundle), list_sources([good])), read_record(load_bundle(remembering))
+    record, before = (
+        calibrate_bundle(Detector(bundle), list_sources([good])),
+        read_record(load_bundle(remembering)),
+    )
     assert before is not None
     assert before.memory is not None
     assert set(record.good.source) == {str(path) for path in good.glob("*.png")} - set(before.memory.sources)

@@ -27,12 +27,7 @@ from acl_runtime.scoring.memory_kinds import (
     GaussianScale,
     Kind,
     NearestPatches,
-    PlaceMean,
-    Subspace,
-    kinds_text,
     nearest_distances,
-    outside_distances,
-    parse_kinds,
 )
 from acl_runtime.scoring.rule import log_odds
 
@@ -160,7 +155,9 @@ def test_a_rare_patch_of_a_good_part_is_kept() -> None:
     logits = np.zeros((len(image), LAYERS), np.float32)
     memory = fit_memory([image, common], [logits, logits], patches=8, seed=0)
     assert kept(memory).patch_embeddings.shape == (LAYERS, 8, JOINT)
-    assert nearest_distances(rare[:, None], kept(memory).patch_embeddings).item() == pytest.approx(0, abs=1e-3)
+    assert nearest_distances(rare[:, None], kept(memory).patch_embeddings).item() == pytest.approx(
+        0, abs=1e-3
+    )
 
 
 def test_images_that_are_all_alike_leave_a_spread() -> None:
@@ -235,7 +232,9 @@ def test_what_was_saved_is_loaded(tmp_path: Path, memory: Memory) -> None:
             r"must be \(2, ",
         ),
         (
-            lambda path: save_memory(path, of_patches(ones(2, 4, 5), GaussianScale(0, 1), GaussianScale(0, 1))),
+            lambda path: save_memory(
+                path, of_patches(ones(2, 4, 5), GaussianScale(0, 1), GaussianScale(0, 1))
+            ),
             f"{JOINT}\\) float16",
         ),
         (
