@@ -1,8 +1,8 @@
 """What a memory of good parts is fitted to, without the parts: it is added up, merged over machines and kept.
 
 Beside what judges, a memory's file holds `counts` [images, patches], the sums `total` (L, D) and `products` (L,
-D(D+1)/2, the upper triangle), `place_total` (G·G), all float64, `spreads` (3, 3) of text, subspace and place, each count,
-mean and squares, `digests` (N, 32) of the images' pixels and `subject` (32), a digest of the network that made the patches.
+D(D+1)/2, the upper triangle), `place_total` (G·G), all float64, `spreads` (3, 3) of text, subspace and place, each
+count, mean and squares, `digests` (N, 32) of the images' pixels and `subject` (32), a digest of the network.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ lacked `unlabelled` and `ignore`, the latter also in `previous_calibration`, rea
 `file`, `patches` and `sources`: it was of nearest patches. Version 4 also lacked `segment_mm`, read as null: images.
 Version 3 also lacked `bits` and `exif`, read as null: not known. Version 2 also lacked `region_threshold`, here and in
 `previous_calibration`, read as null, and `findings`, read as none; its `backend` was the name of a class, read as the
-backend's. Version 1, and the first files of version 2, also lacked `fast_resize`, read as false; version 1 also `memory`,
-here and in `previous_calibration`, read as null.
+backend's. Version 1, and the first files of version 2, also lacked `fast_resize`, read as false; version 1 also
+`memory`, here and in `previous_calibration`, read as null.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import typer
 from acl_runtime.backends.choose import Backend
 from acl_runtime.commands import options
 from acl_runtime.commands.detector import check_order, open_detector
-from acl_runtime.commands.web import Background, EdgeMargin, FlatField, MmPerLine
+from acl_runtime.commands.web import Background, EdgeMargin, FlatField, IgnoreLane, MmPerLine
 from acl_runtime.text.terminal import echo, note, shows_blocks
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def calibrate(
     mm_per_line: MmPerLine = None,
     background: Background = None,
     edge_margin: EdgeMargin = 0.0,
+    ignore_lane: IgnoreLane = None,
     flat_field: FlatField = None,
     setting: options.CameraSettings = None,
     defective: Annotated[
@@ -230,6 +231,7 @@ def calibrate(
             length=length,
             background=background,
             edge_margin=edge_margin,
+            ignored=ignore_lane or [],
             flat_field=flat_field,
             settings=options.parse_camera_settings(setting),
         )
