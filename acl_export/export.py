@@ -91,7 +91,9 @@ def export_bundle(
             memory.copy(folder)
         save_golden(folder / GOLDEN, images, reference)
         bundle = Bundle(folder, manifest)
-        write_graphs(bundle, clip, vectors.numpy(), config, progress, memory and memory.memory)
+        write_graphs(
+            bundle, clip, vectors.numpy(), config, progress, None if memory is None else memory.memory
+        )
         if bundle.manifest.int8 is not None:
             from acl_export.quantize import quantize_linear_layers
 

@@ -21,7 +21,7 @@ from acl_runtime.data.samples import good_samples
 from acl_runtime.evaluation.metrics import auroc
 from acl_runtime.scoring.maps import patches_to_map, sigmoid
 from acl_runtime.scoring.memory import Memory, memory_maps, patch_evidence, share_peaks
-from acl_runtime.scoring.memory_kinds import nearest_distances
+from acl_runtime.scoring.memory_kinds import Kind, nearest_distances
 from acl_train.config import BLUR_SIGMA, TEMPERATURE, LearnConfig, Recipe
 from acl_train.losses import image_log_odds, patch_log_odds
 from acl_train.tiny.corpus import HELD_OUT_FAMILIES, draw_dataset
@@ -104,10 +104,10 @@ def see(tower: Tower, samples: Sequence[Sample], texts: Tensor, recipe: Recipe) 
     return Seen(image_logits.numpy(), patch_logits.numpy(), patches.numpy())
 
 
-def make_memory(good: Seen, *, seed: int) -> Memory:
-    """The nearest patches of all of these images."""
+def make_memory(good: Seen, *, seed: int, kinds: tuple[Kind, ...] = ("patches",)) -> Memory:
+    """A memory of all of these images, of the nearest patches unless other kinds are named."""
     places = good.patch_embeddings.shape[2]
-    return fit_memory(to_shown(good), places=places, subject="", seed=seed).memory(("patches",))
+    return fit_memory(to_shown(good), places=places, subject="", seed=seed).memory(kinds)
 
 
 def to_shown(seen: Seen) -> list[Shown]:

@@ -107,17 +107,15 @@ def fit_all(
             yield count, draw, fitted, [trial for trial in trials if trial.image < count]
 
 
-def _judge(
-    scores: np.ndarray, maps: np.ndarray, *, labels: np.ndarray, masks: np.ndarray
-) -> Mapping[str, float | None]:
-    return evaluate(scores, labels, maps, masks)
+def _judge(scores: np.ndarray, maps: np.ndarray, *, labels: np.ndarray, masks: np.ndarray) -> dict[str, Any]:
+    return dict(evaluate(scores, labels, maps, masks))
 
 
 def _judge_kinds(
     fitted: Fitted,
     trials: Sequence[Trial],
     seen: Seen,
-    judge: Callable[[np.ndarray, np.ndarray], Mapping[str, float | None]],
+    judge: Callable[[np.ndarray, np.ndarray], dict[str, Any]],
     size: int,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     candidates = possible(CANDIDATES, images=fitted.statistics.images)

@@ -6,7 +6,7 @@ defective, or where there are none drawn defects on the remembered ones, stand f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,6 @@ CANDIDATES: tuple[tuple[Kind, ...], ...] = (  # the cheapest first
 )
 MERGED: tuple[tuple[Kind, ...], ...] = CANDIDATES[:3]  # of statistics alone
 COVERED = 0.5  # share of a patch under a defect from which it is defective
-CLEAN = 0.02  # share up to which it is good
 SLACK = 0.005  # AUROC by which a costlier kind must be better
 LEAST_PLACES = 4  # images from which the mean at a place is more than the image itself
 
@@ -64,22 +63,22 @@ def measure_trials(
     places = fitted.statistics.place_total.value.size
     found = []
     for kinds in candidates:
-        good, bad, under, peaks = [], [], [], {"good": [], "bad": []}
+        good, under = [], []
+        good_peaks, bad_peaks = [], []
         for trial in trials:
             memory = fitted.fold_memory(_fold_of(fitted.folds, trial.image), kinds)
             of_good, of_bad = (judge(memory, shown, places)[0] for shown in (trial.good, trial.bad))
             good.append(of_good[trial.good.counted])
             under.append(of_bad[(trial.cover >= COVERED) & trial.bad.counted])
-            bad.append(of_bad)
-            peaks["good"].append(of_good.max())
-            peaks["bad"].append(of_bad.max())
+            good_peaks.append(float(of_good.max()))
+            bad_peaks.append(float(of_bad.max()))
         if not any(map(len, under)):
             continue
         found.append(
             Evidence(
                 kinds,
                 rank_auroc(np.concatenate(good), np.concatenate(under)),
-                rank_auroc(np.array(peaks["good"]), np.array(peaks["bad"])),
+                rank_auroc(np.array(good_peaks), np.array(bad_peaks)),
             )
         )
     return found
@@ -152,8 +151,3 @@ def _fold_of(folds: Sequence[Fold], image: int) -> Fold:
     ):  # one image in bands: any band's fold has not seen all of it
         return folds[0]
     return next(fold for fold in folds if image in fold.left_out)
-
-
-def by_kinds(evidence: Sequence[Evidence]) -> Mapping[str, float]:
-    """Return what was measured by the names of the kinds."""
-    return {kinds_text(each.kinds): each.value for each in evidence}

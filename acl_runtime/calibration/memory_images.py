@@ -219,7 +219,7 @@ def fit_memory_to_images(
     fitted: Fitted | None = None
     draws = request.kinds is None and not defective
     for batch in _batches(_distinct(sources, request, seed), request.count):
-        images = []
+        images: list[Shown] = []
         for frame, digest in batch:
             shown, pixels, one = looker.look(frame)
             if draws and fitted is None and len(images) < MOST_TRIED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from acl_runtime.bundle.bundle import MANIFEST, Bundle, load_bundle
@@ -10,7 +11,7 @@ from acl_runtime.calibration.record import record_from_json
 from acl_runtime.files.errors import InputError, UserError
 
 
-def read_merged(names: list[str], bundle: Bundle) -> tuple[tuple[str, Statistics], ...]:
+def read_merged(names: Sequence[str], bundle: Bundle) -> tuple[tuple[str, Statistics], ...]:
     """Return the statistics of memories by their names, for a bundle.
 
     Args:

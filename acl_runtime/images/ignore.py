@@ -42,7 +42,7 @@ class Ignore:
         """Return a frame of the mask's size, painted over where it does not count; in its shape and type."""
         full = 255 if frame.dtype == np.uint8 else 65535
         color = np.array(self.color) * full
-        painted = frame.copy()
+        painted = np.array(frame)
         if frame.ndim == 2:
             painted[self.mask] = round(float(color.mean()))
         else:

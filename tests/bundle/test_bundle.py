@@ -96,6 +96,7 @@ def test_the_keys_of_the_file_are_these(bundle: Path) -> None:
             "source",
             "record",
             "memory",
+            "ignore",
         ]
     )
 
