@@ -241,7 +241,7 @@ def calibrate_segments(
 
 
 def restore_previous(path: Path | str) -> Calibration:
-    """Restore the thresholds and the patch memory that were in force before the present ones.
+    """Restore the thresholds and the memory that were in force before the present ones.
 
     The files of the present ones stay in the bundle, but only those before can be restored from there.
 

@@ -114,7 +114,7 @@ class CalibrationRecord:
     segment_mm: (
         float | None
     )  # length of web that takes the place of an image everywhere here; null: they are images
-    images: int  # distinct good images, those in the patch memory not among them
+    images: int  # distinct good images, those in the memory not among them
     scale_images: int  # of these: only put score and peak on one scale
     copies: int  # further good images with the very pixels of another; they count for nothing
     rejected: int  # of `images`: what the rule now rejects

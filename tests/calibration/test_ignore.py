@@ -162,12 +162,12 @@ def test_the_command_takes_mask_kind_and_share(bundle: Path, good: Path) -> None
         POLYGON,
         "--unlabelled",
         "5%",
-        "--max-overkill",
-        "30%",
+        "--memory",
+        6,
     ]
     done = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert done.exit_code == 0, done.output
-    assert "holds only if at most 5 % of them (1) are defective, as you assumed" in " ".join(
+    assert "holds only if at most 5 % of them (2) are defective, as you assumed" in " ".join(
         done.output.split()
     )
     wrong = CliRunner().invoke(

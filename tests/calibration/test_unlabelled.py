@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,18 @@ from parts import draw_parts
 from acl_runtime.bundle.bundle import load_bundle
 from acl_runtime.calibration.calibrate import calibrate_bundle
 from acl_runtime.calibration.conformal import Demand
+from acl_runtime.calibration.images import judge_images
 from acl_runtime.calibration.memory_fit import Shown, fit_memory
+from acl_runtime.calibration.memory_images import Request, fit_memory_to_images
 from acl_runtime.calibration.memory_trim import trim
 from acl_runtime.calibration.record import read_record
-from acl_runtime.calibration.unlabelled import allow_for
+from acl_runtime.calibration.thresholds import find_thresholds
+from acl_runtime.calibration.unlabelled import allow_for, check_veto
 from acl_runtime.commands.describe import describe
 from acl_runtime.detection.detector import Detector
 from acl_runtime.files.errors import InputError
 from acl_runtime.scoring.memory_kinds import outside_distances
+from acl_runtime.scoring.rule import Rule
 from acl_runtime.sources.files import list_sources
 
 FRAMES, BAD = 60, 3
@@ -92,24 +97,21 @@ def test_a_share_that_is_none_is_refused() -> None:
             allow_for(demand, share, 100)
 
 
-def test_labelled_images_refuse_a_memory_that_lets_more_pass(images: Path, tmp_path: Path) -> None:
-    """All frames show the defect, so that the memory holds it for good; the text alone still tells it."""
-    bundle = write_tiny_bundle(tmp_path / "bundle", head="embeddings")
-    line = tmp_path / "line"
-    shutil.copytree(images / "good", line)
-    many = draw_parts(tmp_path / "many", good=0, defective=20) / "defective"
-    for path in many.glob("*.png"):
-        shutil.copy(path, line / f"bad{path.name}")
+def test_labelled_images_refuse_thresholds_that_let_more_pass(images: Path, tmp_path: Path) -> None:
+    frames, defective = list_sources([images / "good"]), list_sources([images / "defective"])
+    detector = Detector(write_tiny_bundle(tmp_path / "bundle", head="embeddings"))
+    fitted = fit_memory_to_images(
+        detector, frames, Request(8, ("subspace",)), seed=0, progress=lambda *at: None
+    )
+    detector = detector.with_memory(fitted.memory)
+    judged = judge_images(detector, frames, "", lambda *at: None, excluded=fitted.digests)
+    bad = judge_images(detector, defective, "", lambda *at: None)
+    demand = Demand(0.1)
+    good = find_thresholds(np.array(judged.images.score), np.array(judged.images.peak), demand, seed=0)
+    given = detector, frames, judged, defective, bad
+    check_veto(*given, good, demand, seed=0, progress=lambda *at: None)
+    none = replace(good, rule=Rule(1.0, None))
     with pytest.raises(
-        InputError, match="defective images would pass with the memory of unlabelled frames, and"
+        InputError, match="4 of 4 defective images would pass with the memory of unlabelled frames, and 0 by"
     ):
-        calibrate_bundle(
-            Detector(bundle),
-            list_sources([line]),
-            defective=list_sources([images / "defective"]),
-            memory=30,
-            memory_kind="patches",
-            max_overkill=0.45,
-            unlabelled=0.01,
-        )
-    assert not (bundle / "calibrations").exists()
+        check_veto(*given, none, demand, seed=0, progress=lambda *at: None)

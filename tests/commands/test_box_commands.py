@@ -84,7 +84,7 @@ def test_good_parts_are_remembered_and_forgotten(bundle: Path, parts: Path, tmp_
     done = acl("calibrate", other, parts / "good", "--memory", 4, "--defective", parts / "defective")
     assert done.exit_code == 0, done.output
     assert (
-        "With 45 good images (11 others only put score and peak on one scale, 4 are the patch memory): at most"
+        "With 45 good images (11 others only put score and peak on one scale, 4 are the memory): at most"
         in done.stdout
     )
     assert "0 of 4 defective images are missed" in done.stdout

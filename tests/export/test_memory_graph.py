@@ -21,7 +21,6 @@ from acl_runtime.calibration.calibrate import calibrate_bundle
 from acl_runtime.calibration.record import read_record
 from acl_runtime.detection.detector import Detector
 from acl_runtime.sources.files import list_sources
-from acl_train.prompts import Prompts
 from acl_train.weights import Weights
 
 GOOD, REMEMBERED = 32, 6
@@ -46,11 +45,11 @@ def remembering(bundles: dict[Head, Path], good: Path, tmp_path_factory: pytest.
 
 @pytest.fixture(scope="module")
 def one_file(
-    remembering: Path, prompts: Prompts, weights: Weights, tmp_path_factory: pytest.TempPathFactory
+    remembering: Path, prompts_path: Path, weights: Weights, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     output = tmp_path_factory.mktemp("graph") / "bundle"
     record = remembering / "calibrations" / "0001.json"
-    export_bundle(prompts, output, weights, ExportConfig(memory=record))
+    export_bundle(prompts_path, output, weights, ExportConfig(memory=record))
     return output
 
 
@@ -95,10 +94,10 @@ def test_what_the_graph_remembers_does_not_calibrate(
 
 
 def test_reduced_precision_is_proven_with_the_memory_too(
-    remembering: Path, prompts: Prompts, weights: Weights, tmp_path: Path
+    remembering: Path, prompts_path: Path, weights: Weights, tmp_path: Path
 ) -> None:
     config = ExportConfig(memory=remembering, precision=Precision.fp16)
-    manifest = export_bundle(prompts, tmp_path / "bundle", weights, config)
+    manifest = export_bundle(prompts_path, tmp_path / "bundle", weights, config)
     assert len(manifest.ladder) > 1
     frame = drawn_frame(7)
     ours, theirs = Detector(tmp_path / "bundle")(frame), Detector(remembering)(frame)
@@ -113,13 +112,13 @@ def test_openvino_runs_it(one_file: Path) -> None:
 
 
 def test_a_memory_that_does_not_fit_is_refused(
-    remembering: Path, bundles: dict[Head, Path], prompts: Prompts, weights: Weights, tmp_path: Path
+    remembering: Path, bundles: dict[Head, Path], prompts_path: Path, weights: Weights, tmp_path: Path
 ) -> None:
     output = tmp_path / "bundle"
     with pytest.raises(ValueError, match="a memory goes into a graph with head map"):
-        export_bundle(prompts, output, weights, ExportConfig(head=Head.embeddings, memory=remembering))
+        export_bundle(prompts_path, output, weights, ExportConfig(head=Head.embeddings, memory=remembering))
     with pytest.raises(ValueError, match="has no memory of good parts; name one calibrated with --memory"):
-        export_bundle(prompts, output, weights, ExportConfig(memory=bundles[Head.map]))
+        export_bundle(prompts_path, output, weights, ExportConfig(memory=bundles[Head.map]))
     with pytest.raises(ValueError, match="no such record; name calibrations/NUMBER.json"):
-        export_bundle(prompts, output, weights, ExportConfig(memory=tmp_path / "none.json"))
+        export_bundle(prompts_path, output, weights, ExportConfig(memory=tmp_path / "none.json"))
     assert not output.exists()
