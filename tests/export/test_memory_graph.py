@@ -11,7 +11,7 @@ import pytest
 from conftest import BUNDLE_SIZE
 from graphs import drawn_frame
 
-from acl_export.config import MEMORY_FP32_TOLERANCE, ExportConfig, Head, Precision
+from acl_export.config import MEMORY_FP32_TOLERANCE, ExportConfig, Head
 from acl_export.export import export_bundle
 from acl_export.torch_session import TorchSession
 from acl_runtime.backends.openvino_session import OpenVinoSession
@@ -91,17 +91,6 @@ def test_what_the_graph_remembers_does_not_calibrate(
     assert record.good.score == pytest.approx(before.good.score, abs=1e-4)
     with pytest.raises(ValueError, match="its graph holds a memory, which sees the whole frame"):
         calibrate_bundle(Detector(bundle), list_sources([good]), ignored=["0,0 20,0 20,20"])
-
-
-def test_reduced_precision_is_proven_with_the_memory_too(
-    remembering: Path, prompts_path: Path, weights: Weights, tmp_path: Path
-) -> None:
-    config = ExportConfig(memory=remembering, precision=Precision.fp16)
-    manifest = export_bundle(prompts_path, tmp_path / "bundle", weights, config)
-    assert len(manifest.ladder) > 1
-    frame = drawn_frame(7)
-    ours, theirs = Detector(tmp_path / "bundle")(frame), Detector(remembering)(frame)
-    np.testing.assert_allclose(ours.anomaly_map, theirs.anomaly_map, atol=5e-2)
 
 
 def test_openvino_runs_it(one_file: Path) -> None:
