@@ -28,8 +28,8 @@ from acl_train.features import encode_images, load_images
 from acl_train.losses import patch_log_odds
 from acl_train.tiny.corpus import FAMILIES, LEARNING_FAMILIES, draw_dataset
 from acl_train.weights import build_clip, load_weights
-from benchmarks.drawn_groups import DRAWN_SIZE, MEANINGS, Counts, draw_groups, draw_learning
-from benchmarks.judges import Tower, learn_texts, mean
+from benchmarks.drawn_groups import DRAWN_SIZE, MEANINGS, Counts, Group, draw_groups, draw_learning
+from benchmarks.judges import PAIR, Tower, learn_texts, mean, write_texts
 from benchmarks.learning import FIRST_SEED, Plan, look_at, read_out, say, without_nan
 from benchmarks.machine import describe_machine, machine_line
 from benchmarks.memory import POOL_SEED, TEXT, Case, Seen, _cell, answer, read_case, see, to_shown
@@ -39,14 +39,20 @@ CHOSEN = "as chosen"
 METRICS = {"image_auroc": "Image AUROC", "pixel_auroc": "Pixel AUROC", "aupro": "AUPRO as published"}
 
 
-def draw_cases(root: Path, counts: Counts, most: int, wanted: Sequence[str]) -> list[Case]:
-    """Drawn groups by their names, and of each family `most` further good pictures."""
-    families = [name for name in FAMILIES if name not in LEARNING_FAMILIES]
+def draw_cases(
+    root: Path, counts: Counts, most: int, wanted: Sequence[str], families: int | None = None
+) -> list[Case]:
+    """Drawn groups by their names, and of each family, or the first few, `most` further good pictures."""
+    names = [name for name in FAMILIES if name not in LEARNING_FAMILIES][:families]
     pool = root / "pool"
-    draw_dataset(pool, families=families, defects=(), good=most, defective=0, size=DRAWN_SIZE, seed=POOL_SEED)
-    pools = {name: good_samples(pool / name / "test" / "good", category=name) for name in families}
+    draw_dataset(pool, families=names, defects=(), good=most, defective=0, size=DRAWN_SIZE, seed=POOL_SEED)
+    pools = {name: good_samples(pool / name / "test" / "good", category=name) for name in names}
     groups = [group for group in draw_groups(root / "judged", counts) if group.name in wanted]
-    return [Case(group, pools) for group in groups]
+    kept = [
+        Group(group.name, tuple(sample for sample in group.samples if sample.category in names))
+        for group in groups
+    ]
+    return [Case(group, pools) for group in kept if group.samples]
 
 
 def make_trials(
@@ -166,6 +172,13 @@ def main(
         list[Path] | None, typer.Option(help="Another data set to judge; may be repeated.")
     ] = None,
     groups: Annotated[str, typer.Option(metavar="A,B", help="Drawn groups to judge.")] = "a,b,c,d",
+    families: Annotated[
+        int | None, typer.Option(help="Drawn families to judge, the first of them.", show_default=False)
+    ] = None,
+    written: Annotated[
+        bool,
+        typer.Option("--written", help="Take the hand-written pair of texts instead of learned prompts."),
+    ] = False,
     recipe: Annotated[Recipe, typer.Option(help="To learn with.")] = Recipe.paper,
     images: Annotated[str, typer.Option(metavar="A,B", help="Good images to remember.")] = "1,2,4,8,16",
     draws: Annotated[int, typer.Option(min=1, help="Random choices of these images.")] = 3,
@@ -182,16 +195,19 @@ def main(
     with TemporaryDirectory() as folder:
         drawn = Path(folder) / "drawn"
         cases = [
-            *draw_cases(drawn, Counts(), max(counts) + 8, groups.split(",")),
+            *draw_cases(drawn, Counts(), max(counts) + 8, groups.split(","), families),
             *(read_case(root, most=most) for root in data or []),
         ]
-        learning = draw_learning(drawn / "learning", Counts())
+        learning = [] if written else draw_learning(drawn / "learning", Counts())
         judged = [sample for case in cases for sample in case.group.samples]
         pools = [sample for case in cases for pool in case.pools.values() for sample in pool]
         clip = build_clip(weights, read_out(weights, Plan()))
         samples = list(dict.fromkeys([*learning, *judged, *pools]))
         tower = look_at(clip, weights.sha256, samples, cache or Path(folder) / "cache")
-        texts = learn_texts(tower, learning, LearnConfig(recipe=recipe, seed=FIRST_SEED))
+        if written:
+            texts = write_texts(clip, PAIR)
+        else:
+            texts = learn_texts(tower, learning, LearnConfig(recipe=recipe, seed=FIRST_SEED))
         records = list(measure(tower, texts, recipe, cases, counts, draws))
     minutes = (time.perf_counter() - started) / 60
     meanings = "; ".join(f"**{name}** {meaning}" for name, meaning in MEANINGS.items())
