@@ -37,7 +37,7 @@ def bundle(tmp_path: Path) -> Path:
 
 
 def with_other_corner(frame: np.ndarray) -> np.ndarray:
-    changed = frame.copy()
+    changed = np.array(frame)
     changed[:45, 60:] = drawn_frame(77)[:45, 60:]
     return changed
 
@@ -129,7 +129,7 @@ def test_every_kind_of_frame_is_painted(bundle: Path, shape: tuple[int, ...], dt
     mask = np.zeros((HEIGHT, WIDTH), np.bool_)
     mask[:45] = True
     ignore = make_ignore(mask, load_bundle(bundle).manifest, "mask")
-    frame = np.full((HEIGHT, WIDTH, *shape), 77, dtype)
+    frame: np.ndarray = np.full((HEIGHT, WIDTH, *shape), 77, dtype)
     painted = ignore.paint(frame)
     assert (painted.shape, painted.dtype) == (frame.shape, frame.dtype)
     assert (painted[45:] == 77).all()
