@@ -88,10 +88,7 @@ def test_good_parts_are_remembered_and_forgotten(bundle: Path, parts: Path, tmp_
         in done.stdout
     )
     assert "0 of 4 defective images are missed" in done.stdout
-    assert (
-        "good parts (calibrations/0001.npz), which judge with the text"
-        in acl("info", other).stdout
-    )
+    assert "good parts (calibrations/0001.npz), which judge with the text" in acl("info", other).stdout
     assert acl("run", other, parts / "defective", "--fail-on-defect").exit_code == 3
     assert (
         acl("run", other, parts / "good", "--threshold", 0.5).stdout.split("frames")[0]
