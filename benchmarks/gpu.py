@@ -1,16 +1,16 @@
 """All that has to be measured on a GPU: parity, speed against PyTorch, engines, drift. `python -m benchmarks.gpu`
 
-`prepare` runs anywhere beforehand and needs PyTorch: it makes two bundles of the test recipe's weights, fp32 and fp16,
-of the small network or, with `--shape l14-518`, of the true ViT-L/14@336 at 518 pixels. `measure` runs them with ONNX
-Runtime and with engines of TensorRT and TensorRT-RTX; where PyTorch is installed each beside the published steps on the
-same device, in turn, and else by itself. What cannot run here is told with the reason; without a GPU it runs what a CPU
-can.
+`prepare` runs anywhere beforehand and needs PyTorch: it makes bundles of the test recipe's weights, in fp32, in fp16,
+and in fp16 for frames of 1080×1920 pixels, of the small network or, with `--shape l14-518`, of the true ViT-L/14@336 at
+518 pixels. `measure` runs them with ONNX Runtime and with engines of TensorRT and TensorRT-RTX, and there measures what
+each lever of `gpu_levers.py` gains; where PyTorch is installed each beside the published steps on the same device, in
+turn, and else by itself. What cannot run here is told with the reason; without a GPU it runs what a CPU can.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,12 +23,13 @@ from acl_runtime.backends.onnx_session import CUDA, OnnxSession, available_provi
 from acl_runtime.backends.parity import GoldenImages
 from acl_runtime.backends.tensorrt.cuda import Cuda
 from acl_runtime.backends.tensorrt.ladder import EngineOptions, make_engine
-from acl_runtime.backends.tensorrt.library import LIBRARIES, LibraryName, load_library
+from acl_runtime.backends.tensorrt.library import LIBRARIES, Library, LibraryName, load_library
 from acl_runtime.backends.tensorrt.session import TrtSession
 from acl_runtime.bundle.bundle import Bundle, load_bundle, load_text_embeddings
 from acl_runtime.detection.detector import Detector
 from acl_runtime.doctor.machine import read_machine
 from acl_runtime.evaluation.metric_change import measure_change
+from benchmarks import gpu_levers
 from benchmarks.bundles import SHAPES, bundle_path, export, write_weights
 from benchmarks.machine import describe_machine, machine_line
 from benchmarks.tables import markdown_table, write_json
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 PRECISIONS = ("fp32", "fp16")
 FRAME = (480, 640, 3)
+FRAME_SIZE = (1080, 1920)  # of the bundle that resizes by itself
+FRAMED = ("--precision", "fp16", "--frame-size", "{}x{}".format(*FRAME_SIZE))
 NOISY = 1.5  # a 90th percentile of the ratio that is this many times the 10th
 
 
@@ -80,6 +83,7 @@ class Bench:
     batches: Sequence[int]
     turns: int
     data: Sequence[Path]
+    framed: Bundle | None = None  # takes frames of FRAME_SIZE
 
     @property
     def has_gpu(self) -> bool:
@@ -139,10 +143,7 @@ def onnx_runtime(bench: Bench, precision: str, provider: str) -> Iterator[Row]:
 
 def tensorrt(bench: Bench, name: LibraryName) -> Iterator[Row]:
     """An engine for all batch sizes: built, proven, run."""
-    try:
-        library = load_library(name)
-    except RuntimeError as error:
-        raise NotHereError(str(error)) from error
+    library = _library(name)
     try:
         cuda = Cuda()
     except RuntimeError as error:
@@ -170,6 +171,39 @@ def tensorrt(bench: Bench, name: LibraryName) -> Iterator[Row]:
                 detector = Detector(bundle, session=session)
                 for batch in bench.batches:
                     yield bench.row(what, detector, batch)
+
+
+def levers(bench: Bench, name: LibraryName) -> Iterator[Row]:
+    """What each lever gains, see `gpu_levers.py`."""
+    library = _library(name)
+    try:
+        cuda = Cuda()
+    except RuntimeError as error:
+        raise NotHereError(str(error)) from error
+    place = gpu_levers.Place(cuda, library, bench.batches, bench.turns)
+    frame = np.random.default_rng(0).integers(0, 256, (*frame_size(bench), 3), dtype=np.uint8)
+    for timed in gpu_levers.measure(place, bench.bundles["fp16"], bench.framed, frame):
+        yield Row(
+            f"{name}, {timed.what}",
+            timed.batch,
+            timed.latency_ms,
+            image_logits=timed.image_logits,
+            anomaly_map=timed.anomaly_map,
+        )
+    cuda.close()
+
+
+def frame_size(bench: Bench) -> tuple[int, int]:
+    """Height and width of the frames that levers are measured with."""
+    size = None if bench.framed is None else bench.framed.manifest.frame_size
+    return FRAME_SIZE if size is None else size
+
+
+def _library(name: LibraryName) -> Library:
+    try:
+        return load_library(name)
+    except RuntimeError as error:
+        raise NotHereError(str(error)) from error
 
 
 def drift(bench: Bench) -> Iterator[Row]:
@@ -203,6 +237,7 @@ def run_steps(bench: Bench) -> Iterator[tuple[Row, bool]]:
         for precision in bench.bundles
     }
     steps |= {name: partial(tensorrt, bench, name) for name in LIBRARIES}
+    steps |= {f"{name}, levers": partial(levers, bench, name) for name in LIBRARIES}
     steps["drift"] = partial(drift, bench)
     for name, step in steps.items():
         try:
@@ -245,6 +280,7 @@ def prepare(folder: Folder, shape: ShapeName = "tiny") -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for precision in PRECISIONS:
         typer.echo(export(shape, folder, "--precision", precision).path)
+    typer.echo(export(shape, folder, *FRAMED).path)
 
 
 @app.command()
@@ -262,8 +298,10 @@ def measure(
         precision: load_bundle(bundle_path(shape, folder, "--precision", precision))
         for precision in PRECISIONS
     }
+    framed = bundle_path(shape, folder, *FRAMED)
     clip = load_reference(bundles["fp32"], shape, folder)
     bench = Bench(bundles, clip, [int(size) for size in batches.split(",")], turns, data or [])
+    bench = replace(bench, framed=load_bundle(framed) if framed.exists() else None)
     rows, failed = [], False
     for row, is_failure in run_steps(bench):
         typer.echo(f"{row.what} {row.batch or row.note}", err=True)

@@ -23,7 +23,8 @@ import numpy.typing as npt
 import typer
 
 from acl_runtime.bundle.manifest import Tiling
-from acl_runtime.detection.stages import Answer, Stages
+from acl_runtime.detection.brief import Answer
+from acl_runtime.detection.stages import Stages
 from acl_runtime.images.preprocess import resize_by_pillow
 from acl_runtime.images.tiles import cut_axis
 from acl_runtime.scoring.rule import Rule

@@ -49,7 +49,14 @@ class StandinMachine:
             raise BuildError(fault)
         write_plan(
             request.plan,
-            Plan(str(request.graph), request.min_batch, request.max_batch, request.weightless, fault),
+            Plan(
+                str(request.graph),
+                request.min_batch,
+                request.max_batch,
+                request.weightless,
+                fault,
+                summarises=True,
+            ),
         )
         batch = "batch" if request.min_batch < request.max_batch else request.max_batch
         inputs, outputs = (

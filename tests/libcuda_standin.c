@@ -19,11 +19,16 @@ enum {
     SUCCESS, INVALID_VALUE, OUT_OF_MEMORY, INVALID_DEVICE = 101, NO_CONTEXT = 201, NOT_FOUND = 500, LAUNCH_TIMEOUT = 702,
     CAPTURE_UNSUPPORTED = 900
 };
-enum { DEVICE, HOST, STREAM, GRAPH, EXECUTABLE, CONTEXT, KINDS };
+enum { DEVICE, HOST, STREAM, GRAPH, EXECUTABLE, CONTEXT, EVENT, KINDS };
 
 typedef struct { void *to; const void *from; size_t size; } Copy;
-typedef struct { Copy copies[16]; int count, recording; } Work; /* a stream, a graph or an executable graph */
+typedef struct { Copy copies[64]; int count, recording; } Work; /* a stream, a graph or an executable graph */
 typedef struct { char *start; size_t size; int kind, mapped; } Block;
+typedef struct { Work *stream; } Event;
+typedef struct { /* CUDA_MEMCPY2D_v2 */
+    size_t from_x, from_y; int from_kind; const void *from_host; Address from_device; void *from_array; size_t from_pitch;
+    size_t to_x, to_y; int to_kind; void *to_host; Address to_device; void *to_array; size_t to_pitch, width, height;
+} Copy2D;
 
 static Block blocks[64];
 static int held[KINDS], sticky, contexts[2];
@@ -177,6 +182,61 @@ static Result cuMemcpyDtoHAsync(void *to, Address from, size_t size, Work *strea
     return copy(to, (void *)from, size, stream);
 }
 
+static Result cuMemcpy2DAsync(const Copy2D *what, Work *stream) {
+    ENTER_CONTEXT;
+    if (what->from_kind != 4 || what->to_kind != 4) return INVALID_VALUE; /* UNIFIED */
+    if (what->from_x || what->from_y || what->to_x || what->to_y) return INVALID_VALUE;
+    if (what->from_pitch < what->width || what->to_pitch < what->width) return INVALID_VALUE;
+    for (size_t row = 0; row < what->height; row++) {
+        char *to = (char *)what->to_device + row * what->to_pitch;
+        Result code = copy(to, (char *)what->from_device + row * what->from_pitch, what->width, stream);
+        if (code) return code;
+    }
+    return SUCCESS;
+}
+
+static Work legacy;
+static Work *stream_of(Work *stream) { return stream == (Work *)1 ? &legacy : stream; }
+
+static Result cuEventCreate(Event **event, unsigned flags) {
+    ENTER_CONTEXT;
+    *event = calloc(1, sizeof(Event));
+    held[EVENT]++;
+    return flags == 2 ? SUCCESS : INVALID_VALUE; /* DISABLE_TIMING */
+}
+
+static Result cuEventDestroy(Event *event) { ENTER; free(event); held[EVENT]--; return SUCCESS; }
+
+static Result cuEventRecord(Event *event, Work *stream) {
+    ENTER_CONTEXT;
+    event->stream = stream_of(stream);
+    return SUCCESS;
+}
+
+static Result cuStreamWaitEvent(Work *stream, Event *event, unsigned flags) { /* what is waited for is done by the one */
+    ENTER_CONTEXT;                                                          /* that waits, since nothing runs by itself */
+    Work *other = event->stream;
+    if (!other || flags) return INVALID_VALUE;
+    for (int i = 0; i < other->count; i++) stream->copies[stream->count++] = other->copies[i];
+    other->count = 0;
+    return SUCCESS;
+}
+
+static Result cuPointerGetAttribute(void *value, int attribute, Address address) {
+    ENTER_CONTEXT;
+    Block *b = find((void *)address, 1);
+    if (!b) return INVALID_VALUE;
+    switch (attribute) {
+    case 1: *(void **)value = &contexts[0]; break;                 /* CONTEXT */
+    case 2: *(unsigned *)value = b->kind == DEVICE ? 2 : 1; break; /* MEMORY_TYPE */
+    case 9: *(int *)value = 0; break;                              /* DEVICE_ORDINAL */
+    case 11: *(Address *)value = (Address)b->start; break;         /* RANGE_START_ADDR */
+    case 12: *(size_t *)value = b->size; break;                    /* RANGE_SIZE */
+    default: return INVALID_VALUE;
+    }
+    return SUCCESS;
+}
+
 static Result new_work(Work **work, int kind) {
     *work = calloc(1, sizeof(Work));
     held[kind]++;
@@ -252,6 +312,8 @@ static const struct { const char *name; void *function; } functions[] = {
     NAME(cuMemHostGetDevicePointer), NAME(cuMemcpyHtoDAsync), NAME(cuMemcpyDtoHAsync), NAME(cuStreamCreate),
     NAME(cuStreamDestroy), NAME(cuStreamSynchronize), NAME(cuStreamBeginCapture), NAME(cuStreamEndCapture),
     NAME(cuGraphInstantiateWithFlags), NAME(cuGraphDestroy), NAME(cuGraphExecDestroy), NAME(cuGraphLaunch),
+    NAME(cuMemcpy2DAsync), NAME(cuEventCreate), NAME(cuEventDestroy), NAME(cuEventRecord), NAME(cuStreamWaitEvent),
+    NAME(cuPointerGetAttribute),
     {"cuGetProcAddress", (void *)cuGetProcAddress_v2},
 };
 

@@ -11,19 +11,22 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from acl_runtime.backends.tensorrt.cuda import Cuda, DeviceLostError, HostMemory, OutOfMemoryError
-from acl_runtime.backends.tensorrt.stream import CapturedGraph, CudaStream
+from acl_runtime.backends.tensorrt.cuda import Allocation, Cuda, DeviceLostError, HostMemory, OutOfMemoryError
+from acl_runtime.backends.tensorrt.stream import CapturedGraph, CudaStream, Place2D
 from acl_runtime.files.errors import BackendError
 
 Work = Callable[[], None]
 STREAMS: dict[int, StandinStream] = {}  # by handle, as TensorRT is given them
 CURRENT = threading.local()  # .stack: the GPUs whose contexts are current on this thread, the last on top
 MEMORY: dict[int, npt.NDArray[np.uint8]] = {}  # what a kernel may address, by its first address
+LOCKED: dict[int, npt.NDArray[np.uint8]] = {}  # page-locked memory of the computer
+OTHERS: dict[int, Allocation] = {}  # of memory that is not this GPU's own, what it is, by its first address
+DEFAULT = 1  # CUDA's default stream
 _HANDLES = itertools.count(0x5000)
 
 
@@ -84,10 +87,14 @@ class StandinCuda(Cuda):
         major, minor = driver.rpartition(" ")[2].split(".")
         self.cuda_version = (int(major), int(minor))
         self.multiprocessors, self.total_bytes, self.count = multiprocessors, total_bytes, count
+        self.ordinal = ordinal
         self.uuid = f"GPU-00000000-0000-0000-0000-{ordinal:012d}"
         self.is_integrated = is_integrated
         self.faults, self.counts = faults or Faults(), Counts()
         self._free_bytes, self.is_closed, self.is_lost = 4 << 30, False, False
+        self.moved_bytes = 0  # between the GPU and the computer
+        # called in a thread that waits for the GPU, before what it waits for is done
+        self.on_wait: Callable[[], object] | None = None
 
     def close(self) -> None:
         self.is_closed = True
@@ -126,17 +133,26 @@ class StandinCuda(Cuda):
             self.counts.give_back("host memory")
             raise OutOfMemoryError(f"out of memory while allocating {size / 1e6:.0f} MB (stand-in)")
         array = np.full(size, 0xA5, np.uint8)
+        LOCKED[array.ctypes.data] = array
         if self.is_integrated:
             MEMORY[array.ctypes.data] = array
         return HostMemory(array, array.ctypes.data if self.is_integrated else None)
 
     def free_host(self, memory: HostMemory) -> None:
         MEMORY.pop(memory.array.ctypes.data, None)
+        del LOCKED[memory.array.ctypes.data]
         self.counts.give_back("host memory")
 
     def stream(self) -> StandinStream:
         self.counts.take("stream")
         return StandinStream(self)
+
+    def allocation_at(self, address: int) -> Allocation | None:
+        for first, array in list(MEMORY.items()):
+            if first <= address < first + array.nbytes:
+                owner = OTHERS.get(first, Allocation(self.ordinal, True, first, array.nbytes, False))
+                return replace(owner, start=first, size=array.nbytes)
+        return None
 
     def use(self, what: str) -> None:
         """Count a call that needs the context."""
@@ -148,10 +164,12 @@ class StandinCuda(Cuda):
 
 
 class StandinStream(CudaStream):
-    """Does its work when waited for."""
+    """Does its work when waited for; between its first work and that, one thread only may use it."""
 
-    def __init__(self, cuda: StandinCuda) -> None:
-        self._standin, self._number, self._work, self._recording = cuda, next(_HANDLES), list[Work](), False
+    def __init__(self, cuda: StandinCuda, number: int | None = None) -> None:
+        self._standin, self._number = cuda, next(_HANDLES) if number is None else number
+        self._work, self._recording, self._user = list[Work](), False, 0
+        self._doing = threading.RLock()  # several streams may wait for this one
         self._broken = ""
         STREAMS[self._number] = self
 
@@ -172,6 +190,7 @@ class StandinStream(CudaStream):
     def submit(self, work: Work) -> None:
         """Do this later, or record it; for the stand-in of TensorRT."""
         self._standin.use("work")
+        self._take()
         self._work.append(work)
 
     def spoil(self, reason: str) -> None:
@@ -180,11 +199,47 @@ class StandinStream(CudaStream):
 
     def copy_in(self, address: int, array: npt.NDArray[np.uint8]) -> None:
         self._standin.use("copy in")
-        self._work.append(lambda: np.copyto(memory_at(address, array.nbytes), array))
+        self._take()
+        self._work.append(lambda: self._move(memory_at(address, array.nbytes), array))
 
     def copy_out(self, array: npt.NDArray[np.uint8], address: int) -> None:
         self._standin.use("copy out")
-        self._work.append(lambda: np.copyto(array, memory_at(address, array.nbytes)))
+        self._take()
+        self._work.append(lambda: self._move(array, memory_at(address, array.nbytes)))
+
+    def copy_rows(self, to: Place2D, source: Place2D, *, width: int, height: int) -> None:
+        self._standin.use("copy rows")
+        self._take()
+
+        def work() -> None:
+            for row in range(height):
+                target = memory_at(to.address + row * to.pitch, width, or_locked=True)
+                target[:] = memory_at(source.address + row * source.pitch, width)
+
+        self._work.append(work)
+
+    def wait_for(self, other: int) -> None:
+        self._standin.use("wait for a stream")
+        self._take()
+        if other != DEFAULT or other in STREAMS:  # the default stream, if there is none, has no work
+            self._work.append(STREAMS[other].do)
+
+    def _move(self, to: npt.NDArray[np.uint8], source: npt.NDArray[np.uint8]) -> None:
+        self._standin.moved_bytes += to.nbytes
+        np.copyto(to, source)
+
+    def do(self) -> None:
+        """Do what it was given so far."""
+        with self._doing:
+            pending, self._work = self._work, []
+            for work in pending:
+                work()
+
+    def _take(self) -> None:
+        thread = threading.get_ident()
+        is_alone = self._work == [] or self._user == thread or self._number == DEFAULT
+        assert is_alone, "two threads work in one slot"
+        self._user = thread
 
     def synchronize(self) -> None:
         assert not self._recording, "waiting is not allowed while recording"
@@ -192,9 +247,9 @@ class StandinStream(CudaStream):
         if self._standin.counts.calls["wait"] == self._standin.faults.lose:
             self._standin.is_lost = True
             raise DeviceLostError("the GPU stopped working (stand-in)")
-        pending, self._work = self._work, []
-        for work in pending:
-            work()
+        if self._standin.on_wait is not None:
+            self._standin.on_wait()
+        self.do()
 
     def capture(self, work: Work) -> StandinGraph:
         self._standin.use("capture")
@@ -244,9 +299,10 @@ def current_gpu(what: str) -> StandinCuda:
     return stack[-1]
 
 
-def memory_at(address: int, size: int) -> npt.NDArray[np.uint8]:
-    """`size` bytes of the stand-in's memory from `address` on."""
-    for first, array in MEMORY.items():
+def memory_at(address: int, size: int, *, or_locked: bool = False) -> npt.NDArray[np.uint8]:
+    """`size` bytes of the stand-in's memory from `address` on, or of page-locked memory."""
+    for first, array in [*MEMORY.items(), *(LOCKED.items() if or_locked else ())]:
         if first <= address and address + size <= first + array.nbytes:
-            return array[address - first :][:size]
+            found: npt.NDArray[np.uint8] = array[address - first :][:size]
+            return found
     raise AssertionError(f"{size} bytes at {address:#x} are not the GPU's memory")

@@ -32,6 +32,7 @@ from acl_runtime.backends.tensorrt.engine_file import (
     write_record,
 )
 from acl_runtime.backends.tensorrt.library import Library, LibraryName
+from acl_runtime.backends.tensorrt.plan import MAPS, PEAKS, SUMS
 from acl_runtime.bundle.bundle import ENGINES, Bundle
 from acl_runtime.bundle.manifest import Arithmetic
 from acl_runtime.files.atomic import sha256
@@ -39,6 +40,10 @@ from acl_runtime.files.atomic import sha256
 __version__ = "10.13.3.9"
 MADE_FOR_CUDA = 12
 SCRATCH_BYTES = 1 << 16
+SUMMARIES: dict[str, Any] = {
+    PEAKS: lambda rows: np.fmax.reduce(rows, axis=1),  # as a GPU's, which passes nan over
+    SUMS: lambda rows: rows.sum(axis=1),
+}
 WEIGHTLESS, CACHED = "weightless", b"kernels of the stand-in"
 
 
@@ -75,6 +80,7 @@ class Plan:
     weightless: bool = False
     fault: Fault | None = None
     warning: str = ""  # what is told when it is loaded
+    summarises: bool = False  # whether it gives each map's peak and sum, as the builder adds them
 
 
 def write_plan(path: Path, plan: Plan) -> None:
@@ -96,6 +102,7 @@ def make_standin_engine(
     fault: Fault | None = None,
     weightless: bool = False,
     warning: str = "",
+    summarises: bool = True,
     library: LibraryName = "tensorrt",
     **changes: Any,
 ) -> Engine:
@@ -109,6 +116,7 @@ def make_standin_engine(
         fault: What shall go wrong with it.
         weightless: Whether it must be given its weights at load.
         warning: What TensorRT warns of when it is loaded.
+        summarises: Whether it gives each map's peak and sum, if it has maps.
         library: What it is recorded to be built with, for the "Stand-in GPU" of compute capability 8.9.
         changes: Fields of the record that shall say something else.
     """
@@ -128,7 +136,7 @@ def make_standin_engine(
     folder = folder or bundle.path / ENGINES
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.engine"
-    write_plan(path, Plan(str(bundle.path / graph), *batch, weightless, fault, warning))
+    write_plan(path, Plan(str(bundle.path / graph), *batch, weightless, fault, warning, summarises))
     record = EngineRecord(
         format=FORMAT,
         format_version=FORMAT_VERSION,
@@ -230,7 +238,8 @@ class CudaEngine:
         session = onnx_session(plan.onnx)
         self.inputs = {tensor.name: tensor for tensor in session.get_inputs()}
         self.outputs = {tensor.name: tensor for tensor in session.get_outputs()}
-        self._names = [*self.inputs, *self.outputs]
+        self.summaries = SUMMARIES if plan.summarises and MAPS in self.outputs else {}
+        self._names = [*self.inputs, *self.outputs, *self.summaries]
 
     @property
     def num_io_tensors(self) -> int:
@@ -250,10 +259,14 @@ class CudaEngine:
     def get_tensor_dtype(self, name: str) -> DataType:
         if self.fault == "dtype" and name in self.outputs:
             return DataType.HALF
+        if name in self.summaries:
+            return DataType.FLOAT
         return DataType((self.inputs | self.outputs)[name.removesuffix("_1")].type)
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         fixed = self.plan.min_batch == self.plan.max_batch
+        if name in self.summaries:
+            return (self.plan.max_batch if fixed else -1,)
         shape = (self.inputs | self.outputs)[name.removesuffix("_1")].shape
         return (self.plan.max_batch if fixed else -1, *shape[1:])
 
@@ -353,7 +366,7 @@ class ExecutionContext:
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
         self.addresses[name] = memory
-        return name in self.engine.inputs | self.engine.outputs
+        return name in self.engine.inputs | self.engine.outputs | self.engine.summaries
 
     def is_stream_capturable(self, stream: int) -> bool:
         return STREAMS[stream] is not None and self.engine.fault != "capture"
@@ -408,6 +421,9 @@ class ExecutionContext:
             elif self._befalls():
                 _spoil(array, self.engine.plan.fault, is_replay=is_replay, is_stale=is_stale)
             memory_at(addresses[output], array.nbytes)[:] = array.reshape(-1).view(np.uint8)
+            for summary, reduce in self.engine.summaries.items() if output == MAPS else ():
+                small = reduce(array.reshape(len(array), -1)).astype(np.float32)
+                memory_at(addresses[summary], small.nbytes)[:] = small.view(np.uint8)
 
 
 class Refitter:

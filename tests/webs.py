@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from acl_runtime.detection.stages import Answer
+from acl_runtime.detection.brief import Answer
 from acl_runtime.files.errors import SourceError
 from acl_runtime.images.tiles import cut_axis
 from acl_runtime.scoring.rule import Rule

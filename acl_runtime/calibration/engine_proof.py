@@ -64,6 +64,7 @@ def _pick(detector: Detector, sources: Sequence[Source]) -> np.ndarray:
     picked = []
     for frame in iter_frames([sources[number] for number in numbers]):
         if isinstance(frame, Frame):
-            images = [image for work in detector.stages.preprocess([frame]) for image in work.images]
+            works = detector.stages.preprocess([frame])
+            images = [image for work in works for image in work.images if isinstance(image, np.ndarray)]
             picked += images[len(images) // 2 :][:1]
     return np.stack(picked) if picked else np.empty((0,), np.uint8)

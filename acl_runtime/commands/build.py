@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from acl_runtime.backends.tensorrt.cuda import Cuda
     from acl_runtime.backends.tensorrt.ladder import Attempt
     from acl_runtime.backends.tensorrt.library import Library, LibraryName
+    from acl_runtime.bundle.manifest import Arithmetic
 
 
 class BuildBackend(str, Enum):
@@ -56,7 +58,9 @@ def build(
     batch: Annotated[
         str,
         typer.Option(
-            metavar="N|A..B", help="Number or range of images per call; speed is optimised for the largest."
+            metavar="N|A..B|1,2,4,8",
+            help="Number or range of images per call, or several of these, an engine each; speed is optimised for the "
+            "largest.",
         ),
     ] = "1",
     compute_capability: Annotated[
@@ -122,7 +126,7 @@ def build(
     from acl_runtime.text.progress import progress_phases
 
     loaded = load_bundle(bundle)
-    smallest, largest = parse_batch(batch)
+    sizes = parse_batches(batch)
     if backend is BuildBackend.tensorrt:
         _refuse_without_gpu(device)  # before anybody installs what would not help
     library = _library(backend)
@@ -130,27 +134,39 @@ def build(
     for fault in _known_faults(library, cuda):
         note(fault)
     options = EngineOptions(
-        min_batch=smallest,
-        max_batch=largest,
         compute_capabilities=_capabilities(compute_capability, library, cuda),
         workspace_bytes=workspace and workspace << 20,
         optimization_level=optimization_level,
         weightless=weightless,
         first=None if arithmetic is None else arithmetic.value,
     )
-    with progress_phases() as progress:
-        attempts = make_engine(loaded, library, cuda, options, progress=progress)
-    for warning in dict.fromkeys(each for attempt in attempts for each in attempt.warnings):
-        note(warning)
-    for line in describe(attempts):
-        echo(line)
+    came_to: list[Arithmetic] = []
+    for smallest, largest in sizes:
+        options = replace(options, min_batch=smallest, max_batch=largest)
+        with progress_phases() as progress:
+            attempts = make_engine(loaded, library, cuda, options, progress=progress)
+        for warning in dict.fromkeys(each for attempt in attempts for each in attempt.warnings):
+            note(warning)
+        for line in describe(attempts):
+            echo(line)
+        came_to.append(attempts[-1].arithmetic)
+        options = replace(options, first=came_to[-1])
+    if came_to[0] != came_to[-1]:
+        told = ", ".join(dict.fromkeys(came_to))
+        note(f"engines of {told} do not serve together; build them again with --arithmetic {came_to[-1]}")
+
+
+def parse_batches(text: str) -> list[tuple[int, int]]:
+    """`1,4,2` as [(4, 4), (2, 2), (1, 1)], the largest first; see `parse_batch`."""
+    sizes = dict.fromkeys(parse_batch(part) for part in text.split(","))
+    return sorted(sizes, key=lambda size: (-size[1], size[0]))
 
 
 def parse_batch(text: str) -> tuple[int, int]:
     """`4` as (4, 4), `1..8` as (1, 8); typer.BadParameter for anything else."""
     first, dots, last = text.partition("..")
     if not first.isdecimal() or (dots and not last.isdecimal()):
-        raise typer.BadParameter(f"--batch must be a number or a range such as 1..8, got {text}")
+        raise typer.BadParameter(f"--batch must be numbers or ranges such as 8, 1..8 or 1,2,4,8, got {text}")
     return int(first), int(last or first)
 
 

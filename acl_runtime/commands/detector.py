@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from acl_runtime.bundle.manifest import Backbone
     from acl_runtime.detection.detector import Detector
+    from acl_runtime.detection.stages import MapsOf
     from acl_runtime.images.decode import ReadSettings
 
 
@@ -30,6 +31,7 @@ def open_detector(
     provider: str,
     batch: int | None = None,
     threshold: float | None = None,
+    maps: MapsOf = "all",
     reading: ReadSettings | None = None,
     says_mismatches: bool = True,
 ) -> Detector:
@@ -45,6 +47,7 @@ def open_detector(
         backend: What runs the graph.
         provider: Where ONNX Runtime computes.
         batch: Frames that are judged together; None where it is not known.
+        maps: Of which frames the anomaly map leaves the GPU.
         threshold: Smallest score of a defect, instead of the bundle's thresholds.
         reading: How image files become frames; None where there are no files.
         says_mismatches: Whether to say what speaks against the bundle's thresholds here; not where they are about to
@@ -60,6 +63,7 @@ def open_detector(
             provider=provider,
             batch=batch,
             threshold=threshold,
+            maps=maps,
             tiling=options.parse_tiling(tile, overlap, min_defect),
             fast_resize=fast_resize,
         )

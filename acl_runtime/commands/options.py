@@ -27,6 +27,13 @@ class Tile(str, Enum):
     off = "off"
 
 
+class Maps(str, Enum):
+    """Of which frames the anomaly map leaves the GPU."""
+
+    all = "all"
+    defects = "defects"
+
+
 class Drop(str, Enum):
     """Frames to drop where they come faster than they are judged."""
 
@@ -152,6 +159,14 @@ FastResize = Annotated[
         help="Resize several times faster than Pillow and nearly the same; use it for calibrate and run alike. Needs "
         "the extra fast-resize.",
         rich_help_panel=READING,
+    ),
+]
+MapsOf = Annotated[
+    Maps,
+    typer.Option(
+        help="Anomaly maps to fetch from the GPU: all, or those of frames that are anomalous or have a region; "
+        "verdicts, regions and peaks are the same.",
+        rich_help_panel=COMPUTING,
     ),
 ]
 Bits = Annotated[

@@ -45,6 +45,7 @@ def run(
     backend: options.Backend = Backend.auto,
     provider: options.Provider = "auto",
     threshold: options.Threshold = None,
+    maps: options.MapsOf = options.Maps.all,
     batch: Annotated[
         int, typer.Option(min=1, help="Frames to look at together.", rich_help_panel=options.COMPUTING)
     ] = 1,
@@ -107,6 +108,7 @@ def run(
         provider=provider,
         batch=batch,
         threshold=threshold,
+        maps=maps.value,
         reading=reading,
     )
     detector.check_batch(batch)

@@ -55,6 +55,7 @@ def watch(
     backend: options.Backend = Backend.auto,
     provider: options.Provider = "auto",
     threshold: options.Threshold = None,
+    maps: options.MapsOf = options.Maps.all,
     batch: Annotated[
         int,
         typer.Option(
@@ -104,6 +105,7 @@ def watch(
         provider=provider,
         batch=batch,
         threshold=threshold,
+        maps=maps.value,
         reading=reading,
     )
     detector.check_batch(batch)

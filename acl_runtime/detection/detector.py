@@ -5,17 +5,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Literal
-
-import numpy as np
+from pathlib import Path, PurePath
+from typing import Any, Literal
 
 from acl_runtime.backends.choose import open_session
-from acl_runtime.backends.session import Session
+from acl_runtime.backends.gpu_pixels import gpu_pixels
+from acl_runtime.backends.session import GpuSession, Session
 from acl_runtime.bundle.bundle import Bundle, load_bundle, load_text_embeddings
 from acl_runtime.bundle.manifest import Tiling
+from acl_runtime.detection.gpu_frame import GpuFrame
 from acl_runtime.detection.pipeline import MAX_LATENCY_MS
-from acl_runtime.detection.stages import Stages
+from acl_runtime.detection.stages import MapsOf, Stages
 from acl_runtime.detection.stream import ArrayStream, Stream, check_batch, wrap_arrays
 from acl_runtime.detection.verdict import Result, Verdict
 from acl_runtime.files.errors import FrameError, InputError
@@ -33,7 +33,9 @@ class Detector:
     """A bundle with its graph loaded; call it with a frame to get a Verdict.
 
     Both heads give the same verdict. Frames are (H, W, 3) BGR, (H, W, 4) BGRA or (H, W) grey, uint8 or
-    uint16; sizes may differ from frame to frame, unless the graph itself resizes (`Manifest.frame_size`).
+    uint16; sizes may differ from frame to frame, unless the graph itself resizes (`Manifest.frame_size`). To a
+    TensorRT engine of such a graph they may also be (H, W, 3) uint8 BGR on its GPU: arrays of cupy, PyTorch, pycuda and
+    whatever else has `__dlpack__` or `__cuda_array_interface__`, see `gpu_pixels.py`.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Detector:
         threshold: float | None = None,
         tiling: Tiling | Literal["bundle"] | None = "bundle",
         fast_resize: bool = False,
+        maps: MapsOf = "all",
     ) -> None:
         """Load the graph.
 
@@ -66,6 +69,8 @@ class Detector:
             tiling: How large frames are cut; None to squash each whole, "bundle" for what the bundle's
                 thresholds were measured with.
             fast_resize: Whether frames and tiles are resized nearly as by Pillow, but faster; see `fast_resize.py`.
+            maps: "all", or "defects" to leave on the GPU, where a TensorRT engine computes, the maps of whole frames
+                that are good and have no region: such a `Verdict.anomaly_map` is then (0, 0). Nothing else changes.
         """
         self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
         manifest = self.bundle.manifest
@@ -88,6 +93,7 @@ class Detector:
             memory=load_memory(self.bundle),
             ignore=load_ignore(self.bundle),
             rule=bundle_rule(manifest.calibration) if threshold is None else Rule(threshold, None),
+            maps=maps,
             session=open_session(
                 self.bundle,
                 backend=backend,
@@ -147,7 +153,7 @@ class Detector:
         """When a frame is anomalous."""
         return self.stages.rule
 
-    def __call__(self, frame: np.ndarray | Frame) -> Verdict:
+    def __call__(self, frame: Any) -> Verdict:
         """The verdict on one frame, an array or a `Frame`.
 
         Raises:
@@ -155,7 +161,7 @@ class Detector:
         """
         return self.detect([frame])[0]
 
-    def detect(self, frames: Sequence[np.ndarray | Frame]) -> list[Verdict]:
+    def detect(self, frames: Sequence[Any]) -> list[Verdict]:
         """The verdicts on frames, in their order, computed in batches of the bundle's `max_batch` at most.
 
         Args:
@@ -164,12 +170,12 @@ class Detector:
         Raises:
             FrameError: One of them is no frame, or cannot be judged.
         """
-        given = list(wrap_arrays(frames, copy=False))
+        given = list(wrap_arrays(frames, copy=False, gpu=self._take_from_gpu))
         return [_verdict(result) for result in self.stages.judge(given)]
 
     def stream(
         self,
-        frames: Iterable[np.ndarray],
+        frames: Iterable[Any],
         *,
         batch: int = 1,
         max_latency_ms: float | None = MAX_LATENCY_MS,
@@ -190,7 +196,7 @@ class Detector:
             drop_oldest: Drop the oldest frame that waits where frames come faster than they are judged; counted in
                 `dropped`.
             copy: Copy each frame as it comes, since most cameras use its memory again for the next one. False is for
-                frames that stay as they are until their verdicts are there.
+                frames that stay as they are until their verdicts are there; it must be False for frames on the GPU.
 
         Returns:
             Pairs of frame and verdict, to be iterated once; `close` ends it early.
@@ -198,12 +204,29 @@ class Detector:
         return ArrayStream(
             Stream(
                 self.stages,
-                wrap_arrays(frames, copy=copy),
+                wrap_arrays(frames, copy=copy, gpu=self._take_from_gpu),
                 batch=batch,
                 max_latency_ms=max_latency_ms,
                 drop_oldest=drop_oldest,
             )
         )
+
+    def _take_from_gpu(self, array: Any, number: int) -> Frame:
+        """An array on the GPU as a frame; FrameError if it is none, or not one for this detector."""
+        session = self.session
+        if not isinstance(session, GpuSession):
+            raise FrameError(
+                f"a frame on the GPU is for an engine of TensorRT, got backend {session.backend}; build one with "
+                "acl build, or give arrays of numpy"
+            )
+        if self.bundle.manifest.frame_size is None:
+            raise FrameError(
+                f"{self.bundle.path}: its graph does not resize, so a frame on the GPU would have to leave it; "
+                "export it with --frame-size"
+            )
+        pixels = gpu_pixels(array)
+        session.check_on_gpu(pixels)
+        return GpuFrame("", number, PurePath(str(number)), pixels, session.fetch)
 
     def check_batch(self, batch: int) -> None:
         """Raise InputError unless the bundle takes so many frames at once."""

@@ -81,13 +81,49 @@ class _Failure:
     error: BaseException
 
 
+class _Turns:
+    """The threads of one stage: what was taken first is put first, however long each takes."""
+
+    def __init__(self, threads: int) -> None:
+        self._taking, self._changed = threading.Lock(), threading.Condition()
+        self._taken = self._put = 0
+        self._left, self._ended = threads, False
+
+    def take(self, source: Channel[Any], count: int, wait_s: float | None) -> tuple[int, list[Any]]:
+        """What comes next, see `Channel.take`, and its turn."""
+        with self._taking:
+            items = source.take(count, wait_s)
+            self._taken += 1
+            return self._taken - 1, items
+
+    def wait_for(self, turn: int) -> bool:
+        """Wait until all before it was put; False if nothing more may be put."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._put == turn or self._ended)
+            return not self._ended
+
+    def pass_on(self) -> None:
+        """All of this turn was put."""
+        with self._changed:
+            self._put += 1
+            self._changed.notify_all()
+
+    def leave(self, *, is_end: bool) -> bool:
+        """A thread ends, and the others with it where it is the stage's end; True for the last that puts."""
+        with self._changed:
+            self._left -= 1
+            self._ended |= is_end
+            self._changed.notify_all()
+            return is_end or not self._left
+
+
 class Pipeline(Iterator[Any]):
     """Things that go through stages, each stage at work on another one.
 
-    Every stage has a thread of its own, and so has `items`. The order is kept and nothing is lost; where the consumer
-    is slow the stages wait, and `items` with them. What `items` or a stage raises, whatever it is, comes to the
-    consumer in its place, after all that came before it, and ends the pipeline. The threads end with it, and also when
-    the consumer lets go of it in the middle.
+    Every stage has a thread of its own, or several, and so has `items` one. The order is kept and nothing is lost;
+    where the consumer is slow the stages wait, and `items` with them. What `items` or a stage raises, whatever it is,
+    comes to the consumer in its place, after all that came before it, and ends the pipeline. The threads end with it,
+    and also when the consumer lets go of it in the middle.
     """
 
     def __init__(
@@ -96,6 +132,7 @@ class Pipeline(Iterator[Any]):
         split: Callable[[list[Any]], Iterable[Any]],
         stages: Sequence[Callable[[Any], Any]] = (),
         *,
+        threads: Sequence[int] = (),
         group: int = 1,
         max_wait_s: float | None = None,
         drop_oldest: bool = False,
@@ -106,6 +143,7 @@ class Pipeline(Iterator[Any]):
             items: What goes in; iterated in a thread, and closed there if it can be.
             split: The first stage, which takes a list of items, 1 to `group` of them, and gives any number of things.
             stages: Each takes a thing that the one before gave; what the last gives comes out.
+            threads: Of each of these stages, things that it works on at once; empty for one each.
             group: Most items to take together.
             max_wait_s: Longest that a first item waits for its group to fill; None for as long as it takes.
             drop_oldest: Where the stages are slower than `items`, drop the oldest item that waits, and count it,
@@ -114,9 +152,13 @@ class Pipeline(Iterator[Any]):
         self._intake: Channel[Any] = Channel(group, drop_oldest=drop_oldest)
         channels: list[Channel[Any]] = [self._intake, *(Channel[Any](1) for _ in (split, *stages))]
         works = [(split, group, max_wait_s), *((_alone(stage), 1, None) for stage in stages)]
+        counts = (1, *(threads or [1] * len(stages)))
         self._threads = [threading.Thread(target=_feed, args=(items, self._intake), daemon=True)]
-        for work, source, target in zip(works, channels, channels[1:], strict=False):
-            self._threads.append(threading.Thread(target=_work, args=(*work, source, target), daemon=True))
+        for work, count, source, target in zip(works, counts, channels, channels[1:], strict=False):
+            arguments = (*work, source, target, _Turns(count))
+            self._threads += [
+                threading.Thread(target=_work, args=arguments, daemon=True) for _ in range(count)
+            ]
         self._channels = channels
         # The threads know the channels and not the pipeline, so that it goes when its consumer lets go of it.
         self._finalizer = weakref.finalize(self, _abandon, channels)
@@ -172,22 +214,32 @@ def _work(
     max_wait_s: float | None,
     source: Channel[Any],
     target: Channel[Any],
+    turns: _Turns,
 ) -> None:
     """Pass on what a stage makes of what the one before passed on, and last what failed on the way, if anything."""
+    turn, is_end = 0, True
     try:
-        while items := source.take(count, max_wait_s):
+        while True:
+            turn, items = turns.take(source, count, max_wait_s)
+            if not items:
+                is_end = False  # another thread may still be at work on what came before
+                return
             values = [item for item in items if not isinstance(item, _Failure)]
-            for made in stage(values) if values else ():
-                if not target.put(made):
-                    return
+            made = stage(values) if values else ()
+            if not turns.wait_for(turn) or not all(map(target.put, made)):
+                return
             if len(values) < len(items):
                 target.put(items[-1])
                 return
+            turns.pass_on()
     except BaseException as error:  # it belongs to the consumer
-        target.put(_Failure(error))
+        if turns.wait_for(turn):
+            target.put(_Failure(error))
     finally:
-        source.abandon()
-        target.finish()
+        if is_end:
+            source.abandon()
+        if turns.leave(is_end=is_end):
+            target.finish()
 
 
 def _alone(stage: Callable[[Any], Any]) -> Callable[[list[Any]], list[Any]]:

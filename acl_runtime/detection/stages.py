@@ -14,13 +14,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TypeVar
+from itertools import groupby
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from acl_runtime.backends.session import Session
+from acl_runtime.backends.gpu_pixels import GpuPixels
+from acl_runtime.backends.session import Brief, BriefSession, GpuSession, Session
 from acl_runtime.bundle.manifest import Manifest, Tiling
+from acl_runtime.detection.brief import Answer, BriefAnswer, brief_answer
+from acl_runtime.detection.gpu_frame import GpuFrame
 from acl_runtime.detection.verdict import Inspected, Result, Verdict
 from acl_runtime.files.errors import BackendError, FrameError
 from acl_runtime.images.blend import Blend, Place, cut
@@ -41,6 +45,8 @@ LONG_S = 10.0  # a frame that takes longer is announced
 MOST_WORKERS = 16  # that prepare images: a GPU's batch is not prepared any faster by more
 
 Made = TypeVar("Made")
+MapsOf = Literal["all", "defects"]
+"""Of which frames a verdict has the map."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -49,28 +55,27 @@ class Job:
 
     Attributes:
         frame: As it came.
-        pixels: What the network is shown: the frame, painted over where it does not count.
+        painted: The frame, painted over where it does not count; None where all of it does.
         blend: Where its tiles lie, and what their maps add up to; None for a frame that is squashed whole.
         tiles: How many.
         logit: Log-odds of a defect so far, the largest of any tile.
-        whole_map: Of a frame that is squashed whole, (S, S) float32, once it is known.
+        whole_map: Of a frame that is squashed whole, (S, S) float32, once it is known; (0, 0) where it was left on the
+            GPU.
+        peak: Of a map that was left there; None where the map says it.
         fault: Why the frame cannot be judged.
         latency_ms: What each stage took for it; of a call of the network, and of images that were prepared together,
             its share.
     """
 
     frame: Frame
-    pixels: np.ndarray = field(init=False)
+    painted: np.ndarray | None = None
     blend: Blend | None = None
     tiles: int = 1
     logit: float = -np.inf
     whole_map: npt.NDArray[np.float32] | None = None
+    peak: float | None = None
     fault: BaseException | None = None
     latency_ms: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-
-    def __post_init__(self) -> None:
-        """Show the frame as it came."""
-        self.pixels = self.frame.frame
 
     def timed(self, stage: str, call: Callable[..., Made], *arguments: object) -> Made | None:
         """Call something for the frame, and count its time to a stage; None once the frame is known to be bad."""
@@ -91,16 +96,19 @@ class Work:
     """A batch of images on its way through the stages.
 
     Attributes:
-        images: Each as the graph takes it, without the leading axis; empty once the network has seen them.
+        images: Each as the graph takes it, without the leading axis, or on the GPU; empty once the network has seen
+            them.
         owners: Of each image, the frame, and its place there; None for the whole of it.
         ended: Frames whose last image is in this batch, and bad ones after it, in their order.
-        outputs: What the network returned.
+        returned: What the network returned, of how many images each.
+        share_ms: What it took, for each image.
     """
 
-    images: list[npt.NDArray[np.uint8]] = field(default_factory=list)
+    images: list[npt.NDArray[np.uint8] | GpuPixels] = field(default_factory=list)
     owners: list[tuple[Job, Place | None]] = field(default_factory=list)
     ended: list[Job | BadFrame] = field(default_factory=list)
-    outputs: Mapping[str, np.ndarray] = field(default_factory=dict)
+    returned: list[tuple[Mapping[str, np.ndarray] | Brief, int]] = field(default_factory=list)
+    share_ms: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,6 +124,8 @@ class Stages:
         memory: Of good parts; None where the text judges alone.
         rule: When a frame is anomalous.
         ignore: What of a frame does not count; None where all does.
+        maps: "all", or "defects" to leave on the GPU the maps of frames that are good and have no region, where the
+            session can, all of a frame counts, and frames are not cut.
         workers: Images that are prepared at once, each on a core.
     """
 
@@ -127,8 +137,14 @@ class Stages:
     memory: Memory | None
     rule: Rule
     ignore: Ignore | None = None
+    maps: MapsOf = "all"
     workers: int = min(os.cpu_count() or 1, MOST_WORKERS)
     _noted: set[tuple[str, int, int]] = field(default_factory=set)
+
+    @property
+    def calls(self) -> int:
+        """Calls of the session that are worth making at once."""
+        return getattr(self.session, "slots", 1)
 
     def judge(self, frames: Iterable[Frame | BadFrame]) -> Iterator[Result]:
         """The results on frames, in their order, one stage after the other."""
@@ -155,34 +171,73 @@ class Stages:
             yield self._prepare(work)
 
     def infer(self, work: Work) -> Work:
-        """Second stage: the network."""
+        """Second stage: the network; several threads may be in it, see `calls`."""
         if work.images:
-            images = stack(work.images)
-            work.images = []
+            images, work.images = work.images, []
+            is_whole = all(place is None for _, place in work.owners)
             started = time.perf_counter()
-            work.outputs = self.session(images)
-            share_ms = 1000 * (time.perf_counter() - started) / len(images)
-            for job, _ in work.owners:
-                job.latency_ms["inference"] += share_ms
-            self._announce(work, share_ms)
+            for on_gpu, run in groupby(images, key=lambda image: isinstance(image, GpuPixels)):
+                batch = list(run)
+                given = batch if on_gpu else stack(batch)  # type: ignore[arg-type]
+                returned = self._briefly(given) if is_whole else None
+                work.returned.append((self.session(given) if returned is None else returned, len(batch)))  # type: ignore[arg-type]
+            work.share_ms = 1000 * (time.perf_counter() - started) / len(images)
+            self._announce(work, work.share_ms)
         return work
 
     def postprocess(self, work: Work) -> list[Result]:
         """Last stage: the results on the frames that end in this batch."""
         started = time.perf_counter()
-        answers = self.read(work.outputs, len(work.owners), self._ignored(work)) if work.owners else []
+        answers, ignored, first = list[Answer | BriefAnswer](), self._ignored(work), 0
+        for returned, count in work.returned:
+            masks = None if ignored is None else ignored[first : first + count]
+            answers += self._answers(returned, count, masks)
+            first += count
         share_ms = 1000 * (time.perf_counter() - started) / max(len(answers), 1)
         for (job, place), answer in zip(work.owners, answers, strict=True):
+            job.latency_ms["inference"] += work.share_ms
             job.latency_ms["postprocess"] += share_ms
             job.timed("postprocess", self._take, job, place, answer)
         return [job if isinstance(job, BadFrame) else self._conclude(job) for job in work.ended]
+
+    def _briefly(self, images: Any) -> Brief | None:
+        """What the network says of whole frames, without the maps that nobody needs; None where it cannot leave any."""
+        session = self.session
+        is_asked = self.maps == "defects" and self.memory is None and self.manifest.head == "map"
+        if (
+            not is_asked
+            or self.ignore is not None
+            or not isinstance(session, BriefSession)
+            or not session.can_be_brief
+        ):
+            return None
+        return session.brief(images, self._want_maps)
+
+    def _want_maps(self, logits: np.ndarray, peaks: np.ndarray) -> np.ndarray:
+        """Of which images the map is wanted: those that the rule or the regions' threshold speaks against.
+
+        What is not finite is read as a fault, with or without a map.
+        """
+        peaks = np.clip(peaks, 0, 1)
+        wanted = peaks >= self.manifest.calibration.regions_from  # in float32, as a region is compared
+        for row in np.flatnonzero(np.isfinite(logits) & np.isfinite(peaks) & ~wanted).tolist():
+            score = float(sigmoid(np.float64(logits[row])))
+            wanted[row] = self.rule.is_anomalous(score, float(peaks[row]))
+        return np.asarray(wanted, bool)
+
+    def _answers(
+        self, returned: Mapping[str, np.ndarray] | Brief, count: int, ignored: npt.NDArray[np.bool_] | None
+    ) -> list[Answer | BriefAnswer]:
+        if isinstance(returned, Brief):
+            return [*map(brief_answer, returned.image_logits, returned.peaks, returned.sums, returned.maps)]
+        return [*self.read(returned, count, ignored)]
 
     def _places(self, job: Job) -> Iterable[Place | None]:
         """Where the images of a frame lie in it; one None for a frame that is squashed whole."""
         check_size(job.frame, self.manifest)
         if self.ignore is not None:
             self.ignore.check_size(*job.frame.size)
-            job.pixels = self.ignore.paint(job.frame.frame)
+            job.painted = self.ignore.paint(job.frame.frame)
         if self.tiling is None:
             return (None,)
         height, width = job.frame.size
@@ -198,6 +253,7 @@ class Stages:
     def _prepare(self, work: Work) -> Work:
         """Make the images of a batch, several at once; those of a frame that turns out to be bad are left out."""
         started = time.perf_counter()
+        made: list[npt.NDArray[np.uint8] | GpuPixels | BaseException]
         if self.workers > 1 and len(work.owners) > 1:
             made = list(_threads(os.getpid(), self.workers).map(self._image, work.owners))
         else:
@@ -212,11 +268,19 @@ class Stages:
         work.images = [image for _, image in kept if not isinstance(image, BaseException)]
         return work
 
-    def _image(self, owner: tuple[Job, Place | None]) -> npt.NDArray[np.uint8] | BaseException:
+    def _image(self, owner: tuple[Job, Place | None]) -> npt.NDArray[np.uint8] | GpuPixels | BaseException:
         """An image as the graph takes it, or why there is none."""
         job, place = owner
         try:
-            pixels = job.pixels if place is None else cut(job.pixels, place)
+            if (
+                self.ignore is None
+                and isinstance(job.frame, GpuFrame)
+                and isinstance(self.session, GpuSession)
+            ):
+                self.session.check_on_gpu(job.frame.pixels)
+                return job.frame.pixels
+            whole = job.frame.frame if job.painted is None else job.painted
+            pixels = whole if place is None else cut(whole, place)
             return to_image(pixels, self.manifest, self.resize)
         except FRAME_FAULTS as fault:
             return fault
@@ -264,10 +328,13 @@ class Stages:
             answers += self.read(one, 1, None if ignored is None else ignored[row : row + 1])
         return answers
 
-    def _take(self, job: Job, place: Place | None, answer: Answer) -> None:
+    def _take(self, job: Job, place: Place | None, answer: Answer | BriefAnswer) -> None:
         """Add what an image says to its frame; of one that is ignored altogether, no score."""
         if isinstance(answer, FrameError):
             raise answer
+        if isinstance(answer, BriefAnswer):
+            job.logit, job.peak, job.whole_map = answer.logit, answer.peak, np.empty((0, 0), np.float32)
+            return
         logit, anomaly_map = answer
         ignored = None if place is None else self.ignored_patches(place)
         if ignored is None or not ignored.all():
@@ -294,7 +361,7 @@ class Stages:
             raise FrameError(
                 "every tile lies in what is ignored; calibrate with a smaller mask, or without tiles"
             )
-        rule, peak = self.rule, float(anomaly_map.max())
+        rule, peak = self.rule, float(anomaly_map.max()) if job.peak is None else job.peak
         score = float(sigmoid(np.float64(job.logit)))
         is_anomalous = rule.is_anomalous(score, peak)
         return Verdict(
@@ -315,6 +382,8 @@ class Stages:
     def _find_regions(
         self, anomaly_map: np.ndarray, frame: Frame, *, is_anomalous: bool
     ) -> tuple[Region, ...]:
+        if not anomaly_map.size:
+            return ()  # it was left on the GPU, since no value of it reaches a region
         height, width = frame.size
         regions = find_regions(
             anomaly_map,
@@ -357,10 +426,6 @@ class Stages:
 def _threads(process: int, workers: int) -> ThreadPoolExecutor:
     """The threads of this process: after a fork those of the parent are not there."""
     return ThreadPoolExecutor(workers, thread_name_prefix="prepare")
-
-
-Answer = tuple[float, npt.NDArray[np.float32]] | FrameError
-"""Log-odds and map of an image, or why there are none."""
 
 
 def _rows(answers: Answers) -> list[Answer]:

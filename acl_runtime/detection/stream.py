@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePath
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
+from acl_runtime.backends.gpu_pixels import is_on_gpu
 from acl_runtime.detection.pipeline import MAX_LATENCY_MS, Pipeline
 from acl_runtime.detection.stages import Stages
 from acl_runtime.detection.verdict import Result, Verdict
@@ -59,6 +61,7 @@ class Stream(Iterator[Result]):
             frames,
             stages.preprocess,
             [stages.infer, stages.postprocess],
+            threads=(stages.calls, 1),
             group=batch,
             max_wait_s=None if max_latency_ms is None else max_latency_ms / 1000,
             drop_oldest=drop_oldest,
@@ -104,7 +107,7 @@ class ArrayStream(Iterator[tuple[np.ndarray, Verdict]]):
         if isinstance(result, BadFrame):
             self.close()
             raise FrameError(result.problem)
-        return result.frame.frame, result.verdict
+        return result.frame.given, result.verdict
 
     def close(self) -> None:
         """End it; what is under way is dropped."""
@@ -125,12 +128,17 @@ def check_batch(batch: int, max_batch: int) -> None:
         raise InputError(f"batch must lie in 1..{max_batch} (the bundle's max_batch), got {batch}")
 
 
-def wrap_arrays(arrays: Iterable[np.ndarray | Frame], *, copy: bool) -> Iterator[Frame]:
+GpuDoor = Callable[[Any, int], Frame]
+"""Makes a frame of an array on the GPU, and its number; FrameError if it is none that can be judged."""
+
+
+def wrap_arrays(arrays: Iterable[Any], *, copy: bool, gpu: GpuDoor | None = None) -> Iterator[Frame]:
     """Arrays as frames, numbered, checked here.
 
     Args:
         arrays: See `Frame`; what is one already, and so was checked, is passed on.
-        copy: Whether each is copied, so that its memory may be used again for the next.
+        copy: Whether each is copied, so that its memory may be used again for the next; not those on the GPU.
+        gpu: Takes arrays on the GPU; None where there are none.
 
     Raises:
         FrameError: One of them is no picture, or `arrays` is a single picture or a name.
@@ -143,14 +151,23 @@ def wrap_arrays(arrays: Iterable[np.ndarray | Frame], *, copy: bool) -> Iterator
         raise FrameError(
             f"frames must be several, got one array of {arrays.shape}; call the detector with it, or give a list"
         )
-    return _wrap(arrays, copy=copy)
+    if is_on_gpu(arrays):
+        raise FrameError("frames must be several, got one array on the GPU; give a list of frames")
+    return _wrap(arrays, copy=copy, gpu=gpu)
 
 
-def _wrap(arrays: Iterable[np.ndarray | Frame], *, copy: bool) -> Iterator[Frame]:
+def _wrap(arrays: Iterable[Any], *, copy: bool, gpu: GpuDoor | None) -> Iterator[Frame]:
     try:
         for number, array in enumerate(arrays):
             if isinstance(array, Frame):
                 yield array
+            elif gpu is not None and is_on_gpu(array):
+                if copy:
+                    raise FrameError(
+                        "frames on the GPU are not copied: give copy=False, and leave each as it is until its verdict "
+                        "is there"
+                    )
+                yield gpu(array, number)
             else:
                 pixels = np.array(array) if copy and isinstance(array, np.ndarray) else array
                 yield Frame("", number, PurePath(str(number)), pixels)

@@ -26,7 +26,8 @@ class Verdict:
     regions: tuple[Region, ...]  # in frame pixels, highest peak first; one at least if anomalous
     region_threshold: float = 0.5  # smallest value of the map that belongs to a region
     tiles: int = 1  # that the frame was cut into
-    anomaly_map: npt.NDArray[np.float32] = field(repr=False)  # (S, S) in [0, 1]; (h, w) of a tiled frame
+    # (S, S) in [0, 1]; (h, w) of a tiled frame; (0, 0) where it was left on the GPU, see `Detector`
+    anomaly_map: npt.NDArray[np.float32] = field(repr=False)
     ignored: npt.NDArray[np.bool_] | None = field(
         default=None, repr=False
     )  # which pixels of the map do not count, in its shape; None: all count

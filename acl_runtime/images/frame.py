@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import Any
 
 import cv2
 import numpy as np
@@ -38,6 +39,11 @@ class Frame:
         """Height and width, in pixels."""
         height, width = self.frame.shape[:2]
         return height, width
+
+    @property
+    def given(self) -> Any:
+        """What the caller gave: the picture, or what holds it on the GPU."""
+        return self.frame
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ MAP = ".npy"
 
 
 class Maps:
-    """An output that saves every frame's anomaly map, `<name>.npy`, (S, S) float32 in [0, 1]."""
+    """An output that saves every anomaly map that is not left on the GPU, `<name>.npy`, (S, S) float32 in [0, 1]."""
 
     def __init__(self, folder: Path) -> None:
         """Save into a folder, which is made with the first map."""
@@ -39,7 +39,7 @@ class Maps:
             FrameError: The disk cannot hold the frame's name.
             OSError: The disk is full or away; the error names the file.
         """
-        if isinstance(result, Inspected):
+        if isinstance(result, Inspected) and result.verdict.anomaly_map.size:
             array = np.ascontiguousarray(result.verdict.anomaly_map)
             _save(self._folder, result, MAP, lambda file: _write_array(file, array))
 
@@ -91,7 +91,9 @@ def draw_overlay(frame: np.ndarray, verdict: Verdict) -> npt.NDArray[np.uint8]:
     """
     picture = overlay(
         frame,
-        verdict.anomaly_map,
+        verdict.anomaly_map
+        if verdict.anomaly_map.size
+        else np.zeros((1, 1), np.float32),  # it was left on the GPU
         verdict.regions,
         map_threshold=verdict.region_threshold,
         is_anomalous=verdict.is_anomalous,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from acl_runtime.bundle.manifest import Manifest, Tiling
-from acl_runtime.detection.stages import Answer
+from acl_runtime.detection.brief import Answer
 from acl_runtime.files.errors import FrameError, InputError
 from acl_runtime.images.tiles import SMALLEST_TILE
 from acl_runtime.web.plan import WebPlan, plan_web

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from acl_runtime.detection.stages import Answer, Stages
+from acl_runtime.detection.brief import Answer
+from acl_runtime.detection.stages import Stages
 from acl_runtime.images.preprocess import to_image
 
 

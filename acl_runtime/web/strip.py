@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from acl_runtime.detection.stages import Answer
+from acl_runtime.detection.brief import Answer
 from acl_runtime.files.errors import FrameError
 from acl_runtime.images.tiles import Span
 from acl_runtime.scoring.maps import sigmoid

@@ -156,6 +156,44 @@ def test_what_cannot_be_recorded_is_an_error_and_nothing_stays_behind(driver: Pa
         assert left == "[0, 0, 0, 0, 0, 0]", function
 
 
+def test_rows_are_copied_on_the_gpu_after_the_stream_that_makes_them(driver: Path) -> None:
+    code = """
+from acl_runtime.backends.tensorrt.stream import Place2D
+from acl_runtime.backends.tensorrt.gpu_frames import bring, check_pixels
+from acl_runtime.backends.gpu_pixels import GpuPixels
+with Cuda() as gpu, gpu.current():
+    ours, producer, frame, there = gpu.stream(), gpu.stream(), gpu.allocate(2 * 16), gpu.allocate(12)
+    source, target = gpu.allocate_host(32), gpu.allocate_host(12)
+    source.array[:] = np.arange(32)
+    producer.copy_in(frame, source.array)
+    ours.wait_for(producer.handle)
+    ours.copy_rows(Place2D(there, 6), Place2D(frame, 16), width=6, height=2)
+    ours.copy_out(target.array, there)
+    ours.synchronize()
+    print(target.array.tolist())
+    ours.wait_for(1)
+    found = gpu.allocation_at(frame + 5)
+    print(found.device, found.is_on_gpu, found.start == frame, found.size, found.is_of_other_context)
+    print(gpu.allocation_at(source.array.ctypes.data).is_on_gpu, gpu.allocation_at(12345))
+    pixels = GpuPixels(None, frame, 2, 2, 16, 0, 1)
+    check_pixels(pixels, gpu)
+    bring(ours, [(pixels, source.array.ctypes.data)])
+    ours.synchronize()
+    print(source.array[:12].reshape(2, 2, 3).tolist())
+    for stream in (ours, producer): stream.destroy()
+    for address in (frame, there): gpu.free(address)
+    for memory in (source, target): gpu.free_host(memory)
+print(held(), ctypes.CDLL("libcuda.so.1").standin_held(6))
+"""
+    assert run(code, driver) == [
+        "[0, 1, 2, 3, 4, 5, 16, 17, 18, 19, 20, 21]",
+        "0 True True 32 False",
+        "False None",
+        "[[[0, 1, 2], [3, 4, 5]], [[16, 17, 18], [19, 20, 21]]]",
+        "[0, 0, 0, 0, 0, 0] 0",
+    ]
+
+
 def test_memory_is_shared_where_the_gpu_is_integrated(driver: Path) -> None:
     code = """
 with Cuda() as gpu:

@@ -5,10 +5,11 @@ What can, also runs on the stand-ins of GPU and TensorRT, so that these tests ar
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import pytest
 from engines import StandinMachine
 from graphs import SIDE, drawn_frame, reference, write_tiny_bundle
 from standin_cuda import StandinCuda
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks are not installed
 
 from acl_runtime import Detector
 from acl_runtime.backends.onnx_session import CUDA, OnnxSession, available_providers
@@ -27,8 +30,10 @@ from acl_runtime.backends.tensorrt.cuda import Cuda
 from acl_runtime.backends.tensorrt.engine_file import Engine
 from acl_runtime.backends.tensorrt.ladder import EngineOptions, make_engine
 from acl_runtime.backends.tensorrt.library import Library, find_library
-from acl_runtime.bundle.bundle import Bundle, load_bundle
+from acl_runtime.backends.tensorrt.session import TrtSession
+from acl_runtime.bundle.bundle import Bundle, load_bundle, write_manifest
 from acl_runtime.bundle.manifest import Arithmetic
+from benchmarks.on_gpu import FrameOnGpu
 
 LADDER: tuple[Arithmetic, ...] = (
     "fp16",
@@ -115,6 +120,98 @@ def test_of_several_engines_the_one_for_the_batch_serves(machine: Machine, bundl
         with open_engine(bundle, batch=count) as session:
             assert session.max_batch == most
             assert_computed(session(random_images(count)), random_images(count))
+
+
+def test_a_stream_through_two_slots_gives_what_each_frame_has_alone(machine: Machine, bundle: Bundle) -> None:
+    machine.build(bundle, max_batch=3)
+    frames = [drawn_frame(seed) for seed in range(12)]
+    alone = Detector(bundle, provider="cpu")
+    with Detector(bundle, backend="tensorrt") as detector:
+        assert detector.stages.calls == 2, detector.session.notes  # type: ignore[attr-defined]
+        for _ in range(3):  # plainly, recorded, replayed
+            pairs = list(detector.stream(frames, batch=3, max_latency_ms=None))
+            assert len(pairs) == len(frames)
+            for frame, (given, verdict) in zip(frames, pairs, strict=True):
+                np.testing.assert_array_equal(given, frame)
+                assert verdict.score == pytest.approx(alone(frame).score, abs=1e-3)
+
+
+def test_engines_of_a_batch_size_each_serve_together(machine: Machine, bundle: Bundle) -> None:
+    for size in (3, 2, 1):
+        machine.build(bundle, min_batch=size, max_batch=size)
+    with open_engine(bundle) as session:
+        assert [engine.record.max_batch for engine in session.engines] == [3, 1, 2]
+        for _ in range(3):
+            for count in (1, 2, 3, 5):
+                assert_computed(session(random_images(count)), random_images(count))
+
+
+def test_maps_of_good_frames_stay_and_verdicts_are_the_same(machine: Machine, bundle: Bundle) -> None:
+    machine.build(bundle, max_batch=3)
+    frames = [drawn_frame(seed) for seed in range(6)]
+    with Detector(bundle, backend="tensorrt", threshold=0.9) as full:
+        brief = copy.copy(full)
+        calibration = replace(bundle.manifest.calibration, region_threshold=0.645)
+        manifest = replace(bundle.manifest, calibration=calibration)
+        full.stages = replace(full.stages, manifest=manifest)
+        brief.stages = replace(full.stages, maps="defects")
+        left = 0
+        for _ in range(3):
+            for one, other in zip(full.detect(frames), brief.detect(frames), strict=True):
+                assert (one.score, one.peak, one.is_anomalous, one.regions) == (
+                    other.score,
+                    other.peak,
+                    other.is_anomalous,
+                    other.regions,
+                )
+                left += not other.anomaly_map.size
+        assert 0 < left < 18
+
+
+@pytest.fixture
+def framed(bundle: Bundle) -> Bundle:
+    """The bundle, as one whose graph takes the camera's frames."""
+    preprocessing = replace(bundle.manifest.preprocessing, color="BGR", resize="in the graph")
+    write_manifest(bundle.path, replace(bundle.manifest, preprocessing=preprocessing))
+    return load_bundle(bundle.path)
+
+
+def small_frames(count: int) -> list[np.ndarray]:
+    return [np.ascontiguousarray(drawn_frame(seed, height=SIDE, width=SIDE)) for seed in range(count)]
+
+
+def assert_judged_on_the_gpu(bundle: Bundle, engine: Engine, machine: Machine, there: list[Any]) -> None:
+    alone = Detector(bundle, provider="cpu")
+    session = TrtSession(bundle, engine, library=machine.library, cuda=machine.cuda)
+    with Detector(bundle, session=session) as detector:
+        for _ in range(3):
+            for frame, verdict in zip(small_frames(len(there)), detector.detect(there), strict=True):
+                assert verdict.score == pytest.approx(alone(frame).score, abs=1e-3)
+        taken = detector._take_from_gpu(there[1], 0)
+        np.testing.assert_array_equal(taken.frame, small_frames(2)[1])
+
+
+def test_frames_on_the_gpu_are_judged_there(machine: Machine, framed: Bundle) -> None:
+    engine = machine.build(framed, max_batch=3)
+    there = [FrameOnGpu(machine.cuda, frame) for frame in small_frames(4)]
+    assert_judged_on_the_gpu(framed, engine, machine, there)
+    for frame in there:
+        frame.free()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("library", ["torch", "cupy", "pycuda"])
+def test_frames_of_other_libraries_are_judged_on_the_gpu(framed: Bundle, library: str) -> None:
+    module = pytest.importorskip(library)
+    with Cuda() as cuda:
+        machine = Machine(cuda, find_library())
+        engine = machine.build(framed, max_batch=3)
+        if library == "pycuda":
+            pytest.importorskip("pycuda.autoprimaryctx")
+            make = pytest.importorskip("pycuda.gpuarray").to_gpu
+        else:
+            make = module.asarray if library == "cupy" else lambda frame: module.from_numpy(frame).cuda()
+        assert_judged_on_the_gpu(framed, engine, machine, [make(frame) for frame in small_frames(4)])
 
 
 @pytest.mark.parametrize("first", LADDER)

@@ -28,6 +28,7 @@ from acl_runtime.backends.tensorrt.build import (
     request_from_json,
     request_to_json,
 )
+from acl_runtime.backends.tensorrt.execution import SUMMARIES
 from acl_runtime.bundle.bundle import Bundle, load_bundle
 from acl_runtime.bundle.manifest import Arithmetic, Tensor
 from acl_train.clip import Architecture, VisionTower
@@ -72,6 +73,11 @@ def with_batch(tensors: tuple[Tensor, ...], batch: int | str) -> tuple[Tensor, .
     return tuple(replace(tensor, shape=(batch, *tensor.shape[1:])) for tensor in tensors)
 
 
+def summaries(head: Head) -> tuple[Tensor, ...]:
+    """What the builder adds for maps that stay on the GPU."""
+    return SUMMARIES if head is Head.map else ()
+
+
 @pytest.mark.parametrize("head", Head)
 @pytest.mark.parametrize("most", [1, BATCH])
 def test_engines_of_a_bundle_have_the_manifests_inputs_and_outputs(
@@ -89,7 +95,7 @@ def test_engines_of_a_bundle_have_the_manifests_inputs_and_outputs(
         report = built(request)
         batch = 1 if most == 1 else "batch"
         assert set(report.inputs) == set(with_batch(graph.inputs, batch))
-        assert set(report.outputs) == set(with_batch(graph.outputs, batch))
+        assert set(report.outputs) == set(with_batch((*graph.outputs, *summaries(head)), batch))
         assert report.activation_bytes is not None
         assert report.seconds > 0
         assert report.weights_bytes is not None
@@ -149,6 +155,7 @@ def test_engines_of_a_vit_b_are_built(
         report = built(request_for(path, max_batch=most))
         assert report.inputs == (Tensor("images", (batch, VIT_B_SIZE, VIT_B_SIZE, 3), "uint8"),)
         outputs = {Tensor(name, (batch, *shapes[name]), "float32") for name in OUTPUTS[head]}
+        outputs |= {replace(tensor, shape=(batch,)) for tensor in summaries(head)}
         assert set(report.outputs) == outputs
         # 12 blocks and 7 of the second path; of the last block's ordinary path only one row, which needs no fusing
         assert report.fused_attention in ((12 + 7, 12 + 7 - 1) if arithmetic == "fp16" else (0,))

@@ -56,7 +56,7 @@ def test_progress_is_told(bundle: Bundle) -> None:
     told = []
     with load(bundle, make_standin_engine(bundle, batch=(1, 3))) as session:
         certify(session, bundle, lambda done, total: told.append((done, total)))
-    assert told == [(number, 6) for number in range(1, 7)]  # 1, 2, 3 images, and 1, 3, 1 again
+    assert told == [(number, 12) for number in range(1, 13)]  # in two slots 1, 2, 3 images, and 1, 3, 1 again
 
 
 def test_what_a_larger_batch_leaves_behind_is_noticed(bundle: Bundle) -> None:

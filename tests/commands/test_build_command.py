@@ -130,8 +130,39 @@ def test_wrong_options_are_one_sentence(
 
 @pytest.mark.parametrize("text", ["", "a", "1..", "..8", "1.8", "-1", "1..8..9"])
 def test_a_batch_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(typer.BadParameter, match="must be a number or a range such as 1..8"):
+    with pytest.raises(typer.BadParameter, match="must be numbers or ranges such as 8, 1..8 or 1,2,4,8"):
         parse_batch(text)
+
+
+def test_several_batch_sizes_are_an_engine_each_the_largest_first(
+    machine: StandinMachine, tmp_path: Path
+) -> None:
+    machine.faults = {"model.onnx": Fault("rows", amount=0.5)}  # wrong above one image at once
+    code, out, errors = acl("build", tmp_path / "bundle", "--batch", "1,2,3,1..3")
+    assert code == 0, errors
+    built = [(request.graph.name, request.min_batch, request.max_batch) for request in machine.requests]
+    (lower,) = {name for name, *_ in built} - {"model.onnx"}
+    assert built == [
+        ("model.onnx", 1, 3),
+        (lower, 1, 3),
+        (lower, 3, 3),  # of the arithmetic that the first came to
+        (lower, 2, 2),
+        (lower, 1, 1),
+    ]
+    engines = list_engines(load_bundle(tmp_path / "bundle")).whole
+    assert {engine.record.arithmetic for engine in engines} == {"fp16-accumulate-fp32"}
+    assert all(engine.certificate_path.is_file() for engine in engines)
+    assert out.count("holds at batch 1..") == 4
+
+
+def test_that_engines_of_two_arithmetics_do_not_serve_together_is_said(
+    machine: StandinMachine, tmp_path: Path
+) -> None:
+    machine.faults = {"model.onnx": Fault("offset", batches=(1,), amount=0.5)}
+    code, _, errors = acl("build", tmp_path / "bundle", "--batch", "1,3")
+    assert code == 0
+    told = "engines of fp16, fp16-accumulate-fp32 do not serve together; build them again with --arithmetic fp16-acc"
+    assert told in " ".join(errors.split())
 
 
 def test_a_batch_is_a_number_or_a_range() -> None:

@@ -263,3 +263,45 @@ def test_letting_go_of_it_in_the_middle_ends_the_threads_and_the_source() -> Non
             pass
     assert until(lambda: threads() == before)
     assert closed == 20
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_several_threads_of_a_stage_keep_the_order_whichever_is_first(fails: bool) -> None:
+    before = threads()
+    later_is_done = [threading.Event() for _ in range(10)]
+    working, most, lock = 0, 0, threading.Lock()
+
+    def stage(group: list[int]) -> list[int]:
+        nonlocal working, most
+        (number,) = group
+        with lock:
+            working += 1
+            most = max(most, working)
+        if number % 2 == 0:
+            assert later_is_done[number + 1].wait(30)  # the one after it is ready first
+        later_is_done[number].set()
+        with lock:
+            working -= 1
+        if fails and number == 6:
+            raise KeyError("planted")
+        return group
+
+    taken: list[int] = []
+    pipeline = Pipeline(range(10), whole, [stage, taking(0)], threads=(2, 1))
+    if fails:
+        with pytest.raises(KeyError, match="planted"):
+            drain(pipeline, taken)
+        assert taken == list(range(6))
+    else:
+        drain(pipeline, taken)
+        assert taken == list(range(10))
+    assert most == 2
+    assert until(lambda: threads() == before)
+
+
+def test_closing_ends_all_threads_of_a_stage() -> None:
+    before = threads()
+    pipeline = Pipeline(range(1000), whole, [taking(0)], threads=(3,))
+    assert next(pipeline) == [0]
+    pipeline.close()
+    assert until(lambda: threads() == before)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from webs import ArraySource, Brightness, defects_of, draw_web, make_plan, settings
 
-from acl_runtime.detection.stages import Answer
+from acl_runtime.detection.brief import Answer
 from acl_runtime.inspection.web import inspect_web
 from acl_runtime.web.account import Lost
 from acl_runtime.web.engine import WebEngine

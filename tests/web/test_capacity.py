@@ -11,7 +11,7 @@ import pytest
 from console import acl
 from graphs import GRID, SIDE, tiny_manifest, write_tiny_bundle
 
-from acl_runtime.detection.stages import Answer
+from acl_runtime.detection.brief import Answer
 from acl_runtime.files.errors import FrameError, InputError
 from acl_runtime.web.capacity import (
     SHARE,

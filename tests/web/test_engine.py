@@ -25,7 +25,7 @@ from webs import (
     settings,
 )
 
-from acl_runtime.detection.stages import Answer
+from acl_runtime.detection.brief import Answer
 from acl_runtime.files.errors import FrameError, InputError
 from acl_runtime.scoring.rule import Rule
 from acl_runtime.web.account import Lines, Lost, Reason

@@ -12,7 +12,7 @@ import pytest
 from fake_gige import ADDRESS, FakeCamera, loopback_only, numbered_lines, numbers_of
 from webs import make_plan, settings
 
-from acl_runtime.detection.stages import Answer
+from acl_runtime.detection.brief import Answer
 from acl_runtime.inspection.web import inspect_web
 from acl_runtime.sources.block import LineSource
 from acl_runtime.sources.lines import open_line_source

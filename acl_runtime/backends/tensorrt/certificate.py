@@ -3,7 +3,8 @@
 An engine that was built without a complaint may still compute something else: see the faults that `acl doctor` knows.
 So the bundle's golden images run through it, and what comes out is compared with torch in float32. The certificate says
 how far it was off, and for what: the engine, the graph, the images, the GPU, its driver and TensorRT. It is made after
-building, and again at the first load where any of these is another.
+building, and again at the first load where any of these is another. What an engine can do is proven in each of the
+session's slots, in all of them at once, and with the maps left on the GPU.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ import json
 import logging
 import math
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from acl_runtime.backends.parity import Difference, GoldenImages, answers_of, worst_of
 from acl_runtime.backends.tensorrt.engine_file import Engine, is_alike
@@ -25,8 +29,6 @@ from acl_runtime.files.errors import BackendError, InputError
 from acl_runtime.files.strict_json import read_document
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from acl_runtime.backends.session import Session
     from acl_runtime.backends.tensorrt.cuda import Cuda
     from acl_runtime.backends.tensorrt.library import Library
@@ -127,10 +129,21 @@ def certify(session: TrtSession, bundle: Bundle, progress: Callable[[int, int], 
     # last from small to large and back: all sizes work in the same memory, which may hold what another left there
     calls = [*range(1, most + 1), *((1, most, 1) if most > 1 else ())]
     found: dict[int, Difference] = {}
-    for number, batch in enumerate(calls, start=1):
-        difference = golden.compare(session, batch=batch)
-        found[batch] = worst_of(found.get(batch, difference), difference)
-        progress(number, len(calls))
+
+    def note(difference: Difference) -> None:
+        found[difference.batch] = worst_of(found.get(difference.batch, difference), difference)
+
+    total = len(calls) * session.slots
+    for slot in range(session.slots):
+        with session.only(slot):
+            for number, batch in enumerate(calls, start=1 + slot * len(calls)):
+                note(golden.compare(session, batch=batch))
+                if session.can_be_brief:
+                    note(_compare_summaries(session, golden, batch))
+                progress(number, total)
+    with ThreadPoolExecutor(session.slots) as threads:  # all slots at once
+        for difference in threads.map(lambda _: golden.compare(session, batch=most), range(session.slots)):
+            note(difference)
     certificate = Certificate(
         format=FORMAT,
         format_version=FORMAT_VERSION,
@@ -146,6 +159,16 @@ def certify(session: TrtSession, bundle: Bundle, progress: Callable[[int, int], 
         seal="",
     )
     return replace(certificate, seal=_checksum(certificate))
+
+
+def _compare_summaries(session: TrtSession, golden: GoldenImages, batch: int) -> Difference:
+    """How far the peaks and means of maps that stay on the GPU are from those of the maps themselves."""
+    images = golden.images(golden.rows(0, batch))
+    brief = session.brief(images, lambda logits, peaks: np.ones(len(logits), bool))
+    maps = np.stack([each for each in brief.maps if each is not None])
+    pixels = maps[0].size
+    off = np.abs([brief.peaks - maps.max(axis=(1, 2)), (brief.sums - maps.sum(axis=(1, 2))) / pixels])
+    return Difference(batch, 0.0, float(off.max()) if np.isfinite(off).all() else math.inf)
 
 
 def subject_of(engine: Engine, bundle: Bundle, library: Library, cuda: Cuda) -> Subject:
@@ -190,12 +213,12 @@ def read_certificate(engine: Engine) -> Certificate | None:
 
 
 def prove(session: TrtSession, bundle: Bundle) -> Certificate:
-    """See that there is a certificate for this engine on this machine, and that it holds.
+    """See that there is a certificate for the session's one engine on this machine, and that it holds.
 
     It is made now, with a note, if there is none, or if it is about another GPU, driver, TensorRT, engine or graph.
 
     Args:
-        session: The engine, loaded.
+        session: The engine, loaded; of several one, see `TrtSession.of`.
         bundle: What it was built from.
 
     Raises:
@@ -227,15 +250,18 @@ def prove_on_images(session: TrtSession, bundle: Bundle, images: np.ndarray, exa
     Raises:
         BackendError: The engine computes something else; its certificate says so, so that it is not served any more.
     """
-    certificate = prove(session, bundle)
     known = GoldenImages(bundle, answers_of(exact, bundle, images))
-    batches = dict.fromkeys((1, session.max_batch))
-    results = tuple(_result(known.compare(session, batch=batch)) for batch in batches)
-    certificate = replace(certificate, own_images=len(images), own_batches=results)
-    certificate = replace(certificate, seal=_checksum(certificate))
-    _keep(certificate, session.engine)
-    _check_holds(certificate, session, bundle)
-    return certificate
+    for number in range(len(session.engines)):
+        one = session.of(number)
+        certificate = prove(one, bundle)
+        results = tuple(
+            _result(known.compare(one, batch=batch)) for batch in dict.fromkeys((1, one.max_batch))
+        )
+        certificate = replace(certificate, own_images=len(images), own_batches=results)
+        certificate = replace(certificate, seal=_checksum(certificate))
+        _keep(certificate, one.engine)
+        _check_holds(certificate, one, bundle)
+    return prove(session.of(0), bundle)
 
 
 def _keep(certificate: Certificate, engine: Engine) -> None:

@@ -9,6 +9,7 @@ from acl_runtime.backends.tensorrt.cuda import Cuda
 from acl_runtime.backends.tensorrt.engine_file import Engine, EngineRecord, Engines, list_engines, why_unfit
 from acl_runtime.backends.tensorrt.library import load_library
 from acl_runtime.backends.tensorrt.session import TrtSession, place_of
+from acl_runtime.backends.tensorrt.sizes import calls_for
 from acl_runtime.bundle.bundle import Bundle
 from acl_runtime.files.errors import BackendError, InputError
 
@@ -28,7 +29,8 @@ def open_engine(bundle: Bundle, *, device: int = 0, batch: int | None = None) ->
     """The best of the bundle's engines, loaded and proven on this GPU.
 
     Engines whose certificate holds here come first, then those to be proven, then those that were refused; among
-    equals the one that is best for the batch, then the newest.
+    equals the one that is best for the batch, then the newest. Beside it those of the same arithmetic are loaded that
+    compute smaller batches with less work, so that each call takes what fits the images that wait.
 
     Args:
         bundle: A checked bundle.
@@ -44,18 +46,37 @@ def open_engine(bundle: Bundle, *, device: int = 0, batch: int | None = None) ->
     except BackendError as error:
         raise NoEngineError(f"TensorRT needs an NVIDIA GPU: {error}") from error
     try:
-        engine = _choose(bundle, cuda, batch)
-        session = TrtSession(bundle, engine, device=device)
+        engine, *beside = _choose(bundle, cuda, batch)
     finally:
         cuda.close()
-    try:
-        prove(session, bundle)
-    except BaseException:
-        session.close()
-        raise
+    session, wrong = _open_proven(bundle, engine, beside, device)
+    while session is None:
+        beside.remove(wrong)
+        session, wrong = _open_proven(bundle, engine, beside, device)
     for each in session.notes:
         LOG.warning("%s", each)
     return session
+
+
+def _open_proven(
+    bundle: Bundle, engine: Engine, beside: list[Engine], device: int
+) -> tuple[TrtSession | None, Engine]:
+    """A session of engines that are proven; None and the first of `beside` that is wrong, which is told."""
+    session = TrtSession(bundle, engine, beside=beside, device=device)
+    try:
+        for number, each in enumerate(session.engines):
+            try:
+                prove(session.of(number), bundle)
+            except (BackendError, InputError) as error:
+                if number == 0:
+                    raise
+                LOG.warning("%s; others compute in its place", error)
+                session.close()
+                return None, each
+    except BaseException:
+        session.close()
+        raise
+    return session, engine
 
 
 def suits(record: EngineRecord, batch: int | None) -> tuple[int, ...]:
@@ -76,7 +97,8 @@ def suits(record: EngineRecord, batch: int | None) -> tuple[int, ...]:
     return (-computed, -calls, -record.max_batch)
 
 
-def _choose(bundle: Bundle, cuda: Cuda, batch: int | None) -> Engine:
+def _choose(bundle: Bundle, cuda: Cuda, batch: int | None) -> list[Engine]:
+    """The best engine, and those that are worth having beside it."""
     engines = list_engines(bundle)
     fitting, reasons = [], [*engines.broken]
     for engine in engines.whole:
@@ -104,4 +126,23 @@ def _choose(bundle: Bundle, cuda: Cuda, batch: int | None) -> Engine:
         raise NoEngineError(f"no engine of {bundle.path} fits this machine: {'; '.join(reasons)}")
     for broken in engines.broken:
         LOG.warning("%s", broken)
-    return max(fitting, key=lambda pair: pair[0])[1]
+    best = max(fitting, key=lambda pair: pair[0])[1]
+    kin = [
+        engine
+        for (trust, *_), engine in fitting
+        if engine is best or (trust and _is_kin(engine.record, best.record))
+    ]
+    kin.sort(key=lambda engine: engine is not best)  # it comes first
+    sizes = tuple((engine.record.min_batch, engine.record.max_batch) for engine in kin)
+    counts = range(1, (batch or best.record.max_batch) + 1)
+    used = {call.engine for count in counts for call in calls_for(count, sizes)}
+    return [best, *(engine for number, engine in enumerate(kin) if number in used and engine is not best)]
+
+
+def _is_kin(record: EngineRecord, other: EngineRecord) -> bool:
+    """Whether two engines compute the same, but for the batch."""
+    return (record.library, record.arithmetic, record.sources) == (
+        other.library,
+        other.arithmetic,
+        other.sources,
+    )

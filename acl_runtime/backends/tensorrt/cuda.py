@@ -79,6 +79,25 @@ class HostMemory:
     address: int | None
 
 
+@dataclass(frozen=True)
+class Allocation:
+    """A piece of memory.
+
+    Attributes:
+        device: Number of the GPU.
+        is_on_gpu: Whether it is the GPU's own or managed memory, not the computer's.
+        start: Its first address.
+        size: In bytes.
+        is_of_other_context: Whether it was allocated in a context that is not the GPU's primary one.
+    """
+
+    device: int
+    is_on_gpu: bool
+    start: int
+    size: int
+    is_of_other_context: bool
+
+
 class Cuda:
     """A GPU; `close` it, or use it in a `with` statement.
 
@@ -86,6 +105,7 @@ class Cuda:
         name: Such as "NVIDIA GeForce RTX 4090".
         compute_capability: Such as "8.9".
         multiprocessors: How many it has; by these and its memory GPUs of one name are told apart.
+        ordinal: Its number among those that this process sees.
         uuid: Such as "GPU-12345678-9abc-def0-1234-56789abcdef0", whatever its number.
         count: GPUs that this process sees.
         api: The functions of the binding; `call` calls them.
@@ -107,7 +127,7 @@ class Cuda:
         self.count: int = self.call("cuDeviceGetCount")
         if not 0 <= ordinal < self.count:
             raise BackendError(f"device must be 0..{self.count - 1} on this machine, got {ordinal}")
-        self._device = self.call("cuDeviceGet", ordinal)
+        self.ordinal, self._device = ordinal, self.call("cuDeviceGet", ordinal)
         self.name = _text(self.call("cuDeviceGetName", 128, self._device))
         major, minor = (self._attribute(f"COMPUTE_CAPABILITY_{part}") for part in ("MAJOR", "MINOR"))
         self.compute_capability = f"{major}.{minor}"
@@ -189,6 +209,31 @@ class Cuda:
             return CudaStream(
                 self, self.call("cuStreamCreate", self.api.CUstream_flags.CU_STREAM_NON_BLOCKING)
             )
+
+    def allocation_at(self, address: int) -> Allocation | None:
+        """What memory an address belongs to; None if it is none that the GPU knows, such as what was freed."""
+        with self.current():
+            device = self._pointer("DEVICE_ORDINAL", address)
+            if device is None:
+                return None
+            kind, context = (self._pointer(name, address) for name in ("MEMORY_TYPE", "CONTEXT"))
+            start, size = (self._pointer(f"RANGE_{part}", address) for part in ("START_ADDR", "SIZE"))
+        is_on_gpu = kind == self.api.CUmemorytype.CU_MEMORYTYPE_DEVICE
+        is_of_other = context is not None and int(context) not in (
+            0,
+            int(self._context or 0),
+        )  # 0: memory of a pool
+        return Allocation(int(device), is_on_gpu, int(start or 0), int(size or 0), is_of_other)
+
+    def _pointer(self, attribute: str, address: int) -> Any:
+        """An attribute of an address; None where it has none."""
+        kind = getattr(self.api.CUpointer_attribute, f"CU_POINTER_ATTRIBUTE_{attribute}")
+        try:
+            return self.call("cuPointerGetAttribute", kind, self.api.CUdeviceptr(address))
+        except DeviceLostError:
+            raise
+        except BackendError:
+            return None
 
     def _attribute(self, name: str) -> int:
         attribute = getattr(self.api.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}")

@@ -15,12 +15,16 @@ from acl_runtime.bundle.manifest import Tensor
 from acl_runtime.files.atomic import atomic_file, sha256
 from acl_runtime.files.errors import BackendError
 
+MAPS, PEAKS, SUMS = "anomaly_maps", "map_peaks", "map_sums"
+"""Of an engine's outputs the maps, and what the builder adds: the largest value of each, and the sum."""
+
 
 class Plan:
     """A deserialised engine; made, used and closed inside `Cuda.current()`.
 
     Attributes:
         scratch_bytes: Memory on the GPU that an execution context works in.
+        summarises: Whether it gives each map's peak and sum beside the map.
     """
 
     def __init__(self, bundle: Bundle, engine: Engine, library: Library) -> None:
@@ -144,7 +148,10 @@ class Plan:
     def _check_tensors(self, bundle: Bundle, engine: Engine) -> None:
         graph, record = bundle.manifest.graph, engine.record
         wanted = sorted(map(_describe, (*graph.inputs, *graph.outputs)))
-        found = sorted(map(_describe, self._tensors()))
+        tensors = self._tensors()
+        extra = [tensor.name for tensor in tensors if tensor.name in (PEAKS, SUMS)]
+        self.summarises = sorted(extra) == sorted((PEAKS, SUMS))
+        found = sorted(_describe(each) for each in tensors if not (self.summarises and each.name in extra))
         if found != wanted:
             raise BackendError(
                 f"{self._file.name}: has {', '.join(found)}, the bundle {', '.join(wanted)}; {self._again}"

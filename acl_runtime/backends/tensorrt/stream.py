@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,14 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     from acl_runtime.backends.tensorrt.cuda import Cuda
+
+
+@dataclass(frozen=True)
+class Place2D:
+    """Where rows of bytes lie: the address of the first, and from one to the next."""
+
+    address: int
+    pitch: int
 
 
 class CudaStream:
@@ -30,6 +39,25 @@ class CudaStream:
     def copy_out(self, array: npt.NDArray[np.uint8], address: int) -> None:
         """Copy from the GPU into page-locked bytes, when what comes before is done."""
         self._cuda.call("cuMemcpyDtoHAsync", array.ctypes.data, address, array.nbytes, self._stream)
+
+    def copy_rows(self, to: Place2D, source: Place2D, *, width: int, height: int) -> None:
+        """Copy `height` rows of `width` bytes, from and to wherever CUDA finds them, when what comes before is done."""
+        kinds, copy = self._cuda.api.CUmemorytype, self._cuda.api.CUDA_MEMCPY2D()
+        copy.srcMemoryType = copy.dstMemoryType = kinds.CU_MEMORYTYPE_UNIFIED
+        copy.srcDevice, copy.srcPitch = self._cuda.api.CUdeviceptr(source.address), source.pitch
+        copy.dstDevice, copy.dstPitch = self._cuda.api.CUdeviceptr(to.address), to.pitch
+        copy.WidthInBytes, copy.Height = width, height
+        self._cuda.call("cuMemcpy2DAsync", copy, self._stream, doing="while copying a frame on the GPU")
+
+    def wait_for(self, other: int) -> None:
+        """Do what comes next only when all is done that another stream, a number, has been given so far."""
+        event = self._cuda.call("cuEventCreate", self._cuda.api.CUevent_flags.CU_EVENT_DISABLE_TIMING)
+        try:
+            producer = self._cuda.api.CUstream(other)
+            self._cuda.call("cuEventRecord", event, producer, doing="with a frame's stream")
+            self._cuda.call("cuStreamWaitEvent", self._stream, event, 0, doing="with a frame's stream")
+        finally:
+            self._cuda.release("cuEventDestroy", event)  # it ends once nobody waits for it
 
     def synchronize(self) -> None:
         """Wait until all is done."""

@@ -20,6 +20,7 @@ from acl_runtime.backends.host import peak_memory
 from acl_runtime.backends.tensorrt.build import BuildError, BuildReport, BuildRequest, request_from_json
 from acl_runtime.backends.tensorrt.builder_log import BuilderLog, make_logger
 from acl_runtime.backends.tensorrt.library import Library, load_library
+from acl_runtime.backends.tensorrt.plan import MAPS, PEAKS, SUMS
 from acl_runtime.files.atomic import atomic_file
 from acl_runtime.files.errors import UserError
 
@@ -65,6 +66,7 @@ def build(request: BuildRequest, log: BuilderLog, tell: Tell) -> BuildReport:
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(request.graph)):
         raise BuildError(_explain_parser(parser, request.graph, log))
+    summarise(trt, network)
     config = builder.create_builder_config()
     monitor = _make_monitor(trt, tell)
     config.progress_monitor = monitor
@@ -97,6 +99,19 @@ def build(request: BuildRequest, log: BuilderLog, tell: Tell) -> BuildReport:
         seconds=round(time.monotonic() - started, 1),
         warnings=tuple(log.warnings),
     )
+
+
+def summarise(trt: Any, network: Any) -> None:
+    """Have a network with maps give the peak and the sum of each too, so that a map may stay on the GPU.
+
+    The sum is there to find nan in: the largest of numbers may leave it out.
+    """
+    outputs = [network.get_output(index) for index in range(network.num_outputs)]
+    for maps in (output for output in outputs if output.name == MAPS):
+        for name, operation in ((PEAKS, trt.ReduceOperation.MAX), (SUMS, trt.ReduceOperation.SUM)):
+            reduced = network.add_reduce(maps, operation, 0b110, False).get_output(0)  # rows and columns
+            reduced.name = name
+            network.mark_output(reduced)
 
 
 def _configure(library: Library, builder: Any, network: Any, config: Any, request: BuildRequest) -> None:

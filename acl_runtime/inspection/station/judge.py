@@ -92,5 +92,6 @@ def open_detector_of(section: StationSection) -> Detector:
         provider=section.provider,
         threshold=section.threshold,
         fast_resize=section.fast_resize,
+        maps=section.maps,
         time_limit_s=section.time_limit_s,
     )

@@ -34,6 +34,7 @@ class StationSection:
         provider: Device of ONNX Runtime.
         threshold: Smallest score of a defect; then it alone decides. None for the bundle's rule.
         fast_resize: As of `acl run --fast-resize`.
+        maps: Of which frames the anomaly map leaves the GPU, as of `acl run --maps`.
         time_limit_s: Longest that a call of the network may take, where the backend can keep it.
         stuck_s: Seconds without an answer of the network after which that is a fault, and the watchdog is not fed.
         most_waiting: Parts that wait for the network; a further one is not judged.
@@ -47,6 +48,7 @@ class StationSection:
     provider: str = "auto"
     threshold: float | None = None
     fast_resize: bool = False
+    maps: Literal["all", "defects"] = "all"
     time_limit_s: float | None = None
     stuck_s: float = 10.0
     most_waiting: int = 64

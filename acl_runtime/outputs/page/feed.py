@@ -230,7 +230,7 @@ def _picture_of(result: Inspected) -> Picture:
     verdict = result.verdict
     return Picture(
         pixels=result.frame.frame,
-        anomaly_map=verdict.anomaly_map,
+        anomaly_map=verdict.anomaly_map if verdict.anomaly_map.size else None,
         region_threshold=verdict.region_threshold,
         regions=verdict.regions,
         is_anomalous=verdict.is_anomalous,
