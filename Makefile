@@ -25,12 +25,18 @@ test: .venv/.dev peers
 	touch $@
 
 # Cameras are tested with real GigE Vision packets, which needs this library, and root for a network of their own; MQTT with
-# a real broker.
+# a real broker; the live page with a real browser.
 peers:
-	@if ldconfig -p | grep -q 'libaravis-0\.8\.so' && PATH="$$PATH:/usr/sbin" command -v mosquitto > /dev/null; then :; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends libaravis-0.8-0 mosquitto; \
-	else echo 'tests of GigE Vision cameras and MQTT are skipped where libaravis-0.8-0 (and root) or mosquitto is missing'; fi
+	@missing=''; browser=''; \
+	ldconfig -p | grep -q 'libaravis-0\.8\.so' || missing="$$missing libaravis-0.8-0"; \
+	PATH="$$PATH:/usr/sbin" command -v mosquitto > /dev/null || missing="$$missing mosquitto"; \
+	command -v chromium > /dev/null || command -v google-chrome > /dev/null || browser=chromium; \
+	if [ -z "$$missing$$browser" ]; then exit 0; fi; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null; then \
+		echo "tests are skipped, each with the reason, where these (and root) are missing:$$missing $$browser"; exit 0; fi; \
+	install='apt-get install -qq --no-install-recommends'; export DEBIAN_FRONTEND=noninteractive; \
+	apt-get update -qq && { [ -z "$$missing" ] || $$install $$missing; } && { [ -z "$$browser" ] || $$install $$browser || \
+		echo 'tests in a browser are skipped: apt-get has no chromium here'; }
 
 clean:
 	rm -rf .venv demo

@@ -14,6 +14,7 @@ from acl_export.commands.bench import bench
 from acl_export.commands.demo import demo
 from acl_export.commands.evaluate import evaluate
 from acl_export.commands.export import export
+from acl_runtime.commands.archive import archive
 from acl_runtime.commands.build import build
 from acl_runtime.commands.calibrate import calibrate
 from acl_runtime.commands.camera import camera
@@ -57,7 +58,7 @@ def _main(
 
 
 for command in (
-    *(train, convert, export, build, qualify, run, watch, plan, web, serve, calibrate, restore),
+    *(train, convert, export, build, qualify, run, watch, plan, web, serve, archive, calibrate, restore),
     *(bench, info, doctor, demo),
 ):
     app.command()(command)

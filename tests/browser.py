@@ -49,6 +49,7 @@ class Browser:
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]
         options += [f"--user-data-dir={folder.name}", f"--window-size={width},{height}"]
         options += ["--hide-scrollbars", "--disable-component-update", "--disable-background-networking"]
+        options += ["--disable-dev-shm-usage"]  # which is small in containers
         self._process = subprocess.Popen(
             [chromium(), *options, "about:blank"],
             stderr=subprocess.PIPE,
@@ -116,11 +117,11 @@ class Browser:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
-    def wait(self, code: str) -> Any:
+    def wait(self, code: str, *, within_s: float = PATIENCE_S) -> Any:
         """The value of an expression, once it holds."""
-        until = time.monotonic() + PATIENCE_S
+        until = time.monotonic() + within_s
         while not (value := self.js(code)):
-            assert time.monotonic() < until, f"waited {PATIENCE_S:g} s for {code}"
+            assert time.monotonic() < until, f"waited {within_s:g} s for {code}"
             time.sleep(0.05)
         return value
 

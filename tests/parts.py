@@ -77,9 +77,16 @@ def make_record(
         memory=None,
         ignore=None,
         unlabelled=None,
+        by_hand=None,
         previous=None,
         previous_calibration=DEFAULT_CALIBRATION,
     )
+
+
+def promised(record: CalibrationRecord) -> float:
+    """The share that a record promises, which was measured."""
+    assert record.promised_overkill is not None
+    return record.promised_overkill
 
 
 def _count_escapes(defective: JudgedImages, threshold: float) -> Escapes:

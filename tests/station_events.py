@@ -5,22 +5,26 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import PurePath
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 
 from acl_runtime.detection.verdict import Inspected, Result, Verdict
+from acl_runtime.files.errors import UserError
 from acl_runtime.images.frame import Frame
 from acl_runtime.outputs.station import (
     BusyError,
     PartResult,
     PartVerdict,
+    Proposal,
     StationState,
     StationStatus,
+    ThresholdsNow,
     WebRecord,
 )
+from acl_runtime.outputs.strip_view import StripView
 from acl_runtime.scoring.regions import Region
 
 PATIENCE_S = 20.0  # a machine may be busy; nothing takes so long otherwise
@@ -79,11 +83,51 @@ def _inspected(number: int, is_anomalous: bool, side: int) -> Inspected:
 
 
 @dataclass
+class Thresholds:
+    """Remembers who changed thresholds; see `ThresholdsControl`."""
+
+    asked: list[tuple[str, Any]] = field(default_factory=list)
+    now: ThresholdsNow = field(
+        default_factory=lambda: ThresholdsNow(score=0.5, peak=None, statement="the promise", record="1")
+    )
+    proposal: Proposal | None = None
+    refuses: UserError | None = None  # raised by what changes them
+
+    def set(
+        self, score: float, peak: float | None, *, seen: str, by: str, effect: tuple[int, int]
+    ) -> ThresholdsNow:
+        return self._change("set", (score, peak, seen, by, effect), score=score, peak=peak, by=by)
+
+    def restore(self, *, seen: str, by: str) -> ThresholdsNow:
+        return self._change("restore", (seen, by), score=0.5, peak=None, by="")
+
+    def propose(self, evidence: Path) -> None:
+        self.asked.append(("propose", evidence))
+        self.proposal = Proposal(state="ready", words="more", score=0.7, peak=0.6, facts=("a fact",))
+
+    def accept(self, *, seen: str, by: str) -> ThresholdsNow:
+        return self._change("accept", (seen, by), score=0.7, peak=0.6, by="")
+
+    def drop(self) -> None:
+        self.asked.append(("drop", None))
+        self.proposal = None
+
+    def _change(self, what: str, asked: Any, **now: Any) -> ThresholdsNow:
+        self.asked.append((what, asked))
+        if self.refuses is not None:
+            raise self.refuses
+        self.now = replace(self.now, **now)
+        return self.now
+
+
+@dataclass
 class Control:
     """Remembers what a PLC asked for."""
 
     asked: list[tuple[str, Any]] = field(default_factory=list)
     is_busy: bool = False
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    strip: StripView | None = None
 
     def set_enabled(self, enabled: bool) -> None:
         self.asked.append(("enabled", enabled))

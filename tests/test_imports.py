@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ["acl_runtime", "acl_train", "acl_export"]  # each may import itself and those before it
 OUTPUTS = {"pymodbus", "paho", "asyncua", "snap7", "starlette", "uvicorn", "prometheus_client"}
-HEAVY = {"numpy", "cv2", "PIL", "torch", "onnxruntime", "onnx", "open_clip", "scipy", "safetensors"} | OUTPUTS
+HEAVY = {"numpy", "cv2", "PIL", "torch", "onnxruntime", "onnx", "open_clip", "scipy", "safetensors"}
+HEAVY |= OUTPUTS | {"pyarrow", "fsspec", "ray"}
 COMMANDS = ("acl_train.commands", "acl_export.commands.")  # light: see test_help_is_instant
 RUNTIME = {"numpy", "cv2", "PIL", "typer", "rich", "packaging", "acl_runtime"}
 BACKENDS = {  # modules that may import each
@@ -28,9 +29,12 @@ BACKENDS = {  # modules that may import each
     "paho": {"mqtt.py"},
     "asyncua": {"opcua.py"},
     "snap7": {"s7.py"},
-    "starlette": {"page_routes.py"},
+    "starlette": {"page_answers.py", "page_posts.py", "page_routes.py"},
     "uvicorn": {"page_server.py"},
     "prometheus_client": {"page_metrics.py"},
+    "pyarrow": {"parquet.py"},
+    "fsspec": {"urls.py"},
+    "ray": {"ray_pool.py"},
 }
 QUANTIZER = ROOT / "acl_export" / "quantize.py"  # uses ONNX Runtime's, where the workshop is
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]

@@ -81,6 +81,7 @@ def open_session(
     provider: str = "auto",
     time_limit_s: float | None = None,
     batch: int | None = None,
+    threads: int = 0,
 ) -> Session:
     """Load the bundle's graph, or its engine for this GPU.
 
@@ -94,6 +95,7 @@ def open_session(
             stops a GPU's kernels.
         batch: Images per call that a TensorRT engine is chosen for, where the bundle has several; None for as many as
             one takes. Any number may be given to any session.
+        threads: CPU threads to compute with, where a CPU computes; 0 for one per core.
 
     Raises:
         InputError: There is no such backend, or it does not know a setting.
@@ -105,7 +107,7 @@ def open_session(
     if time_limit_s is not None:
         settings["time_limit_s"] = time_limit_s
     if backend == Backend.auto.value:
-        return _open_best(bundle, settings, batch)
+        return _open_best(bundle, settings, batch, threads)
     entry = _entry(backend, Backend.auto.value)
     if unknown := sorted(set(settings) - entry.takes):
         takers = [name for name, each in BACKENDS.items() if unknown[0] in each.takes]
@@ -118,6 +120,8 @@ def open_session(
         check_qualified(bundle, backend, entry.version, entry.qualified_graph(bundle))
     if "batch" in entry.takes:
         settings["batch"] = batch
+    if "threads" in entry.takes:
+        settings["threads"] = threads
     return entry.open(bundle, **settings)
 
 
@@ -140,7 +144,7 @@ def _entry(backend: str, *others: str) -> Entry:
     return BACKENDS[backend]
 
 
-def _open_best(bundle: Bundle, settings: dict[str, object], batch: int | None) -> Session:
+def _open_best(bundle: Bundle, settings: dict[str, object], batch: int | None, threads: int) -> Session:
     if "provider" not in settings:
         from acl_runtime.backends.tensorrt.choose import NoEngineError, has_engines
 
@@ -149,7 +153,7 @@ def _open_best(bundle: Bundle, settings: dict[str, object], batch: int | None) -
                 return _tensorrt(bundle, batch=batch, **settings)
             except NoEngineError as error:
                 LOG.warning("ONNX Runtime computes, not TensorRT: %s", error)
-    return _onnxruntime(bundle, **settings)
+    return _onnxruntime(bundle, threads=threads, **settings)
 
 
 def _onnxruntime(bundle: Bundle, **settings: object) -> Session:
@@ -165,10 +169,10 @@ def _onnxruntime_int8(bundle: Bundle, **settings: object) -> Session:
     return OnnxSession(path, "cpu", backend=Backend.onnxruntime_int8.value, **settings)  # type: ignore[arg-type]
 
 
-def _openvino(precision: CpuPrecision, bundle: Bundle) -> Session:
+def _openvino(precision: CpuPrecision, bundle: Bundle, *, threads: int = 0) -> Session:
     from acl_runtime.backends.openvino_session import OpenVinoSession
 
-    return OpenVinoSession.of_bundle(bundle, precision=precision)
+    return OpenVinoSession.of_bundle(bundle, precision=precision, threads=threads)
 
 
 def _tensorrt(bundle: Bundle, *, batch: int | None = None, **settings: object) -> Session:
@@ -202,13 +206,15 @@ def _always(precision: str) -> Callable[[Bundle, Session], str]:
     return lambda bundle, session: precision
 
 
-_OPENVINO = partial(Entry, label="OpenVINO", extra="openvino", distributions=("openvino",), takes=frozenset())
+_OPENVINO = partial(
+    Entry, label="OpenVINO", extra="openvino", distributions=("openvino",), takes=frozenset({"threads"})
+)
 _ONNXRUNTIME = partial(
     Entry, label="ONNX Runtime", extra="cpu", distributions=("onnxruntime", "onnxruntime-gpu")
 )
 BACKENDS: dict[str, Entry] = {
     Backend.onnxruntime.value: _ONNXRUNTIME(
-        open=_onnxruntime, takes=frozenset({"provider", "time_limit_s"}), precision=_onnx_precision
+        open=_onnxruntime, takes=frozenset({"provider", "time_limit_s", "threads"}), precision=_onnx_precision
     ),
     Backend.openvino.value: _OPENVINO(open=partial(_openvino, "f32"), precision=_always("fp32")),
     Backend.openvino_bf16.value: _OPENVINO(
@@ -219,7 +225,7 @@ BACKENDS: dict[str, Entry] = {
     ),
     Backend.onnxruntime_int8.value: _ONNXRUNTIME(
         open=_onnxruntime_int8,
-        takes=frozenset({"time_limit_s"}),
+        takes=frozenset({"time_limit_s", "threads"}),
         precision=_always("int8"),
         qualified_graph=_int8_graph,
     ),

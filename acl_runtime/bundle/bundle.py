@@ -69,6 +69,42 @@ def load_bundle(path: Path | str) -> Bundle:
     return Bundle(folder, manifest)
 
 
+def reload_bundle(bundle: Bundle, changing: str) -> Bundle:
+    """Read the manifest of a loaded bundle again, of which only files of one folder may have changed.
+
+    Only these files are checked again: the others need not be read for it, and may be large.
+
+    Args:
+        bundle: As it was loaded.
+        changing: Name of the folder in it.
+
+    Raises:
+        BundleError: Other files are listed than before, or one of the folder is not as the manifest says.
+    """
+    path = bundle.path / MANIFEST
+    try:
+        manifest = manifest_from_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise BundleError(f"{path}: is missing; copy the whole bundle again") from error
+    except UserError as error:
+        raise BundleError(f"{path}: {error}") from error
+    if not is_same_besides(changing, bundle.manifest, manifest):
+        raise BundleError(f"{bundle.path}: was replaced since it was loaded; restart what uses it")
+    for name, record in manifest.files.items():
+        if name.startswith(f"{changing}/"):
+            _check_file(bundle.path, name, record)
+    return Bundle(bundle.path, manifest)
+
+
+def is_same_besides(folder: str, before: Manifest, now: Manifest) -> bool:
+    """Whether two manifests list the same files, but for those of a folder."""
+    old, new = (
+        {name: each for name, each in manifest.files.items() if not name.startswith(f"{folder}/")}
+        for manifest in (before, now)
+    )
+    return old == new
+
+
 def write_manifest(folder: Path | str, manifest: Manifest) -> Manifest:
     """Hash all files of `folder` (`engines/` aside) and write its `manifest.json`, atomically.
 

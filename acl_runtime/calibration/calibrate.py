@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from importlib.metadata import version
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Literal
 
-import cv2
 import numpy as np
 
-from acl_runtime.bundle.bundle import Bundle, load_bundle, replace_manifest
-from acl_runtime.bundle.manifest import Calibration
+from acl_runtime.bundle.bundle import Bundle, is_same_besides, load_bundle, replace_manifest
+from acl_runtime.calibration.change import check_writable
 from acl_runtime.calibration.conformal import LEAST_IMAGES, Demand, check_images, needed_images
+from acl_runtime.calibration.effect import count_escapes, count_rejected
 from acl_runtime.calibration.engine_proof import prove_on_parts
 from acl_runtime.calibration.findings import find_picture_findings, find_score_findings
 from acl_runtime.calibration.images import Judged, Progress, check_apart, judge_images
@@ -29,13 +26,13 @@ from acl_runtime.calibration.record import (
     FORMAT,
     FORMAT_VERSION,
     CalibrationRecord,
-    Escapes,
     Finding,
     JudgedImages,
     MemoryImages,
     next_record_name,
     read_record,
     to_calibration,
+    tool_versions,
     write_record,
 )
 from acl_runtime.calibration.report import assumption_words, make_segment_statement, make_statement
@@ -48,7 +45,7 @@ from acl_runtime.images.decode import ReadSettings
 from acl_runtime.images.frame import Frame
 from acl_runtime.images.ignore import Ignore, read_ignore, save_ignore
 from acl_runtime.scoring.memory_kinds import kinds_text, parse_kinds
-from acl_runtime.scoring.rule import Rule, bundle_rule
+from acl_runtime.scoring.rule import bundle_rule
 from acl_runtime.sources.files import Source, iter_frames
 
 
@@ -223,7 +220,7 @@ def calibrate_segments(
             f"segments of good web must be at least {least}, got {count} of {unit.mm / 1000:g} m that were judged from "
             f"end to end; for what was asked give {needed * unit.mm / 1000:g} m"
         )
-    _check_writable(detector.bundle)
+    check_writable(detector.bundle)
     with locked_folder(detector.bundle.path):
         detector = detector.with_memory(None)
         found = find_thresholds(np.array(segments.score), np.array(segments.peak), demand, seed=seed)
@@ -238,27 +235,6 @@ def calibrate_segments(
         calibrated = replace(bundle.manifest, calibration=to_calibration(record, name))
         replace_manifest(bundle, calibrated, added=[name])
     return record
-
-
-def restore_previous(path: Path | str) -> Calibration:
-    """Restore the thresholds and the memory that were in force before the present ones.
-
-    The files of the present ones stay in the bundle, but only those before can be restored from there.
-
-    Raises:
-        InputError: The bundle was never calibrated, or another process holds it.
-    """
-    bundle = load_bundle(path)
-    _check_writable(bundle)
-    with locked_folder(bundle.path):
-        bundle = load_bundle(path)
-        record = read_record(bundle)
-        if record is None:
-            raise InputError(
-                f"{path}: has its default thresholds, nothing was before them; calibrate it first"
-            )
-        replace_manifest(bundle, replace(bundle.manifest, calibration=record.previous_calibration))
-    return record.previous_calibration
 
 
 def check_count(images: int, demand: Demand, *, remembered: int) -> None:
@@ -293,21 +269,12 @@ def _check_inputs(sources: Sequence[Source], bundle: Bundle) -> None:
             raise InputError(
                 f"{source.path}: shows each part many times, which a promise cannot rest on; save one image per part"
             )
-    _check_writable(bundle)
-
-
-def _check_writable(bundle: Bundle) -> None:
-    if not os.access(bundle.path, os.W_OK):
-        raise InputError(f"{bundle.path}: cannot be written to; calibrate a copy of the bundle")
+    check_writable(bundle)
 
 
 def _check_same(before: Bundle, now: Bundle) -> None:
-    """Raise ValueError unless all but the calibrations is as when the images were judged."""
-    old, new = (
-        {name: record for name, record in bundle.manifest.files.items() if not name.startswith(f"{FOLDER}/")}
-        for bundle in (before, now)
-    )
-    if old != new:
+    """Raise InputError unless all but the calibrations is as when the images were judged."""
+    if not is_same_besides(FOLDER, before.manifest, now.manifest):
         raise InputError(f"{now.path}: was changed while the images were judged; calibrate again")
 
 
@@ -365,8 +332,8 @@ def _make_record(
         images=images,
         scale_images=scale_images,
         copies=good.copies,
-        rejected=sum(_judge(rule, good.images)),
-        escapes=None if defective is None else _count_escapes(rule, defective.images),
+        rejected=count_rejected(rule, good.images),
+        escapes=None if defective is None else count_escapes(rule, defective.images),
         findings=_find(detector, bundle, demand, found, good, memory)
         if segment is None
         else find_score_findings(good.images, found, demand, None),
@@ -374,13 +341,14 @@ def _make_record(
         backend=detector.backend,
         provider=detector.provider,
         precision=bundle.manifest.precision,
-        tools=_tools(),
+        tools=tool_versions(),
         good=good.images,
         sets_scales=tuple(found.sets_scales.tolist()),
         defective=None if defective is None else defective.images,
         memory=memory,
         ignore=None,
         unlabelled=None,
+        by_hand=None,
         previous=before.record,
         previous_calibration=before,
     )
@@ -408,22 +376,3 @@ def _find(
         *find_picture_findings(good.images.source, good.pictures, demand),
         *find_score_findings(good.images, found, demand, previous),
     )
-
-
-def _judge(rule: Rule, images: JudgedImages) -> list[bool]:
-    return [rule.is_anomalous(*values) for values in zip(images.score, images.peak, strict=True)]
-
-
-def _count_escapes(rule: Rule, images: JudgedImages) -> Escapes:
-    verdicts = zip(images.source, _judge(rule, images), strict=True)
-    missed = tuple(source for source, is_anomalous in verdicts if not is_anomalous)
-    return Escapes(images=len(images.source), missed=len(missed), sources=missed)
-
-
-def _tools() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        "anomalyclip-deploy": version("anomalyclip-deploy"),
-        "numpy": np.__version__,
-        "opencv": cv2.__version__,
-    }

@@ -222,9 +222,10 @@ def _previous_finding(good: JudgedImages, previous: CalibrationRecord, rule: Rul
         f"the calibration before, of {previous.created[:10]}, would reject {len(rejected)} of these "
         f"{len(good.source)} good images"
     )
-    if len(rejected) > 2 and share > 2 * previous.promised_overkill:
+    promised = previous.promised_overkill
+    if promised is not None and len(rejected) > 2 and share > 2 * promised:
         text += (
-            f", where it promised at most {100 * previous.promised_overkill:.2g} %: parts or pictures are unlike those "
+            f", where it promised at most {100 * promised:.2g} %: parts or pictures are unlike those "
             "of then, or these are not all good"
         )
     return Finding(kind="before", text=text, images=rejected)

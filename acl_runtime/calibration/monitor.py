@@ -45,12 +45,12 @@ class Usual:
 
 
 def monitor_of(detector: Detector) -> DriftMonitor | None:
-    """A monitor against the calibration in the detector's bundle; None where the thresholds are the default.
+    """A monitor against the calibration in the detector's bundle; None where nothing was measured.
 
     Scores and peaks are compared only if frames are cut as they were then.
     """
     record = read_record(detector.bundle)
-    if record is None:
+    if record is None or not record.images:
         return None
     quantities = record.good.quantities
     if detector.tiling != record.tiling:

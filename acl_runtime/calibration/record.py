@@ -2,20 +2,25 @@
 
 The classes below are the reference of the file format, version 6, as those of `manifest.py` are of the manifest's:
 a field is a key, a nested class is a JSON object, a tuple a list. No key is optional, no other is allowed. Version 5
-lacked `unlabelled` and `ignore`, the latter also in `previous_calibration`, read as null, and in `memory` all but
-`file`, `patches` and `sources`: it was of nearest patches. Version 4 also lacked `segment_mm`, read as null: images.
-Version 3 also lacked `bits` and `exif`, read as null: not known. Version 2 also lacked `region_threshold`, here and in
-`previous_calibration`, read as null, and `findings`, read as none; its `backend` was the name of a class, read as the
-backend's. Version 1, and the first files of version 2, also lacked `fast_resize`, read as false; version 1 also
+lacked `by_hand`, read as null: measured, `unlabelled` and `ignore`, the latter also in `previous_calibration`, read as
+null, and in `memory` all but `file`, `patches` and `sources`: it was of nearest patches. Version 4 also lacked
+`segment_mm`, read as null: images. Version 3 also lacked `bits` and `exif`, read as null: not known. Version 2 also
+lacked `region_threshold`, here and in `previous_calibration`, read as null, and `findings`, read as none; its `backend`
+was the name of a class, read as the backend's. Version 1, and the first files of version 2, also lacked `fast_resize`, read as false; version 1 also
 `memory`, here and in `previous_calibration`, read as null.
 """
 
 from __future__ import annotations
 
 import json
+import platform
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
+
+import cv2
+import numpy as np
 
 from acl_runtime.backends.session import backend_in_record
 from acl_runtime.bundle.bundle import MANIFEST, Bundle, calibration_file
@@ -90,8 +95,21 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ByHand:
+    """Who set the thresholds, and what it does; those before are in `previous_calibration`."""
+
+    by: str  # name of the administrator
+    parts: int  # the last ones that were judged, as many as the station remembered
+    changed: int  # of these, how many would have another verdict
+
+
+@dataclass(frozen=True, kw_only=True)
 class CalibrationRecord:
-    """What was asked, what is promised, and all that it rests on."""
+    """What was asked, what is promised, and all that it rests on.
+
+    Where a person set the thresholds, nothing is promised: the images are those of the calibration before, which still
+    say what frames look like, and the demand is what that one was asked.
+    """
 
     format: Literal["anomalyclip-calibration"]
     format_version: Literal[6]
@@ -108,7 +126,9 @@ class CalibrationRecord:
     )  # significant bits of pixels that are stored in 16, see `ReadSettings`; null: all, or not known
     exif: bool | None  # whether pictures were turned as their orientation tag says; null: not known
     max_overkill: float  # asked: largest share of good parts that may be rejected
-    promised_overkill: float  # the share that is promised; larger than the one asked where images are too few
+    promised_overkill: (
+        float | None
+    )  # the share that is promised; larger than the one asked where images are too few; null: none, set by hand
     confidence: float  # of the promise, over the draw of the good images
     hidden_defects: int  # how many of the good images may be defective without harm to the promise
     segment_mm: (
@@ -133,6 +153,7 @@ class CalibrationRecord:
     unlabelled: (
         float | None
     )  # largest share of the images that may be defective, as the user assumes; null: they are good
+    by_hand: ByHand | None  # null: the thresholds were measured
     previous: str | None  # record that was in force before this one; null: none was
     previous_calibration: Calibration  # what the manifest held before
 
@@ -147,8 +168,8 @@ def record_from_json(text: str | bytes) -> CalibrationRecord:
     document = parse_document(
         text, kind="calibration", format_name=FORMAT, newest=FORMAT_VERSION, remedy="calibrate again"
     )
-    if type(version := document.get("format_version")) is int and version in range(1, FORMAT_VERSION):
-        document = _with_later_keys(document, version)
+    if type(number := document.get("format_version")) is int and 1 <= number < FORMAT_VERSION:
+        document = _with_later_keys(document, number)
     record: CalibrationRecord = read_strictly(CalibrationRecord, document, "calibration")
     _check_lengths(record)
     return record
@@ -199,6 +220,16 @@ def to_calibration(record: CalibrationRecord, name: str | None) -> Calibration:
     )
 
 
+def tool_versions() -> dict[str, str]:
+    """What a record says of the programs that made it."""
+    return {
+        "python": platform.python_version(),
+        "anomalyclip-deploy": version("anomalyclip-deploy"),
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+    }
+
+
 def next_record_name(folder: Path) -> str:
     """Return a path inside the bundle that no record has had yet."""
     numbers = [int(path.stem) for path in (folder / FOLDER).glob("*.json") if path.stem.isdecimal()]
@@ -213,21 +244,21 @@ def write_record(folder: Path, name: str, record: CalibrationRecord) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _with_later_keys(document: dict[str, Any], version: int) -> dict[str, Any]:
-    added: dict[str, Any] = {"ignore": None, "unlabelled": None}
+def _with_later_keys(document: dict[str, Any], number: int) -> dict[str, Any]:
+    added: dict[str, Any] = {"ignore": None, "unlabelled": None, "by_hand": None}
     lacked: dict[str, Any] = {"ignore": None}
     nested: dict[str, Any] = {}
-    if version <= 4:
+    if number <= 4:
         added |= {"segment_mm": None}
-    if version <= 3:
+    if number <= 3:
         added |= {"bits": None, "exif": None}
-    if version <= 2:
+    if number <= 2:
         added |= {"region_threshold": None, "findings": [], "fast_resize": False}
         lacked |= {"region_threshold": None}
         backend, provider = document.get("backend"), document.get("provider")
         if isinstance(backend, str) and isinstance(provider, str):
             nested["backend"] = backend_in_record(backend, provider)
-    if version == 1:
+    if number == 1:
         added |= {"memory": None}
         lacked |= {"memory": None}
     if isinstance(before := document.get("previous_calibration"), dict):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from acl_runtime.calibration.conformal import Demand, needed_images
-from acl_runtime.calibration.record import CalibrationRecord
+from acl_runtime.calibration.record import ByHand, CalibrationRecord
 from acl_runtime.scoring.rule import log_odds
 from acl_runtime.text.names import shorten
 from acl_runtime.text.percent import probability
@@ -119,6 +119,18 @@ def make_segment_statement(
     if left_out:
         sentences.append(f"{left_out} segments were not judged from end to end, and left out.")
     return " ".join(sentences)
+
+
+def by_hand_statement(by_hand: ByHand, created: str) -> str:
+    """Say in the place of a promise that there is none.
+
+    Args:
+        by_hand: Who set the thresholds.
+        created: When, ISO 8601.
+    """
+    when = f"{created[:10]} {created[11:16]} UTC"
+    effect = f"{by_hand.changed} of the last {by_hand.parts} parts would have another verdict"
+    return f"Set by hand on {when} by {by_hand.by}, no promise{f': {effect}' if by_hand.parts else ''}."
 
 
 def threshold_words(value: float) -> str:

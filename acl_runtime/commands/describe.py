@@ -56,6 +56,8 @@ def threshold_words(bundle: Bundle, record: CalibrationRecord | None) -> str:
     if record is None:
         score = bundle.manifest.calibration.score_threshold
         return f"default, an arbitrary {score:.4g}; run acl calibrate on images of good parts"
+    if record.by_hand is not None:
+        return f"{record.statement} Before: {_before_words(record)} ({bundle.manifest.calibration.record})"
     folders = sorted({os.path.dirname(source) or "." for source in record.good.source})
     count = f"{record.images} good images in {shorten(folders)}"
     if not bundle.manifest.backbone.inspection:
@@ -69,6 +71,11 @@ def kind_words(record: CalibrationRecord | None) -> str:
         return ""
     images = record.memory.images
     return f"; {record.memory.kind}, of {images} image{'s' if images > 1 else ''}"
+
+
+def _before_words(record: CalibrationRecord) -> str:
+    before = record.previous_calibration
+    return f"{rule_words(bundle_rule(before))} ({before.record or 'the default'})"
 
 
 def describe(bundle: Bundle) -> str:

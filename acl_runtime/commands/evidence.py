@@ -219,6 +219,15 @@ def export(
 
 
 @evidence.command()
+def changes(data: Data) -> None:
+    """List who changed the thresholds while a station ran, when, and from what to what."""
+    from acl_runtime.outputs.evidence.changes import change_lines
+
+    for line in change_lines(data) or ["nobody changed the thresholds while a station ran"]:
+        echo(line)
+
+
+@evidence.command()
 def rebuild(data: Data) -> None:
     """Make the index again from the files beside the pictures.
 

@@ -17,11 +17,12 @@ def restore(
 ) -> None:
     """Restore the previous calibration: thresholds, memory and what is ignored.
 
-    Each calibration keeps what it replaced, so that several can be taken back
-    one by one, down to the default threshold.
+    Each calibration, and each threshold that was set by hand on a station's page,
+    keeps what it replaced, so that several can be taken back one by one, down to
+    the default threshold. A station that runs is told with SIGHUP.
     """
     from acl_runtime.bundle.bundle import load_bundle
-    from acl_runtime.calibration.calibrate import restore_previous
+    from acl_runtime.calibration.change import restore_previous
     from acl_runtime.calibration.record import read_record
     from acl_runtime.scoring.rule import bundle_rule, rule_words
 
@@ -31,6 +32,5 @@ def restore(
     if record is None:
         echo(f"{bundle}: anomalous from {words} again, the default, an arbitrary number")
     else:
-        echo(
-            f"{bundle}: anomalous from {words} again, as calibrated on {record.created[:10]}: {record.statement}"
-        )
+        when = "" if record.by_hand is not None else f", as calibrated on {record.created[:10]}"
+        echo(f"{bundle}: anomalous from {words} again{when}: {record.statement}")

@@ -50,6 +50,8 @@ class Seen:
 class NoControl:
     """Stands for the station while its outputs are tried: a PLC that writes to them changes nothing."""
 
+    thresholds = strip = None
+
     def set_enabled(self, enabled: bool) -> None:
         """Nothing."""
 

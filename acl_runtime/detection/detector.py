@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
@@ -15,7 +16,7 @@ from acl_runtime.bundle.bundle import Bundle, load_bundle, load_text_embeddings
 from acl_runtime.bundle.manifest import Tiling
 from acl_runtime.detection.gpu_frame import GpuFrame
 from acl_runtime.detection.pipeline import MAX_LATENCY_MS
-from acl_runtime.detection.stages import MapsOf, Stages
+from acl_runtime.detection.stages import MOST_WORKERS, MapsOf, Stages
 from acl_runtime.detection.stream import ArrayStream, Stream, check_batch, wrap_arrays
 from acl_runtime.detection.verdict import Result, Verdict
 from acl_runtime.files.errors import FrameError, InputError
@@ -47,6 +48,7 @@ class Detector:
         session: Session | None = None,
         time_limit_s: float | None = None,
         batch: int | None = None,
+        threads: int = 0,
         threshold: float | None = None,
         tiling: Tiling | Literal["bundle"] | None = "bundle",
         fast_resize: bool = False,
@@ -64,6 +66,7 @@ class Detector:
                 hang.
             batch: Frames per call to choose a TensorRT engine for, where the bundle has several; None, and where frames
                 are cut into tiles, for as many as one takes.
+            threads: CPU threads that compute, where a CPU does, and that prepare images; 0 for one per core.
             threshold: Smallest score that makes a frame anomalous, and then the only rule; None for the
                 bundle's own rule.
             tiling: How large frames are cut; None to squash each whole, "bundle" for what the bundle's
@@ -100,9 +103,11 @@ class Detector:
                 provider=provider,
                 time_limit_s=time_limit_s,
                 batch=batch if self.tiling is None else None,
+                threads=threads,
             )
             if session is None
             else session,
+            workers=min(threads or os.cpu_count() or 1, MOST_WORKERS),
         )
 
     def with_memory(self, memory: Memory | None) -> Detector:
@@ -121,6 +126,25 @@ class Detector:
         """The same detector, on the same session, that cuts large frames otherwise."""
         other = copy.copy(self)
         other.tiling, other.stages = tiling, replace(self.stages, tiling=tiling)
+        return other
+
+    def with_calibration(self, bundle: Bundle, memory: Memory | None) -> Detector:
+        """The same detector, on the same session, with the calibration that its bundle has by now.
+
+        Args:
+            bundle: Its bundle, read again.
+            memory: Of that calibration, see `load_memory`.
+        """
+        other, calibration = copy.copy(self), bundle.manifest.calibration
+        other.bundle, other.tiling = bundle, calibration.tiling
+        other.stages = replace(
+            self.stages,
+            manifest=bundle.manifest,
+            tiling=calibration.tiling,
+            memory=memory,
+            ignore=load_ignore(bundle),
+            rule=bundle_rule(calibration),
+        )
         return other
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from acl_runtime.detection.verdict import Result
 from acl_runtime.files.errors import UserError
 from acl_runtime.images.frame import Frame
+from acl_runtime.outputs.strip_view import StripView
 
 PartVerdict = Literal["ok", "ng", "not judged"]
 """Whatever is not "ok" is rejected; "not judged" is late, lost or impossible."""
@@ -105,6 +107,71 @@ class StationStatus:
 StationEvent: TypeAlias = PartResult | WebRecord | StationStatus
 
 
+@dataclass(frozen=True, kw_only=True)
+class ThresholdsNow:
+    """From what on parts are NG now, and what that rests on.
+
+    Attributes:
+        score: Smallest score that is NG.
+        peak: Smallest peak of the map that is NG; None: the peak does not decide.
+        statement: What is promised, or who set them by hand, in words.
+        record: File of the bundle with the evidence; empty for the default.
+        created: When that was made, ISO 8601; empty for the default.
+        by: Who set them by hand; empty where they were measured, or are the default.
+        fixed: Why they cannot be changed while the station runs, in a sentence; empty where they can.
+    """
+
+    score: float
+    peak: float | None
+    statement: str
+    record: str = ""
+    created: str = ""
+    by: str = ""
+    fixed: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThresholdsChange:
+    """That thresholds were changed while a station ran.
+
+    Attributes:
+        at: Seconds since 1970 (UTC).
+        by: Who did it.
+        how: What was done.
+        before: The thresholds before.
+        now: Those from then on.
+    """
+
+    at: float
+    by: str
+    how: Literal["set by hand", "measured anew", "taken back", "read again"]
+    before: ThresholdsNow
+    now: ThresholdsNow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """New thresholds that are worked out from reviewed parts, in force only once they are accepted.
+
+    Attributes:
+        state: "working", "ready" or "failed".
+        words: The promise once it is ready; why it failed; what is done.
+        score: As of `ThresholdsNow`; None until it is ready.
+        peak: The same.
+        facts: What to know before accepting it, a sentence each.
+    """
+
+    state: Literal["working", "ready", "failed"]
+    words: str
+    score: float | None = None
+    peak: float | None = None
+    facts: tuple[str, ...] = ()
+
+
+class ConflictError(UserError, RuntimeError):
+    """What was to be changed is not any more what the person saw; look again."""
+
+
 class BusyError(UserError, RuntimeError):
     """The station has no time for a picture that is none of its parts; come again, or judge it elsewhere."""
 
@@ -142,8 +209,71 @@ class MeetsOutputs(Protocol):
         ...
 
 
+@runtime_checkable
+class NotesThresholds(Protocol):
+    """An output that keeps who changed thresholds."""
+
+    def note_thresholds(self, change: ThresholdsChange) -> None:
+        """Write it down; from any thread, may wait for the disk."""
+        ...
+
+
+class ThresholdsControl(Protocol):
+    """The thresholds of a station, from the threads of outputs; every change is in the log and, where there is one,
+    in the evidence."""
+
+    @property
+    def now(self) -> ThresholdsNow:
+        """Those in force."""
+        ...
+
+    @property
+    def proposal(self) -> Proposal | None:
+        """Those that are worked out, or wait to be accepted; None without any."""
+        ...
+
+    def set(
+        self, score: float, peak: float | None, *, seen: str, by: str, effect: tuple[int, int]
+    ) -> ThresholdsNow:
+        """Judge with these from the next frame on, and after a restart; nothing is promised of them.
+
+        Args:
+            score: As of `ThresholdsNow`.
+            peak: The same.
+            seen: `record` of the thresholds that the person wants to change.
+            by: Who that is.
+            effect: How many of the last parts would have another verdict, and of how many: (changed, parts).
+
+        Raises:
+            ConflictError: Others are in force by now, or the bundle was replaced.
+            InputError: A threshold is none, or the bundle cannot be written.
+        """
+        ...
+
+    def restore(self, *, seen: str, by: str) -> ThresholdsNow:
+        """Judge with the thresholds before these again; arguments and errors as of `set`."""
+        ...
+
+    def propose(self, evidence: Path) -> None:
+        """Begin to work out thresholds from a store's reviewed parts, beside the judging.
+
+        Raises:
+            BusyError: That is being done.
+            InputError: The thresholds are fixed.
+        """
+        ...
+
+    def accept(self, *, seen: str, by: str) -> ThresholdsNow:
+        """Judge with those that were proposed; arguments and errors as of `set`."""
+        ...
+
+    def drop(self) -> None:
+        """Forget what was proposed, or end working it out."""
+        ...
+
+
 class StationControl(Protocol):
-    """What may be asked of the station; called from the threads of outputs, and answered at once, except `inspect`."""
+    """What may be asked of the station, from the threads of outputs; answered at once, except `inspect`."""
 
     def set_enabled(self, enabled: bool) -> None:
         """Begin or stop to take parts."""
@@ -168,4 +298,14 @@ class StationControl(Protocol):
             BusyError: Parts need the engine, or would be late.
             BackendError: The network failed.
         """
+        ...
+
+    @property
+    def thresholds(self) -> ThresholdsControl | None:
+        """What changes thresholds; None where nothing is judged."""
+        ...
+
+    @property
+    def strip(self) -> StripView | None:
+        """The newest metres of a web; None in part mode."""
         ...

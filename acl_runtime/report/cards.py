@@ -66,10 +66,10 @@ def _map_caption(card: Card) -> str:
 
 
 def _verdict(card: Card, more: str = "") -> str:
-    badge = '<span class="badge ng">NG</span>' if card.is_anomalous else '<span class="badge ok">OK</span>'
-    gauges = _gauge("score", card.score, card.threshold)
+    badge = verdict_badge(is_anomalous=card.is_anomalous)
+    gauges = gauge("score", card.score, card.threshold)
     if card.peak_threshold is not None:
-        gauges += _gauge("map peak", card.peak, card.peak_threshold)
+        gauges += gauge("map peak", card.peak, card.peak_threshold)
     return f'<div class="verdict">{badge}{_judgement(card)}{gauges}{more}</div>'
 
 
@@ -81,7 +81,12 @@ def _judgement(card: Card) -> str:
     return f'<span class="wrong">&#10007; {"missed defect" if card.label else "false alarm"}</span>'
 
 
-def _gauge(name: str, value: float, threshold: float) -> str:
+def verdict_badge(*, is_anomalous: bool) -> str:
+    """OK or NG."""
+    return '<span class="badge ng">NG</span>' if is_anomalous else '<span class="badge ok">OK</span>'
+
+
+def gauge(name: str, value: float, threshold: float) -> str:
     """A value as a bar from 0 to 1 with a tick at its threshold, and the numbers below it."""
     tick = f"{100 * threshold:.2f}%"
     return (

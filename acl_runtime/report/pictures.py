@@ -125,7 +125,7 @@ class Panels:
 
 def draw_panels(card: Card, *, side: int) -> Panels:
     """Draw a card's pictures, the longer edge of each `side` pixels long."""
-    frame = _fit(to_bgr(card.frame), side)
+    frame = fit(to_bgr(card.frame), side)
     height, width = frame.shape[:2]
     pixels = cv2.resize(card.anomaly_map, (width, height), interpolation=cv2.INTER_LINEAR)
     marked = overlay(
@@ -165,7 +165,8 @@ def color_bar(width: int, height: int) -> Picture:
     return colorize(np.tile(np.linspace(0, 1, width, dtype=np.float32), (height, 1)))
 
 
-def _fit(picture: Picture, side: int) -> Picture:
+def fit(picture: Picture, side: int) -> Picture:
+    """The picture with its longer edge `side` pixels long."""
     height, width = picture.shape[:2]
     scale = side / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

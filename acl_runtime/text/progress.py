@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+SELDOM_S = 60.0  # between lines where there is no terminal
 
 
 @contextmanager
@@ -51,3 +54,55 @@ def progress(description: str, *, total: int | None) -> Iterator[Callable[[], No
     with bar:
         task = bar.add_task(description, total=total)
         yield lambda: bar.advance(task)
+
+
+@contextmanager
+def progress_rate(description: str, *, total: int, done: int) -> Iterator[Callable[[int], None]]:
+    """Yield a function that advances a bar with rate and time left; where there is no terminal, lines say so, seldom.
+
+    Args:
+        description: What is done.
+        total: How many in all.
+        done: How many of them were done before; the rate is that of the others.
+    """
+    begun, count, told = time.monotonic(), 0, time.monotonic()
+    if not sys.stderr.isatty():
+
+        def tell(more: int) -> None:
+            nonlocal count, told
+            count, now = count + more, time.monotonic()
+            if count > 0 and now - told > SELDOM_S:
+                told = now
+                words = _rate_words(total - done - count, count / (now - begun))
+                print(f"{description}: {done + count} of {total}, {words}", file=sys.stderr, flush=True)
+
+        yield tell
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[words]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=total, completed=done, words="")
+
+        def show(more: int) -> None:
+            nonlocal count
+            count += more
+            words = _rate_words(total - done - count, count / max(time.monotonic() - begun, 1e-9))
+            bar.update(task, completed=done + count, words=words)
+
+        yield show
+
+
+def _rate_words(left: int, rate: float) -> str:
+    """Such as "12.3/s, 1:05:00 left"."""
+    if rate <= 0:
+        return ""
+    minutes, seconds = divmod(round(left / rate), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{rate:.1f}/s, {hours}:{minutes:02d}:{seconds:02d} left"

@@ -30,6 +30,8 @@ _EXTRAS = {  # module -> extra that installs it
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
     "cv2": "opencv",
     "pypylon": "basler",
+    **dict.fromkeys(("pyarrow", "fsspec"), "archive"),
+    "ray": "ray",
 }
 
 

@@ -13,7 +13,7 @@ from graphs import drawn_frame
 
 from acl_runtime import Detector
 from acl_runtime.bundle.bundle import load_bundle, load_golden, load_text_embeddings, replace_manifest
-from acl_runtime.calibration.calibrate import restore_previous
+from acl_runtime.calibration.change import restore_previous
 from acl_runtime.calibration.record import read_record
 from acl_runtime.commands.describe import describe
 

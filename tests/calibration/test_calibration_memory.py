@@ -16,7 +16,8 @@ from sessions import Around
 from acl_runtime.bundle.bundle import load_bundle
 from acl_runtime.bundle.manifest import Tiling, manifest_from_json, manifest_to_json
 from acl_runtime.calibration import calibrate
-from acl_runtime.calibration.calibrate import calibrate_bundle, restore_previous
+from acl_runtime.calibration.calibrate import calibrate_bundle
+from acl_runtime.calibration.change import restore_previous
 from acl_runtime.calibration.memory_images import Recorder, Request, check_memory, fit_memory_to_images
 from acl_runtime.calibration.mismatch import find_mismatches
 from acl_runtime.calibration.record import read_record

@@ -15,7 +15,7 @@ from graphs import write_tiny_bundle
 from parts import judged, make_record
 
 from acl_runtime.bundle.bundle import load_bundle, replace_manifest
-from acl_runtime.calibration.calibrate import restore_previous
+from acl_runtime.calibration.change import restore_previous
 from acl_runtime.calibration.mismatch import find_mismatches
 from acl_runtime.calibration.monitor import DriftMonitor
 from acl_runtime.calibration.record import (
@@ -71,7 +71,7 @@ def test_the_keys_of_the_record_are_these(record: CalibrationRecord) -> None:
                 "provider",
                 "precision",
             ),
-            *("region_threshold", "findings", "segment_mm"),
+            *("region_threshold", "findings", "segment_mm", "by_hand"),
             *("tools", "good", "sets_scales", "defective", "memory", "previous", "previous_calibration"),
         ]
     )
@@ -150,6 +150,19 @@ def test_a_record_of_version_4_is_of_images() -> None:
     for record in (first, second):
         assert record.segment_mm is None
         assert record.exif is False
+        assert record_from_json(record_to_json(record)) == record
+
+
+def test_a_record_of_version_5_was_measured() -> None:
+    """It knew a web, and nobody who sets thresholds by hand."""
+    first, second = (
+        record_from_json((SAMPLES / "version-5" / name).read_bytes()) for name in ("0001.json", "0002.json")
+    )
+    assert (first.images, first.segment_mm) == (24, None)
+    assert (second.images, second.segment_mm, second.previous) == (40, 1000.0, "calibrations/0001.json")
+    for record in (first, second):
+        assert record.by_hand is None
+        assert record.promised_overkill is not None
         assert record_from_json(record_to_json(record)) == record
 
 

@@ -13,7 +13,8 @@ from graphs import drawn_frame, write_tiny_bundle
 from parts import COLORS, draw_parts, judged, make_record
 from scipy.special import expit
 
-from acl_runtime.calibration.calibrate import calibrate_bundle, restore_previous
+from acl_runtime.calibration.calibrate import calibrate_bundle
+from acl_runtime.calibration.change import restore_previous
 from acl_runtime.calibration.conformal import Demand
 from acl_runtime.calibration.findings import find_picture_findings, find_score_findings
 from acl_runtime.calibration.pictures import look_at

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from acl_runtime.bundle.bundle import load_bundle
 from acl_runtime.bundle.manifest import Tiling
-from acl_runtime.calibration.calibrate import calibrate_bundle, restore_previous
+from acl_runtime.calibration.calibrate import calibrate_bundle
+from acl_runtime.calibration.change import restore_previous
 from acl_runtime.cli import app
 from acl_runtime.detection.detector import Detector
 from acl_runtime.images.decode import load_frame
@@ -81,8 +82,10 @@ def test_the_mask_belongs_to_its_calibration(bundle: Path, good: Path) -> None:
     record = calibrate_bundle(Detector(bundle), list_sources([good]), ignored=[POLYGON])
     assert record.ignore == load_bundle(bundle).manifest.calibration.ignore == "calibrations/0001.ignore.png"
     calibrate_bundle(Detector(bundle), list_sources([good]))
-    assert Detector(bundle).stages.ignore is None
+    running = Detector(bundle)
+    assert running.stages.ignore is None
     restore_previous(bundle)
+    assert running.with_calibration(load_bundle(bundle), None).stages.ignore is not None
     assert Detector(bundle).stages.ignore is not None
 
 

@@ -280,3 +280,16 @@ def test_a_graph_that_answers_for_more_images_than_it_was_given_is_refused(tmp_p
         BackendError, match=r"image_logits must be of 1 images, got \(2,\); export the bundle again"
     ):
         Detector(tmp_path / "bundle", session=Twice())(FRAMES[0])
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads as Linux does")
+@pytest.mark.parametrize("backend", ["auto", "onnxruntime"])
+def test_it_computes_with_the_threads_that_it_is_given(tmp_path: Path, backend: str) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bundle")
+    began = {}
+    for threads in (1, 4):
+        before = len(list(Path("/proc/self/task").iterdir()))
+        with Detector(bundle, backend=backend, threads=threads) as detector:
+            began[threads] = len(list(Path("/proc/self/task").iterdir())) - before
+            assert detector.stages.workers == threads
+    assert began[4] - began[1] == 3  # beside the caller's own

@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from acl_runtime.files.errors import InputError
 from acl_runtime.outputs.evidence.reader import EvidenceReader
 from acl_runtime.outputs.evidence.store import EvidenceStore
 from acl_runtime.outputs.evidence.store import Options as EvidenceOptions
-from acl_runtime.outputs.page import page_routes, page_server
+from acl_runtime.outputs.page import page_answers, page_server
 from acl_runtime.outputs.page.live_page import LivePage, Options, open_output
-from acl_runtime.outputs.station import StationOutput, WebRecord
+from acl_runtime.outputs.station import ConflictError, StationOutput, WebRecord
+from acl_runtime.outputs.strip_view import StripView
 
 VIEWER, ADMIN = "v" * 24, "a" * 24
 GETS: tuple[str, ...] = (
@@ -36,10 +37,17 @@ GETS: tuple[str, ...] = (
     "/api/verdicts",
     "/api/defects",
     "/api/scores",
+    "/api/thresholds",
     "/metrics",
     "/page.js",
 )
-GETS += ("/charts.js", "/api/openapi.json", "/api/pictures/2/overlay", "/api/frames/0/picture")
+GETS += (
+    "/charts.js",
+    "/thresholds.js",
+    "/api/openapi.json",
+    "/api/pictures/2/overlay",
+    "/api/frames/0/picture",
+)
 
 
 @dataclass
@@ -128,8 +136,17 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         viewer_token_file=write_token(folder / "viewer", VIEWER),
         admin_token_file=write_token(folder / "admin", ADMIN),
     )
+    opened.control.strip = begun_strip()
     yield opened
     opened.close()
+
+
+def begun_strip() -> StripView:
+    """Ten lines of a web."""
+    view = StripView()
+    view.begin(100, lines_per_pixel=1.0)
+    view.add(0, np.full((10, 100), 200, np.uint8))
+    return view
 
 
 @pytest.mark.parametrize("path", GETS)
@@ -146,12 +163,156 @@ def test_only_the_administrator_reviews(guarded: Site) -> None:
         assert guarded.ask("/api/review/2", token=token, method="POST", body="good").status == expected
     found = EvidenceReader(guarded.stores[0].folder).record(2)
     assert found is not None
-    assert (found.review, found.reviewed_by) == ("good", "live page")
+    assert (found.review, found.reviewed_by) == ("good", "administrator")
     assert guarded.ask("/api/review/2", token=ADMIN, method="POST", body="good").json["proposal"] is None
     escaped = guarded.ask("/api/review/1", token=ADMIN, method="POST", body="defect")
-    assert "acl calibrate" in escaped.json["proposal"]
+    assert "1 reviewed OK parts were defective: a recalibration is due" in escaped.json["proposal"]
     assert guarded.ask("/api/review/9", token=ADMIN, method="POST", body="good").status == 422
     assert guarded.ask("/api/review/2", token=ADMIN, method="POST", body="<b>").status == 422
+
+
+CHANGES: dict[str, dict[str, Any] | None] = {
+    "/api/thresholds": {"score": 0.95, "peak": 0.7, "seen": "1"},
+    "/api/thresholds/restore": {"seen": "1"},
+    "/api/proposal": None,
+    "/api/proposal/accept": {"seen": "1"},
+    "/api/proposal/drop": None,
+}
+
+
+@pytest.mark.parametrize("path", CHANGES)
+def test_only_the_administrator_changes_thresholds(guarded: Site, path: str) -> None:
+    thresholds, body = guarded.control.thresholds, json.dumps(CHANGES[path])
+    thresholds.asked.clear()
+    for token, expected in (("", 401), ("x" * 24, 401), (VIEWER, 403)):
+        answer = guarded.ask(path, token=token, method="POST", body=body)
+        assert (answer.status, thresholds.asked) == (expected, [])
+    guest = guarded.ask(path, token=ADMIN, method="POST", body=body, Origin="http://evil.example")
+    assert (guest.status, thresholds.asked) == (403, [])
+    assert guarded.ask(path, token=ADMIN, method="GET").status == (200 if path == "/api/thresholds" else 405)
+    assert guarded.ask(path, token=ADMIN, method="POST", body=body).status in (200, 202)
+    assert len(thresholds.asked) == 1
+
+
+def test_a_threshold_is_set_with_who_and_how_many_parts_would_change(guarded: Site) -> None:
+    control = guarded.control.thresholds
+    control.now = replace(control.now, score=0.5, peak=None)
+    answer = guarded.ask(
+        "/api/thresholds",
+        token=ADMIN,
+        method="POST",
+        body=json.dumps({"score": 0.95, "peak": None, "seen": "1"}),
+    )
+    assert answer.json["now"]["by"] == "administrator"
+    assert control.asked[-1] == (
+        "set",
+        (0.95, None, "1", "administrator", (1, 3)),
+    )  # one of three judged was NG
+    found = guarded.ask("/api/thresholds", token=VIEWER).json
+    assert (found["now"]["score"], found["may_change"]) == (0.95, False)
+    assert guarded.ask("/api/thresholds", token=ADMIN).json["may_change"] is True
+    assert guarded.ask("/api/scores", token=VIEWER).json["score_threshold"] == 0.95
+    assert guarded.ask("/api/state", token=VIEWER).json["thresholds"]["by"] == "administrator"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("", "must be JSON"),
+        ("[1]", "must be JSON"),
+        ('{"score": 0.5, "peak": null}', "lacks the key 'seen'"),
+        ('{"score": "0.5", "peak": null, "seen": ""}', "score"),
+        ('{"score": NaN, "peak": null, "seen": ""}', "score"),
+        ('{"score": 1e999, "peak": null, "seen": ""}', "score"),
+        ('{"score": 1.5, "peak": null, "seen": ""}', "must lie in 0..1, got 1.5"),
+        ('{"score": 0.5, "peak": -1, "seen": ""}', "must lie in 0..1, got -1"),
+        ('{"score": 0.5, "peak": null, "seen": "", "path": "/etc"}', "path"),
+        ("[" * 4000, "must be JSON"),
+    ],
+)
+def test_a_body_that_is_no_threshold_is_a_sentence(site: Site, body: str, said: str) -> None:
+    site.control.thresholds.asked.clear()
+    answer = site.ask("/api/thresholds", method="POST", body=body)
+    assert answer.status == 422
+    assert said in answer.json["error"]
+    assert "\n" not in answer.json["error"]
+    assert site.control.thresholds.asked == []
+
+
+def test_what_the_station_refuses_is_answered_with_its_sentence(site: Site) -> None:
+    thresholds = site.control.thresholds
+    for error, expected in ((ConflictError("others are in force"), 409), (InputError("is none"), 422)):
+        thresholds.refuses = error
+        for path in ("/api/thresholds", "/api/thresholds/restore", "/api/proposal/accept"):
+            answer = site.ask(path, method="POST", body=json.dumps(CHANGES[path]))
+            assert (answer.status, answer.json["error"]) == (expected, str(error))
+    thresholds.refuses = None
+    assert site.ask("/api/thresholds", method="POST", body="g" * 5000).status == 413
+
+
+def test_reviews_that_contradict_the_thresholds_are_told_and_a_proposal_is_shown(tmp_path: Path) -> None:
+    site = open_site(tmp_path / "evidence")
+    try:
+        wait_until(lambda: site.ask("/api/review/1", method="POST", body="defect").status == 200, "a review")
+        assert "a recalibration is due" in site.ask("/api/thresholds").json["due"]
+        assert site.ask("/api/proposal", method="POST").json["proposal"]["words"] == "more"
+        assert site.control.thresholds.asked == [("propose", tmp_path / "evidence")]
+        assert site.ask("/api/state").json["proposal"]["facts"] == ["a fact"]
+        assert site.ask("/api/proposal/drop", method="POST").json["proposal"] is None
+    finally:
+        site.close()
+
+
+def test_without_evidence_nothing_is_proposed_and_before_the_engine_nothing_is_set() -> None:
+    site = open_site()
+    try:
+        assert site.ask("/api/proposal", method="POST").status == 404
+        site.control.thresholds = None  # type: ignore[assignment]
+        assert site.ask("/api/thresholds").json["now"] is None
+        assert site.ask("/api/state").json["thresholds"] is None
+        assert (
+            site.ask("/api/thresholds", method="POST", body=json.dumps(CHANGES["/api/thresholds"])).status
+            == 503
+        )
+    finally:
+        site.close()
+
+
+def test_administrators_have_names_and_tokens_of_their_own(tmp_path: Path) -> None:
+    admins = write_token(tmp_path / "admins", f"{ADMIN} Ana Ng\n{'b' * 24} <b>Ben</b>")
+    site = open_site(tmp_path / "evidence", admin_token_file=admins)
+    try:
+        for token, name in ((ADMIN, "Ana Ng"), ("b" * 24, "<b>Ben</b>")):
+            assert site.ask("/api/review/2", token=token, method="POST", body="good").status == 200
+            found = EvidenceReader(tmp_path / "evidence").record(2)
+            assert found is not None
+            assert found.reviewed_by == name
+        assert site.ask("/api/review/2", token="c" * 24, method="POST", body="good").status == 403
+    finally:
+        site.close()
+
+
+def test_tokens_come_from_credentials_of_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "credentials"
+    folder.mkdir()
+    (folder / "acl-admin").write_text(f"{ADMIN} Ana\n")
+    (folder / "acl-viewer").write_text(VIEWER)
+    for name in ("acl-admin", "acl-viewer"):
+        (folder / name).chmod(0o440)  # as systemd shows those that it guards by an access list
+    options: dict[str, Any] = {"viewer_credential": "acl-viewer", "admin_credential": "acl-admin"}
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    with pytest.raises(InputError, match="LoadCredential=acl-viewer:FILE"):
+        open_output(Options(port=free_port(), **options), Control(), "page")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
+    site = open_site(**options)
+    try:
+        assert site.ask("/api/state").status == 401
+        assert site.ask("/api/thresholds", token=VIEWER).json["may_change"] is False
+        assert site.ask("/api/thresholds", token=ADMIN).json["may_change"] is True
+    finally:
+        site.close()
+    with pytest.raises(InputError, match="cannot be read"):
+        open_output(Options(port=free_port(), admin_credential="none"), Control(), "page")
 
 
 def test_a_browser_logs_in_with_a_cookie_that_no_script_and_no_other_site_gets(guarded: Site) -> None:
@@ -171,7 +332,8 @@ def test_the_page_is_open_on_this_machine_and_says_how_it_is(site: Site) -> None
     assert state["last"]["verdict"] == "ok"
     assert state["status"]["state"] == "running"
     assert state["pictures"] == [2]
-    assert state["thresholds"] == {"score": 0.5, "peak": None}
+    assert (state["thresholds"]["score"], state["thresholds"]["peak"]) == (0.5, None)
+    assert state["proposal"] is None
     assert [point[:2] for point in state["trend"]] == [[1, 0], [2, 1], [3, 2], [4, 0]]
     assert site.ask("/healthz").status in (200, 503)
 
@@ -346,7 +508,7 @@ def closed_after(peer: socket.socket, most_s: float) -> float:
 
 def test_who_sends_slowly_or_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page_server, "PATIENCE_S", 0.4)
-    monkeypatch.setattr(page_routes, "BODY_S", 0.3)
+    monkeypatch.setattr(page_answers, "BODY_S", 0.3)
     site = open_site()
     try:
         with site.raw() as silent, site.raw() as slow, site.raw() as body:
@@ -528,6 +690,22 @@ def test_a_web_shows_the_roll_that_runs() -> None:
         site.close()
 
 
+def test_the_strip_of_a_web_comes_in_pieces(site: Site) -> None:
+    assert site.ask("/api/strip").status == 204  # parts
+    site.control.strip = view = begun_strip()
+    first = site.ask("/api/strip")
+    pixels = cv2.imdecode(np.frombuffer(first.body, np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert pixels is not None
+    assert (pixels.shape, first.headers["X-First"], first.headers["X-Lines"]) == ((100, 10), "0", "1")
+    assert abs(int(pixels.mean()) - 200) < 3
+    asked = f"/api/strip?strip={first.headers['X-Strip']}&after=10"
+    assert (site.ask(asked).status, site.ask(asked).body) == (204, b"")
+    view.add(10, np.full((4, 100), 50, np.uint8))
+    assert site.ask(asked).headers["X-First"] == "10"
+    assert site.ask("/api/strip?after=-1").status == site.ask("/api/strip?strip=x").status == 422
+    site.control.strip = None
+
+
 def test_https_with_a_certificate_and_a_secure_cookie(tmp_path: Path) -> None:
     certificate, key = tmp_path / "chain.pem", tmp_path / "key.pem"
     command = [
@@ -579,6 +757,11 @@ def refusals(folder: Path) -> dict[str, Callable[[], object]]:
         "chmod 600": lambda: begin(admin_token_file=open_to_all),
         "cannot be used with": lambda: begin(certificate=same, key=same),
         "port must be": lambda: Options(port=0),
+        "name one token twice": lambda: Options(admin_token_file=same, admin_credential="a"),
+        "without a folder": lambda: Options(admin_credential="../etc/passwd"),
+        "one name or one token": lambda: begin(
+            admin_token_file=write_token(folder / "two", f"{ADMIN}\n{VIEWER}")
+        ),
     }
 
 

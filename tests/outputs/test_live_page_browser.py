@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from browser import Browser, chromium
 from station_events import Control, defect, free_port, part, status, wait_until
@@ -18,10 +21,12 @@ from acl_runtime.outputs.evidence.store import EvidenceStore
 from acl_runtime.outputs.evidence.store import Options as EvidenceOptions
 from acl_runtime.outputs.page.live_page import LivePage, Options, open_output
 from acl_runtime.outputs.station import WebRecord
+from acl_runtime.outputs.strip_view import StripView
 
 ADMIN, VIEWER = "a" * 24, "v" * 24
 EVIL = "<img src=x onerror=window.evil=1><script>window.evil=1</script>"
 Shown = tuple[LivePage, Browser, str, EvidenceStore]
+ROLL = {"event": "roll", "width": 2000, "mm_per_pixel": 0.1, "mm_per_line": 0.2, "region_threshold": 0.5}
 NUMBERS = itertools.count(1000)
 SIZES = ((1280, 800), (1024, 768), (390, 844))
 SHIFTS = (
@@ -34,9 +39,11 @@ BOXES = (
 )
 
 
-def open_page(*others: EvidenceStore, **options: object) -> tuple[LivePage, str]:
+def open_page(
+    *others: EvidenceStore, strip: StripView | None = None, **options: object
+) -> tuple[LivePage, str]:
     port = free_port()
-    page = open_output(Options(port=port, **options), Control(), "page")  # type: ignore[arg-type]
+    page = open_output(Options(port=port, **options), Control(strip=strip), "page")  # type: ignore[arg-type]
     page.meet([page, *others])
     wait_until(lambda: not page.problem, "it listens")
     return page, f"http://127.0.0.1:{port}/"
@@ -205,13 +212,17 @@ def test_words_stand_out_from_what_is_behind_them(shown: Shown, dark: bool) -> N
     assert weak == []
 
 
-RED = """(() => {
-  const map = document.getElementById('roll-map');
+RED = """(name => {
+  const map = document.getElementById(name);
   const data = map.getContext('2d').getImageData(0, 0, map.width, map.height).data;
   let count = 0;
   for (let i = 0; i < data.length; i += 4) count += data[i] > 150 && data[i + 1] < 90;
   return count;
-})()"""
+})('roll-map')"""
+WEB_BOXES = (
+    "[...document.querySelectorAll('section, h2, canvas, dd, .word, #frames img')]"
+    ".map(node => node.getBoundingClientRect()).map(box => [box.x, box.y, box.width, box.height])"
+)
 
 CONTRAST = """(() => {
   const rgb = text => (text.match(/[\\d.]+/g) || []).map(Number);
@@ -259,7 +270,8 @@ def test_a_token_opens_the_page_and_a_viewer_cannot_review(window: Browser, tmp_
         (tmp_path / name).write_text(token)
         (tmp_path / name).chmod(0o600)
     store = EvidenceStore(EvidenceOptions(folder=tmp_path / "evidence", keep_free_gb=0.0))
-    page, url = open_page(store, **{name: tmp_path / name for name in files})
+    tokens: dict[str, Any] = {name: tmp_path / name for name in files}
+    page, url = open_page(store, **tokens)
     tell_some(page)
     browser.open(url)
     try:
@@ -279,8 +291,7 @@ def test_a_token_opens_the_page_and_a_viewer_cannot_review(window: Browser, tmp_
 def test_a_web_shows_its_roll_and_the_newest_defect(window: Browser) -> None:
     browser = window
     page, url = open_page()
-    roll = {"event": "roll", "width": 2000, "mm_per_pixel": 0.1, "mm_per_line": 0.2, "region_threshold": 0.5}
-    page(WebRecord(number=1, camera="web", roll=EVIL, record=roll))
+    page(WebRecord(number=1, camera="web", roll=EVIL, record=ROLL))
     page(
         WebRecord(
             number=2, camera="web", roll=EVIL, record={"event": "judged", "first_line": 0, "last_line": 8999}
@@ -298,3 +309,49 @@ def test_a_web_shows_its_roll_and_the_newest_defect(window: Browser) -> None:
         assert [each for each in browser.errors if url in each] == []
     finally:
         page.close(1)
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_the_strip_of_a_web_runs_by_with_its_defects_and_nothing_moves(
+    window: Browser, width: int, height: int
+) -> None:
+    browser, view = window, StripView()
+    page, url = open_page(strip=view)
+    view.begin(2000, lines_per_pixel=0.5)  # rows of 6 lines
+    page(WebRecord(number=1, camera="web", roll="R1", record=ROLL))
+    numbers, line = itertools.count(2), 0
+
+    def move(lines: int) -> None:
+        nonlocal line
+        view.add(line, np.full((lines, 2000), 60 + line % 120, np.uint8))
+        line += lines
+        judged = {"event": "judged", "first_line": line - lines, "last_line": line - 1}
+        page(WebRecord(number=next(numbers), camera="web", roll="R1", record=judged))
+        page(status(defects=1))
+
+    move(6000)
+    page(defect(next(numbers), x_mm=100.0, y_mm=1150.0))
+    browser.resize(width, height)
+    browser.open(url)
+    try:
+        browser.wait("document.querySelector('#frames img')?.naturalWidth")
+        browser.wait(f"{RED.replace('roll-map', 'strip')} > 20")  # the frame around the defect
+        assert browser.js("getComputedStyle(document.getElementById('strip')).display") != "none"
+        browser.js(SHIFTS)
+        boxes, seen = browser.js(WEB_BOXES), browser.js(STRIP)
+        for _ in range(30):
+            move(60)
+            time.sleep(1 / 30)
+        browser.wait(f"{STRIP} != {seen!r}")
+        assert browser.js(WEB_BOXES) == boxes
+        assert sum(browser.js("window.shifts")) < 0.05
+        assert browser.js("document.documentElement.scrollWidth") <= width
+        if width > 1000:
+            assert browser.js("document.documentElement.scrollHeight") <= height
+        assert [each for each in browser.errors if url in each] == []
+    finally:
+        page.close(1)
+        browser.resize(1280, 800)
+
+
+STRIP = "document.getElementById('strip').toDataURL()"

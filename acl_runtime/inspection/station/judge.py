@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
+from acl_runtime.bundle.bundle import Bundle
 from acl_runtime.calibration.monitor import DriftMonitor, monitor_of
 from acl_runtime.detection.detector import Detector
 from acl_runtime.files.errors import BackendError
 from acl_runtime.inspection.station.station_file import StationSection
+from acl_runtime.scoring.memory import Memory
+from acl_runtime.scoring.memory_file import load_memory
 from acl_runtime.web.ring import PAUSES_S
 
 LOG = logging.getLogger("acl")
@@ -35,6 +39,7 @@ class Engine:
         self._beat_s, self._patience_s = time.monotonic(), OPENING_S
         self.detector = self._open(section)
         self.drift = monitor_of(self.detector)
+        self._next = deque[tuple[Bundle, Memory | None, DriftMonitor | None]](maxlen=1)
         self.beat()
 
     def beat(self) -> None:
@@ -51,6 +56,17 @@ class Engine:
         """Seconds since the loop moved, if these are more than are allowed; else 0."""
         silent_s = time.monotonic() - self._beat_s
         return silent_s if silent_s > self._patience_s else 0.0
+
+    def take_over(self, bundle: Bundle) -> None:
+        """Judge with the calibration that the bundle has by now, from the next frame on; from any thread."""
+        memory = load_memory(bundle)
+        self._next.append((bundle, memory, monitor_of(self.detector.with_calibration(bundle, memory))))
+
+    def renew(self) -> None:
+        """Take over a calibration that waits; between frames, by the thread that judges."""
+        if self._next:
+            bundle, memory, drift = self._next.pop()
+            self.detector, self.drift = self.detector.with_calibration(bundle, memory), drift
 
     def reopen(self, error: BackendError, stopped: threading.Event) -> bool:
         """Close what failed and open it again, for as long as it takes; False when told to stop."""

@@ -190,7 +190,6 @@ class PartLine:
                 self._changed.notify_all()
 
     def _judge(self) -> None:
-        stages = self._engine.detector.stages
         while not self._ended.is_set():
             self._engine.beat()
             with self._changed:
@@ -201,9 +200,10 @@ class PartLine:
                 parts = self._book.take(self._most(), started_ns, self._each_ns)
                 guest = None if parts else self._guests.take()
                 frames = [part.frame for part in parts if part.frame is not None]
+            self._engine.renew()
             judged = 0
             try:
-                for result in stages.judge(frames if guest is None else [guest]):
+                for result in self._engine.detector.stages.judge(frames if guest is None else [guest]):
                     if guest is None:
                         self._settle(parts[judged], result)
                         judged += 1
@@ -214,7 +214,7 @@ class PartLine:
                 self._fail(parts[judged:], f"the network failed: {error}")
                 if not self._engine.reopen(error, self._ended):
                     return
-                stages, self._each_ns = self._engine.detector.stages, 0
+                self._each_ns = 0
             if judged:
                 took_ns, before_ns = (time.monotonic_ns() - started_ns) // judged, self._each_ns
                 self._each_ns += round(_WEIGHT * (took_ns - before_ns)) if before_ns else took_ns

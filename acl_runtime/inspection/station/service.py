@@ -22,6 +22,7 @@ from acl_runtime.inspection.station.judge import Engine, open_detector_of
 from acl_runtime.inspection.station.notify import notify, watchdog_period_s
 from acl_runtime.inspection.station.part_mode import PartMode
 from acl_runtime.inspection.station.part_numbers import PartNumbers
+from acl_runtime.inspection.station.proposal import Proposer
 from acl_runtime.inspection.station.station_file import (
     CameraSection,
     StationFile,
@@ -31,8 +32,15 @@ from acl_runtime.inspection.station.station_file import (
 )
 from acl_runtime.inspection.station.status import find_faults, find_warnings, state_of
 from acl_runtime.inspection.station.tellers import Tellers
+from acl_runtime.inspection.station.thresholds import StationThresholds
 from acl_runtime.inspection.station.web_line import WebLine
-from acl_runtime.outputs.station import BusyError, StationOutput, StationStatus
+from acl_runtime.outputs.station import (
+    BusyError,
+    StationOutput,
+    StationStatus,
+    ThresholdsChange,
+)
+from acl_runtime.outputs.strip_view import StripView
 from acl_runtime.sources.address import hide_password
 from acl_runtime.sources.block import LineSource
 from acl_runtime.text.json_log import JsonLog
@@ -138,16 +146,29 @@ class Station:
         section = file.station
         section.data.mkdir(parents=True, exist_ok=True)
         self._closing.enter_context(locked_folder(section.data, "run one service per data folder"))
-        self._bundle = sha256(section.bundle / MANIFEST)[:8] if (section.bundle / MANIFEST).is_file() else ""
+        self._see_bundle()
         self.engine = Engine(section, open_detector=self._open_detector)
         self._closing.callback(self.engine.close)
+        proposer = Proposer(section)
+        self._closing.callback(proposer.drop)
+        self.thresholds = StationThresholds(section, self.engine, proposer, self._note_thresholds)
         self._numbers = PartNumbers(section.data)
         self._closing.callback(self._numbers.close)
+        self.strip = None if file.web is None else StripView()
         self._mode: Mode = self._make_mode(file)
         self._closing.callback(self._tellers.close, FLUSH_S)
         for output in outputs:
             self._tellers.add(output)
         self._tellers.open(file.outputs, self)
+
+    def _see_bundle(self) -> None:
+        manifest = self.file.station.bundle / MANIFEST
+        self._bundle = sha256(manifest)[:8] if manifest.is_file() else ""
+
+    def _note_thresholds(self, change: ThresholdsChange) -> None:
+        self._see_bundle()
+        self._told = None  # the next status has it
+        self._tellers.note_thresholds(change)
 
     def _make_mode(self, file: StationFile) -> Mode:
         if file.web is None:
@@ -167,6 +188,7 @@ class Station:
             tell=self._tellers.tell,
             counters=self._counters,
             open_source=self._open_source,
+            strip=self.strip,
         )
 
     def run(self, stopped: Callable[[], bool], reload: Callable[[], bool]) -> None:
@@ -288,6 +310,10 @@ class Station:
             LOG.error("%s; the station goes on as before", error, extra={"again": True})
         else:
             self._take_over(file)
+        try:
+            self.thresholds.read_again()
+        except UserError as error:
+            LOG.error("%s; the station judges as before", error, extra={"again": True})
         notify("READY=1")
 
     def _take_over(self, file: StationFile) -> None:

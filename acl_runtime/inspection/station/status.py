@@ -45,6 +45,7 @@ def find_warnings(tellers: Tellers, numbers: PartNumbers, data: Path, engine: En
         warnings.append(numbers.problem)
     if shutil.disk_usage(data).free < LEAST_FREE:
         warnings.append(f"{data}: less than {LEAST_FREE // 1_000_000} MB are free")
-    if engine.drift is not None and engine.drift.unusual:
-        warnings.append(f"frames are unlike those of the calibration: {', '.join(engine.drift.unusual)}")
+    drift = engine.drift
+    if drift is not None and drift.unusual:
+        warnings.append(f"frames are unlike those of the calibration: {', '.join(drift.unusual)}")
     return tuple(warnings)

@@ -7,7 +7,15 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 
 from acl_runtime.inspection.station.outputs import OutputEntry, open_output
-from acl_runtime.outputs.station import MeetsOutputs, PartResult, StationControl, StationEvent, StationOutput
+from acl_runtime.outputs.station import (
+    MeetsOutputs,
+    NotesThresholds,
+    PartResult,
+    StationControl,
+    StationEvent,
+    StationOutput,
+    ThresholdsChange,
+)
 
 
 class Tellers:
@@ -41,6 +49,12 @@ class Tellers:
         for output in self._outputs:
             if output.name in self._at_gate:
                 output(part)
+
+    def note_thresholds(self, change: ThresholdsChange) -> None:
+        """Tell those that keep who changed thresholds; may wait for the disk."""
+        for output in self._outputs:
+            if isinstance(output, NotesThresholds):
+                output.note_thresholds(change)
 
     @property
     def problems(self) -> tuple[str, ...]:

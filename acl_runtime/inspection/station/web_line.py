@@ -26,6 +26,7 @@ from acl_runtime.inspection.web import FINISH_S, inspect_web
 from acl_runtime.inspection.web_files import WebRecorder
 from acl_runtime.inspection.web_plan import describe_roll, load_correction, plan_settings
 from acl_runtime.outputs.station import BusyError, WebRecord
+from acl_runtime.outputs.strip_view import StripView
 from acl_runtime.sources.address import hide_password
 from acl_runtime.sources.block import LineSource
 from acl_runtime.web.account import Lost
@@ -54,6 +55,7 @@ class WebLine:
         tell: Callable[[WebRecord], None],
         counters: Counters,
         open_source: Callable[[CameraSection], LineSource],
+        strip: StripView | None,
     ) -> None:
         """Say what is judged with what; `start` begins.
 
@@ -65,10 +67,11 @@ class WebLine:
             tell: Called with each record.
             counters: Of the station.
             open_source: Opens the camera.
+            strip: Shown the lines that are judged.
         """
         self._engine, self._numbers, self._camera, self._web = engine, numbers, camera, web
         self._tell, self._counters, self._open = tell, counters, partial(open_source, camera)
-        self._roll, self._enabled = "", True
+        self._roll, self._enabled, self._strip = "", True, strip
         self._next: str | None = web.roll  # name of the roll to come, once one is to come
         self._queue: RollQueue | None = None
         self._reader: Reader | None = None
@@ -210,7 +213,11 @@ class WebLine:
         recorder, judge = WebRecorder(self._emit, roll), TileJudge(self._engine.detector.stages)
         width_mm = plan.width * settings.scale.mm_per_pixel
         rules = Rules(self._web.rules(), width_mm=width_mm, lanes=settings.lanes)
-        engine, failed = WebEngine(plan, judge, settings), None
+        see_lines = None if self._strip is None else self._strip.add
+        if self._strip is not None:
+            scale = settings.scale
+            self._strip.begin(plan.width, lines_per_pixel=scale.mm_per_pixel / scale.mm_per_line)
+        engine, failed = WebEngine(plan, judge, settings, see_lines=see_lines), None
         events = inspect_web(
             engine,
             self._queue,

@@ -30,6 +30,9 @@ RestartSec=2
 User=acl
 SupplementaryGroups=video render
 UMask=0027
+# Tokens of the live page, named in its section as viewer_credential and admin_credential:
+# LoadCredential=acl-viewer:/etc/acl/viewer.token
+# LoadCredential=acl-admin:/etc/acl/admin.token
 Nice=-5
 OOMScoreAdjust=-500
 NoNewPrivileges=yes

@@ -138,8 +138,8 @@ def _copy(reader: EvidenceReader, record: Evidence, folder: Path) -> bool:
     return True
 
 
-def recalibration_words(found: Contradictions, folder: Path) -> str | None:
-    """That reviews say otherwise than the thresholds, and what to do about it; None while they do not."""
+def contradiction_words(found: Contradictions) -> str | None:
+    """That reviews say otherwise than the thresholds; None while they do not."""
     if found.wrong_rejects < LEAST_WRONG and not found.escapes:
         return None
     facts = []
@@ -147,13 +147,21 @@ def recalibration_words(found: Contradictions, folder: Path) -> str | None:
         facts.append(f"{found.wrong_rejects} of {found.reviewed_rejects} reviewed rejects were good parts")
     if found.escapes:
         facts.append(f"{found.escapes} reviewed OK parts were defective")
+    return f"{' and '.join(facts)}: a recalibration is due"
+
+
+def recalibration_words(found: Contradictions, folder: Path) -> str | None:
+    """The same, and which commands do it."""
+    words = contradiction_words(found)
+    if words is None:
+        return None
     how = (
         "acl calibrate BUNDLE --web SOURCE with more good web"
         if found.is_web
         else f"acl evidence export {folder} --images parts --samples, then acl calibrate BUNDLE parts/good --defective "
         "parts/bad"
     )
-    return f"{' and '.join(facts)}: a recalibration is due; {how}; acl restore BUNDLE takes it back"
+    return f"{words}; {how}; acl restore BUNDLE takes it back"
 
 
 def record_words(record: Evidence) -> str:

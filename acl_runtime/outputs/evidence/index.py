@@ -49,6 +49,7 @@ CREATE TABLE IF NOT EXISTS records ({", ".join(f"{name} {_kind(name)}" for name 
 CREATE INDEX IF NOT EXISTS by_verdict ON records (verdict, number);
 CREATE INDEX IF NOT EXISTS by_review ON records (review, number) WHERE review <> '';
 CREATE INDEX IF NOT EXISTS by_review_of ON records (verdict, review, number) WHERE review <> '';
+CREATE INDEX IF NOT EXISTS by_bundle ON records (bundle, verdict, review) WHERE review <> '';
 CREATE INDEX IF NOT EXISTS rejects ON records (number) WHERE verdict <> 'ok';
 CREATE INDEX IF NOT EXISTS open_rejects ON records (number) WHERE verdict <> 'ok' AND review = '';
 CREATE INDEX IF NOT EXISTS open_rejects_of ON records (verdict, number) WHERE verdict <> 'ok' AND review = '';
@@ -86,8 +87,7 @@ class Index:
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute("PRAGMA journal_size_limit = 4000000")
             self.is_complete = version == VERSION
-            if not self.is_complete:
-                self._connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+            self._connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
         except BaseException:
             self._connection.close()
             raise

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from acl_runtime.files.errors import InputError
 from acl_runtime.outputs.evidence.files import Which, file_of
@@ -15,18 +15,7 @@ from acl_runtime.outputs.evidence.index import SELECT, read_only
 from acl_runtime.outputs.evidence.record import Evidence, from_row
 
 MOST = 1000  # records of one answer
-MOST_SCORES = 20_000
 MOST_CONTRADICTIONS = 1000  # that are counted
-
-
-class Score(NamedTuple):
-    """What a histogram needs of a part that was judged."""
-
-    number: int
-    verdict: str
-    review: str
-    score: float
-    peak: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,13 +134,6 @@ class EvidenceReader:
             rows={(verdict, review): count for verdict, review, count, _ in rows},
             size=sum(size for *_, size in rows),
         )
-
-    def scores(self, limit: int = 5000) -> list[Score]:
-        """Those of the last `limit` records that were judged, the newest first; errors as of `records`."""
-        if not 1 <= limit <= MOST_SCORES:
-            raise InputError(f"limit must be 1 to {MOST_SCORES}, got {limit}")
-        query = "SELECT number, verdict, review, score, peak FROM records ORDER BY number DESC LIMIT ?"
-        return [Score(*row) for row in self._all(query, [limit]) if row[3] is not None]
 
     def samples(self, *, after: int = 0, limit: int = MOST) -> list[Evidence]:
         """OK parts kept because every Nth is, that nobody reviewed, the oldest first; errors as of `records`."""

@@ -18,11 +18,19 @@ from typing import Literal
 from acl_runtime.detection.verdict import Inspected
 from acl_runtime.files.errors import InputError, SourceError
 from acl_runtime.outputs.delivery import PAUSES_S
+from acl_runtime.outputs.evidence.changes import note_change
 from acl_runtime.outputs.evidence.files import Which
 from acl_runtime.outputs.evidence.reader import EvidenceReader
 from acl_runtime.outputs.evidence.record import Mark, check_review, evidence_of, is_kept
 from acl_runtime.outputs.evidence.writer import EvidenceWriter, Item, Review, Room
-from acl_runtime.outputs.station import PartResult, StationControl, StationEvent, StationStatus, WebRecord
+from acl_runtime.outputs.station import (
+    PartResult,
+    StationControl,
+    StationEvent,
+    StationStatus,
+    ThresholdsChange,
+    WebRecord,
+)
 
 LOG = logging.getLogger("acl")
 GROUP_S = 0.1  # what comes within this time is one commit
@@ -180,6 +188,13 @@ class EvidenceStore:
         except FutureTimeoutError as error:
             answer.cancel()
             raise SourceError(f"{self.folder}: the review waits for the disk; try again later") from error
+
+    def note_thresholds(self, change: ThresholdsChange) -> None:
+        """Write down who changed thresholds, at once; where the disk refuses, the log and the bundle have it."""
+        try:
+            note_change(self.folder, change)
+        except (OSError, InputError) as error:
+            LOG.error("output %s: who changed thresholds is in the log only (%s)", self.name, error)
 
     def picture_path(self, number: int, which: Which = "picture") -> Path | None:
         """The file of a record's picture or overlay; None where there is none, or the index cannot be read now."""

@@ -14,11 +14,14 @@ EACH_S = 0.1  # faster than that nobody reads
 class Broadcast:
     """Used in the page's thread alone; a browser that is slow is sent the newest when it has read the last."""
 
-    def __init__(self, make: Callable[[], dict[str, Any]], version: Callable[[], int], *, most: int) -> None:
+    def __init__(
+        self, make: Callable[[], dict[str, Any]], version: Callable[[], object], *, most: int
+    ) -> None:
         """`make` makes the state of a moment, `version` says whether it changed; `most` may watch."""
         self._make, self._version, self._most = make, version, most
         self._watching = 0
-        self.text, self._made = b"", -1
+        self.text = b""
+        self._made: object = None
         self._changed: asyncio.Event | None = None
         self.is_over = False  # set from any thread; whoever watches is let go
 

@@ -53,6 +53,16 @@ def draw_jpeg(picture: Picture, which: Which) -> bytes:
     return data.tobytes()
 
 
+def encode_strip(rows: np.ndarray) -> bytes:
+    """Rows of a web's strip as JPEG, the newest at its right edge.
+
+    Args:
+        rows: (n, w) uint8, grey, n at least 1.
+    """
+    _, data = cv2.imencode(".jpg", np.ascontiguousarray(rows.T), (cv2.IMWRITE_JPEG_QUALITY, _QUALITY))
+    return data.tobytes()
+
+
 def _shrink(pixels: np.ndarray, factor: float) -> np.ndarray:
     if factor == 1.0:
         return pixels

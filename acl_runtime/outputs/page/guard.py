@@ -19,6 +19,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 COOKIE = "acl_token"
 ROLE = "acl.role"  # of a scope: "viewer" or "admin"
+WHO = "acl.who"  # of a scope: name of the administrator
+NOBODY = "live page"  # name of whoever need know no token
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -38,7 +40,7 @@ class Guard:
     """An ASGI application that lets through to another what may pass.
 
     Without tokens only this machine itself reaches the page, and everybody there may everything; with that of the
-    administrator alone, everything but review. A web site that a
+    administrator alone, everything but review and set thresholds. A web site that a
     browser on this machine shows is not this machine: its name is in Host (a name that it made lead here) or in Origin.
     """
 
@@ -75,7 +77,7 @@ class Guard:
         origin = headers.get(b"origin")
         if scope["method"] not in ("GET", "HEAD") and origin is not None and urlsplit(origin).netloc != host:
             return 403, "a page of another site may not ask for this"
-        role = self._role(headers)
+        role, scope[WHO] = self._caller(headers)
         if role is None and scope["path"] not in _OPEN:
             return (
                 (303, "")
@@ -85,21 +87,25 @@ class Guard:
         scope[ROLE] = role
         return None
 
-    def _role(self, headers: dict[bytes, str]) -> str | None:
-        if self._tokens.admin is None:
-            return "admin"
+    def _caller(self, headers: dict[bytes, str]) -> tuple[str | None, str]:
+        if not self._tokens.admins:
+            return "admin", NOBODY
         scheme, _, token = headers.get(b"authorization", "").partition(" ")
         given = token.strip() if scheme.lower() == "bearer" else _cookie(headers.get(b"cookie", ""))
-        role = role_of(given, self._tokens)
-        return "viewer" if role is None and self._tokens.viewer is None else role
+        role, name = caller_of(given, self._tokens)
+        return ("viewer" if role is None and self._tokens.viewer is None else role), name
 
 
-def role_of(given: str, tokens: Tokens) -> str | None:
-    """What a token allows; all are compared, in constant time."""
-    found = None
-    for role, token in (("viewer", tokens.viewer), ("admin", tokens.admin)):
+def caller_of(given: str, tokens: Tokens) -> tuple[str | None, str]:
+    """What a token allows, and whose it is; all are compared, in constant time."""
+    found: tuple[str | None, str] = None, ""
+    known = [
+        ("viewer", "", tokens.viewer),
+        *(("admin", name, token) for name, token in tokens.admins.items()),
+    ]
+    for role, name, token in known:
         if token is not None and hmac.compare_digest(given.encode("utf-8", "replace"), token.encode()):
-            found = role
+            found = role, name
     return found
 
 

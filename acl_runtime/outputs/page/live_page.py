@@ -17,7 +17,8 @@ from acl_runtime.outputs.station import StationControl, StationEvent, StationOut
 
 try:
     from acl_runtime.outputs.page.broadcast import Broadcast
-    from acl_runtime.outputs.page.page_routes import Served, make_app
+    from acl_runtime.outputs.page.page_answers import Served
+    from acl_runtime.outputs.page.page_routes import make_app
     from acl_runtime.outputs.page.page_server import PageServer
 except ImportError as error:
     raise BackendError(
@@ -50,7 +51,9 @@ class LivePage:
         check_certificate(options)
         self._work = ThreadPoolExecutor(1, thread_name_prefix=f"output {name} pictures")
         self._broadcast = broadcast = Broadcast(
-            partial(self._state, options.title), lambda: self.feed.version, most=options.most_clients
+            partial(self._state, options.title, control),
+            partial(self._version, control),
+            most=options.most_clients,
         )
         served = Served(
             title=options.title,
@@ -84,5 +87,10 @@ class LivePage:
         self._server.close()
         self._work.shutdown(wait=False, cancel_futures=True)
 
-    def _state(self, title: str) -> dict[str, object]:
-        return state_object(self.feed.look(), title=title, reviews=self._evidence is not None)
+    def _version(self, control: StationControl) -> object:
+        thresholds = control.thresholds
+        return self.feed.version, None if thresholds is None else (thresholds.now, thresholds.proposal)
+
+    def _state(self, title: str, control: StationControl) -> dict[str, object]:
+        reviews = self._evidence is not None
+        return state_object(self.feed.look(), title=title, reviews=reviews, thresholds=control.thresholds)

@@ -37,6 +37,29 @@ _PART = (
     "score, peak, threshold, peak_threshold, decided_by, regions."
 )
 
+_NOW = (
+    "score, peak (null: it does not decide), statement (the promise, or who set them by hand), record of the bundle, "
+    "created, by (empty where they were measured), fixed (why they cannot be changed here; empty where they can)."
+)
+_PROPOSAL = "state (working, ready, failed), words, score, peak, facts; null without any."
+_SEEN = "record of the thresholds that the person saw."
+
+
+def _change(summary: str, **properties: str) -> dict[str, Any]:
+    described = {name: {"description": meaning} for name, meaning in properties.items()}
+    schema = {"type": "object", "required": list(properties), "properties": described}
+    return {
+        "summary": f"{summary}; needs the administrator's token",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "responses": {
+            _OK: _answer("In force.", now=_NOW),
+            "403": _ERROR,
+            "409": {"description": "Others are in force by now, or the bundle was replaced; look again."},
+            "422": _ERROR,
+        },
+    }
+
+
 DOCUMENT: dict[str, Any] = {
     "openapi": "3.1.0",
     "info": {"title": "Inspection station", "version": "1"},
@@ -53,7 +76,8 @@ DOCUMENT: dict[str, Any] = {
                         status="State, faults, warnings, cameras and counters; null before the first.",
                         outputs="Name, dropped and problem of each.",
                         last="The newest part, as of /api/verdicts; null before the first.",
-                        thresholds="From what on score and peak are NG.",
+                        thresholds="From what on score and peak are NG now, as of /api/thresholds.",
+                        proposal="As of /api/thresholds.",
                         latency_ms="p50 and p99 of the parts that are kept, and the deadline.",
                         trend="Of the newest 120 parts: number, verdict (0 ok, 1 ng, 2 not judged), score, peak.",
                         shown="Number of the newest frame of each camera.",
@@ -118,6 +142,22 @@ DOCUMENT: dict[str, Any] = {
                 "responses": {_OK: _answer("The picture.", "image/jpeg"), "404": _ERROR},
             }
         },
+        "/api/strip": {
+            "get": {
+                "summary": "The newest metres of a web, small: a column is X-Lines lines, the newest at the right",
+                "parameters": [
+                    _parameter("strip", "query", "X-Strip of the answer before; 0 at first."),
+                    _parameter(
+                        "after", "query", "Column to begin with: X-First and the width of the answer before."
+                    ),
+                ],
+                "responses": {
+                    _OK: _answer("The picture, whose first column has the number X-First.", "image/jpeg"),
+                    "204": {"description": "Nothing new, or no web."},
+                    "422": _ERROR,
+                },
+            }
+        },
         "/api/inspect": {
             "post": {
                 "summary": "Judge a picture; refused while parts need the engine",
@@ -149,10 +189,49 @@ DOCUMENT: dict[str, Any] = {
                         "Noted.",
                         number="Of the part.",
                         mark="As given.",
-                        proposal="Set thresholds anew, or null.",
+                        proposal="That reviews contradict the thresholds, or null.",
                     ),
                     "403": _ERROR,
                 },
+            }
+        },
+        "/api/thresholds": {
+            "get": {
+                "summary": "From what on parts are NG now, and what is proposed",
+                "responses": {
+                    _OK: _answer(
+                        "The thresholds.",
+                        now=_NOW,
+                        proposal=_PROPOSAL,
+                        due="That reviews contradict them; null while they do not.",
+                        may_change="Whether the caller's token is an administrator's.",
+                    )
+                },
+            },
+            "post": _change(
+                "Set them by hand, from the next frame on and after a restart; nothing is promised of them",
+                score="Smallest score that is NG, above 0 and up to 1.",
+                peak="Smallest peak of the map that is NG; null: the score alone decides.",
+                seen=_SEEN,
+            ),
+        },
+        "/api/thresholds/restore": {"post": _change("Take back the last change", seen=_SEEN)},
+        "/api/proposal": {
+            "post": {
+                "summary": "Begin to work out thresholds from reviewed parts; needs the administrator's token",
+                "responses": {
+                    "202": _answer("Begun.", proposal=_PROPOSAL),
+                    "403": _ERROR,
+                    "422": _ERROR,
+                    "503": _ERROR,
+                },
+            }
+        },
+        "/api/proposal/accept": {"post": _change("Take the thresholds that are proposed", seen=_SEEN)},
+        "/api/proposal/drop": {
+            "post": {
+                "summary": "Forget what is proposed; needs the administrator's token",
+                "responses": {_OK: _answer("Forgotten.", proposal="Null."), "403": _ERROR},
             }
         },
         "/events": {

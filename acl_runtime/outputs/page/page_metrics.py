@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from acl_runtime.outputs.page.feed import Feed
-from acl_runtime.outputs.page.state import state_object
+from acl_runtime.outputs.page.state import latency_ms
 
 STATES = ("starting", "ready", "running", "fault", "offline")
 
@@ -33,16 +33,16 @@ class _Metrics:
         for verdict, count in self._feed.counts.items():
             parts.add_metric([verdict.replace(" ", "_")], count)
         yield parts
-        latency = state_object(scene, title="", reviews=False)["latency_ms"]
+        latency = latency_ms(scene.parts)
         seconds = GaugeMetricFamily(
             "acl_latency_seconds", "From exposure to verdict, of the newest parts", labels=["quantile"]
         )
         for name, quantile in (("p50", "0.5"), ("p99", "0.99")):
-            if latency[name] is not None:
-                seconds.add_metric([quantile], latency[name] / 1000)
+            if (ms := latency[name]) is not None:
+                seconds.add_metric([quantile], ms / 1000)
         yield seconds
-        if latency["deadline"] is not None:
-            yield GaugeMetricFamily("acl_deadline_seconds", "Of the newest part", latency["deadline"] / 1000)
+        if (ms := latency["deadline"]) is not None:
+            yield GaugeMetricFamily("acl_deadline_seconds", "Of the newest part", ms / 1000)
         if scene.status is None:
             return
         status = scene.status

@@ -6,25 +6,28 @@ from collections.abc import Sequence
 from typing import Any
 
 from acl_runtime.outputs.page.feed import Scene, SeenPart
-from acl_runtime.outputs.station import StationStatus
+from acl_runtime.outputs.page.threshold_requests import now_object, proposal_object
+from acl_runtime.outputs.station import StationStatus, ThresholdsControl
 from acl_runtime.outputs.station_json import SCHEMA, utc
 
 TREND = 120  # parts
 _CODES = {"ok": 0, "ng": 1, "not judged": 2}
 
 
-def state_object(scene: Scene, *, title: str, reviews: bool) -> dict[str, Any]:
+def state_object(
+    scene: Scene, *, title: str, reviews: bool, thresholds: ThresholdsControl | None
+) -> dict[str, Any]:
     """What `/api/state` answers, and what a page is sent."""
     last = scene.parts[-1] if scene.parts else None
-    judged = next((part for part in reversed(scene.parts) if part.threshold is not None), None)
     return {
         "schema": SCHEMA,
         "title": title,
         "status": None if scene.status is None else _status_object(scene.status, scene.status_age_s),
         "outputs": [] if scene.status is None else _outputs(scene.status),
         "last": None if last is None else part_object(last),
-        "thresholds": None if judged is None else {"score": judged.threshold, "peak": judged.peak_threshold},
-        "latency_ms": _latency(scene.parts),
+        "thresholds": None if thresholds is None else now_object(thresholds.now),
+        "proposal": None if thresholds is None else proposal_object(thresholds.proposal),
+        "latency_ms": latency_ms(scene.parts),
         "trend": [_point(part) for part in scene.parts[-TREND:]],
         "shown": scene.shown,
         "pictures": list(scene.ng),
@@ -72,7 +75,7 @@ def _outputs(status: StationStatus) -> list[dict[str, Any]]:
     ]
 
 
-def _latency(parts: Sequence[SeenPart]) -> dict[str, float | None]:
+def latency_ms(parts: Sequence[SeenPart]) -> dict[str, float | None]:
     """Median and 99th percentile of the judged parts that are kept, and the newest deadline."""
     times = sorted(part.latency_ms for part in parts if part.score is not None)
     deadlines = (part.deadline_ms for part in reversed(parts) if part.deadline_ms is not None)

@@ -1,9 +1,11 @@
 // The live page. Everything that comes from the station is set as text, never as HTML.
 import { drawBars, drawRoll, drawTrend, logOdds, probability } from "/charts.js";
+import { showStrip } from "/strip.js";
+import { followThresholds, listenToThresholds, openThresholds } from "/thresholds.js";
 
 const $ = id => document.getElementById(id);
 const SILENT_MS = 3000, TREND = 120, FRAME_MS = 150, SCORES_MS = 2000, SLOTS = 24;
-let state = null, heardAt = 0, scores = null, isTried = false;
+let state = null, heardAt = 0, scores = null, isTried = false, effect = "";
 const roll = { number: 0, after: 0, records: [], isAsking: false };
 
 function text(id, value) {
@@ -28,6 +30,7 @@ function show() {
   showNumbers(status);
   showLists(status);
   if (state.roll) showRoll(); else showTrends();
+  followThresholds(state);
   showGallery();
 }
 
@@ -180,6 +183,7 @@ function view(number) {
   $("viewer-picture").src = `/api/pictures/${number}/overlay`;
   $("viewer-picture").alt = "picture " + number;
   $("review").hidden = !state.reviews;
+  $("contradicted").hidden = true;
   text("reviewed", "");
   $("viewer").dataset.number = number;
   $("viewer").showModal();
@@ -191,6 +195,7 @@ async function review(mark) {
     const answer = await fetch("/api/review/" + number, { method: "POST", body: mark });
     const found = await answer.json();
     text("reviewed", answer.ok ? ["noted: " + found.mark, found.proposal].filter(Boolean).join("; ") : found.error);
+    $("contradicted").hidden = !found.proposal || state.roll !== null;
   } catch {
     text("reviewed", "no connection");
   }
@@ -202,6 +207,7 @@ async function showRoll() {
   text("roll-name", now.name);
   text("roll-length", now.metres.toFixed(1) + " m");
   drawRoll($("roll-map"), now, roll.records);
+  showStrip($("strip"), now, roll.records);
   if (roll.isAsking || now.last_defect <= roll.after) return;
   roll.isAsking = true;
   try {
@@ -242,8 +248,20 @@ function showBars() {
     more += after && !before;
     fewer += before && !after;
   });
-  text("effect", isTried ? `${more + fewer} would change: ${more} more NG, ${fewer} more OK; ${ng} NG in all. ` +
-    "It is a trial." : "Move the line to see how many of these parts would change.");
+  effect = `${more + fewer} would change: ${more} more NG, ${fewer} more OK; ${ng} NG in all.`;
+  text("effect", isTried ? effect : "NG from here on. " + (state.thresholds ? state.thresholds.statement : ""));
+  $("effect").title = state.thresholds ? state.thresholds.statement : "";
+}
+
+// Of the dialog: what the line of the histogram was moved to.
+function tried() {
+  return isTried ? { quantity: quantity(), value: probability(Number($("threshold").value)), effect } : null;
+}
+
+async function forgetTrial() {
+  isTried = false;
+  scores = await (await fetch("/api/scores")).json();
+  showBars();
 }
 
 function connect() {
@@ -264,8 +282,11 @@ function connect() {
 $("threshold").addEventListener("input", () => { isTried = true; showBars(); });
 for (const choice of document.querySelectorAll("input[name=quantity]"))
   choice.addEventListener("change", () => { isTried = false; showBars(); });
-for (const button of document.querySelectorAll("#review button"))
+for (const button of document.querySelectorAll("#review [data-mark]"))
   button.addEventListener("click", () => review(button.dataset.mark));
+listenToThresholds(() => forgetTrial().catch(() => null));
+$("open-thresholds").addEventListener("click", () => openThresholds(tried()));
+$("contradicted").addEventListener("click", () => { $("viewer").close(); openThresholds(null); });
 $("close").addEventListener("click", () => $("viewer").close());
 addEventListener("resize", () => { show(); showBars(); });
 setInterval(show, 1000);

@@ -1,0 +1,240 @@
+"""The loop: every shard once, whatever dies, whatever is there already."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import subprocess
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from archives import HandPool, begin, judge, left_over, put_pictures, rows
+from graphs import write_tiny_bundle
+
+from acl_runtime.archive.begin import check_places
+from acl_runtime.archive.folder import open_folder
+from acl_runtime.archive.record import ArchiveRun, Judging, read_run
+from acl_runtime.archive.run import result_name
+from acl_runtime.archive.status import read_status, status_text
+from acl_runtime.files.errors import BackendError, InputError
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("archive") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    put_pictures(folder, 11, bad=[4])
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path, bundle: Path, pictures: Path) -> ArchiveRun:
+    """Six shards."""
+    return begin(tmp_path / "out", bundle, pictures, shard_size=2)
+
+
+def names(folder: Path) -> list[str]:
+    return [Path(row["path"]).name for row in rows(folder)]
+
+
+WHOLE = [f"{number}.png" for number in range(11)]
+
+
+def test_every_picture_has_one_row(tmp_path: Path, run: ArchiveRun) -> None:
+    pool, advanced = HandPool(run), list[int]()
+    assert judge(tmp_path / "out", run, pool, advance=advanced.append) == []
+    assert pool.judged == [0, 1, 2, 3, 4, 5]
+    assert names(tmp_path / "out") == WHOLE
+    assert not left_over(tmp_path / "out")
+    assert len(pq.read_table(tmp_path / "out")) == 11  # the folder is one table to those who read it
+
+
+def test_a_stopped_run_goes_on(tmp_path: Path, run: ArchiveRun, bundle: Path) -> None:
+    pool = HandPool(run)
+    judge(tmp_path / "out", run, pool, stopped=lambda: len(pool.judged) == 2)
+    assert len(rows(tmp_path / "out")) == 4
+    again = HandPool(begin(tmp_path / "out", bundle))
+    judge(tmp_path / "out", run, again)
+    assert pool.judged + again.judged == [0, 1, 2, 3, 4, 5]
+    assert names(tmp_path / "out") == WHOLE
+
+
+def test_a_shard_whose_worker_died_is_judged_again(
+    tmp_path: Path, run: ArchiveRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "acl"):
+        assert judge(tmp_path / "out", run, HandPool(run, dies_at=[1, 1, 3])) == []
+    assert names(tmp_path / "out") == WHOLE
+    assert caplog.messages.count("a worker was killed by SIGKILL; shard 1 is judged again") == 2
+
+
+def test_a_picture_that_kills_every_worker_stops_nothing_else(
+    tmp_path: Path, run: ArchiveRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "acl"):
+        assert judge(tmp_path / "out", run, HandPool(run, dies_at=[2] * 3)) == [2]
+    assert names(tmp_path / "out") == [name for name in WHOLE if name not in ("4.png", "5.png")]
+    assert "shard 2 is left out: its worker died 3 times" in caplog.text
+    assert not read_status(open_folder(str(tmp_path / "out"))).is_complete
+
+
+def test_workers_that_always_die_end_the_run(tmp_path: Path, run: ArchiveRun) -> None:
+    with pytest.raises(
+        BackendError, match="workers die again and again, at 3 shards so far; give fewer --workers"
+    ):
+        judge(tmp_path / "out", run, HandPool(run, dies_at=[0, 1, 2, 3] * 3))
+
+
+def damage(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def swap(path: Path) -> None:
+    shutil.copy(path.with_name(result_name(3)), path)
+
+
+@pytest.mark.parametrize("harm", [damage, swap, Path.unlink])
+def test_results_that_are_not_whole_are_made_again(tmp_path: Path, run: ArchiveRun, harm: object) -> None:
+    judge(tmp_path / "out", run, HandPool(run))
+    assert callable(harm)
+    harm(tmp_path / "out" / result_name(1))
+    pool = HandPool(run)
+    judge(tmp_path / "out", run, pool)
+    assert pool.judged == [1]
+    assert names(tmp_path / "out") == WHOLE
+
+
+def test_what_a_killed_run_was_writing_is_removed(tmp_path: Path, run: ArchiveRun) -> None:
+    (tmp_path / "out" / ".0123456789ab.parquet").write_bytes(b"half")
+    judge(tmp_path / "out", run, HandPool(run))
+    assert not left_over(tmp_path / "out")
+
+
+def test_a_full_disk_is_said_and_the_run_goes_on_later(tmp_path: Path, bundle: Path, pictures: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(disk)]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("needs root, to mount a small disk")
+    try:
+        run = begin(disk / "out", bundle, pictures, shard_size=2)
+        (disk / "filler").write_bytes(bytes(28 << 10))
+        with pytest.raises(OSError, match="No space left"):
+            judge(disk / "out", run, HandPool(run))
+        assert not left_over(disk / "out")
+        assert 0 < len(rows(disk / "out")) < 11
+        (disk / "filler").unlink()
+        judge(disk / "out", run, HandPool(run))
+        assert names(disk / "out") == WHOLE
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_results_in_storage_are_the_same(
+    tmp_path: Path, run: ArchiveRun, bundle: Path, pictures: Path
+) -> None:
+    import fsspec
+
+    judge(tmp_path / "out", run, HandPool(run))
+    there = begin("memory://results/one", bundle, pictures, shard_size=2)
+    judge("memory://results/one", there, HandPool(there, dies_at=[4]))
+    files = fsspec.filesystem("memory")
+    for number in range(6):
+        path = tmp_path / "out" / result_name(number)
+        assert files.cat_file(f"/results/one/{result_name(number)}") == path.read_bytes()
+    assert read_status(open_folder("memory://results/one")).is_complete
+    files.rm("/results", recursive=True)
+
+
+def changed(run: ArchiveRun, **settings: object) -> Judging:
+    return Judging(**{**vars(run.judging), **settings})
+
+
+def test_another_bundle_is_refused_unless_again(
+    tmp_path: Path, run: ArchiveRun, pictures: Path, bundle: Path
+) -> None:
+    judge(tmp_path / "out", run, HandPool(run))
+    other = write_tiny_bundle(tmp_path / "other", head="embeddings")
+    with pytest.raises(
+        InputError, match="was judged with another bundle, .*put that back, .*or pass --again"
+    ):
+        begin(tmp_path / "out", other, pictures)
+    new = begin(tmp_path / "out", other, pictures, again=True)
+    pool = HandPool(new)
+    judge(tmp_path / "out", new, pool, stopped=lambda: len(pool.judged) == 4)
+    with pytest.raises(InputError, match="another bundle"):  # the half that is new is not mixed with the old
+        begin(tmp_path / "out", bundle)
+    last = HandPool(begin(tmp_path / "out", other))
+    judge(tmp_path / "out", new, last)
+    assert pool.judged + last.judged == [0, 1, 2, 3, 4, 5]
+    digests = {
+        pq.read_schema(path).metadata[b"acl.bundle_sha256"] for path in (tmp_path / "out").glob("part-*")
+    }
+    assert digests == {new.bundle_sha256.encode()}
+    assert names(tmp_path / "out") == WHOLE
+
+
+def test_a_bundle_may_be_moved(tmp_path: Path, run: ArchiveRun, bundle: Path) -> None:
+    moved = shutil.copytree(bundle, tmp_path / "moved")
+    assert begin(tmp_path / "out", moved).bundle == str(moved)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"threshold": 0.2}, "threshold None, and now it is 0.2"),
+        ({"max_megapixels": 2.0}, "max megapixels 1.0, and now it is 2.0"),
+    ],
+)
+def test_other_options_are_refused(
+    tmp_path: Path, run: ArchiveRun, bundle: Path, settings: dict[str, object], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        begin(tmp_path / "out", bundle, judging=changed(run, **settings))
+
+
+def test_another_list_is_refused_and_none_goes_on(
+    tmp_path: Path, run: ArchiveRun, bundle: Path, pictures: Path
+) -> None:
+    (tmp_path / "list.txt").write_text("".join(f"{pictures}/{number}.png\n" for number in range(12)))
+    with pytest.raises(
+        InputError, match=r"another list of pictures \(11 then, 12 now\); name another folder"
+    ):
+        begin(tmp_path / "out", bundle, tmp_path / "list.txt")
+    with pytest.raises(InputError, match="was begun with 2 pictures a shard, got 3; leave --shard out"):
+        begin(tmp_path / "out", bundle, pictures, shard_size=3)
+    assert begin(tmp_path / "out", bundle) == run == read_run(open_folder(str(tmp_path / "out")))
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path, bundle: Path, pictures: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").touch()
+    with pytest.raises(
+        InputError, match="holds letter.txt and no _archive.json; name a new or an empty folder"
+    ):
+        begin(tmp_path / "mine", bundle, pictures)
+    with pytest.raises(InputError, match="nothing was begun here; name the pictures"):
+        begin(tmp_path / "new", bundle)
+    with pytest.raises(InputError, match="lies in the bundle"):
+        check_places(str(bundle / "out"), bundle, [str(pictures)], None)
+    with pytest.raises(InputError, match="where maps would be judged as pictures"):
+        check_places("memory://out", bundle, [str(pictures)], pictures / "maps")
+
+
+def test_status_tells_how_far_it_is(tmp_path: Path, run: ArchiveRun) -> None:
+    pool = HandPool(run)
+    judge(tmp_path / "out", run, pool, stopped=lambda: len(pool.judged) == 3)
+    status = read_status(open_folder(str(tmp_path / "out")))
+    lines = status_text(status).splitlines()
+    assert lines[0] == "stopped: 6 of 11 pictures, 3 of 6 shards"
+    assert lines[1].endswith(", 1 could not be judged")
+    assert lines[3] == "judged by onnxruntime CPUExecutionProvider fp32: 3 shards"
+    judged = [row["is_anomalous"] for row in rows(tmp_path / "out")]
+    assert status.counts.anomalous == judged.count(True)
+    with open_folder(str(tmp_path / "out")).held():
+        assert status_text(read_status(open_folder(str(tmp_path / "out")))).startswith("under way: ")
