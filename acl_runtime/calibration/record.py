@@ -5,9 +5,9 @@ a field is a key, a nested class is a JSON object, a tuple a list. No key is opt
 lacked `by_hand`, read as null: measured, `unlabelled` and `ignore`, the latter also in `previous_calibration`, read as
 null, and in `memory` all but `file`, `patches` and `sources`: it was of nearest patches. Version 4 also lacked
 `segment_mm`, read as null: images. Version 3 also lacked `bits` and `exif`, read as null: not known. Version 2 also
-lacked `region_threshold`, here and in `previous_calibration`, read as null, and `findings`, read as none; its `backend`
-was the name of a class, read as the backend's. Version 1, and the first files of version 2, also lacked `fast_resize`, read as false; version 1 also
-`memory`, here and in `previous_calibration`, read as null.
+lacked `region_threshold`, here and in `previous_calibration`, read as null, and `findings`, read as none; its
+`backend` was the name of a class, read as the backend's. Version 1, and the first files of version 2, also lacked
+`fast_resize`, read as false; version 1 also `memory`, here and in `previous_calibration`, read as null.
 """
 
 from __future__ import annotations
