@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Literal
 
 from acl_train.config import BLUR_SIGMA
@@ -46,6 +47,8 @@ class ExportConfig:
         blur_sigma: Of the map's Gaussian, in pixels.
         category: The product's name, for prompts that name it and in place of "object" in those that do not; None to
             leave that.
+        memory: Memory of good parts to put into a graph with head `map`: a record of a calibration with the same
+            network, its file or its bundle; None for the text alone.
     """
 
     head: Head = Head.map
@@ -57,6 +60,7 @@ class ExportConfig:
     frame_size: FrameSize | None = None
     blur_sigma: float = BLUR_SIGMA
     category: str | None = None
+    memory: Path | None = None
 
 
 # Largest differences from torch in float32 that are accepted: log-odds of the image, probabilities of the map.
@@ -67,3 +71,6 @@ FP16_TOLERANCE = {"image_logits": 5e-2, "anomaly_map": 2e-2}
 # Graphs of eight bits are judged by `acl qualify` on labelled images; what is further off than this is broken. An
 # engine of such a graph may be twice as far from torch as the graph is, and what fp16 may be besides.
 QUANTIZED_TOLERANCE = {"image_logits": 1.0, "anomaly_map": 0.3}
+# A memory divides by what good parts differ in, a hundredth of a vector's length: rounding errors grow with it.
+MEMORY_FP32_TOLERANCE = {"image_logits": 1e-3, "anomaly_map": 1e-4}
+MEMORY_FP16_TOLERANCE = {"image_logits": 2e-1, "anomaly_map": 5e-2}

@@ -33,6 +33,7 @@ TINY_NOTE = "a small CLIP trained on drawn products, for demonstrations and test
 INT8_GRAPH = "model.int8.onnx"
 ON_REQUEST = "model.extra-"  # how the files of `Manifest.on_request` begin
 PROJECTIONS = "projections.npz"
+GRAPH_MEMORY = "memory.npz"
 
 
 def describe_bundle(inputs: Inputs, config: ExportConfig) -> Manifest:
@@ -78,6 +79,7 @@ def describe_bundle(inputs: Inputs, config: ExportConfig) -> Manifest:
             basis=inputs.basis or None,
         ),
         prompts=facts,
+        graph_memory=None if config.memory is None else GRAPH_MEMORY,
         graph=_describe_graph(clip, config),
         ladder=(
             *(Step(step, f"model.{step}.onnx", NOT_YET) for step in steps),
@@ -94,6 +96,7 @@ def describe_bundle(inputs: Inputs, config: ExportConfig) -> Manifest:
             source="default",
             record=None,
             memory=None,
+            ignore=None,
         ),
         parity=NOT_YET,
         files={},

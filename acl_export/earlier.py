@@ -13,7 +13,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from acl_export.describe import INT8_GRAPH, ON_REQUEST, PROJECTIONS
+from acl_export.describe import GRAPH_MEMORY, INT8_GRAPH, ON_REQUEST, PROJECTIONS
 from acl_runtime.bundle.bundle import ENGINES, GOLDEN, MANIFEST, TEXT_EMBEDDINGS
 from acl_runtime.bundle.manifest import Manifest, manifest_from_json
 from acl_runtime.calibration.record import FOLDER as CALIBRATIONS
@@ -24,11 +24,11 @@ from acl_runtime.files.locks import LOCK
 LOG = logging.getLogger("acl")
 
 _GRAPH_FILE = re.compile(r"model(\.[a-z0-9-]+)?\.onnx(\.data)?")
-_OF_EXPORT = (MANIFEST, GOLDEN, TEXT_EMBEDDINGS, PROJECTIONS, LOCK)
+_OF_EXPORT = (MANIFEST, GOLDEN, TEXT_EMBEDDINGS, PROJECTIONS, GRAPH_MEMORY, LOCK)
 _CACHE = f"{ENGINES}/onnxruntime/"  # graphs that ONNX Runtime optimised; made anew where they are needed
 _COMPUTED_WITH = (
     *("head", "precision", "image_size", "grid", "layers", "windows", "temperature", "blur_sigma"),
-    "preprocessing",
+    *("preprocessing", "graph_memory"),
 )
 
 

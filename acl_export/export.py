@@ -13,6 +13,8 @@ from acl_export.accumulate import write_accumulating
 from acl_export.config import (
     FP16_TOLERANCE,
     FP32_TOLERANCE,
+    MEMORY_FP16_TOLERANCE,
+    MEMORY_FP32_TOLERANCE,
     QUANTIZED_TOLERANCE,
     ExportConfig,
     Precision,
@@ -22,6 +24,7 @@ from acl_export.earlier import carry_over, check_earlier, keep_users_files
 from acl_export.golden import golden_frames, save_golden, save_projections
 from acl_export.graph import make_graph, write_onnx
 from acl_export.inputs import prepare_inputs
+from acl_export.memory_file import MemoryFile
 from acl_export.mixed import attend, attend_by_operator
 from acl_export.quantized import add_quantized, check_request
 from acl_export.torch_session import TorchSession
@@ -36,6 +39,7 @@ from acl_runtime.evaluation.metric_change import measure_change
 from acl_runtime.files.atomic import atomic_folder
 from acl_runtime.files.errors import BackendError
 from acl_runtime.images.preprocess import to_input
+from acl_runtime.scoring.memory import Memory
 from acl_train.prompts import Prompts
 from acl_train.weights import Network, Weights
 
@@ -77,17 +81,24 @@ def export_bundle(
     inputs = prepare_inputs(prompts, weights, config)
     clip, vectors = inputs.clip, inputs.vectors
     manifest = describe_bundle(inputs, config)
+    memory = None if config.memory is None else MemoryFile.find(config.memory, manifest, vectors)
     check_earlier(output, manifest, may_lose=may_lose)
     torch_session = TorchSession(clip, vectors, manifest)
     images = to_input(golden_frames(frames, config.frame_size), manifest)
     reference = torch_session.judge(images)
+    if memory is not None:
+        reference = memory.judge(reference, manifest, vectors.squeeze(0).numpy())
     with atomic_folder(output, marker=MANIFEST) as folder:
         np.save(folder / TEXT_EMBEDDINGS, vectors.squeeze(0).numpy())
         if manifest.projections is not None:
             save_projections(folder / manifest.projections, inputs.prompts.tensors)
+        if memory is not None:
+            memory.copy(folder)
         save_golden(folder / GOLDEN, images, reference)
         bundle = Bundle(folder, manifest)
-        write_graphs(bundle, clip, vectors.numpy(), config, progress)
+        write_graphs(
+            bundle, clip, vectors.numpy(), config, progress, None if memory is None else memory.memory
+        )
         if bundle.manifest.int8 is not None:
             from acl_export.quantize import quantize_linear_layers
 
@@ -115,7 +126,12 @@ def export_bundle(
 
 
 def write_graphs(
-    bundle: Bundle, clip: Network, vectors: np.ndarray, config: ExportConfig, progress: Progress
+    bundle: Bundle,
+    clip: Network,
+    vectors: np.ndarray,
+    config: ExportConfig,
+    progress: Progress,
+    memory: Memory | None = None,
 ) -> None:
     """Write every graph that the manifest names, but those of eight bits.
 
@@ -125,6 +141,7 @@ def write_graphs(
         vectors: (H, 2, D) float32, unit rows NORMAL, ANOMALOUS, see `head_vectors`.
         config: Which graphs.
         progress: Called with what is done, how much of it and of how much.
+        memory: To put into them; None for the text alone.
     """
     manifest = bundle.manifest
     arithmetics = (*manifest.arithmetics(), *(each for each in manifest.on_request if each == FUSED))
@@ -144,6 +161,7 @@ def write_graphs(
                 arithmetic=arithmetic if is_mixed else None,
                 attention=attend_by_operator if arithmetic == FUSED else attend,
                 frame_size=config.frame_size,
+                memory=memory,
             )
             write_onnx(graph, path, head=config.head, max_batch=config.max_batch, weights=weights)
         progress("writing graphs", done, len(arithmetics))
@@ -177,8 +195,9 @@ def measure_parity(bundle: Bundle, arithmetic: Arithmetic) -> Parity:
     session = OnnxSession(bundle.path / bundle.manifest.graph_file(arithmetic), "CPUExecutionProvider")
     sizes = {1, min(bundle.manifest.max_batch, len(golden))}
     found = [golden.compare(session, batch=size, rounds=1) for size in sizes]
-    is_rounded = bundle.manifest.precision != "fp32"
-    tolerance = FP16_TOLERANCE if is_rounded else FP32_TOLERANCE
+    tolerance = _tolerance(
+        is_rounded=bundle.manifest.precision != "fp32", has_memory=bundle.manifest.graph_memory is not None
+    )
     return Parity(
         reference=f"PyTorch {torch.__version__} float32, {activation_words(bundle.manifest.backbone)}, published steps",
         image_logits=max(each.image_logits for each in found),
@@ -195,6 +214,12 @@ def _widen(parity: Parity) -> Parity:
     limits = QUANTIZED_TOLERANCE
     tolerance = {name: min(limits[name], 2 * figure + FP16_TOLERANCE[name]) for name, figure in found.items()}
     return replace(parity, tolerance=tolerance)
+
+
+def _tolerance(*, is_rounded: bool, has_memory: bool) -> dict[str, float]:
+    if has_memory:
+        return MEMORY_FP16_TOLERANCE if is_rounded else MEMORY_FP32_TOLERANCE
+    return FP16_TOLERANCE if is_rounded else FP32_TOLERANCE
 
 
 def check_parity(parity: Parity) -> None:

@@ -18,6 +18,7 @@ from acl_export.weights_file import WeightsFile
 from acl_runtime.bundle.manifest import Arithmetic
 from acl_runtime.scoring.heads import defect_directions, of_images, of_patches
 from acl_runtime.scoring.maps import map_operator
+from acl_runtime.scoring.memory import Memory
 from acl_runtime.scoring.windows import LEAST_LOGIT, cover_operator
 from acl_train.config import TEMPERATURE
 from acl_train.weights import Tower
@@ -124,6 +125,7 @@ def make_graph(
     arithmetic: Arithmetic | None = None,
     attention: Callable[..., Tensor] = attend,
     frame_size: FrameSize | None = None,
+    memory: Memory | None = None,
 ) -> EmbeddingsGraph:
     """The module to export.
 
@@ -137,8 +139,15 @@ def make_graph(
         attention: Of the latter, see `with_attention`.
         frame_size: Height and width of the camera's frames, to be resized in the graph; None for images of the
             network's size.
+        memory: Of good parts, for head "map"; None for the text alone.
     """
     visual = with_attention(visual, attention) if arithmetic is None else in_arithmetic(visual, arithmetic)
+    if memory is not None:
+        from acl_export.memory_graph import MemoryGraph
+
+        return MemoryGraph(
+            visual, vectors, memory, blur_sigma=blur_sigma, temperature=temperature, frame_size=frame_size
+        )
     if head is Head.map:
         return MapGraph(
             visual, vectors, blur_sigma=blur_sigma, temperature=temperature, frame_size=frame_size

@@ -15,12 +15,13 @@ import torch
 import typer
 from torch import Tensor
 
-from acl_runtime.calibration.patch_memory_fit import fit_memory
+from acl_runtime.calibration.memory_fit import Shown, fit_memory
 from acl_runtime.data.datasets import Sample
 from acl_runtime.data.samples import good_samples
 from acl_runtime.evaluation.metrics import auroc
 from acl_runtime.scoring.maps import patches_to_map, sigmoid
-from acl_runtime.scoring.patch_memory import Memory, nearest_distances, patch_evidence, share_peaks
+from acl_runtime.scoring.memory import Memory, memory_maps, patch_evidence, share_peaks
+from acl_runtime.scoring.memory_kinds import Kind, nearest_distances
 from acl_train.config import BLUR_SIGMA, TEMPERATURE, LearnConfig, Recipe
 from acl_train.losses import image_log_odds, patch_log_odds
 from acl_train.tiny.corpus import HELD_OUT_FAMILIES, draw_dataset
@@ -103,10 +104,17 @@ def see(tower: Tower, samples: Sequence[Sample], texts: Tensor, recipe: Recipe) 
     return Seen(image_logits.numpy(), patch_logits.numpy(), patches.numpy())
 
 
-def make_memory(good: Seen, *, seed: int) -> Memory:
-    """A memory of all of these images."""
-    logits = good.patch_logits.reshape(*good.patch_logits.shape[:2], -1).swapaxes(1, 2)  # (K, G·G, L)
-    return fit_memory(list(good.patch_embeddings.swapaxes(1, 2)), list(logits), seed=seed)
+def make_memory(good: Seen, *, seed: int, kinds: tuple[Kind, ...] = ("patches",)) -> Memory:
+    """A memory of all of these images, of the nearest patches unless other kinds are named."""
+    places = good.patch_embeddings.shape[2]
+    return fit_memory(to_shown(good), places=places, subject="", seed=seed).memory(kinds)
+
+
+def to_shown(seen: Seen) -> list[Shown]:
+    """Each image by itself, as a memory is fitted to it."""
+    logits = seen.patch_logits.reshape(*seen.patch_logits.shape[:2], -1).swapaxes(1, 2)  # (B, G·G, L)
+    counted = np.ones(logits.shape[1], np.bool_)
+    return [Shown(*pair, counted) for pair in zip(seen.patch_embeddings.swapaxes(1, 2), logits, strict=True)]
 
 
 def answer(seen: Seen, memory: Memory | None, method: str, size: int) -> Answers:
@@ -115,7 +123,8 @@ def answer(seen: Seen, memory: Memory | None, method: str, size: int) -> Answers
         maps = patches_to_map(seen.patch_logits, image_size=size, blur_sigma=BLUR_SIGMA)
         return sigmoid(seen.image_logits), maps
     if method == PLAIN:
-        distances = nearest_distances(seen.patch_embeddings, memory.patch_embeddings)
+        assert memory.nearest is not None
+        distances = nearest_distances(seen.patch_embeddings, memory.nearest.patch_embeddings)
         text = sigmoid(seen.patch_logits).mean(axis=1)
         half = (text + distances.reshape(text.shape).clip(1e-6, 1 - 1e-6)) / 2
         maps = patches_to_map(np.log(half / (1 - half))[:, None], image_size=size, blur_sigma=BLUR_SIGMA)
@@ -125,8 +134,8 @@ def answer(seen: Seen, memory: Memory | None, method: str, size: int) -> Answers
         evidence = 0.5 * text - 3
     else:
         evidence = patch_evidence(memory, seen.patch_embeddings, seen.patch_logits)
-    maps = patches_to_map(evidence[:, None], image_size=size, blur_sigma=BLUR_SIGMA)
-    return sigmoid(share_peaks(seen.image_logits, maps)), maps
+    maps, peaks = memory_maps(evidence, image_size=size, blur_sigma=BLUR_SIGMA)
+    return sigmoid(share_peaks(seen.image_logits, peaks)), maps
 
 
 def measure(

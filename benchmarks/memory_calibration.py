@@ -17,7 +17,8 @@ from acl_runtime.calibration.conformal import LEAST_IMAGES, Demand
 from acl_runtime.calibration.thresholds import find_thresholds
 from acl_runtime.data.datasets import Sample, read_dataset
 from acl_runtime.data.samples import good_samples
-from acl_runtime.scoring.patch_memory import Memory
+from acl_runtime.scoring.memory import Memory
+from acl_runtime.scoring.memory_kinds import Kind, parse_kinds
 from acl_train.config import LearnConfig, Recipe
 from acl_train.weights import build_clip, load_weights
 from benchmarks.calibration import CALIBRATING, count_anomalous, percent, spread
@@ -52,7 +53,13 @@ class Split:
 
 
 def split(
-    tower: Tower, texts: Tensor, recipe: Recipe, samples: Sequence[Sample], remembered: int, seed: int
+    tower: Tower,
+    texts: Tensor,
+    recipe: Recipe,
+    samples: Sequence[Sample],
+    remembered: int,
+    seed: int,
+    kinds: tuple[Kind, ...] = ("patches",),
 ) -> Split:
     """Remember some of the good images that are given, calibrate on the others, judge those that are left."""
     good = [sample for sample in samples if sample.label == 0]
@@ -60,7 +67,7 @@ def split(
     count = round(CALIBRATING * len(good))
     groups = order[:remembered], order[remembered:count], order[count:]
     known, given, left = ([good[row] for row in rows] for rows in groups)
-    memory = make_memory(see(tower, known, texts, recipe), seed=seed) if known else None
+    memory = make_memory(see(tower, known, texts, recipe), seed=seed, kinds=kinds) if known else None
     rows = judge(tower, texts, recipe, given, memory)
     found = find_thresholds(rows[:, 0], rows[:, 1], DEMAND, seed=seed)
     bad = judge(tower, texts, recipe, [sample for sample in samples if sample.label], memory)
@@ -86,6 +93,7 @@ def measure(
     samples: Sequence[Sample],
     counts: Sequence[int],
     splits: int,
+    kinds: tuple[Kind, ...],
 ) -> Iterator[tuple[str, Recipe, int, list[Split]]]:
     """All splits for each number of remembered images that leaves enough to calibrate on."""
     given = round(CALIBRATING * sum(sample.label == 0 for sample in samples))
@@ -94,7 +102,7 @@ def measure(
             name,
             recipe,
             remembered,
-            [split(tower, texts, recipe, samples, remembered, seed) for seed in range(splits)],
+            [split(tower, texts, recipe, samples, remembered, seed, kinds) for seed in range(splits)],
         )
 
 
@@ -125,6 +133,7 @@ def main(
     data: Annotated[list[Path], typer.Option(help="Data set in MVTec AD's layout; may be repeated.")],
     recipe: Annotated[list[Recipe] | None, typer.Option(help="To learn with; may be repeated.")] = None,
     images: Annotated[str, typer.Option(metavar="A,B", help="Good images to remember.")] = "2,4,8",
+    kind: Annotated[str, typer.Option(help="Kind of memory, as of acl calibrate.")] = "patches",
     splits: Annotated[int, typer.Option(min=1, help="Random splits of the good images.")] = 20,
     cache: Annotated[
         Path | None, typer.Option(help="Keep the towers' outputs here for the next run.")
@@ -134,6 +143,7 @@ def main(
     """Give the same good images to the text alone and to text and memory, and count what passes."""
     torch.set_num_threads(1)
     machine, weights = describe_machine(), load_weights("tiny")
+    kinds = parse_kinds(kind)
     counts = [0, *(int(count) for count in images.split(","))]
     with TemporaryDirectory() as folder:
         learning = draw_learning(Path(folder) / "learning", Counts())
@@ -151,7 +161,7 @@ def main(
         for each in recipe or list(Recipe):
             texts = learn_texts(tower, learning, LearnConfig(recipe=each, seed=FIRST_SEED))
             for name, judged in sets.items():
-                cases = list(measure(tower, texts, each, name, judged, counts, splits))
+                cases = list(measure(tower, texts, each, name, judged, counts, splits, kinds))
                 rows += [to_row(*case, cases[0][3]) for case in cases]
                 records += [
                     {

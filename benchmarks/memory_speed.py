@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from acl_runtime.calibration.patch_memory_fit import fit_memory_to_images
+from acl_runtime.calibration.memory_images import Request, fit_memory_to_images
 from acl_runtime.detection.detector import Detector
 from acl_runtime.images.decode import load_frame
+from acl_runtime.scoring.memory_kinds import kinds_text, parse_kinds
 from acl_runtime.sources.files import list_sources
 from benchmarks.machine import describe_machine, machine_line
 from benchmarks.tables import markdown_table
@@ -22,13 +23,15 @@ def main(
         list[str], typer.Argument(help="Images to remember, and to judge; what they show is all one.")
     ],
     remembered: Annotated[int, typer.Option(min=2, help="Images to remember.")] = 4,
+    kind: Annotated[str, typer.Option(help="Kind of memory, as of acl calibrate.")] = "patches",
     turns: Annotated[int, typer.Option(min=10, help="Frames that each judges.")] = 200,
 ) -> None:
     """Judge the same frames by the text alone and with a memory, in turn."""
     machine = describe_machine()
     alone = Detector(bundle, provider="cpu").with_memory(None)
     sources = list_sources(good)
-    memory = fit_memory_to_images(alone, sources, remembered, seed=0, progress=lambda *at: None).memory
+    request = Request(remembered, parse_kinds(kind))
+    memory = fit_memory_to_images(alone, sources, request, seed=0, progress=lambda *at: None).memory
     both = alone.with_memory(memory)
     frames = [load_frame(source.path) for source in sources]
     pairs = in_turn(
@@ -38,10 +41,9 @@ def main(
     )
     low, high = pairs.spread
     times = [f"{1000 * float(sorted(side[:, 0])[turns // 2]):.2f}" for side in (pairs.reference, pairs.ours)]
-    layers, patches, joint = memory.patch_embeddings.shape
     row = [
         bundle.name,
-        f"{layers} x {patches} x {joint}",
+        kinds_text(memory.kinds),
         f"{pairs.ratio:.2f}",
         f"{low:.2f}-{high:.2f}",
         f"{pairs.quiet_ratio:.2f}",

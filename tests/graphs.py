@@ -46,6 +46,7 @@ DEFAULT_CALIBRATION = Calibration(
     source="default",
     record=None,
     memory=None,
+    ignore=None,
 )
 FLOAT, INT64, UINT8 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.UINT8
 
@@ -151,7 +152,7 @@ def tiny_manifest(head: str = "map") -> Manifest:
     assert head in ("map", "embeddings")
     return Manifest(
         format="anomalyclip-bundle",
-        format_version=5,
+        format_version=6,
         head="map" if head == "map" else "embeddings",
         precision="fp32",
         opset=18,
@@ -180,6 +181,7 @@ def tiny_manifest(head: str = "map") -> Manifest:
             note="made in a test",
         ),
         prompts={"recipe": "released", "sha256": "0" * 64},
+        graph_memory=None,
         graph=Graph(
             "model.onnx",
             (Tensor("images", ("batch", SIDE, SIDE, 3), "uint8"),),

@@ -75,6 +75,8 @@ def make_record(
         sets_scales=(True, *(False,) * (len(good.source) - 1)),
         defective=defective,
         memory=None,
+        ignore=None,
+        unlabelled=None,
         by_hand=None,
         previous=None,
         previous_calibration=DEFAULT_CALIBRATION,

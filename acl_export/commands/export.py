@@ -131,6 +131,16 @@ def export(
             rich_help_panel=GRAPH,
         ),
     ] = None,
+    memory: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RECORD",
+            help="Memory of good parts to put into the graph, so that the one ONNX file holds it: a record "
+            "(calibrations/0001.json) or the bundle of acl calibrate --memory, with the same prompts and weights.",
+            show_default=False,
+            rich_help_panel=GRAPH,
+        ),
+    ] = None,
     int8: Annotated[
         bool,
         typer.Option(
@@ -249,6 +259,7 @@ def export(
         fused_attention=fused_attention,
         frame_size=options.parse_frame_size(frame_size),
         category=category,
+        memory=memory,
     )
     with progress_phases() as progress:
         manifest = export_bundle(

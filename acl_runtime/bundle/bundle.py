@@ -230,7 +230,8 @@ def _hash_files(folder: Path) -> dict[str, FileRecord]:
 
 
 def _check_listed(folder: Path, manifest: Manifest) -> None:
-    for name in (*_graphs(manifest), *_projections(manifest), TEXT_EMBEDDINGS, GOLDEN):
+    memory = [] if manifest.graph_memory is None else [manifest.graph_memory]
+    for name in (*_graphs(manifest), *_projections(manifest), *memory, TEXT_EMBEDDINGS, GOLDEN):
         if name not in manifest.files:
             raise BundleError(f"{folder / MANIFEST}: files lacks {name!r}; export the bundle again")
 

@@ -145,8 +145,13 @@ def _check_tensors(manifest: Manifest) -> None:
 
 
 def _check_memory(manifest: Manifest) -> None:
-    if manifest.calibration.memory is not None and manifest.windows:
-        raise BundleError("calibration.memory must be null where windows stand for patches")
+    if manifest.memory_file is not None and manifest.windows:
+        key = "graph_memory" if manifest.calibration.memory is None else "calibration.memory"
+        raise BundleError(f"{key} must be null where windows stand for patches")
+    if manifest.graph_memory is not None and manifest.head != "map":
+        raise BundleError(f'graph_memory must be null unless head is "map", got head "{manifest.head}"')
+    if manifest.graph_memory is not None and manifest.calibration.ignore is not None:
+        raise BundleError("calibration.ignore must be null where the graph holds a memory")
     if manifest.calibration.memory is not None and manifest.head != "embeddings":
         raise BundleError(
             f'calibration.memory must be null unless head is "embeddings", got head "{manifest.head}"'

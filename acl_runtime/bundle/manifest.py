@@ -1,11 +1,12 @@
 """The manifest of a bundle: every key of `manifest.json`, its type and its meaning.
 
-The classes below are the reference of the file format, version 5: a field is a key, a nested class is a JSON
+The classes below are the reference of the file format, version 6: a field is a key, a nested class is a JSON
 object, a tuple a list. No key is optional and no other key is allowed, except in the free-form objects
 (`prompts`, `tools`, `tolerance`, `metrics`), whose keys are up to the writer. One key is beside the classes:
 `checksum`, see `manifest_checksum`.
 
-Version 4 lacked `checksum`, `region_threshold` in `calibration`, and `heads`, `text_heads` and `basis` in `backbone`;
+Version 5 lacked `graph_memory` and, in `calibration`, `ignore`; version 4 also `checksum`, `region_threshold` in
+`calibration`, and `heads`, `text_heads` and `basis` in `backbone`;
 version 3 also `class_norm`, `windows` and `projections`, and `memory` in `calibration`; version 2 also `ladder`,
 `int8`, `drift` in `parity`, and `width` and `blocks` in `backbone`; version 1 also `quick_gelu` there, and `rule`,
 `tiling` and `record` in `calibration`. All are read as if they had the defaults, those of `backbone` as unknown.
@@ -27,7 +28,7 @@ from acl_runtime.files.strict_json import parse_document, read_strictly
 from acl_runtime.text.names import printable
 
 FORMAT: Literal["anomalyclip-bundle"] = "anomalyclip-bundle"
-FORMAT_VERSION: Literal[5] = 5
+FORMAT_VERSION: Literal[6] = 6
 CHECKSUM = "checksum"  # key of the file
 Arithmetic = Literal[
     "fp32",
@@ -119,7 +120,12 @@ class Calibration:
     record: (
         str | None
     )  # file of the bundle with the evidence, see `calibration/record.py`; null for the default
-    memory: str | None  # file of the bundle with patches of good parts, see `memory.py`; null: the text alone
+    memory: (
+        str | None
+    )  # file of the bundle with a memory of good parts, see `memory_file.py`; null: the text alone
+    ignore: (
+        str | None
+    )  # file of the bundle with the parts of a frame that do not count, see `ignore.py`; null: none
 
     @property
     def regions_from(self) -> float:
@@ -172,7 +178,7 @@ class Manifest:
     """Everything the box needs to know about a bundle, beside the arrays."""
 
     format: Literal["anomalyclip-bundle"]
-    format_version: Literal[5]
+    format_version: Literal[6]
     head: Literal["map", "embeddings"]  # what the graph returns, see Graph.outputs
     precision: Arithmetic  # of the graph
     opset: int
@@ -198,6 +204,9 @@ class Manifest:
     prompts: dict[
         str, str
     ]  # of the prompts: "recipe" and "sha256" at least; "method", and "category" if they name it
+    graph_memory: (
+        str | None
+    )  # file with the memory of good parts that is in the graph too, see `memory_file.py`; null: none is
     graph: Graph
     ladder: tuple[
         Step, ...
@@ -209,6 +218,11 @@ class Manifest:
     files: dict[str, FileRecord]  # path inside the bundle, with "/" between folders
     tools: dict[str, str]  # versions that made the bundle
     created: str  # ISO 8601 date
+
+    @property
+    def memory_file(self) -> str | None:
+        """File with the memory of good parts that judges, in the graph or beside it; None: the text alone does."""
+        return self.calibration.memory or self.graph_memory
 
     @property
     def frame_size(self) -> tuple[int, int] | None:
@@ -290,10 +304,10 @@ def manifest_from_json(text: str | bytes) -> Manifest:
         remedy="name a bundle made by acl export",
     )
     version = document.get("format_version")
+    if type(version) is not int or version >= 5:
+        document = _without_checksum(document)
     if type(version) is int and version in range(1, FORMAT_VERSION):
         document = _with_later_keys(document, version)
-    else:
-        document = _without_checksum(document)
     _check_strings(document, "manifest")
     manifest: Manifest = read_strictly(Manifest, document, "manifest")
     check_limits(manifest)
@@ -341,12 +355,11 @@ def _check_strings(value: Any, where: str) -> None:
 
 
 def _with_later_keys(document: dict[str, Any], version: int) -> dict[str, Any]:
-    added: dict[str, dict[str, Any]] = {
-        "calibration": {"region_threshold": None},
-        "backbone": {"heads": None, "text_heads": None, "basis": None},
-        "parity": {},
-    }
-    whole: dict[str, Any] = {}
+    added: dict[str, dict[str, Any]] = {"calibration": {"ignore": None}, "backbone": {}, "parity": {}}
+    whole: dict[str, Any] = {"graph_memory": None}
+    if version <= 4:
+        added["calibration"] |= {"region_threshold": None}
+        added["backbone"] |= {"heads": None, "text_heads": None, "basis": None}
     if version <= 3:
         added["calibration"] |= {"memory": None}
         whole |= {"class_norm": False, "windows": [], "projections": None}

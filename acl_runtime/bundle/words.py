@@ -72,9 +72,10 @@ def prompts_words(manifest: Manifest) -> str:
 
 def memory_words(manifest: Manifest) -> str:
     """Whether good parts are remembered."""
-    if manifest.calibration.memory is None:
+    if manifest.memory_file is None:
         return "none, the text judges alone"
-    return f"patches of good parts ({manifest.calibration.memory}), which judge with the text"
+    where = f"{manifest.memory_file}, in the graph too" if manifest.graph_memory else manifest.memory_file
+    return f"good parts ({where}), which judge with the text"
 
 
 def parity_words(parity: Parity) -> str:

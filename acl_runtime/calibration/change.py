@@ -218,6 +218,8 @@ def _of_default(detector: Detector) -> CalibrationRecord:
         sets_scales=(),
         defective=None,
         memory=None,
+        ignore=None,
+        unlabelled=None,
         by_hand=None,
         previous=None,
         previous_calibration=calibration,

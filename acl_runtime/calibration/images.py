@@ -62,7 +62,7 @@ def judge_images(
         sources: Images.
         what: What to call the work in the progress.
         progress: Called after each image.
-        excluded: Digests of the pixels of images that do not count, because the patch memory was fitted to them.
+        excluded: Digests of the pixels of images that do not count, because the memory was fitted to them.
 
     Raises:
         InputError: Images cannot be read, or the detector cannot judge them; all are named.

@@ -2,11 +2,12 @@
 
 The classes below are the reference of the file format, version 6, as those of `manifest.py` are of the manifest's:
 a field is a key, a nested class is a JSON object, a tuple a list. No key is optional, no other is allowed. Version 5
-lacked `by_hand`, read as null: measured. Version 4 also lacked `segment_mm`, read as null: images. Version 3 also
-lacked `bits` and `exif`, read as null: not known. Version 2 also lacked `region_threshold`, here and in
-`previous_calibration`, read as null, and `findings`, read as none; its `backend` was the name of a class, read as the
-backend's. Version 1, and the first files of version 2, also lacked `fast_resize`, read as false; version 1 also
-`memory`, here and in `previous_calibration`, read as null.
+lacked `by_hand`, read as null: measured, `unlabelled` and `ignore`, the latter also in `previous_calibration`, read as
+null, and in `memory` all but `file`, `patches` and `sources`: it was of nearest patches. Version 4 also lacked
+`segment_mm`, read as null: images. Version 3 also lacked `bits` and `exif`, read as null: not known. Version 2 also
+lacked `region_threshold`, here and in `previous_calibration`, read as null, and `findings`, read as none; its
+`backend` was the name of a class, read as the backend's. Version 1, and the first files of version 2, also lacked
+`fast_resize`, read as false; version 1 also `memory`, here and in `previous_calibration`, read as null.
 """
 
 from __future__ import annotations
@@ -61,11 +62,16 @@ class Escapes:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryImages:
-    """Good images that are in the patch memory, and therefore neither set scales nor calibrate."""
+    """Good images that are in the memory, and therefore neither set scales nor calibrate."""
 
-    file: str  # of the bundle, see `scoring/patch_memory.py`
-    patches: int  # kept of all of them together
-    sources: tuple[str, ...]  # which
+    file: str  # of the bundle, see `scoring/memory_file.py`
+    kind: str  # "patches", "subspace" or "place", or several with + between
+    patches: int  # kept of all of them together; 0 where the kind needs none
+    images: int  # in the memory, those of merged memories among them
+    sources: tuple[str, ...]  # which of the good images
+    merged: tuple[str, ...]  # memories that were added, as the user named them
+    chosen_by: Literal["user", "drawn defects", "defective images", "default"]  # what chose the kind
+    evidence: dict[str, float]  # kind -> AUROC of what chose it; none where the user did
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +79,16 @@ class Finding:
     """Something about the good images or the thresholds that the user must know; see `findings.py`."""
 
     kind: Literal[
-        "dark", "saturated", "near copies", "highest", "gap", "two groups", "before", "idle threshold"
+        "dark",
+        "saturated",
+        "near copies",
+        "highest",
+        "gap",
+        "two groups",
+        "before",
+        "idle threshold",
+        "unlike the memory",
+        "memory",
     ]
     text: str  # one or two sentences, with figures
     images: tuple[str, ...]  # all that it is about
@@ -119,7 +134,7 @@ class CalibrationRecord:
     segment_mm: (
         float | None
     )  # length of web that takes the place of an image everywhere here; null: they are images
-    images: int  # distinct good images, those in the patch memory not among them
+    images: int  # distinct good images, those in the memory not among them
     scale_images: int  # of these: only put score and peak on one scale
     copies: int  # further good images with the very pixels of another; they count for nothing
     rejected: int  # of `images`: what the rule now rejects
@@ -134,6 +149,10 @@ class CalibrationRecord:
     sets_scales: tuple[bool, ...]  # which of the good images are scale images
     defective: JudgedImages | None
     memory: MemoryImages | None  # null: the text judges alone
+    ignore: str | None  # file of the bundle with the parts of a frame that did not count; null: none
+    unlabelled: (
+        float | None
+    )  # largest share of the images that may be defective, as the user assumes; null: they are good
     by_hand: ByHand | None  # null: the thresholds were measured
     previous: str | None  # record that was in force before this one; null: none was
     previous_calibration: Calibration  # what the manifest held before
@@ -197,6 +216,7 @@ def to_calibration(record: CalibrationRecord, name: str | None) -> Calibration:
         source=record.statement,
         record=name,
         memory=None if record.memory is None else record.memory.file,
+        ignore=record.ignore,
     )
 
 
@@ -225,20 +245,35 @@ def write_record(folder: Path, name: str, record: CalibrationRecord) -> None:
 
 
 def _with_later_keys(document: dict[str, Any], number: int) -> dict[str, Any]:
-    """The document with what its version lacked; see the module's first lines."""
-    added: dict[str, Any] = {"by_hand": None}
-    added |= {"segment_mm": None} if number < 5 else {}
-    added |= {"bits": None, "exif": None} if number < 4 else {}
-    if number >= 3:
-        return added | document | {"format_version": FORMAT_VERSION}
-    before = document.get("previous_calibration")
-    lacked = {"region_threshold": None} | ({"memory": None} if number == 1 else {})
-    nested: dict[str, Any] = {"previous_calibration": lacked | before} if isinstance(before, dict) else {}
-    added |= {"region_threshold": None, "findings": [], "fast_resize": False}
-    added |= {"memory": None} if number == 1 else {}
-    backend, provider = document.get("backend"), document.get("provider")
-    if isinstance(backend, str) and isinstance(provider, str):
-        nested["backend"] = backend_in_record(backend, provider)
+    added: dict[str, Any] = {"ignore": None, "unlabelled": None, "by_hand": None}
+    lacked: dict[str, Any] = {"ignore": None}
+    nested: dict[str, Any] = {}
+    if number <= 4:
+        added |= {"segment_mm": None}
+    if number <= 3:
+        added |= {"bits": None, "exif": None}
+    if number <= 2:
+        added |= {"region_threshold": None, "findings": [], "fast_resize": False}
+        lacked |= {"region_threshold": None}
+        backend, provider = document.get("backend"), document.get("provider")
+        if isinstance(backend, str) and isinstance(provider, str):
+            nested["backend"] = backend_in_record(backend, provider)
+    if number == 1:
+        added |= {"memory": None}
+        lacked |= {"memory": None}
+    if isinstance(before := document.get("previous_calibration"), dict):
+        nested["previous_calibration"] = lacked | before
+    if isinstance(memory := document.get("memory"), dict) and isinstance(
+        sources := memory.get("sources"), list
+    ):
+        of_patches = {
+            "kind": "patches",
+            "images": len(sources),
+            "merged": [],
+            "chosen_by": "user",
+            "evidence": {},
+        }
+        nested["memory"] = of_patches | memory
     return added | document | nested | {"format_version": FORMAT_VERSION}
 
 

@@ -42,10 +42,10 @@ def make_statement(
         calibrating: Number of images that the promise rests on.
         scale_images: Number of images that only put score and peak on one scale.
         copies: Number of images that were left out because another has the very same pixels.
-        remembered: Number of images in the patch memory.
+        remembered: Number of good images in the memory.
         peak_decides: Whether the map's peak is part of the rule.
     """
-    memory = f", {remembered} are the patch memory" if remembered else ""
+    memory = f", {remembered} are the memory" if remembered else ""
     hidden = f", even if {_defective(demand.hidden_defects)}" if demand.hidden_defects else ""
     sentences = [
         f"With {calibrating} good images ({scale_images} others only put score and peak on one scale{memory}): at most "
@@ -65,6 +65,16 @@ def make_statement(
     if copies:
         sentences.append(_left_out(copies))
     return " ".join(sentences)
+
+
+def assumption_words(unlabelled: float | None, hidden_defects: int) -> str:
+    """Say what a promise from unlabelled frames rests on; nothing where the images are known to be good."""
+    if unlabelled is None:
+        return ""
+    return (
+        f" Nobody looked at these frames: all of this holds only if at most {_percent(unlabelled)} of them "
+        f"({hidden_defects}) are defective, as you assumed."
+    )
 
 
 def make_segment_statement(

@@ -10,15 +10,17 @@ import typer
 from acl_runtime.backends.choose import Backend
 from acl_runtime.commands import options
 from acl_runtime.commands.detector import check_order, open_detector
-from acl_runtime.commands.web import Background, EdgeMargin, FlatField, MmPerLine
+from acl_runtime.commands.web import Background, EdgeMargin, FlatField, IgnoreLane, MmPerLine
 from acl_runtime.text.terminal import echo, note, shows_blocks
 
 if TYPE_CHECKING:
     from acl_runtime.calibration.record import CalibrationRecord
 
 PROMISE = "The promise"
+MEMORY = "A memory of good parts"
 METHOD = "Method and machine"
 WEB = "A web instead of images"
+MOST_UNLABELLED = 256  # frames to remember
 
 
 def calibrate(
@@ -63,6 +65,7 @@ def calibrate(
     mm_per_line: MmPerLine = None,
     background: Background = None,
     edge_margin: EdgeMargin = 0.0,
+    ignore_lane: IgnoreLane = None,
     flat_field: FlatField = None,
     setting: options.CameraSettings = None,
     defective: Annotated[
@@ -111,11 +114,51 @@ def calibrate(
         int,
         typer.Option(
             min=0,
-            help="Number of good images for a patch memory, 8 or more: patches unlike all of theirs then count as much "
-            "as the text. Needs a bundle exported with --head embeddings.",
-            rich_help_panel=METHOD,
+            help="Number of good images to remember, 8 or more: what is unlike all of them then counts as much as the "
+            "text. Needs a bundle exported with --head embeddings.",
+            rich_help_panel=MEMORY,
         ),
     ] = 0,
+    memory_kind: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND",
+            help="Kind of memory: subspace (mean and leading directions), patches (the nearest of 1,024), place (mean "
+            "at each place, for parts in a fixed position), several with + between, or auto: what tells the defective "
+            "images, or without them drawn defects, best from the remembered ones.",
+            rich_help_panel=MEMORY,
+        ),
+    ] = "auto",
+    merge: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RECORD",
+            help="Memory to add, of the same network: a record (calibrations/0001.json in its bundle) or a bundle; may "
+            "be repeated. Its images need not be here.",
+            rich_help_panel=MEMORY,
+            show_default=False,
+        ),
+    ] = None,
+    unlabelled: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE",
+            callback=options.check_share,
+            help="The images are frames that nobody looked at, of which at most this share is defective: the promise "
+            "then rests on that. Half of them, at most 256, are remembered unless --memory says how many.",
+            rich_help_panel=MEMORY,
+            show_default=False,
+        ),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MASK.png|POLYGON",
+            help="Parts of a frame that do not count: a picture of the frames' size, white there, or corners in "
+            "pixels, '0,0 200,0 200,80'; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     fast_resize: options.FastResize = False,
     bits: options.Bits = None,
     exif: options.Exif = False,
@@ -134,9 +177,10 @@ def calibrate(
     With --web, a stretch of good web takes the place of the images, and a segment
     of it that of a part: the promise is per segment and per 100 m.
 
-    With --memory K, K of the good images are drawn at random for the patch
-    memory, and set no threshold. Each calibration has a memory of its own, or
-    none.
+    With --memory K, K of the good images are drawn at random for the memory,
+    and set no threshold. Each calibration has a memory of its own, or none;
+    --merge adds others, such as the one before. What a frame shows within
+    --ignore changes nothing; each calibration has its own.
     """
     from acl_runtime.bundle.words import tiling_words
     from acl_runtime.calibration.calibrate import calibrate_bundle
@@ -151,10 +195,14 @@ def calibrate(
     if (web is None) == (not good):
         raise typer.BadParameter("give images of good parts, or --web with a source of good web")
     good = good or []
-    if web is not None and (defective or memory):
-        raise typer.BadParameter("--defective and --memory are for images; leave them out with --web")
+    if web is not None and (defective or memory or merge or ignore or unlabelled):
+        raise typer.BadParameter(
+            "--defective, --memory, --merge, --unlabelled and --ignore are for images; leave them out with --web"
+        )
     check_order(bundle, good if web is None else [web])
-    check_only_good(good)
+    share = None if unlabelled is None else options.parse_share(unlabelled)
+    if share is None:
+        check_only_good(good)
     check_only_defective(defective or [])
     reading = options.parse_reading(bits, exif, max_megapixels)
     sources = [] if web is not None else list_sources(good, reading)
@@ -185,6 +233,7 @@ def calibrate(
             length=length,
             background=background,
             edge_margin=edge_margin,
+            ignored=ignore_lane or [],
             flat_field=flat_field,
             settings=options.parse_camera_settings(setting),
         )
@@ -208,7 +257,11 @@ def calibrate(
             max_overkill=demand.max_overkill,
             confidence=demand.confidence,
             hidden_defects=demand.hidden_defects,
-            memory=memory,
+            memory=memory or (0 if share is None else min(len(sources) // 2, MOST_UNLABELLED)),
+            memory_kind=None if memory_kind == "auto" else memory_kind,
+            merged=merge or [],
+            ignored=ignore or [],
+            unlabelled=share,
             progress=progress,
         )
     _show(record, json)

@@ -28,6 +28,7 @@ def calibrate_web(
     length: float | None,
     background: str | None,
     edge_margin: float,
+    ignored: Sequence[str],
     flat_field: Path | None,
     settings: Sequence[tuple[str, str]],
 ) -> CalibrationRecord:
@@ -43,6 +44,7 @@ def calibrate_web(
         length: Metres to judge; None for as many as the demand needs.
         background: See `acl web`.
         edge_margin: See `acl web`; in mm.
+        ignored: See `acl web`; in mm.
         flat_field: See `acl web`.
         settings: GenICam settings of the camera.
     """
@@ -50,7 +52,7 @@ def calibrate_web(
     from acl_runtime.calibration.calibrate import SegmentUnit, calibrate_segments
     from acl_runtime.calibration.conformal import needed_images
     from acl_runtime.calibration.record import JudgedImages
-    from acl_runtime.commands.web import RING_LINES, open_source, parse_background
+    from acl_runtime.commands.web import RING_LINES, open_source, parse_background, parse_ignored
     from acl_runtime.inspection.watch import stop_signals
     from acl_runtime.inspection.web import inspect_web
     from acl_runtime.inspection.web_plan import load_correction, plan_settings
@@ -73,6 +75,7 @@ def calibrate_web(
         mm_per_line=mm_per_line,
         background=parse_background(background),
         edge_margin=edge_margin,
+        ignored=parse_ignored(ignored),
     )
     lines = round(1000 * segment / chosen.scale.mm_per_line)
     wanted = needed_images(

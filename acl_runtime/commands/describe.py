@@ -65,6 +65,14 @@ def threshold_words(bundle: Bundle, record: CalibrationRecord | None) -> str:
     return f"of {record.created[:10]}, {count}: {record.statement} ({bundle.manifest.calibration.record})"
 
 
+def kind_words(record: CalibrationRecord | None) -> str:
+    """Which kind of memory a calibration made, and of how many images; nothing where it made none."""
+    if record is None or record.memory is None:
+        return ""
+    images = record.memory.images
+    return f"; {record.memory.kind}, of {images} image{'s' if images > 1 else ''}"
+
+
 def _before_words(record: CalibrationRecord) -> str:
     before = record.previous_calibration
     return f"{rule_words(bundle_rule(before))} ({before.record or 'the default'})"
@@ -91,7 +99,8 @@ def describe(bundle: Bundle) -> str:
         "regions from": f"map {calibration.regions_from:.4g}",
         "frames": tiling_words(calibration.tiling),
         "thresholds": threshold_words(bundle, record),
-        "memory": memory_words(manifest),
+        "memory": memory_words(manifest) + kind_words(record),
+        "ignored": calibration.ignore or "nothing of a frame",
         "parity": parity_words(manifest.parity),
         "drift": drift_words(manifest.parity),
         "for engines": ", then ".join(manifest.arithmetics()),

@@ -56,9 +56,10 @@ def parse_share(text: str) -> float:
     return share
 
 
-def check_share(text: str) -> str:
+def check_share(text: str | None) -> str | None:
     """For typer: a typing mistake is told before anything is loaded."""
-    parse_share(text)
+    if text is not None:
+        parse_share(text)
     return text
 
 

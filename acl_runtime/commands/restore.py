@@ -15,7 +15,7 @@ def restore(
         Path, typer.Argument(help="Bundle that was calibrated; it is changed.", show_default=False)
     ],
 ) -> None:
-    """Restore the previous calibration: thresholds and patch memory.
+    """Restore the previous calibration: thresholds, memory and what is ignored.
 
     Each calibration, and each threshold that was set by hand on a station's page,
     keeps what it replaced, so that several can be taken back one by one, down to

@@ -77,6 +77,15 @@ EdgeMargin = Annotated[
         metavar="MM", min=0, help="Along the web's edges nothing is told so far inside.", rich_help_panel=WEB
     ),
 ]
+IgnoreLane = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FROM-TO",
+        help="Part of the width in mm from the web's left edge that does not count, such as 0-12; may be repeated.",
+        rich_help_panel=WEB,
+        show_default=False,
+    ),
+]
 Rows = Annotated[
     int,
     typer.Option(
@@ -125,6 +134,7 @@ def web(
     ] = None,
     background: Background = None,
     edge_margin: EdgeMargin = 0.0,
+    ignore_lane: IgnoreLane = None,
     longest: Annotated[
         float,
         typer.Option(
@@ -247,6 +257,7 @@ def web(
         mm_per_pixel=mm_per_pixel,
         mm_per_line=mm_per_line,
         lanes=parse_lanes(lane),
+        ignored=parse_ignored(ignore_lane),
         background=parse_background(background),
         edge_margin=edge_margin,
         longest=longest,
@@ -343,6 +354,19 @@ def open_source(text: str, settings: Sequence[tuple[str, str]]) -> LineSource:
     from acl_runtime.sources.lines import open_line_source
 
     return open_line_source(text, settings)
+
+
+def parse_ignored(texts: Sequence[str] | None) -> tuple[Lane, ...]:
+    """Parts of the width that do not count, each `FROM-TO` in mm."""
+    from acl_runtime.web.records import Lane
+
+    ignored = []
+    for text in texts or ():
+        match = re.fullmatch(r"([\d.]+)-([\d.]+)", text)
+        if match is None:
+            raise typer.BadParameter(f"--ignore-lane must be FROM-TO in mm, such as 0-12, got {text}")
+        ignored.append(Lane(text, *(_number(match[part], "--ignore-lane") for part in (1, 2))))
+    return tuple(ignored)
 
 
 def parse_lanes(texts: Sequence[str] | None) -> tuple[Lane, ...]:

@@ -21,10 +21,12 @@ from acl_runtime.detection.stream import ArrayStream, Stream, check_batch, wrap_
 from acl_runtime.detection.verdict import Result, Verdict
 from acl_runtime.files.errors import FrameError, InputError
 from acl_runtime.images.frame import BadFrame, Frame
+from acl_runtime.images.ignore import Ignore, load_ignore
 from acl_runtime.images.preprocess import choose_resize
 from acl_runtime.images.tiles import tile_side
 from acl_runtime.scoring.heads import defect_directions
-from acl_runtime.scoring.patch_memory import Memory, load_memory
+from acl_runtime.scoring.memory import Memory
+from acl_runtime.scoring.memory_file import load_memory
 from acl_runtime.scoring.rule import Rule, bundle_rule
 
 
@@ -94,6 +96,7 @@ class Detector:
             tiling=self.tiling,
             directions=defect_directions(load_text_embeddings(self.bundle), temperature=manifest.temperature),
             memory=load_memory(self.bundle),
+            ignore=load_ignore(self.bundle),
             rule=bundle_rule(manifest.calibration) if threshold is None else Rule(threshold, None),
             maps=maps,
             session=open_session(
@@ -116,6 +119,12 @@ class Detector:
         other.stages = replace(self.stages, memory=memory)
         return other
 
+    def with_ignore(self, ignore: Ignore | None) -> Detector:
+        """The same detector, on the same session, for which other parts of a frame do not count."""
+        other = copy.copy(self)
+        other.stages = replace(self.stages, ignore=ignore)
+        return other
+
     def with_tiling(self, tiling: Tiling) -> Detector:
         """The same detector, on the same session, that cuts large frames otherwise."""
         other = copy.copy(self)
@@ -136,6 +145,7 @@ class Detector:
             manifest=bundle.manifest,
             tiling=calibration.tiling,
             memory=memory,
+            ignore=load_ignore(bundle),
             rule=bundle_rule(calibration),
         )
         return other

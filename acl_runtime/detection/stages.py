@@ -29,11 +29,12 @@ from acl_runtime.detection.verdict import Inspected, Result, Verdict
 from acl_runtime.files.errors import BackendError, FrameError
 from acl_runtime.images.blend import Blend, Place, cut
 from acl_runtime.images.frame import FRAME_FAULTS, BadFrame, Frame, bad_frame, check_size
+from acl_runtime.images.ignore import Ignore, on_patches
 from acl_runtime.images.preprocess import Resize, stack, to_image
 from acl_runtime.images.tiles import TilePlan, plan_tiles
 from acl_runtime.scoring.heads import Answers, NotFiniteError, read_head
 from acl_runtime.scoring.maps import sigmoid
-from acl_runtime.scoring.patch_memory import Memory
+from acl_runtime.scoring.memory import Memory
 from acl_runtime.scoring.regions import Region, find_regions, hottest_region
 from acl_runtime.scoring.rule import Rule
 
@@ -54,6 +55,7 @@ class Job:
 
     Attributes:
         frame: As it came.
+        painted: The frame, painted over where it does not count; None where all of it does.
         blend: Where its tiles lie, and what their maps add up to; None for a frame that is squashed whole.
         tiles: How many.
         logit: Log-odds of a defect so far, the largest of any tile.
@@ -66,6 +68,7 @@ class Job:
     """
 
     frame: Frame
+    painted: np.ndarray | None = None
     blend: Blend | None = None
     tiles: int = 1
     logit: float = -np.inf
@@ -120,8 +123,9 @@ class Stages:
         directions: See `defect_directions`.
         memory: Of good parts; None where the text judges alone.
         rule: When a frame is anomalous.
+        ignore: What of a frame does not count; None where all does.
         maps: "all", or "defects" to leave on the GPU the maps of frames that are good and have no region, where the
-            session can and frames are not cut.
+            session can, all of a frame counts, and frames are not cut.
         workers: Images that are prepared at once, each on a core.
     """
 
@@ -132,6 +136,7 @@ class Stages:
     directions: npt.NDArray[np.float32]
     memory: Memory | None
     rule: Rule
+    ignore: Ignore | None = None
     maps: MapsOf = "all"
     workers: int = min(os.cpu_count() or 1, MOST_WORKERS)
     _noted: set[tuple[str, int, int]] = field(default_factory=set)
@@ -183,19 +188,28 @@ class Stages:
     def postprocess(self, work: Work) -> list[Result]:
         """Last stage: the results on the frames that end in this batch."""
         started = time.perf_counter()
-        answers = [each for returned, count in work.returned for each in self._answers(returned, count)]
+        answers, ignored, first = list[Answer | BriefAnswer](), self._ignored(work), 0
+        for returned, count in work.returned:
+            masks = None if ignored is None else ignored[first : first + count]
+            answers += self._answers(returned, count, masks)
+            first += count
         share_ms = 1000 * (time.perf_counter() - started) / max(len(answers), 1)
         for (job, place), answer in zip(work.owners, answers, strict=True):
             job.latency_ms["inference"] += work.share_ms
             job.latency_ms["postprocess"] += share_ms
-            job.timed("postprocess", _take, job, place, answer)
+            job.timed("postprocess", self._take, job, place, answer)
         return [job if isinstance(job, BadFrame) else self._conclude(job) for job in work.ended]
 
     def _briefly(self, images: Any) -> Brief | None:
         """What the network says of whole frames, without the maps that nobody needs; None where it cannot leave any."""
         session = self.session
         is_asked = self.maps == "defects" and self.memory is None and self.manifest.head == "map"
-        if not is_asked or not isinstance(session, BriefSession) or not session.can_be_brief:
+        if (
+            not is_asked
+            or self.ignore is not None
+            or not isinstance(session, BriefSession)
+            or not session.can_be_brief
+        ):
             return None
         return session.brief(images, self._want_maps)
 
@@ -211,14 +225,19 @@ class Stages:
             wanted[row] = self.rule.is_anomalous(score, float(peaks[row]))
         return np.asarray(wanted, bool)
 
-    def _answers(self, returned: Mapping[str, np.ndarray] | Brief, count: int) -> list[Answer | BriefAnswer]:
+    def _answers(
+        self, returned: Mapping[str, np.ndarray] | Brief, count: int, ignored: npt.NDArray[np.bool_] | None
+    ) -> list[Answer | BriefAnswer]:
         if isinstance(returned, Brief):
             return [*map(brief_answer, returned.image_logits, returned.peaks, returned.sums, returned.maps)]
-        return [*self.read(returned, count)]
+        return [*self.read(returned, count, ignored)]
 
     def _places(self, job: Job) -> Iterable[Place | None]:
         """Where the images of a frame lie in it; one None for a frame that is squashed whole."""
         check_size(job.frame, self.manifest)
+        if self.ignore is not None:
+            self.ignore.check_size(*job.frame.size)
+            job.painted = self.ignore.paint(job.frame.frame)
         if self.tiling is None:
             return (None,)
         height, width = job.frame.size
@@ -253,28 +272,77 @@ class Stages:
         """An image as the graph takes it, or why there is none."""
         job, place = owner
         try:
-            if isinstance(job.frame, GpuFrame) and isinstance(self.session, GpuSession):
+            if (
+                self.ignore is None
+                and isinstance(job.frame, GpuFrame)
+                and isinstance(self.session, GpuSession)
+            ):
                 self.session.check_on_gpu(job.frame.pixels)
                 return job.frame.pixels
-            pixels = job.frame.frame if place is None else cut(job.frame.frame, place)
+            whole = job.frame.frame if job.painted is None else job.painted
+            pixels = whole if place is None else cut(whole, place)
             return to_image(pixels, self.manifest, self.resize)
         except FRAME_FAULTS as fault:
             return fault
 
-    def read(self, outputs: Mapping[str, np.ndarray], count: int) -> list[Answer]:
-        """What outputs of the session say of each of so many images; if one is not finite the others have theirs."""
+    def ignored_patches(self, place: Place | None) -> npt.NDArray[np.bool_] | None:
+        """Which patches of the image at a place of a frame do not count, (G, G); None where all do."""
+        if self.ignore is None:
+            return None
+        mask = self.ignore.mask if place is None else cut(self.ignore.mask, place)
+        return on_patches(mask, self.manifest.grid)
+
+    def _ignored(self, work: Work) -> npt.NDArray[np.bool_] | None:
+        """Which patches of a batch's images do not count for a memory, (B, G, G); None where all do."""
+        if self.ignore is None or self.memory is None:
+            return None
+        masks = (self.ignored_patches(place) for _, place in work.owners)
+        return np.stack([mask for mask in masks if mask is not None])
+
+    def read(
+        self,
+        outputs: Mapping[str, np.ndarray],
+        count: int,
+        ignored: npt.NDArray[np.bool_] | None = None,
+    ) -> list[Answer]:
+        """What outputs of the session say of each of so many images; if one is not finite the others have theirs.
+
+        Args:
+            outputs: Of the session.
+            count: Of images.
+            ignored: (count, G, G) patches that do not count for a memory; None where all do.
+        """
         for name, array in outputs.items():
             if array.shape[:1] != (count,):
                 raise BackendError(
                     f"{name} must be of {count} images, got {array.shape}; export the bundle again"
                 )
         try:
-            return _rows(read_head(outputs, self.manifest, self.directions, self.memory))
+            return _rows(read_head(outputs, self.manifest, self.directions, self.memory, ignored))
         except NotFiniteError as error:
             if count == 1:
                 return [FrameError(str(error))]
-        rows = ({name: array[row : row + 1] for name, array in outputs.items()} for row in range(count))
-        return [answer for row in rows for answer in self.read(row, 1)]
+        answers: list[Answer] = []
+        for row in range(count):
+            one = {name: array[row : row + 1] for name, array in outputs.items()}
+            answers += self.read(one, 1, None if ignored is None else ignored[row : row + 1])
+        return answers
+
+    def _take(self, job: Job, place: Place | None, answer: Answer | BriefAnswer) -> None:
+        """Add what an image says to its frame; of one that is ignored altogether, no score."""
+        if isinstance(answer, FrameError):
+            raise answer
+        if isinstance(answer, BriefAnswer):
+            job.logit, job.peak, job.whole_map = answer.logit, answer.peak, np.empty((0, 0), np.float32)
+            return
+        logit, anomaly_map = answer
+        ignored = None if place is None else self.ignored_patches(place)
+        if ignored is None or not ignored.all():
+            job.logit = max(job.logit, logit)
+        if job.blend is None or place is None:
+            job.whole_map = anomaly_map
+        else:
+            job.blend.add(anomaly_map, place)
 
     def _conclude(self, job: Job) -> Result:
         verdict = job.timed("postprocess", self._verdict, job)
@@ -286,6 +354,13 @@ class Stages:
     def _verdict(self, job: Job) -> Verdict:
         anomaly_map = job.whole_map if job.blend is None else job.blend.finish()
         assert anomaly_map is not None
+        ignored = None if self.ignore is None else self.ignore.on_map(*anomaly_map.shape)
+        if ignored is not None:
+            anomaly_map = np.where(ignored, np.float32(0), anomaly_map)
+        if job.logit == -np.inf:
+            raise FrameError(
+                "every tile lies in what is ignored; calibrate with a smaller mask, or without tiles"
+            )
         rule, peak = self.rule, float(anomaly_map.max()) if job.peak is None else job.peak
         score = float(sigmoid(np.float64(job.logit)))
         is_anomalous = rule.is_anomalous(score, peak)
@@ -300,6 +375,7 @@ class Stages:
             region_threshold=self.manifest.calibration.regions_from,
             tiles=job.tiles,
             anomaly_map=anomaly_map,
+            ignored=ignored,
             latency_ms=job.latency_ms,
         )
 
@@ -354,17 +430,3 @@ def _threads(process: int, workers: int) -> ThreadPoolExecutor:
 
 def _rows(answers: Answers) -> list[Answer]:
     return list(zip(answers[0].tolist(), answers[1], strict=True))
-
-
-def _take(job: Job, place: Place | None, answer: Answer | BriefAnswer) -> None:
-    if isinstance(answer, FrameError):
-        raise answer
-    if isinstance(answer, BriefAnswer):
-        job.logit, job.peak, job.whole_map = answer.logit, answer.peak, np.empty((0, 0), np.float32)
-        return
-    logit, anomaly_map = answer
-    job.logit = max(job.logit, logit)
-    if job.blend is None or place is None:
-        job.whole_map = anomaly_map
-    else:
-        job.blend.add(anomaly_map, place)

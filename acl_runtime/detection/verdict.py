@@ -28,6 +28,9 @@ class Verdict:
     tiles: int = 1  # that the frame was cut into
     # (S, S) in [0, 1]; (h, w) of a tiled frame; (0, 0) where it was left on the GPU, see `Detector`
     anomaly_map: npt.NDArray[np.float32] = field(repr=False)
+    ignored: npt.NDArray[np.bool_] | None = field(
+        default=None, repr=False
+    )  # which pixels of the map do not count, in its shape; None: all count
     latency_ms: Mapping[str, float] = field(
         repr=False
     )  # preprocess, inference, postprocess: its share of a batch

@@ -170,7 +170,7 @@ def describe(
         "rule": "score" if rule.peak_threshold is None else "score or peak",
         "score_threshold": rule.score_threshold,
         "peak_threshold": rule.peak_threshold,
-        "memory": None if (file := manifest.calibration.memory) is None else manifest.files[file].sha256[:12],
+        "memory": None if (file := manifest.memory_file) is None else manifest.files[file].sha256[:12],
         "tile": "off" if tiling is None else tiling.tile,
         "overlap": None if tiling is None else tiling.overlap,
         "min_defect": None if tiling is None else tiling.min_defect,

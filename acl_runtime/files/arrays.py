@@ -65,6 +65,16 @@ def read_arrays(path: Path | str, names: Sequence[str], *, remedy: str) -> list[
             raise BundleError(f"{path}: is not an archive of arrays ({_cause(error)}); {remedy}") from error
 
 
+def list_arrays(path: Path | str, *, remedy: str) -> frozenset[str]:
+    """The names of the arrays of a `.npz` file; arguments and errors as of `read_array`."""
+    with open(path, "rb") as file:
+        try:
+            with ZipFile(file) as archive:
+                return frozenset(name.removesuffix(".npy") for name in archive.namelist())
+        except _DAMAGE as error:
+            raise BundleError(f"{path}: is not an archive of arrays ({_cause(error)}); {remedy}") from error
+
+
 def _read_member(archive: ZipFile, name: str) -> np.ndarray:
     member = archive.getinfo(name)
     if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):

@@ -13,7 +13,7 @@ from acl_runtime.scoring.regions import Region
 
 OPACITY = 0.55  # of the hottest colour: the product must stay visible below its defect
 LONG_STRIP = 8192  # pixels: to widen a picture that is longer would take too much memory
-RED, GREEN, WHITE = (48, 48, 230), (80, 160, 60), (255, 255, 255)  # BGR
+RED, GREEN, GREY, WHITE = (48, 48, 230), (80, 160, 60), (150, 150, 150), (255, 255, 255)  # BGR
 
 
 def colorize(anomaly_map: np.ndarray) -> npt.NDArray[np.uint8]:
@@ -43,6 +43,7 @@ def overlay(
     *,
     map_threshold: float,
     is_anomalous: bool = False,
+    ignored: npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """The frame under its map; colours mean the same on every frame.
 
@@ -55,6 +56,7 @@ def overlay(
         regions: Boxes to draw, in frame pixels.
         map_threshold: Probability from which the map has its full opacity.
         is_anomalous: Whether the part is.
+        ignored: (h, w) what does not count, which is hatched; None where all does.
 
     Returns:
         (H, W, 3) uint8 BGR, at the frame's size.
@@ -67,6 +69,8 @@ def overlay(
     opacity = OPACITY * np.clip(strength, 0, 1)[:, :, None]  # (H, W, 1)
     blended = picture + opacity * (colorize(pixels).astype(np.float32) - picture)
     picture = np.asarray(np.rint(blended), np.uint8)
+    if ignored is not None:
+        _hatch(picture, ignored)
     _draw_boxes(picture, regions)
     return picture
 
@@ -96,6 +100,16 @@ def label(picture: npt.NDArray[np.uint8], text: str, *, is_anomalous: bool) -> n
     origin = (margin, text_height + margin)
     cv2.putText(labelled, text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, WHITE, thickness, cv2.LINE_AA)
     return labelled
+
+
+def _hatch(picture: npt.NDArray[np.uint8], ignored: npt.NDArray[np.bool_]) -> None:
+    """Draw grey stripes where nothing counts."""
+    height, width = picture.shape[:2]
+    inside = cv2.resize(ignored.view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+    step = max(8, min(height, width) // 40)
+    rows, columns = np.ogrid[:height, :width]
+    stripes = (rows + columns) % step < max(1, step // 4)
+    picture[inside & stripes] = GREY
 
 
 def _draw_boxes(picture: npt.NDArray[np.uint8], regions: Sequence[Region]) -> None:

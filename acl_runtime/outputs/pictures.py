@@ -97,6 +97,7 @@ def draw_overlay(frame: np.ndarray, verdict: Verdict) -> npt.NDArray[np.uint8]:
         verdict.regions,
         map_threshold=verdict.region_threshold,
         is_anomalous=verdict.is_anomalous,
+        ignored=verdict.ignored,
     )
     parts = ["NG" if verdict.is_anomalous else "OK", f"{verdict.score:.3f}"]
     if verdict.peak_threshold is not None:

@@ -131,7 +131,7 @@ def _facts(result: EvalResult, detector: Detector, settings: EvalSettings) -> li
         ("Computed by", _computer(detector)),
         ("Metrics", str(result.settings["metrics"])),
     ]
-    if manifest.calibration.memory is not None:
+    if manifest.memory_file is not None:
         facts.append(("Memory", memory_words(manifest)))
     return facts + (
         [("Masks", f"a defect is above grey level {settings.mask_above}")] if settings.mask_above else []

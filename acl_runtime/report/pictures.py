@@ -35,6 +35,9 @@ class Card:
     label: int | None  # 1 defective, 0 good, None if unknown
     map_threshold: float = 0.5  # map value from which the overlay has its full strength
     peak_threshold: float | None = None  # smallest peak that is a defect; None: the peak does not decide
+    ignored: np.ndarray | None = (
+        None  # (h, w) bool, what does not count, in the map's shape; None: all counts
+    )
 
     def __post_init__(self) -> None:
         """Refuse what could not be drawn to scale."""
@@ -106,6 +109,7 @@ def make_card(
         label=sample.label,
         map_threshold=map_threshold,
         peak_threshold=verdict.peak_threshold,
+        ignored=verdict.ignored,
     )
 
 
@@ -125,7 +129,11 @@ def draw_panels(card: Card, *, side: int) -> Panels:
     height, width = frame.shape[:2]
     pixels = cv2.resize(card.anomaly_map, (width, height), interpolation=cv2.INTER_LINEAR)
     marked = overlay(
-        frame, card.anomaly_map, map_threshold=card.map_threshold, is_anomalous=card.is_anomalous
+        frame,
+        card.anomaly_map,
+        map_threshold=card.map_threshold,
+        is_anomalous=card.is_anomalous,
+        ignored=card.ignored,
     )
     return Panels(frame, outline(frame, card.mask), colorize(pixels), marked)
 

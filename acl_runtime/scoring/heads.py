@@ -11,7 +11,7 @@ from acl_runtime.bundle.bundle import ANOMALOUS, NORMAL
 from acl_runtime.bundle.manifest import Manifest
 from acl_runtime.files.errors import BackendError, BundleError
 from acl_runtime.scoring.maps import patches_to_map, upsample
-from acl_runtime.scoring.patch_memory import Memory, patch_evidence, share_peaks
+from acl_runtime.scoring.memory import IGNORED, Memory, memory_maps, patch_evidence, share_peaks
 from acl_runtime.scoring.windows import windows_to_patches
 
 Answers = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
@@ -64,17 +64,26 @@ def read_head(
     manifest: Manifest,
     directions: np.ndarray,
     memory: Memory | None = None,
+    ignored: npt.NDArray[np.bool_] | None = None,
 ) -> Answers:
     """The answers of whichever head the outputs are of, given `defect_directions`.
 
-    With a memory of good parts the head must be "embeddings", and text and memory answer together.
+    With a memory of good parts text and memory answer together; a graph with head "map" that holds the memory has done
+    so itself.
+
+    Args:
+        outputs: Of the graph, or of a session that gives those of both heads.
+        manifest: Of the bundle.
+        directions: See `defect_directions`.
+        memory: Of good parts; None for the text alone.
+        ignored: (B, G, G) patches that do not count for a memory; None where all do.
 
     Raises:
         NotFiniteError: An answer, or what it rests on, is nan or infinite.
         BackendError: The outputs are others than the manifest's.
     """
-    if memory is not None:
-        return read_with_memory(outputs, manifest, directions, memory)
+    if memory is not None and ("patch_embeddings" in outputs or manifest.graph_memory is None):
+        return read_with_memory(outputs, manifest, directions, memory, ignored)
     if "anomaly_maps" in outputs or manifest.head == "map":
         return read_map_head(outputs, manifest)
     return read_embeddings_head(outputs, manifest, directions)
@@ -100,15 +109,21 @@ def read_embeddings_head(
 
 
 def read_with_memory(
-    outputs: Mapping[str, np.ndarray], manifest: Manifest, directions: np.ndarray, memory: Memory
+    outputs: Mapping[str, np.ndarray],
+    manifest: Manifest,
+    directions: np.ndarray,
+    memory: Memory,
+    ignored: npt.NDArray[np.bool_] | None = None,
 ) -> Answers:
     """The answers of text and memory together to a graph with head "embeddings"; not of windows."""
     image_logits, patch_logits, patch_embeddings = read_embeddings(outputs, manifest, directions)
     patch_logits = patch_logits.reshape(*patch_logits.shape[:2], manifest.grid, manifest.grid)
-    evidence = patch_evidence(memory, patch_embeddings, patch_logits)[:, None]  # (B, 1, G, G)
+    evidence = patch_evidence(memory, patch_embeddings, patch_logits)  # (B, G, G)
+    if ignored is not None:
+        evidence = np.where(ignored, np.float32(IGNORED), evidence)
     _check_finite("the patches' log-odds by text and memory", evidence)
-    maps = patches_to_map(evidence, image_size=manifest.image_size, blur_sigma=manifest.blur_sigma)
-    return share_peaks(image_logits, maps), maps
+    maps, peaks = memory_maps(evidence, image_size=manifest.image_size, blur_sigma=manifest.blur_sigma)
+    return share_peaks(image_logits, peaks), maps
 
 
 def read_embeddings(

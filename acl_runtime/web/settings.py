@@ -20,6 +20,7 @@ class WebSettings:
         scale: How large lines and pixels are.
         light: What lines must look like to be judged.
         lanes: Parts of the width that defects are told for.
+        ignored: Parts of the width that do not count, such as a printed edge; their names are not used.
         edge_margin: Pixels beside the web's edges, inside, on which nothing is told; for a background that is known.
         max_batch: Most tiles of a call of the network.
         rows: Rows of tiles that share calls: more fill batches of a narrow web, and each costs a step of latency.
@@ -35,6 +36,7 @@ class WebSettings:
     scale: Scale
     light: Light = field(default_factory=Light)
     lanes: tuple[Lane, ...] = ()
+    ignored: tuple[Lane, ...] = ()
     edge_margin: int = 0
     max_batch: int = 1
     rows: int = 1

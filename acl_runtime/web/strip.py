@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -187,10 +188,15 @@ class Strips:
         """Mark where a tile that is anomalous by its score is hottest, on the web and not final yet."""
         fresh = max(0, self._blend.final - self.plan.map_line(row))
         seen = np.asarray(self._lines.view(row, row + self.plan.tile), np.uint8)
-        left, right = self._inside(find_edges(seen, self.settings.light))
+        edges = find_edges(seen, self.settings.light)
+        left, right = self._inside(edges)
         left, right = max(left, span.map_start), min(right, span.map_stop)
-        if left < right:
-            hot = fitted[fresh:, left - span.map_start : right - span.map_start]
+        if left >= right:
+            return
+        hot = fitted[fresh:, left - span.map_start : right - span.map_start].copy()
+        for columns in self._ignored(edges):
+            hot[:, max(0, columns.start - left) : max(0, columns.stop - left)] = 0
+        if hot.any() or not self.settings.ignored:
             level = np.float32(min(self.settings.region_threshold, HOTTEST * float(hot.max())))
             self._marks.append(_Mark(self._blend.final, left, hot >= level))
 
@@ -249,10 +255,20 @@ class Strips:
         return -(-(left + margin) * map_width // width), max(0, right - margin) * map_width // width
 
     def _hide_outside(self, values: np.ndarray) -> None:
-        """Say nothing of what lies beside the web: zero in map lines or marks, (n, map width)."""
+        """Say nothing of what lies beside the web or is ignored: zero in map lines or marks, (n, map width)."""
         left, right = self._inside(self._edges)
         values[:, :left] = 0
         values[:, right:] = 0
+        for columns in self._ignored(self._edges):
+            values[:, columns] = 0
+
+    def _ignored(self, edges: tuple[int, int]) -> Iterator[slice]:
+        """Map pixels of what is ignored, of a web between these edges."""
+        pixels_per_mm = self.plan.map_width / self.plan.width / self.settings.scale.mm_per_pixel
+        edge = edges[0] * self.plan.map_width / self.plan.width
+        for lane in self.settings.ignored:
+            first, stop = (edge + mm * pixels_per_mm for mm in (lane.left_mm, lane.right_mm))
+            yield slice(max(0, math.floor(first)), max(0, math.ceil(stop)))
 
     def _marked(self, first: int, stop: int) -> npt.NDArray[np.bool_] | None:
         """What tiles that are anomalous by their scores mark of map lines; None for nothing."""

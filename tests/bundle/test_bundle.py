@@ -73,6 +73,7 @@ def test_the_keys_of_the_file_are_these(bundle: Path) -> None:
                 "class_norm",
                 "windows",
                 "projections",
+                "graph_memory",
             ),
             *("vv_from", "attention", "temperature", "blur_sigma", "max_batch", "backbone", "prompts"),
             *("graph", "preprocessing", "calibration", "parity", "files", "tools", "created", "checksum"),
@@ -95,6 +96,7 @@ def test_the_keys_of_the_file_are_these(bundle: Path) -> None:
             "source",
             "record",
             "memory",
+            "ignore",
         ]
     )
 
@@ -138,8 +140,8 @@ def test_a_manifest_that_is_none_is_refused(bundle: Path, text: str) -> None:
 
 
 def test_a_newer_format_is_refused(bundle: Path) -> None:
-    edit(bundle, lambda document: document.update(format_version=6, something_new=True))
-    assert_refused(bundle, "is of format version 6, newer than 5; upgrade anomalyclip-deploy")
+    edit(bundle, lambda document: document.update(format_version=7, something_new=True))
+    assert_refused(bundle, "is of format version 7, newer than 6; upgrade anomalyclip-deploy")
 
 
 def test_a_manifest_of_version_1_is_read_with_the_defaults_of_what_it_lacked(bundle: Path) -> None:
@@ -311,7 +313,7 @@ def test_a_tiling_survives_its_json() -> None:
         ),
         (lambda d: d.update(colour="red"), "manifest has an unknown key 'colour'"),
         (lambda d: d.update(head="logits"), 'head must be one of "map", "embeddings", got "logits"'),
-        (lambda d: d.update(format_version=True), "format_version must be one of 5, got true"),
+        (lambda d: d.update(format_version=True), "format_version must be one of 6, got true"),
         (lambda d: d.update(grid="7"), 'grid must be an integer, got "7"'),
         (lambda d: d.update(grid=True), "grid must be an integer, got true"),
         (lambda d: d.update(temperature=float("nan")), "temperature must be a finite number, got NaN"),

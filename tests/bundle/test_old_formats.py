@@ -18,7 +18,7 @@ from acl_runtime.calibration.record import read_record
 from acl_runtime.commands.describe import describe
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
 def test_a_bundle_of_an_old_version_judges_as_it_did(version: int) -> None:
     folder = SAMPLES / f"version_{version}"
     assert json.loads((folder / "manifest.json").read_text())["format_version"] == version
@@ -35,29 +35,30 @@ def test_a_bundle_of_an_old_version_judges_as_it_did(version: int) -> None:
         assert float(verdict.anomaly_map.max()) == pytest.approx(expected["peak"], abs=1e-6)
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
 def test_its_parts_are_read_and_it_is_described(version: int) -> None:
     bundle = load_bundle(SAMPLES / f"version_{version}")
     assert len(load_golden(bundle)["images"]) == 2
     assert load_text_embeddings(bundle).shape == (1, 2, 6)
-    assert "not recorded by the version that made the bundle" in describe(bundle)  # heads
+    has_heads = "not recorded by the version that made the bundle" not in describe(bundle)
+    assert has_heads == (version == 5)
     record = read_record(bundle)
     if version == 1:
         assert record is None
     else:
         assert record is not None
         assert record.score_threshold == bundle.manifest.calibration.score_threshold
-        assert (record.memory is not None) == (version == 4)
+        assert (record.memory is not None) == (version in (4, 5))
 
 
-@pytest.mark.parametrize("version", [2, 3, 4])
+@pytest.mark.parametrize("version", [2, 3, 4, 5])
 def test_its_calibration_is_restored_and_the_manifest_becomes_one_of_now(
     version: int, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(SAMPLES / f"version_{version}", tmp_path / "b"))
     assert restore_previous(folder).source == "default"
     document = json.loads((folder / "manifest.json").read_text())
-    assert (document["format_version"], document["calibration"]["score_threshold"]) == (5, 0.5)
+    assert (document["format_version"], document["calibration"]["score_threshold"]) == (6, 0.5)
     assert "checksum" in document
     bundle = load_bundle(folder)
     replace_manifest(bundle, bundle.manifest)

@@ -29,7 +29,7 @@ from acl_runtime.calibration.record import (
 )
 from acl_runtime.detection.detector import Detector
 from acl_runtime.files.errors import BundleError
-from acl_runtime.scoring.patch_memory import load_memory
+from acl_runtime.scoring.memory_file import load_memory
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "calibrations"
 
@@ -49,6 +49,8 @@ def test_the_keys_of_the_record_are_these(record: CalibrationRecord) -> None:
         [
             *("format", "format_version", "created", "statement", "rule", "score_threshold", "map_threshold"),
             *(
+                "ignore",
+                "unlabelled",
                 "tiling",
                 "fast_resize",
                 "bits",
@@ -177,7 +179,10 @@ def test_a_patch_memory_of_an_older_version_still_judges(version: str, tmp_path:
     memory = load_memory(loaded)
     assert memory is not None
     assert record.memory is not None
-    assert memory.patch_embeddings.shape[1] == record.memory.patches
+    assert memory.kinds == ("patches",)
+    assert memory.nearest is not None
+    assert memory.nearest.patch_embeddings.shape[1] == record.memory.patches
+    assert (record.memory.kind, record.memory.images) == ("patches", len(record.memory.sources))
     assert restore_previous(bundle.path).record == "calibrations/0001.json"
     check_calibration(load_bundle(bundle.path))
 

@@ -84,14 +84,11 @@ def test_good_parts_are_remembered_and_forgotten(bundle: Path, parts: Path, tmp_
     done = acl("calibrate", other, parts / "good", "--memory", 4, "--defective", parts / "defective")
     assert done.exit_code == 0, done.output
     assert (
-        "With 45 good images (11 others only put score and peak on one scale, 4 are the patch memory): at most"
+        "With 45 good images (11 others only put score and peak on one scale, 4 are the memory): at most"
         in done.stdout
     )
     assert "0 of 4 defective images are missed" in done.stdout
-    assert (
-        "patches of good parts (calibrations/0001.npz), which judge with the text"
-        in acl("info", other).stdout
-    )
+    assert "good parts (calibrations/0001.npz), which judge with the text" in acl("info", other).stdout
     assert acl("run", other, parts / "defective", "--fail-on-defect").exit_code == 3
     assert (
         acl("run", other, parts / "good", "--threshold", 0.5).stdout.split("frames")[0]

@@ -377,6 +377,21 @@ def test_i7_nothing_is_told_of_what_lies_beside_the_web() -> None:
     assert defects_of(events)
 
 
+@pytest.mark.parametrize("rule", [Rule(1.0, 0.5), Rule(0.05, None)], ids=["peak", "score"])
+def test_i7_nothing_is_told_of_parts_of_the_width_that_are_ignored(rule: Rule) -> None:
+    """The lane wanders with the web's left edge; what lies beside it is told as before."""
+    web = np.full((400, 100), 100, np.uint8)
+    web[:, :10] = 0
+    web[100:112, 14:24] = web[300:312, 60:70] = 250
+    ignored = (Lane("printed", 0, 20 * SCALE.mm_per_pixel),)
+    light = Light(background=(0, 20), covered=0.99)
+    alone, _, _, _ = run(web, make_plan(), [64], rule=rule, light=light)
+    assert any(defect.left < 30 for defect in defects_of(alone))
+    events, _, _, _ = run(web, make_plan(), [64], rule=rule, light=light, ignored=ignored)
+    assert defects_of(events)
+    assert all(defect.left >= 30 for defect in defects_of(events))
+
+
 def test_i8_at_a_standstill_what_waits_is_judged_and_the_first_lines_after_it_are_not() -> None:
     web, plan = draw_web(500, seed=4), make_plan()
     engine = WebEngine(plan, Brightness(), settings(flush_after_s=0.5, after_standstill=20))

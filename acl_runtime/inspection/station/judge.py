@@ -13,7 +13,8 @@ from acl_runtime.calibration.monitor import DriftMonitor, monitor_of
 from acl_runtime.detection.detector import Detector
 from acl_runtime.files.errors import BackendError
 from acl_runtime.inspection.station.station_file import StationSection
-from acl_runtime.scoring.patch_memory import Memory, load_memory
+from acl_runtime.scoring.memory import Memory
+from acl_runtime.scoring.memory_file import load_memory
 from acl_runtime.web.ring import PAUSES_S
 
 LOG = logging.getLogger("acl")

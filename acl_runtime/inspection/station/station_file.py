@@ -109,6 +109,7 @@ class WebSection:
         lanes: From and to in mm from the web's left edge, by name.
         background: Grey levels of what is seen beside the web; None where nothing is.
         edge_margin: Along the web's edges nothing is told so many mm inside.
+        ignore_lanes: From and to in mm from the web's left edge of parts that do not count, by name.
         longest: Length in mm after which a defect is told in part.
         flush_after_s: Seconds without lines after which the web stands.
         encoder_counts: From a line to the next, where the camera sends them.
@@ -128,6 +129,7 @@ class WebSection:
     lanes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     background: tuple[int, int] | None = None
     edge_margin: float = 0.0
+    ignore_lanes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     longest: float = 2000.0
     flush_after_s: float = 2.0
     encoder_counts: float | None = None
@@ -147,6 +149,7 @@ class WebSection:
         if self.mm_per_line is not None:
             _check(self, {"mm_per_line": (1e-6, _LARGEST)})
         check_lanes(self.rules(), self.lanes_of_web())
+        self.ignored()  # refuses those without width
 
     def rules(self) -> tuple[Density | Size | Roller, ...]:
         """What is looked for among defects."""
@@ -159,7 +162,15 @@ class WebSection:
 
     def lanes_of_web(self) -> tuple[Lane, ...]:
         """The lanes."""
-        return tuple(Lane(name, left, right) for name, (left, right) in self.lanes.items())
+        return _to_lanes(self.lanes)
+
+    def ignored(self) -> tuple[Lane, ...]:
+        """What of the width does not count."""
+        return _to_lanes(self.ignore_lanes)
+
+
+def _to_lanes(lanes: Mapping[str, tuple[float, float]]) -> tuple[Lane, ...]:
+    return tuple(Lane(name, left, right) for name, (left, right) in lanes.items())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -187,6 +187,7 @@ class WebLine:
             mm_per_pixel=web.mm_per_pixel,
             mm_per_line=web.mm_per_line,
             lanes=web.lanes_of_web(),
+            ignored=web.ignored(),
             background=web.background,
             edge_margin=web.edge_margin,
             longest=web.longest,

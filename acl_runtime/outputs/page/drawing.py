@@ -47,6 +47,7 @@ def draw_jpeg(picture: Picture, which: Which) -> bytes:
             _scaled(picture.regions, factor),
             map_threshold=picture.region_threshold,
             is_anomalous=picture.is_anomalous,
+            ignored=picture.ignored,
         )
     _, data = cv2.imencode(".jpg", small, (cv2.IMWRITE_JPEG_QUALITY, _QUALITY))
     return data.tobytes()

@@ -57,6 +57,7 @@ class Picture:
         region_threshold: Map value from which a place is a region.
         regions: In pixels of the picture.
         is_anomalous: Whether it was NG.
+        ignored: What does not count, in the map's shape; None where all does.
     """
 
     pixels: np.ndarray
@@ -64,6 +65,7 @@ class Picture:
     region_threshold: float
     regions: tuple[Region, ...] = ()
     is_anomalous: bool = True
+    ignored: np.ndarray | None = None
 
     @property
     def nbytes(self) -> int:
@@ -232,4 +234,5 @@ def _picture_of(result: Inspected) -> Picture:
         region_threshold=verdict.region_threshold,
         regions=verdict.regions,
         is_anomalous=verdict.is_anomalous,
+        ignored=verdict.ignored,
     )

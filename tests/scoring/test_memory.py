@@ -13,19 +13,21 @@ from graphs import GRID, JOINT, LAYERS, SIDE, drawn_frame, write_tiny_bundle
 
 from acl_runtime.bundle.bundle import Bundle, load_bundle, replace_manifest
 from acl_runtime.calibration.conformal import Demand, allowed_rejections, scale_images
-from acl_runtime.calibration.patch_memory_fit import LEAST_DISTANCE_SPREAD, fit_memory, save_memory
+from acl_runtime.calibration.memory_fit import LEAST_DISTANCE_SPREAD, Fitted, Shown
+from acl_runtime.calibration.memory_fit import fit_memory as fit_kinds
+from acl_runtime.calibration.memory_statistics import save_memory
 from acl_runtime.calibration.thresholds import draw_scale_images, find_rule
 from acl_runtime.detection.detector import Detector
 from acl_runtime.images.preprocess import preprocess
 from acl_runtime.scoring.maps import patches_to_map, sigmoid
-from acl_runtime.scoring.patch_memory import (
+from acl_runtime.scoring.memory import Memory, memory_maps, patch_evidence, share_peaks
+from acl_runtime.scoring.memory_file import load_memory
+from acl_runtime.scoring.memory_kinds import (
     Floats,
     GaussianScale,
-    Memory,
-    load_memory,
+    Kind,
+    NearestPatches,
     nearest_distances,
-    patch_evidence,
-    share_peaks,
 )
 from acl_runtime.scoring.rule import log_odds
 
@@ -56,6 +58,37 @@ def as_halves(array: np.ndarray) -> np.ndarray:
 
 def ones(*shape: int) -> Floats:
     return np.ones(shape, np.float32)
+
+
+def shown(embeddings: Floats, logits: Floats) -> Shown:
+    return Shown(embeddings, logits, np.ones(len(logits), np.bool_))
+
+
+def fit(
+    embeddings: list[Floats], logits: list[Floats], *, patches: int = 1024, places: int = 0, seed: int = 0
+) -> Fitted:
+    images = [shown(*pair) for pair in zip(embeddings, logits, strict=True)]
+    return fit_kinds(images, places=places or len(logits[0]), subject="00", patches=patches, seed=seed)
+
+
+def fit_memory(
+    embeddings: list[Floats],
+    logits: list[Floats],
+    *,
+    patches: int = 1024,
+    seed: int,
+    kinds: tuple[Kind, ...] = ("patches",),
+) -> Memory:
+    return fit(embeddings, logits, patches=patches, seed=seed).memory(kinds)
+
+
+def of_patches(patches: Floats, text: GaussianScale, distance: GaussianScale) -> Memory:
+    return Memory(text=text, nearest=NearestPatches(patches, distance))
+
+
+def kept(memory: Memory) -> NearestPatches:
+    assert memory.nearest is not None
+    return memory.nearest
 
 
 def made(rng: np.random.Generator, images: int = 3, patches: int = 1024) -> tuple[list[Floats], Memory]:
@@ -102,13 +135,13 @@ def test_the_scales_are_those_of_each_image_beside_the_others() -> None:
     for row, image in enumerate(embeddings):
         others = as_halves(np.concatenate([other for at, other in enumerate(embeddings) if at != row]))
         distances += nearest_distances(image.swapaxes(0, 1), others.swapaxes(0, 1)).tolist()
-    assert memory.distance.location == pytest.approx(np.mean(distances), rel=1e-5)
-    assert memory.distance.spread == pytest.approx(np.std(distances), rel=1e-5)
+    assert kept(memory).scale.location == pytest.approx(np.mean(distances), rel=1e-5)
+    assert kept(memory).scale.spread == pytest.approx(np.std(distances), rel=1e-5)
     text = np.concatenate(logits).mean(axis=1)
     assert memory.text.location == pytest.approx(text.mean(), rel=1e-5)
     assert memory.text.spread == pytest.approx(text.std(), rel=1e-5)
     np.testing.assert_array_equal(
-        memory.patch_embeddings, as_halves(np.concatenate(embeddings)).swapaxes(0, 1)
+        kept(memory).patch_embeddings, as_halves(np.concatenate(embeddings)).swapaxes(0, 1)
     )
 
 
@@ -118,42 +151,48 @@ def test_a_rare_patch_of_a_good_part_is_kept() -> None:
     common += rng.normal(0, 1e-3, common.shape).astype(np.float32)
     common /= np.linalg.norm(common, axis=-1, keepdims=True)
     rare = np.tile(np.eye(JOINT, dtype=np.float32)[1], (LAYERS, 1))
-    image = np.concatenate([common, rare[None]])
+    image = np.concatenate([common[1:], rare[None]])
     logits = np.zeros((len(image), LAYERS), np.float32)
-    memory = fit_memory([image, common], [logits, logits[1:]], patches=8, seed=0)
-    assert memory.patch_embeddings.shape == (LAYERS, 8, JOINT)
-    assert nearest_distances(rare[:, None], memory.patch_embeddings).item() == pytest.approx(0, abs=1e-3)
+    memory = fit_memory([image, common], [logits, logits], patches=8, seed=0)
+    assert kept(memory).patch_embeddings.shape == (LAYERS, 8, JOINT)
+    assert nearest_distances(rare[:, None], kept(memory).patch_embeddings).item() == pytest.approx(
+        0, abs=1e-3
+    )
 
 
 def test_images_that_are_all_alike_leave_a_spread() -> None:
     image = unit(np.random.default_rng(4), GRID * GRID, LAYERS, JOINT)
     logits = np.zeros((GRID * GRID, LAYERS), np.float32)
     memory = fit_memory([image, image], [logits, logits], seed=0)
-    assert memory.distance.spread == LEAST_DISTANCE_SPREAD
-    assert memory.distance.location == pytest.approx(0, abs=LEAST_DISTANCE_SPREAD)
+    assert kept(memory).scale.spread == LEAST_DISTANCE_SPREAD
+    assert kept(memory).scale.location == pytest.approx(0, abs=LEAST_DISTANCE_SPREAD)
     assert memory.text.spread > 0
-
-
-def test_one_image_has_nothing_to_be_compared_with() -> None:
-    with pytest.raises(ValueError, match="memory must be of at least 2 images, .* got 1"):
-        made(np.random.default_rng(0), images=1)
 
 
 def test_evidence_is_the_sum_of_both_in_units_of_their_spread() -> None:
     rng = np.random.default_rng(5)
     patches, remembered = unit(rng, 2, LAYERS, GRID * GRID, JOINT), unit(rng, LAYERS, 7, JOINT)
     logits = rng.normal(size=(2, LAYERS, GRID, GRID)).astype(np.float32)
-    memory = Memory(remembered, GaussianScale(-4.0, 2.0), GaussianScale(0.3, 0.1))
+    memory = of_patches(remembered, GaussianScale(-4.0, 2.0), GaussianScale(0.3, 0.1))
     distances = nearest_distances(patches, remembered).reshape(2, GRID, GRID)
     expected = -3 + 0.5 * ((logits.mean(axis=1) + 4) / 2 + (distances - 0.3) / 0.1)
     np.testing.assert_allclose(patch_evidence(memory, patches, logits), expected, rtol=1e-5)
 
 
 def test_the_score_is_the_mean_of_text_and_peak_in_log_odds() -> None:
-    maps = np.zeros((3, 4, 4), np.float32)
-    maps[:, 1, 2] = 0.25, 1.0, 0.0
-    logits = share_peaks(np.array([2.0, 2.0, 2.0], np.float32), maps)
+    evidence = np.full((3, 4, 4), -30, np.float32)
+    evidence[:, 1, 2] = log_odds(0.25), 40, -30
+    maps, peaks = memory_maps(evidence, image_size=4, blur_sigma=0)
+    np.testing.assert_allclose(maps.max(axis=(1, 2)), [0.25, 1, 0], atol=1e-6)
+    logits = share_peaks(np.array([2.0, 2.0, 2.0], np.float32), peaks)
     np.testing.assert_allclose(logits, [(2 + log_odds(0.25)) / 2, 9.5, -7.5], rtol=1e-6)
+
+
+def test_a_peak_near_1_keeps_its_digits() -> None:
+    """The map's own value would be 1 - 2e-7 or 1 - 1e-7, log-odds that are 0.5 apart."""
+    evidence = np.full((1, 4, 4), 15.6, np.float32)
+    _, peaks = memory_maps(evidence, image_size=8, blur_sigma=1.0)
+    assert float(peaks[0]) == pytest.approx(15.6, abs=1e-5)
 
 
 def test_a_detector_with_a_memory_judges_by_both(tmp_path: Path, memory: Memory) -> None:
@@ -176,8 +215,8 @@ def test_a_detector_with_a_memory_judges_by_both(tmp_path: Path, memory: Memory)
 def test_what_was_saved_is_loaded(tmp_path: Path, memory: Memory) -> None:
     loaded = load_memory(in_force(tmp_path / "bundle", memory))
     assert loaded is not None
-    np.testing.assert_array_equal(loaded.patch_embeddings, memory.patch_embeddings)
-    assert (loaded.text, loaded.distance) == (memory.text, memory.distance)
+    np.testing.assert_array_equal(kept(loaded).patch_embeddings, kept(memory).patch_embeddings)
+    assert (loaded.text, kept(loaded).scale) == (memory.text, kept(memory).scale)
     assert load_memory(load_bundle(write_tiny_bundle(tmp_path / "plain"))) is None
 
 
@@ -188,24 +227,26 @@ def test_what_was_saved_is_loaded(tmp_path: Path, memory: Memory) -> None:
         (lambda path: np.savez(path, text=np.zeros(2)), "is not an archive of arrays"),
         (
             lambda path: save_memory(
-                path, Memory(ones(1, 4, JOINT), GaussianScale(0, 1), GaussianScale(0, 1))
+                path, of_patches(ones(1, 4, JOINT), GaussianScale(0, 1), GaussianScale(0, 1))
             ),
             r"must be \(2, ",
         ),
         (
-            lambda path: save_memory(path, Memory(ones(2, 4, 5), GaussianScale(0, 1), GaussianScale(0, 1))),
+            lambda path: save_memory(
+                path, of_patches(ones(2, 4, 5), GaussianScale(0, 1), GaussianScale(0, 1))
+            ),
             f"{JOINT}\\) float16",
         ),
         (
             lambda path: save_memory(
-                path, Memory(ones(2, 4, JOINT), GaussianScale(0, 1), GaussianScale(0, 0))
+                path, of_patches(ones(2, 4, JOINT), GaussianScale(0, 1), GaussianScale(0, 0))
             ),
             "a spread, got",
         ),
         *(
             (
                 lambda path, scale=scale: save_memory(
-                    path, Memory(unit_patches(), GaussianScale(0, 1), scale)
+                    path, of_patches(unit_patches(), GaussianScale(0, 1), scale)
                 ),
                 "a spread, got",
             )
@@ -218,7 +259,7 @@ def test_what_was_saved_is_loaded(tmp_path: Path, memory: Memory) -> None:
         *(
             (
                 lambda path, scale=scale: save_memory(
-                    path, Memory(unit_patches(), GaussianScale(0, 1), scale)
+                    path, of_patches(unit_patches(), GaussianScale(0, 1), scale)
                 ),
                 "a number in it is not finite",
             )
@@ -228,14 +269,14 @@ def test_what_was_saved_is_loaded(tmp_path: Path, memory: Memory) -> None:
             (
                 lambda path, factor=factor: save_memory(
                     path,
-                    Memory(unit_patches() * np.float32(factor), GaussianScale(0, 1), GaussianScale(0, 1)),
+                    of_patches(unit_patches() * np.float32(factor), GaussianScale(0, 1), GaussianScale(0, 1)),
                 ),
                 "must have unit norm, got" if np.isfinite(factor) else "a number in it is not finite",
             )
             for factor in (0, 2)
         ),
         *(
-            (lambda path, wrong=wrong: save_memory(path, Memory(*wrong)), "a number in it is not finite")
+            (lambda path, wrong=wrong: save_memory(path, of_patches(*wrong)), "a number in it is not finite")
             for wrong in (
                 (unit_patches(), GaussianScale(np.nan, 1), GaussianScale(0, 1)),
                 (unit_patches(), GaussianScale(0, 1), GaussianScale(0, np.inf)),
@@ -277,8 +318,8 @@ def overkill(*, leaks: bool) -> float:
         logits = rng.normal(size=(len(parts), 4, 1)).astype(np.float32)
         memory = fit_memory(list(parts[:remembered]), list(logits[:remembered]), seed=trial)
         evidence = patch_evidence(memory, parts.swapaxes(1, 2), logits.reshape(-1, 1, 2, 2))
-        maps = sigmoid(evidence).astype(np.float32)
-        scores = sigmoid(share_peaks(np.zeros(len(parts)), maps).astype(np.float64))
+        maps, found = memory_maps(evidence, image_size=2, blur_sigma=0)
+        scores = sigmoid(share_peaks(np.zeros(len(parts)), found).astype(np.float64))
         peaks = maps.max(axis=(1, 2)).astype(np.float64)
         given = slice(0 if leaks else remembered, images)
         sets_scales = draw_scale_images(len(scores[given]), seed=trial)
