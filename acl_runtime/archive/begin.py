@@ -22,9 +22,11 @@ from acl_runtime.archive.record import (
 )
 from acl_runtime.archive.urls import scheme_of
 from acl_runtime.bundle.bundle import MANIFEST
-from acl_runtime.files.atomic import sha256
+from acl_runtime.files.atomic import atomic_file, sha256
 from acl_runtime.files.errors import InputError
 from acl_runtime.files.locks import LOCK
+
+MAPS_OF = "_results.txt"  # in the folder of maps: where the results lie that they are of
 
 
 def check_places(results: str, bundle: Path, manifests: Sequence[str], maps: Path | None) -> None:
@@ -65,7 +67,7 @@ def begin_run(
 
     Raises:
         InputError: They are not, or the pictures or the shards are others than before; or what was named is no list of
-            pictures.
+            pictures; or the folder of the maps has those of other results.
     """
     digest, earlier = sha256(bundle / MANIFEST), find_run(folder)
     where = str(bundle.resolve())
@@ -76,17 +78,37 @@ def begin_run(
         _check_pictures(folder, earlier, manifests, shard_size)
         manifests, plan = earlier.manifests, earlier.plan
         if (earlier.bundle_sha256, earlier.judging, earlier.maps) == (digest, judging, maps):
+            _claim_maps(maps, folder)
             return replace(earlier, bundle=where)
         if not again:
             raise InputError(
                 f"{folder.name}: {_difference(earlier, digest, judging)}; put that back, name another folder, or pass "
                 "--again to judge all anew"
             )
+    _claim_maps(maps, folder)
     run = new_run(
         manifests=manifests, plan=plan, bundle=where, bundle_sha256=digest, judging=judging, maps=maps
     )
     write_run(folder, run)
     return run
+
+
+def _claim_maps(maps: MapFolder | None, folder: Folder) -> None:
+    """Note whose maps a folder has; InputError where they are those of other results, which would be deleted."""
+    if maps is None:
+        return
+    note, ours = Path(maps.path, MAPS_OF), _whole(folder.name)
+    if not note.is_file():
+        with atomic_file(note) as temporary:
+            temporary.write_bytes(os.fsencode(ours))
+    elif (theirs := os.fsdecode(note.read_bytes())) != ours:
+        raise InputError(
+            f"{maps.path}: has the maps of {theirs}; name another folder for these, or delete {note} to lose those"
+        )
+
+
+def _whole(results: str) -> str:
+    return results if scheme_of(results) else str(Path(results).resolve())
 
 
 def _check_new(folder: Folder, manifests: tuple[str, ...]) -> None:

@@ -71,8 +71,7 @@ class ShardJudge:
             BundleError: The bundle is not the run's any more, or damaged.
             BackendError: What runs the graph cannot be had here.
         """
-        if sha256(Path(run.bundle, MANIFEST)) != run.bundle_sha256:
-            raise BundleError(f"{run.bundle}: is another bundle than the run began with; put that one back")
+        _check_bundle(run)  # before its graph is loaded, which takes a while
         how = run.judging
         self._run = run
         self._detector = detector or Detector(
@@ -85,6 +84,7 @@ class ShardJudge:
             tiling=how.tiling,
             fast_resize=how.fast_resize,
         )
+        _check_bundle(run)  # a calibration meanwhile may be what was loaded
 
     def __enter__(self) -> ShardJudge:
         return self
@@ -150,6 +150,11 @@ class ShardJudge:
             "acl.shard_sha256": shard.sha256,
             **{f"acl.{name}": str(count) for name, count in counts.items()},
         }
+
+
+def _check_bundle(run: ArchiveRun) -> None:
+    if sha256(Path(run.bundle, MANIFEST)) != run.bundle_sha256:
+        raise BundleError(f"{run.bundle}: is another bundle than the run began with; put that one back")
 
 
 def map_path(maps: MapFolder, shard: int, row: int) -> Path:

@@ -12,9 +12,9 @@ import pytest
 from archives import HandPool, begin, judge, left_over, put_pictures, rows
 from graphs import write_tiny_bundle
 
-from acl_runtime.archive.begin import check_places
+from acl_runtime.archive.begin import MAPS_OF, check_places
 from acl_runtime.archive.folder import open_folder
-from acl_runtime.archive.record import ArchiveRun, Judging, read_run
+from acl_runtime.archive.record import ArchiveRun, Judging, MapFolder, read_run
 from acl_runtime.archive.run import result_name
 from acl_runtime.archive.status import read_status, status_text
 from acl_runtime.files.errors import BackendError, InputError
@@ -238,3 +238,13 @@ def test_status_tells_how_far_it_is(tmp_path: Path, run: ArchiveRun) -> None:
     assert status.counts.anomalous == judged.count(True)
     with open_folder(str(tmp_path / "out")).held():
         assert status_text(read_status(open_folder(str(tmp_path / "out")))).startswith("under way: ")
+
+
+def test_maps_of_other_results_are_not_written_over(bundle: Path, pictures: Path, tmp_path: Path) -> None:
+    maps = MapFolder(path=str(tmp_path / "maps"), bits=8)
+    first = begin(tmp_path / "out", bundle, pictures, maps=maps)
+    with pytest.raises(InputError, match=r"has the maps of .*/out; name another folder for these"):
+        begin(tmp_path / "out2", bundle, pictures, maps=maps)
+    assert begin(tmp_path / "out", bundle, maps=maps) == first
+    (tmp_path / "maps" / MAPS_OF).unlink()
+    begin(tmp_path / "out2", bundle, pictures, maps=maps)

@@ -21,11 +21,15 @@ from console import acl
 from graphs import drawn_frame, write_tiny_bundle
 from watching import encoded
 
+from acl_runtime.archive import shard as shard_module
 from acl_runtime.archive.plan import Shard
 from acl_runtime.archive.record import MapFolder
 from acl_runtime.archive.shard import ShardJudge, ShardResult, load_map, map_path
+from acl_runtime.calibration.change import set_by_hand
+from acl_runtime.calibration.record import ByHand
 from acl_runtime.detection.detector import Detector
 from acl_runtime.files.errors import BundleError
+from acl_runtime.scoring.rule import Rule
 
 
 @pytest.fixture(scope="module")
@@ -178,3 +182,19 @@ def test_another_bundle_in_its_place_is_refused(tmp_path: Path) -> None:
     write_tiny_bundle(bundle, head="embeddings")
     with pytest.raises(BundleError, match="is another bundle than the run began with"):
         ShardJudge(run)
+
+
+def test_a_calibration_just_before_the_bundle_is_loaded_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bundle")
+    put_pictures(tmp_path / "in", 1)
+    run = begin(tmp_path / "results", bundle, tmp_path / "in")
+
+    def open_later(path: Path, **settings: Any) -> Detector:
+        set_by_hand(Detector(path), Rule(0.9, None), ByHand(by="Ana", parts=0, changed=0))
+        return Detector(path, **settings)
+
+    monkeypatch.setattr(shard_module, "Detector", open_later)
+    with pytest.raises(BundleError, match="another bundle than the run began with"):
+        ShardJudge(run, threads=1)
