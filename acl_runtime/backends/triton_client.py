@@ -26,6 +26,8 @@ _NAMES = {dtype: name for name, dtype in _TYPES.items()}
 _JSON_SIZE = "Inference-Header-Content-Length"
 _MOST_IDLE = 64  # connections that are kept
 _LONGEST_REASON = 300
+_MOST_BYTES = 1 << 30  # of an answer
+_MALFORMED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 class ServerGoneError(BackendError):
@@ -121,7 +123,7 @@ class TritonClient:
         payload, json_size = self._call("POST", path, parts, headers)
         try:
             return _read_arrays(payload, json_size)
-        except (ValueError, KeyError, TypeError) as error:
+        except _MALFORMED as error:
             raise BackendError(
                 f"{self.address}: its answer is not of the inference protocol ({error})"
             ) from error
@@ -141,7 +143,7 @@ class TritonClient:
             size = sum(memoryview(part).nbytes for part in parts)
             connection.request(method, f"/{path}", iter(parts), {**headers, "Content-Length": str(size)})
             answer = connection.getresponse()
-            payload = _read_all(answer)
+            payload = _read_all(answer, self.address)
             json_size = int(answer.headers.get(_JSON_SIZE, len(payload)))
             is_kept = not answer.will_close
         except TimeoutError as error:
@@ -194,10 +196,13 @@ class _SecureConnection(http.client.HTTPSConnection):
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def _read_all(answer: http.client.HTTPResponse) -> bytearray:
+def _read_all(answer: http.client.HTTPResponse, address: Address) -> bytearray:
     """The answer's bytes, in memory that arrays may be made of."""
+    chunks = answer.read(_MOST_BYTES + 1) if answer.length is None else b""
+    if max(answer.length or 0, len(chunks)) > _MOST_BYTES:
+        raise BackendError(f"{address}: answers with more than {_MOST_BYTES} bytes; {SERVE_HINT}")
     if answer.length is None:  # sent in chunks
-        return bytearray(answer.read())
+        return bytearray(chunks)
     payload = bytearray(answer.length)
     view, place = memoryview(payload), 0
     while place < len(payload):
@@ -225,7 +230,7 @@ def _read_arrays(payload: bytearray, json_size: int) -> dict[str, np.ndarray]:
 def _document(payload: bytearray, address: Address) -> Any:
     try:
         return json.loads(bytes(payload)) if payload else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BackendError(f"{address}: answers, but not as Triton does; {SERVE_HINT}") from error
 
 
@@ -233,7 +238,7 @@ def _reason(payload: bytearray, status: int) -> str:
     """What the server says of an error, as a line."""
     try:
         return _words(json.loads(bytes(payload))["error"])
-    except (ValueError, KeyError, TypeError):
+    except _MALFORMED:
         return f"answers with HTTP status {status}"
 
 

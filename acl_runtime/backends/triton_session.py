@@ -17,7 +17,7 @@ import numpy as np
 
 from acl_runtime.backends.parity import check_parity
 from acl_runtime.backends.triton_address import parse_address
-from acl_runtime.backends.triton_client import RefusedError, ServerGoneError, TritonClient
+from acl_runtime.backends.triton_client import SERVE_HINT, RefusedError, ServerGoneError, TritonClient
 from acl_runtime.bundle.bundle import Bundle
 from acl_runtime.bundle.identity import network_sha256
 from acl_runtime.files.errors import BackendError, InputError
@@ -33,7 +33,7 @@ class Served:
 
     Attributes:
         name: As the server calls it.
-        max_batch: Most images that it takes at once.
+        max_batch: Most images that it takes at once, and the bundle too.
         computes: What runs it there, as `acl triton` wrote, such as "onnxruntime on gpu, fp16".
     """
 
@@ -138,10 +138,14 @@ class TritonSession:
             return self._look_at(address.model)
         version = str(version_of(self._network))
         models = self._client.ask("v2/repository/index", {"ready": True})
-        names = sorted({model["name"] for model in models if str(model.get("version")) == version})
-        found = [served for name in names if (served := self._look_at(name))]
+        try:
+            served = {(str(model["name"]), str(model.get("version"))) for model in models}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise self._is_no_triton() from error
+        names = sorted(name for name, theirs in served if theirs == version)
+        found = [self._look_at(name) for name in names]
         if not found:
-            others = ", ".join(sorted({model["name"] for model in models})) or "nothing"
+            others = ", ".join(sorted({name for name, _ in served})) or "nothing"
             raise BackendError(
                 f"{address}: does not serve the network of {self._bundle.path}; it serves {others}; {_WRITE_AGAIN}"
             )
@@ -163,12 +167,19 @@ class TritonSession:
             except RefusedError:
                 raise BackendError(f"{error}; name a model that the server has ready") from error
             raise self._is_anothers(name) from error
-        if _parameter(config, NETWORK) != self._network:
+        try:
+            network, computes = _parameter(config, NETWORK), _parameter(config, COMPUTES)
+            max_batch = int(config.get("max_batch_size", 0))
+        except (AttributeError, TypeError, ValueError, OverflowError) as error:
+            raise self._is_no_triton() from error
+        if network != self._network:
             raise self._is_anothers(name)
-        max_batch = int(config.get("max_batch_size", 0))
         if max_batch < 1:
             raise BackendError(f"{address}: model {name} takes no batches; {_WRITE_AGAIN}")
-        return Served(name, max_batch, _parameter(config, COMPUTES))
+        return Served(name, min(max_batch, self._bundle.manifest.max_batch), computes)
+
+    def _is_no_triton(self) -> BackendError:
+        return BackendError(f"{self._client.address}: answers, but not as Triton does; {SERVE_HINT}")
 
     def _is_anothers(self, name: str) -> BackendError:
         return BackendError(

@@ -22,7 +22,7 @@ from acl_runtime.backends.tensorrt.certificate import read_certificate
 from acl_runtime.backends.tensorrt.choose import suits
 from acl_runtime.backends.tensorrt.engine_file import Engine, is_of, list_engines
 from acl_runtime.backends.triton_session import BUNDLE, COMPUTES, NETWORK, version_of
-from acl_runtime.bundle.bundle import Bundle
+from acl_runtime.bundle.bundle import Bundle, check_judges
 from acl_runtime.bundle.identity import bundle_sha256, hash_sources, network_sha256
 from acl_runtime.bundle.manifest import Tensor
 from acl_runtime.files.atomic import atomic_folder
@@ -89,8 +89,10 @@ def write_repository(bundle: Bundle, output: Path, options: RepositoryOptions) -
 
     Raises:
         InputError: An option or the folder is not what it must be.
+        BundleError: The bundle cannot judge yet.
         BackendError: The bundle has no engine that Triton can serve.
     """
+    check_judges(bundle)
     if output.resolve().is_relative_to(bundle.path.resolve()):
         raise InputError(f"{output}: lies in the bundle; name another folder")
     name = options.name or slug(bundle.path.resolve().name)

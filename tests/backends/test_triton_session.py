@@ -9,15 +9,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import cv2
 import pytest
 from console import acl, assert_one_line
 from graphs import drawn_frame, write_tiny_bundle
 
+from acl_runtime.backends import triton_client, triton_session
 from acl_runtime.backends.choose import open_backend, open_session
 from acl_runtime.backends.triton_address import parse_address
+from acl_runtime.backends.triton_session import NETWORK, version_of
 from acl_runtime.bundle.bundle import Bundle, load_bundle
+from acl_runtime.bundle.identity import network_sha256
 from acl_runtime.files.errors import BackendError, InputError
 
 
@@ -122,3 +126,33 @@ def test_a_server_goes_with_no_other_backend_and_needs_an_address(bundle: Bundle
     for opening in (open_session, open_backend):
         with pytest.raises(BackendError, match="needs the server's address: --triton HOST"):
             opening(bundle, backend="triton")
+
+
+@pytest.mark.parametrize("body", [b"[1]", b'[{"version": "1"}]', b"[null]", b"7", b"[" * 100_000])
+def test_an_answer_of_another_shape_is_told_apart(bundle: Bundle, body: bytes) -> None:
+    with answering(200, body) as address, pytest.raises(BackendError, match="not as Triton does"):
+        open_session(bundle, triton=address)
+
+
+def test_an_answer_that_would_fill_the_memory_is_not_read(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triton_client, "_MOST_BYTES", 100)
+    with answering(200, b" " * 101) as address, pytest.raises(BackendError, match="more than 100 bytes"):
+        open_session(bundle, triton=address)
+
+
+def test_a_server_is_not_given_more_at_once_than_the_bundle_takes(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, asked = network_sha256(bundle), list[int]()
+    config = {"max_batch_size": 10**9, "parameters": {NETWORK: {"string_value": network}}}
+    index = [{"name": "parts", "version": str(version_of(network))}]
+
+    def ask(client: object, path: str, body: object = None) -> Any:
+        return index if path.endswith("index") else config
+
+    monkeypatch.setattr(triton_client.TritonClient, "ask", ask)
+    monkeypatch.setattr(triton_session, "check_parity", lambda *args, batches, who: asked.extend(batches))
+    open_session(bundle, triton="gpu-box")
+    assert asked == [1, bundle.manifest.max_batch]

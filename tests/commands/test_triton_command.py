@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from console import acl, assert_one_line
-from graphs import write_tiny_bundle
+from graphs import edit_manifest, write_tiny_bundle
 from standin_cuda import StandinCuda
 from standin_trt import make_standin_engine, standin_library
 
@@ -112,4 +112,10 @@ def test_a_repository_is_replaced_and_nothing_else_is(bundle: Bundle, tmp_path: 
     assert_one_line(
         acl("triton", bundle.path, "-o", tmp_path / "x", "--session", "triton"), "--session must be"
     )
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_bundle_that_cannot_judge_yet_is_not_served(bundle: Bundle, tmp_path: Path) -> None:
+    edit_manifest(bundle.path, lambda document: document["prompts"].update(method="memory"))
+    assert_one_line(acl("triton", bundle.path, "-o", tmp_path / "x"), "so it cannot judge; run acl calibrate")
     assert not (tmp_path / "x").exists()
