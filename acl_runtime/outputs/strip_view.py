@@ -83,8 +83,9 @@ class StripView:
             self._stop = stop
 
     def after(self, strip: int, row: int) -> StripPiece:
-        """The rows from one on that are still there, of this strip; all, if it is another."""
+        """The rows from one on that are still there, of this strip; all, if it is another, or never had as many."""
         with self._lock:
-            first = max(row if strip == self._strip else 0, self._stop - MOST_ROWS, 0)
-            rows = self._ring[np.arange(first, max(first, self._stop)) % MOST_ROWS]
+            is_known = strip == self._strip and row <= self._stop
+            first = max(row if is_known else 0, self._stop - MOST_ROWS, 0)
+            rows = self._ring[np.arange(first, self._stop) % MOST_ROWS]
             return StripPiece(strip=self._strip, first=first, lines_per_row=self._per_row, rows=rows)

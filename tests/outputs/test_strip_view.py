@@ -61,3 +61,10 @@ def test_a_hole_longer_than_the_picture_leaves_nothing_of_before() -> None:
     rows = view.after(0, 0).rows
     assert set(rows[:-2, 0]) == {GAP}
     assert rows[-2:, 0].tolist() == [8, 8]
+
+
+def test_a_reader_of_before_a_restart_gets_all_that_is_there() -> None:
+    view = begun(ACROSS)
+    view.add(0, np.full((10, ACROSS), 7, np.uint8))
+    found = view.after(1, 5000)  # the same number, of another run
+    assert (found.first, len(found.rows)) == (0, 10)
