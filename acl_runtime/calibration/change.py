@@ -11,7 +11,14 @@ from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from acl_runtime.bundle.bundle import Bundle, is_same_besides, load_bundle, reload_bundle, replace_manifest
+from acl_runtime.bundle.bundle import (
+    Bundle,
+    check_judges,
+    is_same_besides,
+    load_bundle,
+    reload_bundle,
+    replace_manifest,
+)
 from acl_runtime.bundle.manifest import Calibration
 from acl_runtime.calibration.conformal import Demand
 from acl_runtime.calibration.effect import count_escapes, count_rejected
@@ -30,7 +37,7 @@ from acl_runtime.calibration.record import (
 )
 from acl_runtime.calibration.report import by_hand_statement
 from acl_runtime.detection.detector import Detector
-from acl_runtime.files.errors import InputError
+from acl_runtime.files.errors import BundleError, InputError
 from acl_runtime.files.locks import locked_folder
 from acl_runtime.scoring.rule import Rule
 
@@ -55,7 +62,7 @@ def take_back(bundle: Bundle) -> Bundle:
 
     Raises:
         ChangedError: Its calibration did change.
-        InputError: As of `restore_previous`; or it was replaced.
+        InputError: As of `restore_previous`; or nothing can be judged with the one before; or it was replaced.
     """
     with _held(bundle) as now:
         record = read_record(now)
@@ -63,7 +70,14 @@ def take_back(bundle: Bundle) -> Bundle:
             raise InputError(
                 f"{bundle.path}: has its default thresholds, nothing was before them; calibrate it first"
             )
-        replace_manifest(now, replace(now.manifest, calibration=record.previous_calibration))
+        manifest = replace(now.manifest, calibration=record.previous_calibration)
+        try:
+            check_judges(Bundle(now.path, manifest))
+        except BundleError as error:
+            raise InputError(
+                f"{bundle.path}: cannot judge without a memory of good parts, and none was before; calibrate it again"
+            ) from error
+        replace_manifest(now, manifest)
         return reload_bundle(now, FOLDER)
 
 
@@ -109,11 +123,13 @@ def adopt(bundle: Bundle, measured: Path) -> Bundle:
                 f"{bundle.path}: was calibrated otherwise since this was measured; measure again"
             )
         name, added = next_record_name(now.path), []
+        (now.path / FOLDER).mkdir(exist_ok=True)
         if record.memory is not None:
-            file = PurePosixPath(name).with_suffix(".npz").as_posix()
-            (now.path / FOLDER).mkdir(exist_ok=True)
-            shutil.copyfile(copy.path / record.memory.file, now.path / file)
-            record, added = replace(record, memory=replace(record.memory, file=file)), [file]
+            added.append(_take_file(copy, record.memory.file, now, name, ".npz"))
+            record = replace(record, memory=replace(record.memory, file=added[-1]))
+        if record.ignore is not None:
+            added.append(_take_file(copy, record.ignore, now, name, ".ignore.png"))
+            record = replace(record, ignore=added[-1])
         return _put_into_force(now, name, record, [name, *added])
 
 
@@ -121,6 +137,13 @@ def check_writable(bundle: Bundle) -> None:
     """Raise InputError where a bundle cannot be changed."""
     if not os.access(bundle.path, os.W_OK):
         raise InputError(f"{bundle.path}: cannot be written to; calibrate a copy of the bundle")
+
+
+def _take_file(copy: Bundle, file: str, bundle: Bundle, record: str, suffix: str) -> str:
+    """Copy a file of a copy's calibration to where that of a bundle's record belongs; its name there."""
+    name = PurePosixPath(record).with_suffix(suffix).as_posix()
+    shutil.copyfile(copy.path / file, bundle.path / name)
+    return name
 
 
 def _put_into_force(bundle: Bundle, name: str, record: CalibrationRecord, added: list[str]) -> Bundle:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from console import acl, assert_one_line
-from graphs import write_tiny_bundle
+from graphs import edit_manifest, write_tiny_bundle
 from parts import draw_parts
 
 from acl_runtime.bundle.bundle import load_bundle
@@ -19,6 +19,7 @@ from acl_runtime.calibration.monitor import monitor_of
 from acl_runtime.calibration.record import ByHand, check_calibration, read_record, record_from_json
 from acl_runtime.detection.detector import Detector
 from acl_runtime.files.errors import BundleError, InputError
+from acl_runtime.images.ignore import load_ignore
 from acl_runtime.scoring.rule import Rule, bundle_rule
 from acl_runtime.sources.files import Source, list_sources
 
@@ -179,3 +180,24 @@ def test_a_program_of_before_refuses_the_record_in_a_sentence(bundle: Path) -> N
 
 def test_the_command_says_in_one_line_that_nothing_was_before(tmp_path: Path) -> None:
     assert_one_line(acl("restore", write_tiny_bundle(tmp_path / "bundle")), "nothing was before them")
+
+
+def test_the_mask_of_what_was_measured_is_adopted_too(tmp_path: Path, images: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bundle", head="embeddings")
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
+    calibrate_bundle(Detector(copy), good(images), ignored=["60,0 119,0 119,44 60,44"])
+    adopt(load_bundle(bundle), copy)
+    ours, theirs = load_ignore(load_bundle(bundle)), load_ignore(load_bundle(copy))
+    assert ours is not None
+    assert theirs is not None
+    assert (ours.mask == theirs.mask).all()
+
+
+def test_a_memory_without_which_nothing_judges_is_not_taken_back(tmp_path: Path, images: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bundle", head="embeddings")
+    edit_manifest(bundle, lambda document: document["prompts"].update(method="memory"))
+    calibrate_bundle(Detector(bundle), good(images), memory=4, memory_kind="place")
+    before = load_bundle(bundle)
+    with pytest.raises(InputError, match="cannot judge without a memory of good parts"):
+        take_back(before)
+    assert load_bundle(bundle) == before

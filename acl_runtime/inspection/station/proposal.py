@@ -93,8 +93,12 @@ class Proposer:
             found = self._work(bundle, evidence)
         except (UserError, OSError) as error:
             found = Proposal(state="failed", words=str(error))
+        if found.state == "failed":
+            shutil.rmtree(self._folder, ignore_errors=True)  # the disk may be full of it
         with self._lock:
-            if not self._is_dropped:
+            if self._is_dropped:  # whoever dropped it may not have waited for the last file
+                shutil.rmtree(self._folder, ignore_errors=True)
+            else:
                 self.proposal = found
                 LOG.info(
                     "new thresholds %s: %s",
@@ -105,9 +109,11 @@ class Proposer:
     def _work(self, bundle: Bundle, evidence: Path) -> Proposal:
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
-        exported = export_images(EvidenceReader(evidence), self._folder / "parts", samples=True)
+        parts = self._folder / "parts"
+        exported = export_images(EvidenceReader(evidence), parts, samples=True, copy=_link)
         copy_bundle(bundle.path, self._folder / "bundle")
         self._calibrate(bundle, exported)
+        shutil.rmtree(parts)
         measured = load_bundle(self._folder / "bundle")
         record = read_record(measured)
         assert record is not None
@@ -156,25 +162,38 @@ def arguments(section: StationSection, record: CalibrationRecord | None, exporte
     asked += ["--defective", "parts/bad"] if exported.bad else []
     asked += ["--max-overkill", f"{demand.max_overkill!r}", "--confidence", f"{demand.confidence!r}"]
     asked += ["--hidden-defects", f"{demand.hidden_defects}"]
-    asked += (
-        ["--memory", f"{len(record.memory.sources)}"]
-        if record is not None and record.memory is not None
-        else []
-    )
+    asked += [] if record is None else _of_method(record)
     asked += ["--fast-resize"] if section.fast_resize else []
+    asked += [] if section.triton is None else ["--triton", section.triton]
     return [*asked, "--backend", section.backend, "--provider", section.provider]
+
+
+def _of_method(record: CalibrationRecord) -> list[str]:
+    """What else decides about scores; a memory that others were merged into stays as it is, as these may be gone."""
+    asked = [] if record.ignore is None else ["--ignore", f"bundle/{record.ignore}"]
+    memory = record.memory
+    if memory is None:
+        return asked
+    if memory.merged:
+        asked += ["--merge", f"bundle/{memory.file}"]
+    else:
+        asked += ["--memory", f"{len(memory.sources)}"]
+    is_chosen = memory.chosen_by == "user" or memory.merged
+    return [*asked, *(["--memory-kind", memory.kind] if is_chosen else [])]
 
 
 def copy_bundle(bundle: Path, copy: Path) -> None:
     """Copy a bundle; its large files, which nothing changes, are linked where both are on one disk."""
 
-    def link(source: str, target: str) -> None:
-        with suppress(OSError):  # another disk, or one without hard links
-            os.link(source, target)
-            return
-        shutil.copyfile(source, target)
+    shutil.copytree(bundle, copy, copy_function=_link, ignore=shutil.ignore_patterns(LOCK))
 
-    shutil.copytree(bundle, copy, copy_function=link, ignore=shutil.ignore_patterns(LOCK))
+
+def _link(source: Path | str, target: Path | str) -> None:
+    """Let a file that nobody writes to have another name; a copy on another disk, or one without hard links."""
+    with suppress(OSError):
+        os.link(os.path.realpath(source), target)  # never a link to the link, which would be written through
+        return
+    shutil.copyfile(source, target)
 
 
 def _counted(exported: Exported) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,13 +91,20 @@ def _cells(record: Evidence) -> dict[str, Any]:
     return {name: table_cell(value) if isinstance(value, str) else value for name, value in cells.items()}
 
 
-def export_images(reader: EvidenceReader, folder: Path, *, samples: bool) -> Exported:
+def export_images(
+    reader: EvidenceReader,
+    folder: Path,
+    *,
+    samples: bool,
+    copy: Callable[[Path, Path], object] = shutil.copyfile,
+) -> Exported:
     """Copy pictures by what people said into good/ and bad/, as `acl calibrate` and `acl eval` take them.
 
     Args:
         reader: Of the store.
         folder: New or empty.
         samples: Whether good/ gets the OK parts of which every Nth is kept too.
+        copy: Puts a picture there.
 
     Raises:
         InputError: The folder is not empty, or the store cannot be read.
@@ -110,7 +117,7 @@ def export_images(reader: EvidenceReader, folder: Path, *, samples: bool) -> Exp
         for record in iter_records(reader, review=mark):
             if record.kind != "part":
                 found.of_web += 1
-            elif not _copy(reader, record, folder / label):
+            elif not _copy(reader, record, folder / label, copy):
                 found.without_picture += 1
             elif label == "good":
                 found.good += 1
@@ -118,7 +125,7 @@ def export_images(reader: EvidenceReader, folder: Path, *, samples: bool) -> Exp
                 found.bad += 1
     if samples:
         for record in _iter_samples(reader):
-            found.samples += _copy(reader, record, folder / "good")
+            found.samples += _copy(reader, record, folder / "good", copy)
         found.open_samples = sum(record.is_sample for record in iter_records(reader, verdict="ng", review=""))
     return found
 
@@ -130,11 +137,13 @@ def _iter_samples(reader: EvidenceReader) -> Iterator[Evidence]:
         after = found[-1].number
 
 
-def _copy(reader: EvidenceReader, record: Evidence, folder: Path) -> bool:
+def _copy(
+    reader: EvidenceReader, record: Evidence, folder: Path, copy: Callable[[Path, Path], object]
+) -> bool:
     path = reader.picture_path(record.number)
     if path is None:
         return False
-    shutil.copyfile(path, folder / path.name)
+    copy(path, folder / path.name)
     return True
 
 
