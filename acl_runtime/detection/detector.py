@@ -150,6 +150,12 @@ class Detector:
         )
         return other
 
+    def with_session(self, session: Session) -> Detector:
+        """The same detector on another session, such as one that was opened again."""
+        other = copy.copy(self)
+        other.stages = replace(self.stages, session=session)
+        return other
+
     def close(self) -> None:
         """Give back what the session holds, a GPU's memory above all; the detector cannot be used any more."""
         self.session.close()

@@ -8,6 +8,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,9 @@ from test_service import CAMERA, Box
 
 from acl_runtime.bundle.bundle import load_bundle
 from acl_runtime.calibration.change import restore_previous, set_by_hand
-from acl_runtime.calibration.record import ByHand
+from acl_runtime.calibration.record import ByHand, MemoryImages, read_record
 from acl_runtime.detection.detector import Detector
-from acl_runtime.files.errors import BackendError, InputError
+from acl_runtime.files.errors import BackendError, BundleError, InputError
 from acl_runtime.inspection.station import proposal
 from acl_runtime.inspection.station.outputs import KINDS
 from acl_runtime.inspection.station.proposal import arguments
@@ -140,6 +141,86 @@ def test_it_holds_for_an_engine_that_is_opened_again(bundle: Path, tmp_path: Pat
         box.hold.set()
         wait_until(lambda: box.output.parts and not station.engine.problem, "it is open again")
         assert judge_one(box) == "ng"
+
+
+def test_an_engine_that_is_opened_again_judges_as_before_until_the_station_is_told_of_another_calibration(
+    bundle: Path, tmp_path: Path, box: Box
+) -> None:
+    with box.running(load(tmp_path, bundle, CAMERA)) as station:
+        set_by_hand(Detector(bundle), Rule(NOTHING, None), ByHand(by="a command", parts=0, changed=0))
+        engine, first = station.engine, station.engine.detector.session
+        box.breaks.append(BackendError("the GPU fell off"))
+        box.cameras["top"].push()
+        wait_until(lambda: engine.detector.session is not first and not engine.problem, "it is open again")
+        judge_one(box)
+        assert box.output.parts[-1].result.verdict.threshold == station.thresholds.now.score == 0.5  # type: ignore[union-attr]
+        box.reload.set()
+        wait_until(lambda: station.thresholds.now.by == "a command", "it is taken over")
+        judge_one(box)
+        assert box.output.parts[-1].result.verdict.threshold == NOTHING  # type: ignore[union-attr]
+
+
+def test_an_engine_of_a_bundle_that_was_replaced_is_not_opened_again(
+    bundle: Path, tmp_path: Path, box: Box
+) -> None:
+    def run() -> None:
+        with box.running(load(tmp_path, bundle, CAMERA)) as station:
+            box.hold.clear()
+            box.breaks.append(BackendError("the GPU fell off"))
+            box.cameras["top"].push()
+            wait_until(lambda: box.calls, "the network has it")
+            shutil.rmtree(bundle)
+            write_tiny_bundle(bundle, head="embeddings")
+            box.hold.set()
+            wait_until(lambda: station.status().state == "offline", "it ends")
+
+    with pytest.raises(BundleError, match="was replaced since it was loaded; restart the station"):
+        run()
+    assert [part.verdict for part in box.output.parts] == ["not judged"]
+
+
+def test_a_manifest_that_cannot_be_read_does_not_end_the_station(
+    bundle: Path, tmp_path: Path, box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    with box.running(load(tmp_path, bundle, CAMERA)):
+        (bundle / "manifest.json").unlink()
+        (bundle / "manifest.json").mkdir()  # as root every file can be read
+        box.reload.set()
+        wait_until(lambda: "the station judges as before" in caplog.text, "it says so")
+        assert judge_one(box) in ("ok", "ng")
+
+
+def test_a_change_while_the_state_is_told_does_not_end_the_station(
+    bundle: Path, tmp_path: Path, box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with box.running(load(tmp_path, bundle, CAMERA)) as station:
+        status = station.status()
+        box.stop.set()
+        wait_until(lambda: box.output.statuses[-1].state == "offline", "it ended")
+
+    class Hurried:
+        @property
+        def state(self) -> str:
+            station._told = None  # as another thread does
+            return status.state
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(status, name)
+
+    monkeypatch.setattr(station, "status", Hurried)
+    station._told = status
+    station._told_s = float("inf")
+    station._numbers = type("Numbers", (), {"keep_ahead": lambda self: None})()  # type: ignore[assignment]
+    station._tick()
+
+
+def test_a_calibration_that_cannot_judge_is_not_taken_over(bundle: Path, tmp_path: Path, box: Box) -> None:
+    with box.running(load(tmp_path, bundle, CAMERA)) as station:
+        loaded = load_bundle(bundle)
+        without = replace(loaded, manifest=replace(loaded.manifest, prompts={"method": "memory"}))
+        with pytest.raises(BundleError, match="cannot judge"):
+            station.engine.take_over(without)
+        assert judge_one(box) in ("ok", "ng")
 
 
 def test_they_are_taken_back_one_by_one(bundle: Path, tmp_path: Path, box: Box) -> None:
@@ -267,6 +348,7 @@ def test_reviews_become_a_proposal_that_is_accepted_between_two_frames_and_taken
         assert found is not None
         assert found.state == "ready", found.words
         assert "With 20 good images" in found.words
+        assert [path.name for path in (tmp_path / "data" / "proposal").iterdir()] == ["bundle"]
         assert "24 parts reviewed as good and 0 OK samples" in found.facts[0]
         assert thresholds.now == first  # nothing is in force before it is accepted
         with pytest.raises(ConflictError, match="other thresholds are in force"):
@@ -309,6 +391,7 @@ def test_a_proposal_that_fails_says_why_and_one_that_is_dropped_ends(
         )
         assert thresholds.proposal is not None
         assert "images" in thresholds.proposal.words
+        assert not (tmp_path / "data" / "proposal").exists()
         with pytest.raises(InputError, match="work them out first"):
             thresholds.accept(seen="", by="Ana")
         monkeypatch.setattr(proposal, "NICENESS", 19)
@@ -326,3 +409,37 @@ def test_the_proposal_asks_for_what_the_calibration_before_was_asked(bundle: Pat
     assert plain[plain.index("--max-overkill") + 1] == "0.01"
     assert "--fast-resize" in plain
     assert "--defective" in arguments(station, None, Exported(good=10, bad=1))
+
+
+def test_the_proposal_keeps_mask_memory_and_server_of_the_calibration_before(
+    bundle: Path, tmp_path: Path
+) -> None:
+    station = load(tmp_path, bundle, CAMERA, station='triton = "gpu-box:8000/parts"').station
+    by_hand = set_by_hand(Detector(bundle), Rule(0.9, None), ByHand(by="Ana", parts=0, changed=0))
+    record = read_record(by_hand)
+    assert record is not None
+    memory = MemoryImages(
+        file="calibrations/0001.npz",
+        kind="subspace+place",
+        patches=0,
+        images=3,
+        sources=("a", "b"),
+        merged=(),
+        chosen_by="user",
+        evidence={},
+    )
+    with_mask = replace(record, ignore="calibrations/0001.ignore.png", memory=memory)
+    asked = arguments(station, with_mask, Exported(good=10))
+
+    def value(name: str) -> str:
+        return asked[asked.index(name) + 1]
+
+    assert value("--triton") == "gpu-box:8000/parts"
+    assert value("--ignore") == "bundle/calibrations/0001.ignore.png"
+    assert (value("--memory"), value("--memory-kind")) == ("2", "subspace+place")
+    drawn = replace(record, memory=replace(memory, chosen_by="drawn defects"))
+    assert "--memory-kind" not in arguments(station, drawn, Exported(good=10))
+    asked = arguments(station, replace(record, memory=replace(memory, merged=("other",))), Exported(good=10))
+    assert "--memory" not in asked
+    assert value("--merge") == "bundle/calibrations/0001.npz"
+    assert value("--memory-kind") == "subspace+place"

@@ -8,12 +8,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from acl_runtime.bundle.bundle import Bundle, check_judges, load_bundle
+from acl_runtime.bundle.bundle import Bundle, check_judges, is_same_besides, load_bundle
 from acl_runtime.calibration.monitor import DriftMonitor, monitor_of
+from acl_runtime.calibration.record import FOLDER
 from acl_runtime.detection.detector import Detector
-from acl_runtime.files.errors import BackendError
+from acl_runtime.files.errors import BackendError, BundleError
 from acl_runtime.inspection.station.station_file import StationSection
-from acl_runtime.scoring.memory import Memory
 from acl_runtime.scoring.memory_file import load_memory
 from acl_runtime.web.ring import PAUSES_S
 
@@ -39,7 +39,7 @@ class Engine:
         self._beat_s, self._patience_s = time.monotonic(), OPENING_S
         self.detector = self._open(section)
         self.drift = monitor_of(self.detector)
-        self._next = deque[tuple[Bundle, Memory | None, DriftMonitor | None]](maxlen=1)
+        self._next = deque[tuple[Detector, DriftMonitor | None]](maxlen=1)
         self.beat()
 
     def beat(self) -> None:
@@ -58,25 +58,36 @@ class Engine:
         return silent_s if silent_s > self._patience_s else 0.0
 
     def take_over(self, bundle: Bundle) -> None:
-        """Judge with the calibration that the bundle has by now, from the next frame on; from any thread."""
-        memory = load_memory(bundle)
-        self._next.append((bundle, memory, monitor_of(self.detector.with_calibration(bundle, memory))))
+        """Judge with the calibration that the bundle has by now, from the next frame on; from any thread.
+
+        Raises:
+            UserError: It cannot be read, or nothing can be judged with it; it is judged as before.
+        """
+        check_judges(bundle)
+        detector = self.detector.with_calibration(bundle, load_memory(bundle))
+        self._next.append((detector, monitor_of(detector)))
 
     def renew(self) -> None:
         """Take over a calibration that waits; between frames, by the thread that judges."""
         if self._next:
-            bundle, memory, drift = self._next.pop()
-            self.detector, self.drift = self.detector.with_calibration(bundle, memory), drift
+            detector, self.drift = self._next.pop()
+            self.detector = detector.with_session(self.detector.session)  # it may have been opened again
 
     def reopen(self, error: BackendError, stopped: threading.Event) -> bool:
-        """Close what failed and open it again, for as long as it takes; False when told to stop."""
+        """Close what failed and open it again, for as long as it takes; False when told to stop.
+
+        The calibration in force stays: one that a command made meanwhile is taken over with SIGHUP, as ever.
+
+        Raises:
+            BundleError: The bundle was replaced or damaged meanwhile, so that thresholds would be another network's.
+        """
         self.problem = str(error)
         LOG.error("the network failed: %s; it is opened again", error, extra={"again": True})
         self._close_detector()
         for turn in range(1 << 62):
             self._beat_s, self._patience_s = time.monotonic(), OPENING_S
             try:
-                self.detector = self._open(self._section)
+                self.detector = self._as_before(self._open(self._section))
             except BackendError as again:
                 self.problem = str(again)
             else:
@@ -87,6 +98,13 @@ class Engine:
             if stopped.wait(PAUSES_S[min(turn, len(PAUSES_S) - 1)]):
                 return False
         return False
+
+    def _as_before(self, opened: Detector) -> Detector:
+        before = self.detector
+        if not is_same_besides(FOLDER, before.bundle.manifest, opened.bundle.manifest):
+            opened.close()
+            raise BundleError(f"{before.bundle.path}: was replaced since it was loaded; restart the station")
+        return before.with_session(opened.session)
 
     def close(self) -> None:
         """Give back what it holds, unless a call still uses it."""

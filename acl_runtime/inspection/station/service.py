@@ -218,11 +218,15 @@ class Station:
 
     def _tick(self) -> None:
         self._numbers.keep_ahead()
-        now, status = time.monotonic(), self.status()
-        is_news = self._told is None or (status.state, status.faults, status.cameras) != (
-            self._told.state,
-            self._told.faults,
-            self._told.cameras,
+        now, told, status = (
+            time.monotonic(),
+            self._told,
+            self.status(),
+        )  # a change of thresholds takes _told away
+        is_news = told is None or (status.state, status.faults, status.cameras) != (
+            told.state,
+            told.faults,
+            told.cameras,
         )
         if is_news or now - self._told_s >= STATUS_S:
             if is_news:
@@ -312,7 +316,7 @@ class Station:
             self._take_over(file)
         try:
             self.thresholds.read_again()
-        except UserError as error:
+        except (UserError, OSError) as error:
             LOG.error("%s; the station judges as before", error, extra={"again": True})
         notify("READY=1")
 
