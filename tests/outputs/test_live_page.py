@@ -443,7 +443,7 @@ def test_with_the_administrators_token_alone_others_on_this_machine_may_look_but
 
 
 def test_a_page_of_another_site_may_not_post(site: Site) -> None:
-    for origin in ("http://evil.example", "null", f"http://127.0.0.1:{site.port + 1}"):
+    for origin in ("http://evil.example", "null", "http://[", f"http://127.0.0.1:{site.port + 1}"):
         assert site.ask("/api/review/2", method="POST", body="good", Origin=origin).status == 403
     own = f"http://127.0.0.1:{site.port}"
     assert site.ask("/api/review/2", method="POST", body="good", Origin=own).status == 200

@@ -26,7 +26,7 @@ TimeoutStartSec=10min
 TimeoutStopSec=30
 Restart=always
 RestartSec=2
-# A user of its own, who may write the data folder, and the bundle for thresholds from the page: useradd --system --groups video,render acl
+# Who may write the data folder, and the bundle for thresholds from the page: useradd --system --groups video,render acl
 User=acl
 SupplementaryGroups=video render
 UMask=0027

@@ -75,7 +75,7 @@ class Guard:
         if self._hosts is not None and _name_of(host) not in self._hosts:
             return 421, "this page answers to the address of this machine only; open it as http://127.0.0.1"
         origin = headers.get(b"origin")
-        if scope["method"] not in ("GET", "HEAD") and origin is not None and urlsplit(origin).netloc != host:
+        if scope["method"] not in ("GET", "HEAD") and origin is not None and _place_of(origin) != host:
             return 403, "a page of another site may not ask for this"
         role, scope[WHO] = self._caller(headers)
         if role is None and scope["path"] not in _OPEN:
@@ -115,6 +115,14 @@ def _cookie(header: str) -> str:
     except CookieError:
         return ""
     return "" if morsel is None else morsel.value
+
+
+def _place_of(origin: str) -> str | None:
+    """Host and port in an Origin header; None if it is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _name_of(host: str) -> str:
