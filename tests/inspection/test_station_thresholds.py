@@ -210,7 +210,7 @@ def test_a_change_while_the_state_is_told_does_not_end_the_station(
     monkeypatch.setattr(station, "status", Hurried)
     station._told = status
     station._told_s = float("inf")
-    station._numbers = type("Numbers", (), {"keep_ahead": lambda self: None})()  # type: ignore[assignment]
+    station._numbers = type("Numbers", (), {"keep_ahead": lambda self: None})()
     station._tick()
 
 
