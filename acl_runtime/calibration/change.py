@@ -108,12 +108,18 @@ def adopt(bundle: Bundle, measured: Path) -> Bundle:
             raise ChangedError(
                 f"{bundle.path}: was calibrated otherwise since this was measured; measure again"
             )
-        name, added = next_record_name(now.path), []
+        name, added = next_record_name(now.path), list[str]()
+        (now.path / FOLDER).mkdir(exist_ok=True)
         if record.memory is not None:
             file = PurePosixPath(name).with_suffix(".npz").as_posix()
-            (now.path / FOLDER).mkdir(exist_ok=True)
             shutil.copyfile(copy.path / record.memory.file, now.path / file)
-            record, added = replace(record, memory=replace(record.memory, file=file)), [file]
+            record = replace(record, memory=replace(record.memory, file=file))
+            added.append(file)
+        if record.ignore is not None:
+            mask = PurePosixPath(name).with_suffix(".ignore.png").as_posix()
+            shutil.copyfile(copy.path / record.ignore, now.path / mask)
+            record = replace(record, ignore=mask)
+            added.append(mask)
         return _put_into_force(now, name, record, [name, *added])
 
 

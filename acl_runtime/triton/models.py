@@ -17,7 +17,7 @@ import numpy as np
 from acl_runtime.backends.choose import open_session
 from acl_runtime.backends.parity import check_parity
 from acl_runtime.backends.triton_session import version_of
-from acl_runtime.bundle.bundle import load_bundle
+from acl_runtime.bundle.bundle import check_judges, load_bundle
 from acl_runtime.bundle.identity import network_sha256
 from acl_runtime.bundle.manifest import Graph
 from acl_runtime.detection.detector import Detector
@@ -78,6 +78,7 @@ class PictureModel:
         """Load the bundle; the network may not be there yet."""
         config = json.loads(args["model_config"])
         bundle = load_bundle(_version_folder(args) / BUNDLE_FOLDER)
+        check_judges(bundle)
         bits = _parameter(config, READING.format("bits"))
         self._reading = ReadSettings(
             bits=int(bits) if bits else None,

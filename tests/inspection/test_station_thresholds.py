@@ -8,17 +8,19 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from console import acl
 from graphs import write_tiny_bundle
+from parts import judged, make_record
 from stations import load, wait_until
 from test_service import CAMERA, Box
 
 from acl_runtime.bundle.bundle import load_bundle
 from acl_runtime.calibration.change import restore_previous, set_by_hand
-from acl_runtime.calibration.record import ByHand
+from acl_runtime.calibration.record import ByHand, MemoryImages
 from acl_runtime.detection.detector import Detector
 from acl_runtime.files.errors import BackendError, InputError
 from acl_runtime.inspection.station import proposal
@@ -326,3 +328,33 @@ def test_the_proposal_asks_for_what_the_calibration_before_was_asked(bundle: Pat
     assert plain[plain.index("--max-overkill") + 1] == "0.01"
     assert "--fast-resize" in plain
     assert "--defective" in arguments(station, None, Exported(good=10, bad=1))
+
+
+def test_the_proposal_keeps_mask_memory_and_server_of_the_calibration_before(
+    bundle: Path, tmp_path: Path
+) -> None:
+    station = load(tmp_path, bundle, CAMERA, station='triton = "localhost:8000"').station
+    memory = MemoryImages(
+        file="calibrations/0001.npz",
+        kind="place+subspace",
+        patches=0,
+        images=12,
+        sources=("a.png", "b.png"),
+        merged=(),
+        chosen_by="drawn defects",
+        evidence={},
+    )
+    record = replace(
+        make_record(judged([0.1], [0.1]), threshold=0.5), memory=memory, ignore="calibrations/0001.ignore.png"
+    )
+    asked = " ".join(arguments(station, record, Exported(good=10)))
+    assert "--memory 2 --ignore bundle/calibrations/0001.ignore.png" in asked
+    assert "--triton localhost:8000" in asked
+    by_user = replace(record, memory=replace(memory, chosen_by="user"))
+    assert "--memory 2 --memory-kind place+subspace" in " ".join(
+        arguments(station, by_user, Exported(good=10))
+    )
+    merged = replace(record, memory=replace(memory, sources=(), merged=("other/bundle",)))
+    asked = " ".join(arguments(station, merged, Exported(good=10)))
+    assert "--merge bundle/calibrations/0001.npz --memory-kind place+subspace" in asked
+    assert "--memory " not in asked

@@ -156,13 +156,25 @@ def arguments(section: StationSection, record: CalibrationRecord | None, exporte
     asked += ["--defective", "parts/bad"] if exported.bad else []
     asked += ["--max-overkill", f"{demand.max_overkill!r}", "--confidence", f"{demand.confidence!r}"]
     asked += ["--hidden-defects", f"{demand.hidden_defects}"]
-    asked += (
-        ["--memory", f"{len(record.memory.sources)}"]
-        if record is not None and record.memory is not None
-        else []
-    )
+    asked += [] if record is None else [*_memory(record), *_ignored(record)]
     asked += ["--fast-resize"] if section.fast_resize else []
+    asked += [] if section.triton is None else ["--triton", section.triton]
     return [*asked, "--backend", section.backend, "--provider", section.provider]
+
+
+def _memory(record: CalibrationRecord) -> list[str]:
+    """As many images of the same kind; a memory that others were merged into stays as it is."""
+    memory = record.memory
+    if memory is None:
+        return []
+    kind = ["--memory-kind", memory.kind]
+    if memory.merged:
+        return ["--merge", f"bundle/{memory.file}", *kind]
+    return ["--memory", f"{len(memory.sources)}", *(kind if memory.chosen_by == "user" else [])]
+
+
+def _ignored(record: CalibrationRecord) -> list[str]:
+    return [] if record.ignore is None else ["--ignore", f"bundle/{record.ignore}"]
 
 
 def copy_bundle(bundle: Path, copy: Path) -> None:
