@@ -51,8 +51,8 @@ def plan_settings(
     """
     if detector.stages.ignore is not None:
         raise InputError(
-            f"{detector.bundle.path}: its thresholds were measured with --ignore on frames, and a web has none; calibrate "
-            "for this web with acl calibrate --web, and name parts of its width with --ignore-lane"
+            f"{detector.bundle.path}: its thresholds were measured with --ignore on frames, and a web has none; "
+            "calibrate for this web with acl calibrate --web, and name parts of its width with --ignore-lane"
         )
     scale = Scale(mm_per_line=mm_per_pixel if mm_per_line is None else mm_per_line, mm_per_pixel=mm_per_pixel)
     manifest = detector.bundle.manifest
