@@ -137,10 +137,8 @@ def only_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
         raise BackendError("it is not installed")
 
     openvino = replace(BACKENDS["openvino"], open=missing)
-    for module in (choose, run):
-        monkeypatch.setattr(
-            module, "BACKENDS", {"onnxruntime": BACKENDS["onnxruntime"], "openvino": openvino}
-        )
+    monkeypatch.setattr(choose, "BACKENDS", BACKENDS | {"openvino": openvino})
+    monkeypatch.setattr(run, "LOCAL", ("onnxruntime", "openvino"))
 
 
 def benchmark_of(bundle: Bundle, *, reference: Candidate | None = None) -> Benchmark:
