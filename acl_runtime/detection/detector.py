@@ -125,6 +125,12 @@ class Detector:
         other.stages = replace(self.stages, ignore=ignore)
         return other
 
+    def with_session(self, session: Session) -> Detector:
+        """The same detector on another session of the same bundle's graph."""
+        other = copy.copy(self)
+        other.stages = replace(self.stages, session=session)
+        return other
+
     def with_tiling(self, tiling: Tiling) -> Detector:
         """The same detector, on the same session, that cuts large frames otherwise."""
         other = copy.copy(self)

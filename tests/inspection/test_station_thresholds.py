@@ -144,6 +144,19 @@ def test_it_holds_for_an_engine_that_is_opened_again(bundle: Path, tmp_path: Pat
         assert judge_one(box) == "ng"
 
 
+def test_an_engine_that_is_opened_again_judges_by_what_it_did_until_it_is_told(
+    bundle: Path, tmp_path: Path, box: Box
+) -> None:
+    """A web's settings and the page are of the calibration that was loaded; half of another one must not come in."""
+    with box.running(load(tmp_path, bundle, CAMERA)) as station:
+        set_by_hand(Detector(bundle), Rule(EVERYTHING, None), ByHand(by="a command", parts=0, changed=0))
+        box.breaks.append(BackendError("the GPU fell off"))
+        box.cameras["top"].push()
+        wait_until(lambda: box.output.parts and not station.engine.problem, "it is open again")
+        judge_one(box)
+        assert box.output.parts[-1].result.verdict.threshold == station.thresholds.now.score == 0.5  # type: ignore[union-attr]
+
+
 def test_they_are_taken_back_one_by_one(bundle: Path, tmp_path: Path, box: Box) -> None:
     with box.running(load(tmp_path, bundle, CAMERA)) as station:
         first = change(station, EVERYTHING)

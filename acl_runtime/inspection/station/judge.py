@@ -8,10 +8,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from acl_runtime.bundle.bundle import Bundle, check_judges, load_bundle
+from acl_runtime.bundle.bundle import Bundle, check_judges, is_same_besides, load_bundle
 from acl_runtime.calibration.monitor import DriftMonitor, monitor_of
+from acl_runtime.calibration.record import FOLDER
 from acl_runtime.detection.detector import Detector
-from acl_runtime.files.errors import BackendError
+from acl_runtime.files.errors import BackendError, BundleError
 from acl_runtime.inspection.station.station_file import StationSection
 from acl_runtime.scoring.memory import Memory
 from acl_runtime.scoring.memory_file import load_memory
@@ -69,17 +70,27 @@ class Engine:
             self.detector, self.drift = self.detector.with_calibration(bundle, memory), drift
 
     def reopen(self, error: BackendError, stopped: threading.Event) -> bool:
-        """Close what failed and open it again, for as long as it takes; False when told to stop."""
+        """Close what failed and open it again, for as long as it takes; False when told to stop.
+
+        The calibration stays the one that it had: rules, a web's settings and what the page shows are of that one.
+        """
+        before = self.detector
         self.problem = str(error)
         LOG.error("the network failed: %s; it is opened again", error, extra={"again": True})
         self._close_detector()
         for turn in range(1 << 62):
             self._beat_s, self._patience_s = time.monotonic(), OPENING_S
             try:
-                self.detector = self._open(self._section)
+                opened = self._open(self._section)
             except BackendError as again:
                 self.problem = str(again)
             else:
+                if not is_same_besides(FOLDER, before.bundle.manifest, opened.bundle.manifest):
+                    opened.close()
+                    raise BundleError(
+                        f"{before.bundle.path}: was replaced since it was loaded; restart the station"
+                    )
+                self.detector = before.with_session(opened.session)
                 self.problem = ""
                 LOG.warning("the network works again", extra={"again": True})
                 self.beat()
