@@ -54,7 +54,8 @@ class Weights:
         architecture: The towers' sizes.
         backbone: Its name for people: an open_clip name, `tiny`, or the sizes read off a file.
         source: What to pass to find it again: an open_clip tag or a file's name.
-        sha256: Of the float32 values, so that fp16, fp32 and archived copies of the same weights agree.
+        sha256: Of the float32 values, so that fp16, fp32 and archived copies of the same weights agree; of a backbone
+            without text also of timm's name of the model and of how images are normalised, which no value tells.
         basis: What heads and activation are known from; empty if that was not recorded.
     """
 
@@ -292,7 +293,10 @@ def _from_timm(backbone: str, weights: str | None, *, quick_gelu: bool | None) -
         raise InputError(f"{backbone} has its own activation; leave --quick-gelu out")
     found = read_timm(backbone, weights)
     state = _sanitize(found.state)
-    return Weights(state, found.architecture, found.backbone, found.source, _digest(state), found.basis)
+    facts = f"{found.backbone.partition('.')[0]} {found.architecture.mean} {found.architecture.std}"
+    return Weights(
+        state, found.architecture, found.backbone, found.source, _digest(state, facts), found.basis
+    )
 
 
 def _download(backbone: str, tag: str) -> Path:
@@ -431,8 +435,9 @@ def _check_fit(state: dict[str, Tensor], expected: dict[str, torch.Size]) -> Non
         raise InputError(f"{first} must be {tuple(expected[first])}, got {tuple(state[first].shape)}")
 
 
-def _digest(state: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def _digest(state: dict[str, Tensor], facts: str = "") -> str:
+    """Of values, and of what else decides about what they compute."""
+    digest = hashlib.sha256(facts.encode())
     for name in sorted(state):
         digest.update(f"{name}{tuple(state[name].shape)}".encode())
         digest.update(state[name].reshape(-1).numpy().data)

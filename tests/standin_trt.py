@@ -172,6 +172,11 @@ class DataType(Enum):
     FLOAT, HALF, UINT8 = "tensor(float)", "tensor(float16)", "tensor(uint8)"
 
 
+ComputeCapability = Enum(
+    "ComputeCapability", ["NONE", "CURRENT", "SM75", "SM80", "SM86", "SM89", "SM120", "SM121"]
+)
+
+
 class TensorIOMode(Enum):
     INPUT, OUTPUT = "input", "output"
 

@@ -222,7 +222,7 @@ def calibrate_segments(
         )
     check_writable(detector.bundle)
     with locked_folder(detector.bundle.path):
-        detector = detector.with_memory(None)
+        detector = detector.with_memory(None).with_ignore(None)
         found = find_thresholds(np.array(segments.score), np.array(segments.peak), demand, seed=seed)
         bundle = load_bundle(detector.bundle.path)
         _check_same(detector.bundle, bundle)

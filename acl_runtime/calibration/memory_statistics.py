@@ -63,6 +63,8 @@ def network_digest(manifest: Manifest) -> str:
     """Return what tells the patches and log-odds of one network and its prompts from those of another: a sha256."""
     facts = {key: getattr(manifest, key) for key in _MADE_BY}
     facts |= {"weights": manifest.backbone.weights_sha256, "prompts": manifest.prompts["sha256"]}
+    if "category" in manifest.prompts:  # sentences that name another product give other log-odds
+        facts |= {"category": manifest.prompts["category"]}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

@@ -61,8 +61,8 @@ def check_veto(
         seed: See `find_thresholds`.
         progress: Called after each image.
     """
-    if detector.stages.memory is None:
-        return
+    if detector.stages.memory is None or detector.bundle.manifest.prompts.get("method") == "memory":
+        return  # the text judges alone, or there is none
     alone, names = detector.with_memory(None), set(judged.digests.values())
     calibrating = [source for source in frames if source.path in names]
     text = judge_images(alone, calibrating, "judging frames by the text alone", progress)

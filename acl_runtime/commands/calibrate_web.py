@@ -64,7 +64,7 @@ def calibrate_web(
 
     if mm_per_pixel is None:
         raise typer.BadParameter("--web needs --mm-per-pixel, the size of a pixel across the web")
-    detector = detector.with_memory(None)
+    detector = detector.with_memory(None).with_ignore(None)
     if detector.tiling is None:
         detector = detector.with_tiling(Tiling("auto", None, None))
     camera = open_source(source, settings)

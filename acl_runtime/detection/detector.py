@@ -12,7 +12,7 @@ from typing import Any, Literal
 from acl_runtime.backends.choose import open_session
 from acl_runtime.backends.gpu_pixels import gpu_pixels
 from acl_runtime.backends.session import GpuSession, Session
-from acl_runtime.bundle.bundle import Bundle, load_bundle, load_text_embeddings
+from acl_runtime.bundle.bundle import Bundle, check_judges, load_bundle, load_text_embeddings
 from acl_runtime.bundle.manifest import Tiling
 from acl_runtime.detection.gpu_frame import GpuFrame
 from acl_runtime.detection.pipeline import MAX_LATENCY_MS
@@ -202,7 +202,9 @@ class Detector:
 
         Raises:
             FrameError: One of them is no frame, or cannot be judged.
+            BundleError: There is nothing to judge by, see `check_judges`.
         """
+        self._check_judges()
         given = list(wrap_arrays(frames, copy=False, gpu=self._take_from_gpu))
         return [_verdict(result) for result in self.stages.judge(given)]
 
@@ -233,7 +235,11 @@ class Detector:
 
         Returns:
             Pairs of frame and verdict, to be iterated once; `close` ends it early.
+
+        Raises:
+            BundleError: There is nothing to judge by, see `check_judges`.
         """
+        self._check_judges()
         return ArrayStream(
             Stream(
                 self.stages,
@@ -260,6 +266,10 @@ class Detector:
         pixels = gpu_pixels(array)
         session.check_on_gpu(pixels)
         return GpuFrame("", number, PurePath(str(number)), pixels, session.fetch)
+
+    def _check_judges(self) -> None:
+        if self.stages.memory is None:
+            check_judges(self.bundle)
 
     def check_batch(self, batch: int) -> None:
         """Raise InputError unless the bundle takes so many frames at once."""

@@ -293,8 +293,8 @@ class Stages:
         return on_patches(mask, self.manifest.grid)
 
     def _ignored(self, work: Work) -> npt.NDArray[np.bool_] | None:
-        """Which patches of a batch's images do not count for a memory, (B, G, G); None where all do."""
-        if self.ignore is None or self.memory is None:
+        """Which patches of a batch do not count for a memory, (B, G, G); None where all do, or of no images."""
+        if self.ignore is None or self.memory is None or not work.owners:
             return None
         masks = (self.ignored_patches(place) for _, place in work.owners)
         return np.stack([mask for mask in masks if mask is not None])

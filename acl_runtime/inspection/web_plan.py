@@ -9,6 +9,7 @@ from acl_runtime.bundle.bundle import MANIFEST
 from acl_runtime.bundle.manifest import Tiling
 from acl_runtime.detection.detector import Detector
 from acl_runtime.files.atomic import sha256
+from acl_runtime.files.errors import InputError
 from acl_runtime.inspection.web import Correct
 from acl_runtime.inspection.web_files import Roll
 from acl_runtime.web.flat_field import load_flat_field
@@ -43,8 +44,16 @@ def plan_settings(
     rows: int = 1,
     keeps_pictures: bool = False,
 ) -> tuple[WebPlan, WebSettings]:
-    """How a web is cut and inspected, as a command's options ask for; lengths in mm."""
+    """How a web is cut and inspected, as a command's options ask for; lengths in mm.
 
+    Raises:
+        InputError: The thresholds were measured on frames of which a part does not count, which a web cannot leave out.
+    """
+    if detector.stages.ignore is not None:
+        raise InputError(
+            f"{detector.bundle.path}: its thresholds were measured with --ignore on frames, and a web has none; "
+            "calibrate for this web with acl calibrate --web, and name parts of its width with --ignore-lane"
+        )
     scale = Scale(mm_per_line=mm_per_pixel if mm_per_line is None else mm_per_line, mm_per_pixel=mm_per_pixel)
     manifest = detector.bundle.manifest
     plan = plan_web(width, web_tiling(detector), manifest)

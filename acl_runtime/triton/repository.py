@@ -24,7 +24,7 @@ from acl_runtime.backends.tensorrt.engine_file import Engine, is_of, list_engine
 from acl_runtime.backends.triton_session import BUNDLE, COMPUTES, NETWORK, version_of
 from acl_runtime.bundle.bundle import Bundle, check_judges
 from acl_runtime.bundle.identity import bundle_sha256, hash_sources, network_sha256
-from acl_runtime.bundle.manifest import Tensor
+from acl_runtime.bundle.manifest import QUANTIZED, Tensor
 from acl_runtime.files.atomic import atomic_folder
 from acl_runtime.files.errors import BackendError, InputError
 from acl_runtime.images.decode import ReadSettings
@@ -127,9 +127,13 @@ def _network(bundle: Bundle, options: RepositoryOptions) -> ModelConfig:
     """The configuration of the model that runs the graph."""
     manifest, backend = bundle.manifest, options.backend
     max_batch, precision, file = manifest.max_batch, manifest.precision, "model.py"
+    outputs = manifest.graph.outputs
     if backend == "tensorrt":
         engine = _choose_engine(bundle)
         max_batch, precision, file = engine.record.max_batch, engine.record.arithmetic, ENGINE_FILE
+        outputs = (
+            engine.record.outputs
+        )  # peaks and sums of maps too: the server wants all of an engine's named
         if options.device == "cpu":
             raise InputError(
                 "TensorRT runs on a GPU; leave --device cpu out, or choose --backend onnxruntime"
@@ -146,7 +150,7 @@ def _network(bundle: Bundle, options: RepositoryOptions) -> ModelConfig:
         file=file,
         max_batch=max_batch,
         inputs=[_port(tensor) for tensor in manifest.graph.inputs],
-        outputs=[_output(tensor, backend) for tensor in manifest.graph.outputs],
+        outputs=[_output(tensor, backend) for tensor in outputs],
         device=options.device,
         instances=options.instances,
         max_delay_us=options.max_delay_us,
@@ -225,7 +229,9 @@ def _choose_engine(bundle: Bundle) -> Engine:
     """The engine that Triton can serve; of several the one for the largest batch, then the newest."""
     reasons, fitting = [], []
     for engine in list_engines(bundle).whole:
-        reason = _why_not_served(engine, bundle)
+        reason, low = _why_not_served(engine, bundle), engine.record.arithmetic
+        if low in QUANTIZED:  # served only where it is qualified, which the Python backend looks at
+            reason = f"is in {low}: serve it with --session tensorrt-{low}, where acl qualify passed"
         if reason:
             reasons.append(f"{engine.path.name} {reason}")
         else:

@@ -139,13 +139,13 @@ def test_a_bundle_that_was_replaced_meanwhile_is_left_alone(bundle: Path) -> Non
     assert load_bundle(bundle) == other
 
 
-def test_what_was_measured_on_a_copy_is_adopted_with_its_memory_and_taken_back(
+def test_what_was_measured_on_a_copy_is_adopted_with_its_memory_and_mask_and_taken_back(
     tmp_path: Path, images: Path
 ) -> None:
     bundle = write_tiny_bundle(tmp_path / "bundle", head="embeddings")
     before = load_bundle(bundle)
     copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
-    record = calibrate_bundle(Detector(copy), good(images), memory=3)
+    record = calibrate_bundle(Detector(copy), good(images), memory=3, ignored=["0,0 30,0 30,20 0,20"])
     set_by_hand(Detector(bundle), Rule(0.9, None), ANA)
     with pytest.raises(ChangedError, match="was calibrated otherwise since this was measured"):
         adopt(load_bundle(bundle), copy)
@@ -156,7 +156,10 @@ def test_what_was_measured_on_a_copy_is_adopted_with_its_memory_and_taken_back(
     assert loaded.manifest.calibration.record == "calibrations/0002.json"
     assert loaded.manifest.calibration.memory == "calibrations/0002.npz"
     assert loaded.manifest.calibration.source == record.statement
-    assert Detector(bundle).stages.memory is not None
+    assert loaded.manifest.calibration.ignore == "calibrations/0002.ignore.png"
+    stages = Detector(bundle).stages
+    assert stages.memory is not None
+    assert stages.ignore is not None
     assert restore_previous(bundle) == before.manifest.calibration
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import cv2
 import numpy as np
@@ -17,9 +17,14 @@ from acl_runtime.calibration.calibrate import calibrate_bundle
 from acl_runtime.calibration.change import restore_previous
 from acl_runtime.cli import app
 from acl_runtime.detection.detector import Detector
+from acl_runtime.detection.stream import Stream
+from acl_runtime.detection.verdict import Inspected
+from acl_runtime.files.errors import FrameError, InputError
 from acl_runtime.images.decode import load_frame
+from acl_runtime.images.frame import BadFrame, Frame
 from acl_runtime.images.ignore import load_ignore, make_ignore, on_patches, read_ignore
 from acl_runtime.images.overlay import overlay
+from acl_runtime.inspection.web_plan import plan_settings
 from acl_runtime.outputs.pictures import draw_overlay
 from acl_runtime.sources.files import list_sources
 
@@ -95,6 +100,33 @@ def test_frames_of_another_size_are_refused(bundle: Path, good: Path) -> None:
         ValueError, match="frame must be 120×90 pixels, as the mask of what is ignored, got 60×90"
     ):
         Detector(bundle)(drawn_frame(0)[:, :60])
+
+
+def test_a_batch_of_no_frame_that_can_be_judged_ends_no_stream_with_a_memory(
+    bundle: Path, good: Path
+) -> None:
+    calibrate_bundle(
+        Detector(bundle), list_sources([good]), memory=6, memory_kind="subspace", ignored=[POLYGON]
+    )
+    with Detector(bundle) as detector:
+        with pytest.raises(FrameError, match="frame must be 120×90 pixels"):
+            detector(drawn_frame(0)[:, :60])
+        frames = [
+            Frame("", number, PurePath("x"), drawn_frame(0)[:, : 60 * (number + 1)]) for number in (0, 1)
+        ]
+        wrong, right = Stream(detector.stages, frames)
+        assert isinstance(wrong, BadFrame)
+        assert isinstance(right, Inspected)
+
+
+def test_a_web_takes_no_thresholds_that_were_measured_with_a_mask(bundle: Path) -> None:
+    mask = np.zeros((HEIGHT, WIDTH), np.bool_)
+    mask[:45] = True
+    detector = Detector(bundle)
+    masked = detector.with_ignore(make_ignore(mask, detector.bundle.manifest, "mask"))
+    with pytest.raises(InputError, match=r"measured with --ignore on frames, and a web has none"):
+        plan_settings(masked, 400, mm_per_pixel=0.5, mm_per_line=None)
+    plan_settings(detector, 400, mm_per_pixel=0.5, mm_per_line=None)
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,12 @@ def test_a_memory_of_another_network_is_refused(tmp_path: Path) -> None:
         ValueError, match=r"other\.npz: is of another network or other prompts \(abababababab\)"
     ):
         read_statistics(tmp_path / "other.npz", bundle)
+    prompts = bundle.manifest.prompts
+    of_nuts, of_bolts = (
+        network_digest(replace(bundle.manifest, prompts=prompts | {"category": name}))
+        for name in ("nut", "bolt")
+    )
+    assert len({of_nuts, of_bolts, network_digest(bundle.manifest)}) == 3  # the sentences name the product
     backbone = replace(bundle.manifest.backbone, weights_sha256="1" * 64)
     assert network_digest(replace(bundle.manifest, backbone=backbone)) != network_digest(bundle.manifest)
     with pytest.raises(ValueError, match="statistics must be of one network"):

@@ -71,8 +71,11 @@ def test_the_ablations_of_the_paper_are_options(clip_path: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("export", "-o", "x"), "give PROMPTS, or --method with a method that learns none"),
-        (("export", "p", "--method", "clip", "-o", "x"), "give PROMPTS, or --method"),
+        (
+            ("export", "-o", "x"),
+            "give PROMPTS, or --prompts NAME, or --method with a method that learns none",
+        ),
+        (("export", "p", "--method", "clip", "-o", "x"), "give PROMPTS, or --prompts NAME, or --method"),
         (("train", "d", "-o", "x", "--attention", "vv+kq"), "attention must be one of vv, qq, kk, qk"),
         (("train", "d", "-o", "x", "--losses", "image,dice"), "must be some of image,focal,dice_anomalous"),
     ],

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 from console import acl, assert_one_line
-from graphs import edit_manifest, write_tiny_bundle
+from graphs import drawn_frame, edit_manifest, write_tiny_bundle
 from standin_cuda import StandinCuda
 from standin_trt import make_standin_engine, standin_library
 
 from acl_runtime.backends.tensorrt import choose, session
 from acl_runtime.backends.tensorrt.choose import open_engine
+from acl_runtime.backends.tensorrt.execution import SUMMARIES
 from acl_runtime.backends.triton_session import version_of
 from acl_runtime.bundle.bundle import Bundle, load_bundle
 from acl_runtime.bundle.identity import bundle_sha256, network_sha256
+from acl_runtime.detection.detector import Detector
 from acl_runtime.files.atomic import sha256
+from acl_runtime.files.errors import BundleError
+from acl_runtime.triton.models import PictureModel
 
 
 @pytest.fixture
@@ -98,6 +103,53 @@ def test_tensorrt_gets_an_engine_that_is_proven_with_its_certificate(
     config = (output / "parts" / "config.pbtxt").read_text()
     assert 'backend: "tensorrt"\ndefault_model_filename: "model.plan"\nmax_batch_size: 3' in config
     assert_one_line(acl(*arguments, "--device", "cpu"), "TensorRT runs on a GPU")
+
+
+def test_an_engine_of_eight_bits_is_not_served_though_it_is_newer_and_its_certificate_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (choose, session):
+        monkeypatch.setattr(module, "Cuda", lambda device=0: StandinCuda())
+        monkeypatch.setattr(module, "load_library", standin_library)
+    bundle = load_bundle(write_tiny_bundle(tmp_path / "bundle", ladder=("fp16", "fp32", "int8")))
+    arguments = ("triton", bundle.path, "-o", tmp_path / "repository", "--backend", "tensorrt")
+    make_standin_engine(bundle, batch=(1, 3), arithmetic="int8", created="2026-01-01T00:00:00+00:00")
+    open_engine(bundle, low="int8").close()  # which proves it
+    assert_one_line(
+        acl(*arguments), "is in int8: serve it with --session tensorrt-int8, where acl qualify passed"
+    )
+    outputs = (*bundle.manifest.graph.outputs, *SUMMARIES)
+    engine = make_standin_engine(bundle, batch=(1, 3), outputs=outputs)
+    open_engine(bundle, batch=1).close()
+    output = write(bundle, "--backend", "tensorrt", "--name", "parts")
+    (plan,) = output.glob("parts/*/model.plan")
+    assert sha256(plan) == engine.record.sha256
+    config = (output / "parts" / "config.pbtxt").read_text()
+    for name in (
+        "image_logits",
+        "anomaly_maps",
+        "map_peaks",
+        "map_sums",
+    ):  # a server wants all of an engine's
+        assert f'output {{\n  name: "{name}"' in config
+
+
+def test_a_picture_is_not_judged_by_a_bundle_that_has_nothing_to_judge_by(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "1" / "bundle", head="embeddings")
+    edit_manifest(bundle, lambda document: document["prompts"].update(method="memory"))
+    with pytest.raises(BundleError, match="remembers no good parts yet, so it cannot judge"):
+        PictureModel().initialize(
+            {
+                "model_repository": str(tmp_path),
+                "model_version": "1",
+                "model_config": json.dumps({"parameters": {}}),
+            }
+        )
+    with Detector(bundle, threshold=0.9) as detector:
+        with pytest.raises(BundleError, match="it cannot judge"):
+            detector(drawn_frame(0))
+        with pytest.raises(BundleError, match="it cannot judge"):
+            detector.stream([drawn_frame(0)])
 
 
 def test_a_repository_is_replaced_and_nothing_else_is(bundle: Bundle, tmp_path: Path) -> None:

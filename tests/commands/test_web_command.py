@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from console import acl, assert_one_line
 from graphs import SIDE, write_tiny_bundle
 from webs import ArraySource, Brightness, draw_web
 
+from acl_runtime.bundle.bundle import Bundle, load_bundle, replace_manifest
 from acl_runtime.files.errors import SourceError
+from acl_runtime.images.ignore import make_ignore, save_ignore
 from acl_runtime.inspection.web_files import COLUMNS, HEADER
 from acl_runtime.inspection.web_resume import read_events
 from acl_runtime.sources.block import LineSource
@@ -63,6 +66,16 @@ def read_rows(text: str) -> list[dict[str, object]]:
 def account_of(judged: int) -> dict[str, object]:
     """The account of a roll of which every line was judged."""
     return {"exposed": judged, "judged": judged, "lost": {}, "outside": 0, "pending": 0}
+
+
+def ignore_corner(bundle: Bundle) -> None:
+    """Have the bundle's thresholds be those of frames of which a part does not count."""
+    mask, name = np.zeros((90, 120), np.bool_), "calibrations/mask.ignore.png"
+    mask[:45, :60] = True
+    (bundle.path / name).parent.mkdir()
+    save_ignore(bundle.path / name, make_ignore(mask, bundle.manifest, "mask"))
+    calibration = replace(bundle.manifest.calibration, ignore=name)
+    replace_manifest(bundle, replace(bundle.manifest, calibration=calibration), added=[name])
 
 
 def find_threshold(bundle: Path, use: Use, web: np.ndarray, tmp_path: Path) -> float:
@@ -326,6 +339,9 @@ def test_bundle_and_source_that_changed_places_are_told(bundle: Path, tmp_path: 
 
 def test_good_web_sets_the_thresholds_that_the_inspection_uses(use: Use, tmp_path: Path) -> None:
     own = write_tiny_bundle(tmp_path / "bundle")
+    ignore_corner(load_bundle(own))  # of frames; on a web nothing is
+    use(ArraySource(draw_web(4 * SIDE, WIDTH)))
+    assert_one_line(acl("web", own, "array:", *TILE), "measured with --ignore on frames, and a web has none")
     pitch = ("--mm-per-pixel", 0.5, "--mm-per-line", 0.25)
     use(ArraySource(draw_web(8000, WIDTH, defects=0)))
     asked = ("--segment", 0.05, "--max-overkill", "5%", "--tile", SIDE, "--overlap", SIDE // 4)
@@ -334,6 +350,7 @@ def test_good_web_sets_the_thresholds_that_the_inspection_uses(use: Use, tmp_pat
     assert "With 32 good segments of 0.05 m (8 others" in result.stdout
     record = json.loads((own / "calibrations" / "0001.json").read_text())
     assert record["segment_mm"] == 50
+    assert load_bundle(own).manifest.calibration.ignore is None
     assert record["good"]["source"][1] == "array: 0.050 to 0.100 m"
     use(ArraySource(draw_web(8000, WIDTH, defects=0, seed=9)))
     acl("web", own, "array:", *pitch, "--json", tmp_path / "a.jsonl")

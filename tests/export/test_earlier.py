@@ -61,7 +61,9 @@ def export(prompts_path: Path, weights: Weights) -> Export:
 def graphs_at_hand(bundles: dict[Head, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """The graphs of the tests' bundles are taken, where the same would be traced again."""
 
-    def copy(bundle: Bundle, clip: object, vectors: object, config: ExportConfig, progress: object) -> None:
+    def copy(
+        bundle: Bundle, clip: object, vectors: object, config: ExportConfig, progress: object, memory: object
+    ) -> None:
         shutil.copy(bundles[config.head] / "model.onnx", bundle.path / "model.onnx")
 
     monkeypatch.setattr("acl_export.export.write_graphs", copy)

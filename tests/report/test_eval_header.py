@@ -68,7 +68,7 @@ def test_a_memory_is_told(folder: Path, tmp_path: Path) -> None:
     calibrate_bundle(Detector(bundle), list_sources([parts / "good"]), memory=4)
     (tmp_path / "data").symlink_to(folder / "data")
     found, settings = facts(tmp_path)
-    assert found["Memory"] == "patches of good parts (calibrations/0001.npz), which judge with the text"
+    assert found["Memory"] == "good parts (calibrations/0001.npz), which judge with the text"
     assert settings["memory"] == load_bundle(bundle).manifest.files["calibrations/0001.npz"].sha256[:12]
     assert facts(folder)[1]["memory"] is None
 

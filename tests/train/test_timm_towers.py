@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,29 @@ def made() -> Iterator[Callable[[str], Weights]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timm_weights, "make_trunk", narrower)
         yield make
+
+
+def test_values_of_another_model_or_normalisation_are_other_weights(
+    made: Callable[[str], Weights], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file may be named as two models with the same tensors: features, prompts and memories must not be mixed up."""
+    weights = made("vit_tiny_patch16_224")
+    other = replace(weights.architecture, mean=(0.1, 0.2, 0.3))
+    found = {
+        case: timm_weights.Found(weights.state, architecture, f"timm:{name}", "a.safetensors", "")
+        for case, name, architecture in (
+            ("one", "vit_tiny_patch16_224.tag", weights.architecture),
+            ("of another tag", "vit_tiny_patch16_224.other", weights.architecture),
+            ("of another normalisation", "vit_tiny_patch16_224.tag", other),
+            ("of another model", "vit_tiny_patch16_quickgelu.tag", weights.architecture),
+        )
+    }
+    monkeypatch.setattr(
+        "acl_train.weights.read_timm", lambda backbone, file: found[backbone.removeprefix("timm:")]
+    )
+    one, same, *others = (load_weights(f"timm:{case}").sha256 for case in found)
+    assert one == same
+    assert len({one, *others}) == 3
 
 
 def sizes_of(weights: Weights) -> tuple[int, int]:
