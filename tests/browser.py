@@ -74,10 +74,15 @@ class Browser:
         raise AssertionError("chromium ended before it listened")
 
     def open(self, url: str) -> None:
-        """Go to an address; what was kept of the one before is forgotten."""
-        self.requests.clear()
-        self.errors.clear()
-        self.ask("Page.navigate", url=url)
+        """Go to an address, once something answers there; what was kept of the one before is forgotten."""
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            self.requests.clear()
+            self.errors.clear()
+            if not (failed := self.ask("Page.navigate", url=url).get("errorText")):
+                return
+            assert time.monotonic() < until, f"{url}: {failed}"
+            time.sleep(0.05)
 
     def resize(self, width: int, height: int, *, dark: bool = False) -> None:
         """Another screen."""
@@ -121,7 +126,7 @@ class Browser:
         """The value of an expression, once it holds."""
         until = time.monotonic() + within_s
         while not (value := self.js(code)):
-            assert time.monotonic() < until, f"waited {within_s:g} s for {code}"
+            assert time.monotonic() < until, f"waited {within_s:g} s for {code}, {self.errors}"
             time.sleep(0.05)
         return value
 
