@@ -9,6 +9,7 @@ from pathlib import Path
 from acl_runtime.backends.tensorrt.certificate import read_certificate
 from acl_runtime.backends.tensorrt.engine_file import Engine, Engines, Place, list_engines, why_unfit
 from acl_runtime.bundle.bundle import Bundle, load_bundle
+from acl_runtime.bundle.manifest import QUANTIZED
 from acl_runtime.bundle.words import network_words
 from acl_runtime.doctor.findings import SWAP, SWAP_BYTES, Finding, Severity
 from acl_runtime.doctor.gpu_memory import MemoryNeed, predict_memory
@@ -134,8 +135,17 @@ def _engines(facts: BundleFacts, path: Path, machine: Machine) -> Iterator[Findi
             yield Finding(Severity.error, "engine-refused", text, anew)
         elif engine.proof == "none":
             text = f"{engine.name} has no certificate yet; it is proven at its first load"
-            yield Finding(Severity.hint, "engine-unproven", text, f"acl run {path} IMAGE")
-    if fitting or not (machine.gpus and machine.libraries):
+            first = f"acl run {path} IMAGE"
+            if engine.arithmetic in QUANTIZED:
+                first = f"acl qualify {path} --backend tensorrt-{engine.arithmetic} --data LABELLED_IMAGES"
+            yield Finding(Severity.hint, "engine-unproven", text, first)
+    if any(engine.arithmetic not in QUANTIZED for engine in fitting):
+        return
+    if not (machine.gpus and machine.libraries):
+        return
+    if fitting:  # none of which --backend auto takes, nor acl qualify has anything to compare with
+        text = "the bundle has engines of eight bits for this machine, and none of its own arithmetic beside them"
+        yield Finding(Severity.warning, "no-engine", text, anew)
         return
     others = f": {facts.engines[0].name} {facts.engines[0].unfit}" if facts.engines else ""
     yield Finding(Severity.warning, "no-engine", f"the bundle has no engine for this machine{others}", anew)

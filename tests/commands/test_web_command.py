@@ -341,7 +341,9 @@ def test_good_web_sets_the_thresholds_that_the_inspection_uses(use: Use, tmp_pat
     own = write_tiny_bundle(tmp_path / "bundle")
     ignore_corner(load_bundle(own))  # of frames; on a web nothing is
     use(ArraySource(draw_web(4 * SIDE, WIDTH)))
-    assert_one_line(acl("web", own, "array:", *TILE), "measured with --ignore on frames, and a web has none")
+    refused = acl("web", own, "array:", *TILE)
+    assert refused.exit_code == 1
+    assert "measured with --ignore on frames, and a web has none" in refused.stderr.splitlines()[-1]
     pitch = ("--mm-per-pixel", 0.5, "--mm-per-line", 0.25)
     use(ArraySource(draw_web(8000, WIDTH, defects=0)))
     asked = ("--segment", 0.05, "--max-overkill", "5%", "--tile", SIDE, "--overlap", SIDE // 4)

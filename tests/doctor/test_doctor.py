@@ -472,6 +472,18 @@ def test_an_engine_that_fits_is_unproven_until_it_is_proven(bundle: Bundle, with
     assert "fits, not proven yet" in to_text(with_tensorrt, facts, findings, [])
 
 
+def test_an_engine_of_eight_bits_is_none_that_a_run_takes(tmp_path: Path, with_tensorrt: Machine) -> None:
+    bundle = load_bundle(write_tiny_bundle(tmp_path / "eight", ladder=("fp16", "fp32", "int8")))
+    make_standin_engine(bundle, arithmetic="int8")
+    found = by_code(check_bundle(bundle.path, with_tensorrt)[1])
+    assert found["no-engine"].fix == f"acl build {bundle.path}"
+    assert found["engine-unproven"].fix.startswith(
+        f"acl qualify {bundle.path} --backend tensorrt-int8 --data"
+    )
+    make_standin_engine(bundle)
+    assert "no-engine" not in by_code(check_bundle(bundle.path, with_tensorrt)[1])
+
+
 def test_an_engine_for_another_machine_is_told(bundle: Bundle, with_tensorrt: Machine) -> None:
     make_standin_engine(bundle)
     newer = replace(with_tensorrt, libraries={"tensorrt": "11.0.0.1"})

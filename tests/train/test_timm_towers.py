@@ -237,7 +237,8 @@ def test_a_bundle_without_prompts_judges_by_good_parts_alone(
     bundle = load_bundle(tmp_path / "bundle")
     with pytest.raises(BundleError, match="run acl calibrate .* --memory 8 first"):
         check_judges(bundle)
-    assert Detector(bundle)(load_frame(FRAMES[0])).score == 0.5  # it knows nothing
+    with pytest.raises(BundleError, match="cannot judge"):  # all scores would be 0.5
+        Detector(bundle, threshold=0.9)(load_frame(FRAMES[0]))
     result = CliRunner().invoke(app, ["run", str(bundle.path), str(FRAMES[0])])
     assert result.exit_code == 1
     assert "cannot judge" in result.output
