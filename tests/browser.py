@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 PATIENCE_S = 15.0
+AT_REST = {"name": "prefers-reduced-motion", "value": "reduce"}  # no colour is looked at on its way
 
 
 def chromium() -> str:
@@ -65,6 +66,7 @@ class Browser:
         self._socket = self._closing.enter_context(connect(page["webSocketDebuggerUrl"], max_size=None))
         for domain in ("Page", "Network", "Log", "Runtime"):
             self.ask(f"{domain}.enable")
+        self.ask("Emulation.setEmulatedMedia", features=[AT_REST])
 
     def _address(self) -> str:
         assert self._process.stderr is not None
@@ -94,7 +96,7 @@ class Browser:
             mobile=width < 600,
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.ask("Emulation.setEmulatedMedia", features=[scheme])
+        self.ask("Emulation.setEmulatedMedia", features=[scheme, AT_REST])
 
     def ask(self, method: str, **values: object) -> dict[str, Any]:
         """Send a command and wait for its answer; what happened meanwhile is kept."""

@@ -88,7 +88,9 @@ def test_all_words_of_an_answer_are_of_one_moment() -> None:
         def change() -> None:
             number = 0
             while not ended.is_set():
-                number += 1
+                number = (
+                    number % 60_000 + 1
+                )  # of 16 bits, as often as it is written while a slow reader reads
                 output(part(number * 0x10001, "ok" if number % 2 else "ng"))
 
         writer = threading.Thread(target=change)
