@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from pathlib import PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -29,6 +28,7 @@ from acl_runtime.calibration.record import (
     Finding,
     JudgedImages,
     MemoryImages,
+    beside_record,
     next_record_name,
     read_record,
     to_calibration,
@@ -125,7 +125,7 @@ def calibrate_bundle(
         _check_same(detector.bundle, bundle)
         name = next_record_name(bundle.path)
         kept = None if fitted is None else _keep(bundle, name, fitted, merged)
-        mask = None if detector.stages.ignore is None else _with_suffix(name, ".ignore.png")
+        mask = None if detector.stages.ignore is None else beside_record(name, ".ignore.png")
         if mask is not None and detector.stages.ignore is not None:
             save_ignore(bundle.path / mask, detector.stages.ignore)
         record = _make_record(detector, good[0].reading, bundle, demand, found, judged, bad, seed, kept)
@@ -169,10 +169,6 @@ def _remembered(bundle: Bundle, fitted: FittedMemory | None) -> frozenset[str]:
     if (name := bundle.manifest.graph_memory) is None:
         return frozenset()
     return read_statistics(bundle.path / name, bundle).digests
-
-
-def _with_suffix(record: str, suffix: str) -> str:
-    return PurePosixPath(record).with_suffix(suffix).as_posix()
 
 
 @dataclass(frozen=True)
@@ -249,7 +245,7 @@ def check_count(images: int, demand: Demand, *, remembered: int) -> None:
 
 def _keep(bundle: Bundle, record: str, fitted: FittedMemory, merged: Sequence[str]) -> MemoryImages:
     """Write the memory beside the record that it belongs to."""
-    file, nearest = _with_suffix(record, ".npz"), fitted.memory.nearest
+    file, nearest = beside_record(record, ".npz"), fitted.memory.nearest
     save_memory(bundle.path / file, fitted.memory, fitted.statistics)
     return MemoryImages(
         file=file,

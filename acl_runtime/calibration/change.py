@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 from acl_runtime.bundle.bundle import (
@@ -29,6 +29,7 @@ from acl_runtime.calibration.record import (
     ByHand,
     CalibrationRecord,
     JudgedImages,
+    beside_record,
     next_record_name,
     read_record,
     to_calibration,
@@ -141,7 +142,7 @@ def check_writable(bundle: Bundle) -> None:
 
 def _take_file(copy: Bundle, file: str, bundle: Bundle, record: str, suffix: str) -> str:
     """Copy a file of a copy's calibration to where that of a bundle's record belongs; its name there."""
-    name = PurePosixPath(record).with_suffix(suffix).as_posix()
+    name = beside_record(record, suffix)
     shutil.copyfile(copy.path / file, bundle.path / name)
     return name
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -117,11 +117,6 @@ def read_statistics(path: Path, bundle: Bundle) -> Statistics:
         digests=frozenset(row.tobytes().hex() for row in digests.astype(np.uint8)),
         subject=made_by,
     )
-
-
-def with_digests(statistics: Statistics, digests: frozenset[str]) -> Statistics:
-    """Return statistics that know which images they are of."""
-    return replace(statistics, digests=digests)
 
 
 def _to_arrays(statistics: Statistics) -> dict[str, np.ndarray]:

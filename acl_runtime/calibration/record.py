@@ -236,6 +236,11 @@ def next_record_name(folder: Path) -> str:
     return (PurePosixPath(FOLDER) / f"{max(numbers, default=0) + 1:04d}.json").as_posix()
 
 
+def beside_record(record: str, suffix: str) -> str:
+    """Return the path inside the bundle of another file of a record's calibration."""
+    return PurePosixPath(record).with_suffix(suffix).as_posix()
+
+
 def write_record(folder: Path, name: str, record: CalibrationRecord) -> None:
     """Write a record into a bundle, atomically; it is in force once the manifest names it."""
     text = record_to_json(record)

@@ -9,12 +9,11 @@ from dataclasses import replace
 import numpy as np
 
 from acl_runtime.calibration.conformal import Demand
+from acl_runtime.calibration.effect import count_escapes
 from acl_runtime.calibration.images import Judged, Progress, judge_images
-from acl_runtime.calibration.record import JudgedImages
 from acl_runtime.calibration.thresholds import Thresholds, find_thresholds
 from acl_runtime.detection.detector import Detector
 from acl_runtime.files.errors import InputError
-from acl_runtime.scoring.rule import Rule
 from acl_runtime.sources.files import Source
 
 MOST = 0.2  # share of frames that may be defective: beyond it, what is far is not what is rare
@@ -68,14 +67,11 @@ def check_veto(
     text = judge_images(alone, calibrating, "judging frames by the text alone", progress)
     by_text = find_thresholds(np.array(text.images.score), np.array(text.images.peak), demand, seed=seed)
     text_bad = judge_images(alone, defective, "judging defective parts by the text alone", progress)
-    missed, missed_by_text = _missed(found.rule, bad.images), _missed(by_text.rule, text_bad.images)
+    missed = count_escapes(found.rule, bad.images).missed
+    missed_by_text = count_escapes(by_text.rule, text_bad.images).missed
     if missed > missed_by_text:
         raise InputError(
             f"{missed} of {len(bad.digests)} defective images would pass with the memory of unlabelled frames, and "
             f"{missed_by_text} by the text alone; leave --memory out, or give frames that were looked at; nothing was "
             "written"
         )
-
-
-def _missed(rule: Rule, images: JudgedImages) -> int:
-    return sum(not rule.is_anomalous(*each) for each in zip(images.score, images.peak, strict=True))
