@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -90,13 +90,9 @@ class Fitted:
 
     def fold_memory(self, fold: Fold, kinds: Sequence[Kind]) -> Memory:
         """Return the memory of some kinds as it is without the images of a fold; scales are those of all."""
-        whole, grid = self.memory(kinds), round(self.statistics.place_total.value.size**0.5)
-        nearest, subspace, place = whole.nearest, whole.subspace, whole.place
-        return Memory(
-            text=whole.text,
-            nearest=nearest and NearestPatches(fold.patches, nearest.scale),
-            subspace=subspace and Subspace(fold.mean, fold.directions, subspace.scale),
-            place=place and PlaceMean(_reshaped(fold.place, grid), place.scale),
+        subspace = (fold.mean, fold.directions)
+        return _scaled(
+            kinds, self.statistics, self.distance, patches=fold.patches, subspace=subspace, place=fold.place
         )
 
 
@@ -107,25 +103,9 @@ def make_memory(
     distance: Spread = NO_SPREAD,
 ) -> Memory:
     """Return the memory of some kinds that statistics, and for the kind "patches" the patches kept, are of."""
-    subspace = place = None
-    if "subspace" in kinds:
-        mean, directions = leading_directions(statistics.moments)
-        subspace = Subspace(mean, directions, _to_scale(statistics.outside, LEAST_OUTSIDE_SPREAD))
-    if "place" in kinds:
-        means = statistics.place_total.value / statistics.images
-        grid = round(means.size**0.5)
-        place = PlaceMean(
-            _reshaped(means.astype(np.float32), grid), _to_scale(statistics.place, LEAST_TEXT_SPREAD)
-        )
-    assert "patches" not in kinds or kept is not None
-    return Memory(
-        text=_to_scale(statistics.text, LEAST_TEXT_SPREAD),
-        nearest=NearestPatches(kept, _to_scale(distance, LEAST_DISTANCE_SPREAD))
-        if "patches" in kinds and kept is not None
-        else None,
-        subspace=subspace,
-        place=place,
-    )
+    subspace = leading_directions(statistics.moments) if "subspace" in kinds else None
+    place = (statistics.place_total.value / statistics.images).astype(np.float32)
+    return _scaled(kinds, statistics, distance, patches=kept, subspace=subspace, place=place)
 
 
 def fit_memory(
@@ -152,7 +132,7 @@ def fit_memory(
     moments = [measure_moments(unit.embeddings[unit.counted]) for unit in units]
     by_place = [np.zeros(places) if is_single else _place_means(unit, places) for unit in units]  # (G·G,)
     folds = [_leave_out(rows, kept, moments, by_place) for rows in _fold_rows(len(units))]
-    folds = [_without_place(fold) for fold in folds] if is_single else folds
+    folds = [replace(fold, place=None) for fold in folds] if is_single else folds
     nearest, outside, place = [], NO_SPREAD, NO_SPREAD
     for fold in folds:
         for row in fold.left_out:
@@ -181,6 +161,32 @@ def fit_memory(
         statistics,
         tuple(folds),
     )
+
+
+def _scaled(
+    kinds: Sequence[Kind],
+    statistics: Statistics,
+    distance: Spread,
+    *,
+    patches: Floats | None,
+    subspace: tuple[Floats, Floats] | None,
+    place: Floats | None,
+) -> Memory:
+    """The memory of some kinds, of what each of them needs, with the scales of statistics."""
+    memory = Memory(text=_to_scale(statistics.text, LEAST_TEXT_SPREAD))
+    if "patches" in kinds:
+        assert patches is not None
+        memory = replace(memory, nearest=NearestPatches(patches, _to_scale(distance, LEAST_DISTANCE_SPREAD)))
+    if "subspace" in kinds:
+        assert subspace is not None
+        scale = _to_scale(statistics.outside, LEAST_OUTSIDE_SPREAD)
+        memory = replace(memory, subspace=Subspace(*subspace, scale))
+    if "place" in kinds:
+        assert place is not None
+        grid = round(place.size**0.5)
+        scale = _to_scale(statistics.place, LEAST_TEXT_SPREAD)
+        memory = replace(memory, place=PlaceMean(place.reshape(grid, grid), scale))
+    return memory
 
 
 def _to_scale(spread: Spread, least: float) -> GaussianScale:
@@ -213,19 +219,10 @@ def _leave_out(
     )
 
 
-def _without_place(fold: Fold) -> Fold:
-    return Fold(fold.left_out, fold.patches, fold.mean, fold.directions, None)
-
-
 def _place_means(image: Shown, places: int) -> np.ndarray:
     """Average the log-odds over the layers, and over the tiles: (G·G,) float64."""
     means: np.ndarray = image.logits.astype(np.float64).mean(axis=1).reshape(-1, places).mean(axis=0)
     return means  # those of places that are ignored are never looked at
-
-
-def _reshaped(means: Floats | None, grid: int) -> Floats:
-    assert means is not None
-    return means.reshape(grid, grid)
 
 
 def _farthest_patches(image: Floats, count: int, rng: np.random.Generator) -> Floats:

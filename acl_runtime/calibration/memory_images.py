@@ -217,7 +217,8 @@ def fit_memory_to_images(
     trials: list[Trial] = []
     digests: dict[str, str] = {}
     fitted: Fitted | None = None
-    draws = request.kinds is None and not defective
+    draws = request.kinds is None and not defective and request.trimmed is None
+    draws = draws and request.count >= LEAST_COMPARED
     for batch in _batches(_distinct(sources, request, seed), request.count):
         images: list[Shown] = []
         for frame, digest in batch:
@@ -228,7 +229,7 @@ def fit_memory_to_images(
             images.append(shown)
             progress("fitting the memory", len(digests), request.count)
         if request.trimmed is not None:
-            images, trials = trim(images, request.trimmed, manifest.grid**2, seed=seed), []
+            images = trim(images, request.trimmed, manifest.grid**2, seed=seed)
         part = fit_memory(
             images,
             places=manifest.grid**2,

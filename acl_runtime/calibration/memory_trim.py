@@ -34,7 +34,7 @@ def trim(images: Sequence[Shown], share: float, places: int, *, seed: int) -> li
     for round_number in range(ROUNDS):
         if len(kept) < LEAST_LEFT + 1:
             return kept
-        fitted = fit_memory(kept, places=places, subject="", seed=seed)
+        fitted = fit_memory(kept, places=places, subject="", patches=1, seed=seed)  # a subspace needs none
         distances = _left_out_distances(fitted, kept)
         farness = [
             float(np.sort(each[shown.counted])[-max(1, int(TOP * shown.counted.sum())) :].mean())
