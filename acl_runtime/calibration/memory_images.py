@@ -56,7 +56,9 @@ class FittedMemory:
     digests: dict[str, str]  # of the pixels of the images that were remembered now -> source
     chosen_by: ChosenBy
     evidence: tuple[Evidence, ...]
-    peaks: Mapping[str, float]  # source -> log-odds of the peak of its map by a memory of the others
+    peaks: Mapping[
+        str, float
+    ]  # source -> log-odds of the peak of its map by a memory of the others, if it has any
 
 
 @dataclass(frozen=True)
@@ -257,7 +259,7 @@ def fit_memory_to_images(
         chosen_by=chosen_by,
         evidence=tuple(evidence),
         peaks={}
-        if fitted is None or request.trimmed is not None
+        if fitted is None or request.trimmed is not None or (len(first) == 1 and "place" in kinds)
         else dict(zip(names, peaks_beside_others(fitted, kinds, first, manifest), strict=True)),
     )
 

@@ -150,6 +150,14 @@ def test_images_of_a_merged_memory_neither_calibrate_nor_are_remembered_again(
     assert not {*memory_of(first).sources} & {*memory_of(both).sources, *both.good.source}
 
 
+def test_a_single_image_is_added_to_the_means_of_places(bundle: Path, images: Path) -> None:
+    calibrate_bundle(Detector(bundle), good(images), memory=REMEMBERED, memory_kind="place")
+    record = calibrate_bundle(
+        Detector(bundle), good(images), memory=1, memory_kind="place", merged=[str(bundle)]
+    )
+    assert (memory_of(record).kind, memory_of(record).images) == ("place", REMEMBERED + 1)
+
+
 def test_memories_that_cannot_be_merged_are_refused(bundle: Path, images: Path, tmp_path: Path) -> None:
     other = write_tiny_bundle(tmp_path / "other", head="embeddings")
     edit_manifest(other, lambda document: document["backbone"].update(weights_sha256="1" * 64))
