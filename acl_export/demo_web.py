@@ -11,9 +11,10 @@ from functools import partial
 from pathlib import Path
 
 from acl_runtime.bundle.manifest import Tiling
-from acl_runtime.calibration.calibrate import SegmentUnit, calibrate_segments
 from acl_runtime.calibration.conformal import needed_images
+from acl_runtime.calibration.new_record import SegmentUnit
 from acl_runtime.calibration.record import JudgedImages
+from acl_runtime.calibration.segments import calibrate_segments
 from acl_runtime.detection.detector import Detector
 from acl_runtime.inspection.web import inspect_web
 from acl_runtime.inspection.web_outputs import WebOutputs

@@ -3,49 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timezone
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 
-from acl_runtime.bundle.bundle import Bundle, is_same_besides, load_bundle, replace_manifest
-from acl_runtime.calibration.change import check_writable
-from acl_runtime.calibration.conformal import LEAST_IMAGES, Demand, check_images, needed_images
-from acl_runtime.calibration.effect import count_escapes, count_rejected
+from acl_runtime.bundle.bundle import Bundle, load_bundle, replace_manifest
+from acl_runtime.calibration.change import check_same, check_writable
+from acl_runtime.calibration.conformal import Demand, check_images
 from acl_runtime.calibration.engine_proof import prove_on_parts
-from acl_runtime.calibration.findings import find_picture_findings, find_score_findings
-from acl_runtime.calibration.images import Judged, Progress, check_apart, judge_images
+from acl_runtime.calibration.images import Progress, check_apart, judge_images
 from acl_runtime.calibration.memory_findings import find_memory_findings
 from acl_runtime.calibration.memory_images import FittedMemory, Request, fit_memory_to_images
 from acl_runtime.calibration.memory_statistics import read_statistics, save_memory
 from acl_runtime.calibration.merge import read_merged
+from acl_runtime.calibration.new_record import make_record
 from acl_runtime.calibration.record import (
-    FOLDER,
-    FORMAT,
-    FORMAT_VERSION,
     CalibrationRecord,
-    Finding,
-    JudgedImages,
     MemoryImages,
     beside_record,
     next_record_name,
-    read_record,
     to_calibration,
-    tool_versions,
     write_record,
 )
-from acl_runtime.calibration.report import assumption_words, make_segment_statement, make_statement
-from acl_runtime.calibration.thresholds import Thresholds, find_region_threshold, find_thresholds
+from acl_runtime.calibration.report import assumption_words
+from acl_runtime.calibration.thresholds import find_thresholds
 from acl_runtime.calibration.unlabelled import allow_for, check_veto
 from acl_runtime.detection.detector import Detector
 from acl_runtime.files.errors import InputError
 from acl_runtime.files.locks import locked_folder
-from acl_runtime.images.decode import ReadSettings
 from acl_runtime.images.frame import Frame
 from acl_runtime.images.ignore import Ignore, read_ignore, save_ignore
 from acl_runtime.scoring.memory_kinds import kinds_text, parse_kinds
-from acl_runtime.scoring.rule import bundle_rule
 from acl_runtime.sources.files import Source, iter_frames
 
 
@@ -122,13 +110,13 @@ def calibrate_bundle(
         if unlabelled is not None and bad is not None:
             check_veto(detector, good, judged, defective, bad, found, demand, seed=seed, progress=progress)
         bundle = load_bundle(detector.bundle.path)
-        _check_same(detector.bundle, bundle)
+        check_same(detector.bundle, bundle)
         name = next_record_name(bundle.path)
         kept = None if fitted is None else _keep(bundle, name, fitted, merged)
         mask = None if detector.stages.ignore is None else beside_record(name, ".ignore.png")
         if mask is not None and detector.stages.ignore is not None:
             save_ignore(bundle.path / mask, detector.stages.ignore)
-        record = _make_record(detector, good[0].reading, bundle, demand, found, judged, bad, seed, kept)
+        record = make_record(detector, good[0].reading, bundle, demand, found, judged, bad, seed, kept)
         record = replace(
             record,
             ignore=mask,
@@ -171,68 +159,6 @@ def _remembered(bundle: Bundle, fitted: FittedMemory | None) -> frozenset[str]:
     return read_statistics(bundle.path / name, bundle).digests
 
 
-@dataclass(frozen=True)
-class SegmentUnit:
-    """Stretches of web in the place of images."""
-
-    mm: float  # length of each
-    left_out: int = 0  # that were not judged from end to end
-
-
-def calibrate_segments(
-    detector: Detector,
-    segments: JudgedImages,
-    unit: SegmentUnit,
-    *,
-    max_overkill: float = Demand.max_overkill,
-    confidence: float = Demand.confidence,
-    hidden_defects: int = Demand.hidden_defects,
-    seed: int = 0,
-) -> CalibrationRecord:
-    """Find the thresholds from segments of good web, and write them into the detector's bundle.
-
-    A segment's values are the largest score of any tile and the largest map value on it, so that it is rejected exactly
-    when `acl web` tells a defect on it. What is promised holds for segments that are alike, as stretches of one product
-    are; neighbours share tiles at their border, and defects of the web itself come in groups: the more rolls they are
-    from, the better.
-
-    Args:
-        detector: Judged them: same bundle, tiling, resize, backend and precision as later.
-        segments: Their values; the sources say where they lie.
-        unit: What they are.
-        max_overkill: Largest share of good segments that may be rejected.
-        confidence: Confidence level of the promise.
-        hidden_defects: Number of segments that may be defective in truth.
-        seed: Seed of the draw of the scale segments.
-
-    Raises:
-        InputError: They are too few, or the bundle is held by another process or was changed. Nothing was written.
-    """
-    demand = Demand(max_overkill, confidence, hidden_defects)
-    count = len(segments.source)
-    if count < (least := max(LEAST_IMAGES, 3 * hidden_defects)):
-        needed = needed_images(max_overkill, confidence=confidence, hidden_defects=hidden_defects)
-        raise InputError(
-            f"segments of good web must be at least {least}, got {count} of {unit.mm / 1000:g} m that were judged from "
-            f"end to end; for what was asked give {needed * unit.mm / 1000:g} m"
-        )
-    check_writable(detector.bundle)
-    with locked_folder(detector.bundle.path):
-        detector = detector.with_memory(None).with_ignore(None)
-        found = find_thresholds(np.array(segments.score), np.array(segments.peak), demand, seed=seed)
-        bundle = load_bundle(detector.bundle.path)
-        _check_same(detector.bundle, bundle)
-        name = next_record_name(bundle.path)
-        good = Judged(
-            images=segments, pictures=(), digests={each: each for each in segments.source}, copies=0
-        )
-        record = _make_record(detector, None, bundle, demand, found, good, None, seed, None, unit)
-        write_record(bundle.path, name, record)
-        calibrated = replace(bundle.manifest, calibration=to_calibration(record, name))
-        replace_manifest(bundle, calibrated, added=[name])
-    return record
-
-
 def check_count(images: int, demand: Demand, *, remembered: int) -> None:
     """Raise InputError unless so many good images, beside those in the memory, are worth calibrating on."""
     try:
@@ -266,109 +192,3 @@ def _check_inputs(sources: Sequence[Source], bundle: Bundle) -> None:
                 f"{source.path}: shows each part many times, which a promise cannot rest on; save one image per part"
             )
     check_writable(bundle)
-
-
-def _check_same(before: Bundle, now: Bundle) -> None:
-    """Raise InputError unless all but the calibrations is as when the images were judged."""
-    if not is_same_besides(FOLDER, before.manifest, now.manifest):
-        raise InputError(f"{now.path}: was changed while the images were judged; calibrate again")
-
-
-def _make_record(
-    detector: Detector,
-    reading: ReadSettings | None,
-    bundle: Bundle,
-    demand: Demand,
-    found: Thresholds,
-    good: Judged,
-    defective: Judged | None,
-    seed: int,
-    memory: MemoryImages | None,
-    segment: SegmentUnit | None = None,
-) -> CalibrationRecord:
-    rule, scale_images = found.rule, int(found.sets_scales.sum())
-    kind: Literal["score", "score or peak"] = "score" if rule.peak_threshold is None else "score or peak"
-    images, before = len(good.digests), bundle.manifest.calibration
-    return CalibrationRecord(
-        format=FORMAT,
-        format_version=FORMAT_VERSION,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        statement=make_statement(
-            demand,
-            promised=found.promised_overkill,
-            calibrating=images - scale_images,
-            scale_images=scale_images,
-            copies=good.copies,
-            remembered=0 if memory is None else len(memory.sources),
-            peak_decides=rule.peak_threshold is not None,
-        )
-        if segment is None
-        else make_segment_statement(
-            demand,
-            found.promised_overkill,
-            segment.mm,
-            calibrating=images - scale_images,
-            scale_segments=scale_images,
-            left_out=segment.left_out,
-            peak_decides=rule.peak_threshold is not None,
-        ),
-        rule=kind,
-        score_threshold=rule.score_threshold,
-        map_threshold=1.0 if rule.peak_threshold is None else rule.peak_threshold,
-        region_threshold=find_region_threshold(np.array(good.images.peak), rule),
-        tiling=detector.tiling,
-        fast_resize=detector.fast_resize,
-        bits=None if reading is None else reading.bits,
-        exif=None if reading is None else reading.exif,
-        max_overkill=demand.max_overkill,
-        promised_overkill=found.promised_overkill,
-        confidence=demand.confidence,
-        hidden_defects=demand.hidden_defects,
-        segment_mm=None if segment is None else segment.mm,
-        images=images,
-        scale_images=scale_images,
-        copies=good.copies,
-        rejected=count_rejected(rule, good.images),
-        escapes=None if defective is None else count_escapes(rule, defective.images),
-        findings=_find(detector, bundle, demand, found, good, memory)
-        if segment is None
-        else find_score_findings(good.images, found, demand, None),
-        seed=seed,
-        backend=detector.backend,
-        provider=detector.provider,
-        precision=bundle.manifest.precision,
-        tools=tool_versions(),
-        good=good.images,
-        sets_scales=tuple(found.sets_scales.tolist()),
-        defective=None if defective is None else defective.images,
-        memory=memory,
-        ignore=None,
-        unlabelled=None,
-        by_hand=None,
-        previous=before.record,
-        previous_calibration=before,
-    )
-
-
-def _find(
-    detector: Detector,
-    bundle: Bundle,
-    demand: Demand,
-    found: Thresholds,
-    good: Judged,
-    memory: MemoryImages | None,
-) -> tuple[Finding, ...]:
-    """Find what the user must look at; the calibration before is asked where its scores mean the same."""
-    record = read_record(bundle)
-    is_alike = record is not None and (
-        record.tiling,
-        record.fast_resize,
-        record.memory,
-        record.ignore,
-        detector.stages.ignore,
-    ) == (detector.tiling, detector.fast_resize, memory, None, None)
-    previous = (record, bundle_rule(bundle.manifest.calibration)) if record is not None and is_alike else None
-    return (
-        *find_picture_findings(good.images.source, good.pictures, demand),
-        *find_score_findings(good.images, found, demand, previous),
-    )

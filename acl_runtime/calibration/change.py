@@ -140,6 +140,12 @@ def check_writable(bundle: Bundle) -> None:
         raise InputError(f"{bundle.path}: cannot be written to; calibrate a copy of the bundle")
 
 
+def check_same(before: Bundle, now: Bundle) -> None:
+    """Raise InputError unless all but the calibrations is as when the images were judged."""
+    if not is_same_besides(FOLDER, before.manifest, now.manifest):
+        raise InputError(f"{now.path}: was changed while the images were judged; calibrate again")
+
+
 def _take_file(copy: Bundle, file: str, bundle: Bundle, record: str, suffix: str) -> str:
     """Copy a file of a copy's calibration to where that of a bundle's record belongs; its name there."""
     name = beside_record(record, suffix)

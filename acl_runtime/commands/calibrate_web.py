@@ -49,9 +49,10 @@ def calibrate_web(
         settings: GenICam settings of the camera.
     """
     from acl_runtime.bundle.manifest import Tiling
-    from acl_runtime.calibration.calibrate import SegmentUnit, calibrate_segments
     from acl_runtime.calibration.conformal import needed_images
+    from acl_runtime.calibration.new_record import SegmentUnit
     from acl_runtime.calibration.record import JudgedImages
+    from acl_runtime.calibration.segments import calibrate_segments
     from acl_runtime.commands.web import RING_LINES, open_source, parse_background, parse_ignored
     from acl_runtime.inspection.watch import stop_signals
     from acl_runtime.inspection.web import inspect_web

@@ -11,10 +11,11 @@ from parts import judged, promised
 
 from acl_runtime.bundle.bundle import load_bundle
 from acl_runtime.bundle.manifest import Tiling
-from acl_runtime.calibration.calibrate import SegmentUnit, calibrate_segments
 from acl_runtime.calibration.conformal import Demand, needed_images
+from acl_runtime.calibration.new_record import SegmentUnit
 from acl_runtime.calibration.record import check_calibration, read_record
 from acl_runtime.calibration.report import make_segment_statement, report_lines
+from acl_runtime.calibration.segments import calibrate_segments
 from acl_runtime.detection.detector import Detector
 from acl_runtime.files.errors import InputError
 from acl_runtime.scoring.rule import bundle_rule
