@@ -56,9 +56,7 @@ class FittedMemory:
     digests: dict[str, str]  # of the pixels of the images that were remembered now -> source
     chosen_by: ChosenBy
     evidence: tuple[Evidence, ...]
-    peaks: Mapping[
-        str, float
-    ]  # source -> log-odds of the peak of its map by a memory of the others, if it has any
+    peaks: Mapping[str, float]  # source -> log-odds of its map's peak by a memory of the others; may be empty
 
 
 @dataclass(frozen=True)

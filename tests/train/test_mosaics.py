@@ -45,7 +45,7 @@ def test_mosaics_are_of_one_product_and_every_second_of_good_parts_alone() -> No
     assert mosaics != draw_mosaics(SAMPLES, 12, seed=2)
     for mosaic in mosaics:
         assert len({sample.category for sample in mosaic.samples}) == 1
-        assert len(set(mosaic.samples)) == (4 if mosaic.label else len(set(mosaic.samples)))
+        assert len(set(mosaic.samples)) == 4 or not mosaic.label  # good ones are too few, and come again
     assert [mosaic.label for mosaic in mosaics] == [
         1,
         1,
