@@ -75,9 +75,9 @@ class Fitted:
     statistics: Statistics  # of these images alone, their digests not known yet
     folds: tuple[Fold, ...]
 
-    def memory(self, kinds: Sequence[Kind], statistics: Statistics | None = None) -> Memory:
-        """Return the memory of some kinds; fitted to other statistics than these, where they are given."""
-        return make_memory(kinds, statistics or self.statistics, self.kept, self.distance)
+    def memory(self, kinds: Sequence[Kind]) -> Memory:
+        """Return the memory of some kinds."""
+        return make_memory(kinds, self.statistics, self.kept, self.distance)
 
     def __add__(self, other: Fitted) -> Fitted:
         """The memory of the images of both; the folds are those of the first."""
