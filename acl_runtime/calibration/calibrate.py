@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from acl_runtime.bundle.bundle import Bundle, load_bundle, replace_manifest
-from acl_runtime.calibration.change import check_same, check_writable
+from acl_runtime.bundle.bundle import Bundle, load_bundle
+from acl_runtime.calibration.change import check_same, check_writable, put_into_force
 from acl_runtime.calibration.conformal import Demand, check_images
 from acl_runtime.calibration.engine_proof import prove_on_parts
 from acl_runtime.calibration.images import Progress, check_apart, judge_images
@@ -22,8 +22,6 @@ from acl_runtime.calibration.record import (
     MemoryImages,
     beside_record,
     next_record_name,
-    to_calibration,
-    write_record,
 )
 from acl_runtime.calibration.report import assumption_words
 from acl_runtime.calibration.thresholds import find_thresholds
@@ -113,8 +111,9 @@ def calibrate_bundle(
         check_same(detector.bundle, bundle)
         name = next_record_name(bundle.path)
         kept = None if fitted is None else _keep(bundle, name, fitted, merged)
-        mask = None if detector.stages.ignore is None else beside_record(name, ".ignore.png")
-        if mask is not None and detector.stages.ignore is not None:
+        mask = None
+        if detector.stages.ignore is not None:
+            mask = beside_record(name, ".ignore.png")
             save_ignore(bundle.path / mask, detector.stages.ignore)
         record = make_record(detector, good[0].reading, bundle, demand, found, judged, bad, seed, kept)
         record = replace(
@@ -127,10 +126,7 @@ def calibrate_bundle(
                 *(() if fitted is None else find_memory_findings(fitted, judged.images)),
             ),
         )
-        write_record(bundle.path, name, record)
-        calibrated = replace(bundle.manifest, calibration=to_calibration(record, name))
-        added = [each for each in (name, kept and kept.file, mask) if each]
-        replace_manifest(bundle, calibrated, added=added)
+        put_into_force(bundle, name, record, [file for file in (kept and kept.file, mask) if file])
     return record
 
 

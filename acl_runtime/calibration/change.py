@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -100,7 +100,8 @@ def set_by_hand(detector: Detector, rule: Rule, by_hand: ByHand) -> Bundle:
     with _held(detector.bundle) as now:
         name = next_record_name(now.path)
         record = _by_hand(detector, now, rule, by_hand)
-        return _put_into_force(now, name, record, [name])
+        put_into_force(now, name, record)
+        return reload_bundle(now, FOLDER)
 
 
 def adopt(bundle: Bundle, measured: Path) -> Bundle:
@@ -131,7 +132,8 @@ def adopt(bundle: Bundle, measured: Path) -> Bundle:
         if record.ignore is not None:
             added.append(_take_file(copy, record.ignore, now, name, ".ignore.png"))
             record = replace(record, ignore=added[-1])
-        return _put_into_force(now, name, record, [name, *added])
+        put_into_force(now, name, record, added)
+        return reload_bundle(now, FOLDER)
 
 
 def check_writable(bundle: Bundle) -> None:
@@ -146,17 +148,18 @@ def check_same(before: Bundle, now: Bundle) -> None:
         raise InputError(f"{now.path}: was changed while the images were judged; calibrate again")
 
 
+def put_into_force(bundle: Bundle, name: str, record: CalibrationRecord, files: Sequence[str] = ()) -> None:
+    """Write a record, and last the manifest, which names it and the other new files of its calibration."""
+    write_record(bundle.path, name, record)
+    calibrated = replace(bundle.manifest, calibration=to_calibration(record, name))
+    replace_manifest(bundle, calibrated, added=[name, *files])
+
+
 def _take_file(copy: Bundle, file: str, bundle: Bundle, record: str, suffix: str) -> str:
     """Copy a file of a copy's calibration to where that of a bundle's record belongs; its name there."""
     name = beside_record(record, suffix)
     shutil.copyfile(copy.path / file, bundle.path / name)
     return name
-
-
-def _put_into_force(bundle: Bundle, name: str, record: CalibrationRecord, added: list[str]) -> Bundle:
-    write_record(bundle.path, name, record)
-    replace_manifest(bundle, replace(bundle.manifest, calibration=to_calibration(record, name)), added=added)
-    return reload_bundle(bundle, FOLDER)
 
 
 @contextmanager

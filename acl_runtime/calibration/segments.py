@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from acl_runtime.bundle.bundle import load_bundle, replace_manifest
-from acl_runtime.calibration.change import check_same, check_writable
+from acl_runtime.bundle.bundle import load_bundle
+from acl_runtime.calibration.change import check_same, check_writable, put_into_force
 from acl_runtime.calibration.conformal import LEAST_IMAGES, Demand, needed_images
 from acl_runtime.calibration.images import Judged
 from acl_runtime.calibration.new_record import SegmentUnit, make_record
@@ -15,8 +13,6 @@ from acl_runtime.calibration.record import (
     CalibrationRecord,
     JudgedImages,
     next_record_name,
-    to_calibration,
-    write_record,
 )
 from acl_runtime.calibration.thresholds import find_thresholds
 from acl_runtime.detection.detector import Detector
@@ -72,7 +68,5 @@ def calibrate_segments(
             images=segments, pictures=(), digests={each: each for each in segments.source}, copies=0
         )
         record = make_record(detector, None, bundle, demand, found, good, None, seed, None, unit)
-        write_record(bundle.path, name, record)
-        calibrated = replace(bundle.manifest, calibration=to_calibration(record, name))
-        replace_manifest(bundle, calibrated, added=[name])
+        put_into_force(bundle, name, record)
     return record
