@@ -21,7 +21,7 @@ from sessions import Around
 
 from acl_runtime.bundle.bundle import load_bundle, write_manifest
 from acl_runtime.bundle.manifest import Tiling, manifest_from_json
-from acl_runtime.calibration import calibrate
+from acl_runtime.calibration import change
 from acl_runtime.calibration.calibrate import calibrate_bundle
 from acl_runtime.calibration.change import restore_previous
 from acl_runtime.calibration.images import check_only_good
@@ -134,7 +134,7 @@ def test_an_end_in_between_leaves_the_old_thresholds_in_force(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(calibrate, step, stop)
+    monkeypatch.setattr(change, step, stop)
     with pytest.raises(KeyboardInterrupt):
         calibrate_bundle(Detector(bundle), good(images))
     monkeypatch.undo()

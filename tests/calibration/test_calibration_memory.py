@@ -15,7 +15,7 @@ from sessions import Around
 
 from acl_runtime.bundle.bundle import load_bundle
 from acl_runtime.bundle.manifest import Tiling, manifest_from_json, manifest_to_json
-from acl_runtime.calibration import calibrate
+from acl_runtime.calibration import calibrate, change
 from acl_runtime.calibration.calibrate import calibrate_bundle
 from acl_runtime.calibration.change import restore_previous
 from acl_runtime.calibration.memory_images import Recorder, Request, check_memory, fit_memory_to_images
@@ -142,7 +142,7 @@ def test_an_end_in_between_leaves_the_old_memory_in_force(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(calibrate, step, stop)
+    monkeypatch.setattr(calibrate if step == "save_memory" else change, step, stop)
     with pytest.raises(KeyboardInterrupt):
         calibrate_bundle(Detector(bundle), good(images), memory=REMEMBERED, memory_kind=KIND, seed=1)
     monkeypatch.undo()
