@@ -352,8 +352,12 @@ def test_reviews_become_a_proposal_that_is_accepted_between_two_frames_and_taken
         assert "24 parts reviewed as good and 0 OK samples" in found.facts[0]
         assert thresholds.now == first  # nothing is in force before it is accepted
         with pytest.raises(ConflictError, match="other thresholds are in force"):
-            thresholds.accept(seen="", by="Ben")
-        accepted = thresholds.accept(seen=first.record, by="Ben")
+            thresholds.accept(seen="", proposal=found.id, by="Ben")
+        with pytest.raises(ConflictError, match="other thresholds are proposed by now; look at them first"):
+            thresholds.accept(seen=first.record, proposal="one that was dropped", by="Ben")
+        assert thresholds.now == first
+        assert thresholds.proposal == found
+        accepted = thresholds.accept(seen=first.record, proposal=found.id, by="Ben")
         assert (accepted.score, accepted.peak, accepted.statement) == (
             found.score,
             found.peak,
@@ -393,7 +397,7 @@ def test_a_proposal_that_fails_says_why_and_one_that_is_dropped_ends(
         assert "images" in thresholds.proposal.words
         assert not (tmp_path / "data" / "proposal").exists()
         with pytest.raises(InputError, match="work them out first"):
-            thresholds.accept(seen="", by="Ana")
+            thresholds.accept(seen="", proposal="", by="Ana")
         monkeypatch.setattr(proposal, "NICENESS", 19)
         thresholds.propose(tmp_path / "evidence")
         wait_until(lambda: niceness(thresholds) == 19, "the process gives way to the station")

@@ -175,7 +175,7 @@ CHANGES: dict[str, dict[str, Any] | None] = {
     "/api/thresholds": {"score": 0.95, "peak": 0.7, "seen": "1"},
     "/api/thresholds/restore": {"seen": "1"},
     "/api/proposal": None,
-    "/api/proposal/accept": {"seen": "1"},
+    "/api/proposal/accept": {"proposal": "p1", "seen": "1"},
     "/api/proposal/drop": None,
 }
 
@@ -237,6 +237,16 @@ def test_a_body_that_is_no_threshold_is_a_sentence(site: Site, body: str, said: 
     assert said in answer.json["error"]
     assert "\n" not in answer.json["error"]
     assert site.control.thresholds.asked == []
+
+
+def test_whoever_accepts_names_the_proposal_that_was_seen(guarded: Site) -> None:
+    thresholds, path = guarded.control.thresholds, "/api/proposal/accept"
+    thresholds.asked.clear()
+    nameless = guarded.ask(path, token=ADMIN, method="POST", body='{"seen": "1"}')
+    assert (nameless.status, thresholds.asked) == (422, [])
+    assert "lacks the key 'proposal'" in nameless.json["error"]
+    assert guarded.ask(path, token=ADMIN, method="POST", body=json.dumps(CHANGES[path])).status == 200
+    assert thresholds.asked == [("accept", ("1", "p1", "administrator"))]
 
 
 def test_what_the_station_refuses_is_answered_with_its_sentence(site: Site) -> None:

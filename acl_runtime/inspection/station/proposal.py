@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from acl_runtime.files.locks import LOCK
 from acl_runtime.inspection.station.station_file import StationSection
 from acl_runtime.outputs.evidence.export import Exported, export_images
 from acl_runtime.outputs.evidence.reader import EvidenceReader
-from acl_runtime.outputs.station import BusyError, Proposal
+from acl_runtime.outputs.station import BusyError, ConflictError, Proposal
 from acl_runtime.scoring.rule import bundle_rule
 
 LOG = logging.getLogger("acl")
@@ -72,10 +73,21 @@ class Proposer:
             )
             self._thread.start()
 
-    def measured(self) -> Path:
-        """The bundle's copy with the thresholds that are proposed; InputError without any."""
-        if self.proposal is None or self.proposal.state != "ready":
+    def measured(self, proposal: str) -> Path:
+        """The bundle's copy with the thresholds that are proposed.
+
+        Args:
+            proposal: Its `id`.
+
+        Raises:
+            ConflictError: Another is there by now.
+            InputError: None is.
+        """
+        there = self.proposal
+        if there is None or there.state != "ready":
             raise InputError("no thresholds are proposed; work them out first")
+        if there.id != proposal:
+            raise ConflictError("other thresholds are proposed by now; look at them first")
         return self._folder / "bundle"
 
     def drop(self) -> None:
@@ -124,6 +136,7 @@ class Proposer:
             score=rule.score_threshold,
             peak=rule.peak_threshold,
             facts=(*_counted(exported), *report_lines(record)[1:]),
+            id=secrets.token_hex(8),
         )
 
     def _calibrate(self, bundle: Bundle, exported: Exported) -> None:

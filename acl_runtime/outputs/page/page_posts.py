@@ -26,6 +26,8 @@ from acl_runtime.outputs.page.page_answers import (
     read_body,
 )
 from acl_runtime.outputs.page.threshold_requests import (
+    Accepted,
+    Asked,
     Seen,
     now_object,
     proposal_object,
@@ -75,8 +77,8 @@ async def _set_thresholds(served: Served, request: Request) -> Response:
 
 async def _restore_thresholds(served: Served, request: Request) -> Response:
     who, control = _administrator(request, "thresholds"), _control(served)
-    seen = await _seen(request)
-    return json_answer({"now": now_object(await do(partial(control.restore, seen=seen, by=who)))})
+    asked = await _asked(Seen, request)
+    return json_answer({"now": now_object(await do(partial(control.restore, seen=asked.seen, by=who)))})
 
 
 async def _propose(served: Served, request: Request) -> Response:
@@ -90,8 +92,9 @@ async def _propose(served: Served, request: Request) -> Response:
 
 async def _accept_proposal(served: Served, request: Request) -> Response:
     who, control = _administrator(request, "thresholds"), _control(served)
-    seen = await _seen(request)
-    return json_answer({"now": now_object(await do(partial(control.accept, seen=seen, by=who)))})
+    asked = await _asked(Accepted, request)
+    accept = partial(control.accept, seen=asked.seen, proposal=asked.proposal, by=who)
+    return json_answer({"now": now_object(await do(accept))})
 
 
 async def _drop_proposal(served: Served, request: Request) -> Response:
@@ -113,9 +116,9 @@ def _control(served: Served) -> ThresholdsControl:
     return served.control.thresholds
 
 
-async def _seen(request: Request) -> str:
+async def _asked(kind: type[Asked], request: Request) -> Asked:
     body = await read_body(request, _MOST_FORM)
-    return (await do(partial(read_asked, Seen, body))).seen
+    return await do(partial(read_asked, kind, body))
 
 
 async def _login(served: Served, request: Request) -> Response:

@@ -1,7 +1,7 @@
 // The dialog in which an administrator sets thresholds, takes them back, or accepts what reviews propose.
 const $ = id => document.getElementById(id);
 const short = value => value === null || value === undefined ? "–" : Number(value).toPrecision(4);
-let now = null, trial = null, mayChange = false, due = null, seen = "";
+let now = null, proposed = null, trial = null, mayChange = false, due = null, seen = "";
 
 function text(id, value) {
   if ($(id).textContent !== String(value)) $(id).textContent = value;
@@ -34,6 +34,7 @@ async function renew() {
 }
 
 function show(thresholds, proposal) {
+  proposed = proposal;
   const mine = mayChange && !now.fixed;
   text("now-rule", words(now.score, now.peak));
   text("statement", now.statement);
@@ -96,7 +97,7 @@ export function listenToThresholds(taken) {
   });
   $("propose").addEventListener("click", () => ask("/api/proposal"));
   $("accept").addEventListener("click", async () => {
-    if (await ask("/api/proposal/accept", { seen: now.record })) taken();
+    if (await ask("/api/proposal/accept", { proposal: proposed.id, seen: now.record })) taken();
   });
   $("drop").addEventListener("click", () => ask("/api/proposal/drop"));
   $("thresholds-close").addEventListener("click", () => $("thresholds").close());
