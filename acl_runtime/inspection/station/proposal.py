@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -29,6 +30,7 @@ FOLDER = "proposal"  # in the station's data folder
 _WORKING = Proposal(
     state="working", words="the reviewed parts are judged anew; the station goes on meanwhile"
 )
+_PICTURE = re.compile(r"parts[/\\](?:good|bad)[/\\]0*(\d+)\.\w+")
 NICENESS = 19  # of the process: whoever judges has the processor first
 _RUN = """
 import os
@@ -135,7 +137,7 @@ class Proposer:
             words=record.statement,
             score=rule.score_threshold,
             peak=rule.peak_threshold,
-            facts=(*_counted(exported), *report_lines(record)[1:]),
+            facts=(*_counted(exported), *map(name_parts, report_lines(record)[1:])),
             id=secrets.token_hex(8),
         )
 
@@ -207,6 +209,11 @@ def _link(source: Path | str, target: Path | str) -> None:
         os.link(os.path.realpath(source), target)  # never a link to the link, which would be written through
         return
     shutil.copyfile(source, target)
+
+
+def name_parts(line: str) -> str:
+    """A line of a report with the parts' numbers, which the page shows, in the place of files that are gone by then."""
+    return _PICTURE.sub(r"part \1", line)
 
 
 def _counted(exported: Exported) -> list[str]:

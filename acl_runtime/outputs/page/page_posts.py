@@ -46,9 +46,7 @@ async def _inspect(served: Served, request: Request) -> Response:
 
 async def _review(served: Served, request: Request) -> Response:
     number, who = parse_number(request.path_params["number"]), _administrator(request, "reviews")
-    evidence = served.evidence()
-    if evidence is None:
-        raise RefusalError(404, "the station keeps no evidence; add an [[output]] of kind evidence")
+    evidence = _evidence(served)
     given = (await read_body(request, _MOST_FORM)).decode("utf-8", "replace")
     if given not in MARKS:
         raise RefusalError(422, f"the body must be one of: {', '.join(MARKS)}")
@@ -83,9 +81,7 @@ async def _restore_thresholds(served: Served, request: Request) -> Response:
 
 async def _propose(served: Served, request: Request) -> Response:
     _administrator(request, "thresholds")
-    control, evidence = _control(served), served.evidence()
-    if evidence is None:
-        raise RefusalError(404, "the station keeps no evidence; add an [[output]] of kind evidence")
+    control, evidence = _control(served), _evidence(served)
     await do(partial(control.propose, evidence.folder))
     return json_answer({"proposal": proposal_object(control.proposal)}, 202)
 
@@ -108,6 +104,13 @@ def _administrator(request: Request, what: str) -> str:
     if request.scope[ROLE] != "admin":
         raise RefusalError(403, f"{what} need the administrator's token")
     return str(request.scope[WHO])
+
+
+def _evidence(served: Served) -> EvidenceStore:
+    evidence = served.evidence()
+    if evidence is None:
+        raise RefusalError(404, "the station keeps no evidence; add an [[output]] of kind evidence")
+    return evidence
 
 
 def _control(served: Served) -> ThresholdsControl:
