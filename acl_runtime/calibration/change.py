@@ -99,7 +99,7 @@ def set_by_hand(detector: Detector, rule: Rule, by_hand: ByHand) -> Bundle:
     with _held(detector.bundle) as now:
         name = next_record_name(now.path)
         record = _by_hand(detector, now, rule, by_hand)
-        return _put_into_force(now, name, record, [name])
+        return _put_into_force(now, name, record)
 
 
 def adopt(bundle: Bundle, measured: Path) -> Bundle:
@@ -130,7 +130,7 @@ def adopt(bundle: Bundle, measured: Path) -> Bundle:
         if record.ignore is not None:
             added.append(_take_file(copy, record.ignore, now, name, ".ignore.png"))
             record = replace(record, ignore=added[-1])
-        return _put_into_force(now, name, record, [name, *added])
+        return _put_into_force(now, name, record, *added)
 
 
 def check_writable(bundle: Bundle) -> None:
@@ -146,9 +146,10 @@ def _take_file(copy: Bundle, file: str, bundle: Bundle, record: str, suffix: str
     return name
 
 
-def _put_into_force(bundle: Bundle, name: str, record: CalibrationRecord, added: list[str]) -> Bundle:
+def _put_into_force(bundle: Bundle, name: str, record: CalibrationRecord, *files: str) -> Bundle:
     write_record(bundle.path, name, record)
-    replace_manifest(bundle, replace(bundle.manifest, calibration=to_calibration(record, name)), added=added)
+    manifest = replace(bundle.manifest, calibration=to_calibration(record, name))
+    replace_manifest(bundle, manifest, added=[name, *files])
     return reload_bundle(bundle, FOLDER)
 
 

@@ -6,7 +6,6 @@ import http.client
 import json
 import socket
 import ssl
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 from station_events import Control, defect, free_port, part, status, wait_until
+from tls import certified
 
 pytest.importorskip("uvicorn", reason="the live page needs starlette, uvicorn and prometheus-client")
 
@@ -717,24 +717,7 @@ def test_the_strip_of_a_web_comes_in_pieces(site: Site) -> None:
 
 
 def test_https_with_a_certificate_and_a_secure_cookie(tmp_path: Path) -> None:
-    certificate, key = tmp_path / "chain.pem", tmp_path / "key.pem"
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-    ]
-    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2"]
-    try:
-        subprocess.run(
-            [*command, "-out", certificate, "-keyout", key], check=True, capture_output=True, timeout=20
-        )
-    except FileNotFoundError:
-        pytest.skip("openssl is missing")
+    certificate, key = certified(tmp_path)
     admin = write_token(tmp_path / "admin", ADMIN)
     viewer = write_token(tmp_path / "viewer", VIEWER)
     site = open_site(certificate=certificate, key=key, admin_token_file=admin, viewer_token_file=viewer)
