@@ -43,8 +43,8 @@ Picture = Sample | Mosaic
 def draw_mosaics(samples: Sequence[Sample], count: int, *, seed: int) -> list[Mosaic]:
     """Draw so many, products in turn, each of four pictures of one product.
 
-    Every second one of a product is of good pictures alone, if it has any; they occur more than once in one where it has
-    fewer than four.
+    Every second one of a product is of good pictures alone, if it has any; they occur more than once in one where
+    it has fewer than four.
 
     Raises:
         InputError: No product has four pictures.

@@ -103,10 +103,10 @@ class Thresholds:
 
     def propose(self, evidence: Path) -> None:
         self.asked.append(("propose", evidence))
-        self.proposal = Proposal(state="ready", words="more", score=0.7, peak=0.6, facts=("a fact",))
+        self.proposal = Proposal(state="ready", words="more", score=0.7, peak=0.6, facts=("a fact",), id="p1")
 
-    def accept(self, *, seen: str, by: str) -> ThresholdsNow:
-        return self._change("accept", (seen, by), score=0.7, peak=0.6, by="")
+    def accept(self, *, seen: str, proposal: str, by: str) -> ThresholdsNow:
+        return self._change("accept", (seen, proposal, by), score=0.7, peak=0.6, by="")
 
     def drop(self) -> None:
         self.asked.append(("drop", None))

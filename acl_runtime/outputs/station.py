@@ -159,6 +159,7 @@ class Proposal:
         score: As of `ThresholdsNow`; None until it is ready.
         peak: The same.
         facts: What to know before accepting it, a sentence each.
+        id: Of this one alone, which accepting it must name; empty until it is ready.
     """
 
     state: Literal["working", "ready", "failed"]
@@ -166,6 +167,7 @@ class Proposal:
     score: float | None = None
     peak: float | None = None
     facts: tuple[str, ...] = ()
+    id: str = ""
 
 
 class ConflictError(UserError, RuntimeError):
@@ -263,8 +265,14 @@ class ThresholdsControl(Protocol):
         """
         ...
 
-    def accept(self, *, seen: str, by: str) -> ThresholdsNow:
-        """Judge with those that were proposed; arguments and errors as of `set`."""
+    def accept(self, *, seen: str, proposal: str, by: str) -> ThresholdsNow:
+        """Judge with those that were proposed; other arguments and errors as of `set`.
+
+        Args:
+            seen: As of `set`.
+            proposal: `id` of the proposal that the person saw; ConflictError where another is there by now.
+            by: As of `set`.
+        """
         ...
 
     def drop(self) -> None:

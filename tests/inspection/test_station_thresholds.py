@@ -24,7 +24,7 @@ from acl_runtime.detection.detector import Detector
 from acl_runtime.files.errors import BackendError, BundleError, InputError
 from acl_runtime.inspection.station import proposal
 from acl_runtime.inspection.station.outputs import KINDS
-from acl_runtime.inspection.station.proposal import arguments
+from acl_runtime.inspection.station.proposal import arguments, name_parts
 from acl_runtime.inspection.station.service import Station
 from acl_runtime.inspection.station.thresholds import StationThresholds
 from acl_runtime.outputs.evidence.export import Exported
@@ -350,10 +350,14 @@ def test_reviews_become_a_proposal_that_is_accepted_between_two_frames_and_taken
         assert "With 20 good images" in found.words
         assert [path.name for path in (tmp_path / "data" / "proposal").iterdir()] == ["bundle"]
         assert "24 parts reviewed as good and 0 OK samples" in found.facts[0]
+        assert "parts/" not in " ".join(found.facts)  # the pictures are gone
         assert thresholds.now == first  # nothing is in force before it is accepted
         with pytest.raises(ConflictError, match="other thresholds are in force"):
-            thresholds.accept(seen="", by="Ben")
-        accepted = thresholds.accept(seen=first.record, by="Ben")
+            thresholds.accept(seen="", proposal=found.id, by="Ben")
+        with pytest.raises(ConflictError, match="other thresholds are proposed by now; look at them first"):
+            thresholds.accept(seen=first.record, proposal="one that was dropped", by="Ben")
+        assert thresholds.now == first
+        accepted = thresholds.accept(seen=first.record, proposal=found.id, by="Ben")
         assert (accepted.score, accepted.peak, accepted.statement) == (
             found.score,
             found.peak,
@@ -393,7 +397,7 @@ def test_a_proposal_that_fails_says_why_and_one_that_is_dropped_ends(
         assert "images" in thresholds.proposal.words
         assert not (tmp_path / "data" / "proposal").exists()
         with pytest.raises(InputError, match="work them out first"):
-            thresholds.accept(seen="", by="Ana")
+            thresholds.accept(seen="", proposal="", by="Ana")
         monkeypatch.setattr(proposal, "NICENESS", 19)
         thresholds.propose(tmp_path / "evidence")
         wait_until(lambda: niceness(thresholds) == 19, "the process gives way to the station")
@@ -409,6 +413,11 @@ def test_the_proposal_asks_for_what_the_calibration_before_was_asked(bundle: Pat
     assert plain[plain.index("--max-overkill") + 1] == "0.01"
     assert "--fast-resize" in plain
     assert "--defective" in arguments(station, None, Exported(good=10, bad=1))
+
+
+def test_what_to_know_of_a_proposal_names_parts_as_the_page_does() -> None:
+    line = "look at these: parts/good/0000000450.png (score 0.974), parts/bad/0000000007.jpg; 2 of 3 parts"
+    assert name_parts(line) == "look at these: part 450 (score 0.974), part 7; 2 of 3 parts"
 
 
 def test_the_proposal_keeps_mask_memory_and_server_of_the_calibration_before(

@@ -6,7 +6,6 @@ import http.client
 import json
 import socket
 import ssl
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 from station_events import Control, defect, free_port, part, status, wait_until
+from tls import certified
 
 pytest.importorskip("uvicorn", reason="the live page needs starlette, uvicorn and prometheus-client")
 
@@ -175,7 +175,7 @@ CHANGES: dict[str, dict[str, Any] | None] = {
     "/api/thresholds": {"score": 0.95, "peak": 0.7, "seen": "1"},
     "/api/thresholds/restore": {"seen": "1"},
     "/api/proposal": None,
-    "/api/proposal/accept": {"seen": "1"},
+    "/api/proposal/accept": {"proposal": "p1", "seen": "1"},
     "/api/proposal/drop": None,
 }
 
@@ -237,6 +237,16 @@ def test_a_body_that_is_no_threshold_is_a_sentence(site: Site, body: str, said: 
     assert said in answer.json["error"]
     assert "\n" not in answer.json["error"]
     assert site.control.thresholds.asked == []
+
+
+def test_whoever_accepts_names_the_proposal_that_was_seen(guarded: Site) -> None:
+    thresholds, path = guarded.control.thresholds, "/api/proposal/accept"
+    thresholds.asked.clear()
+    nameless = guarded.ask(path, token=ADMIN, method="POST", body='{"seen": "1"}')
+    assert (nameless.status, thresholds.asked) == (422, [])
+    assert "lacks the key 'proposal'" in nameless.json["error"]
+    assert guarded.ask(path, token=ADMIN, method="POST", body=json.dumps(CHANGES[path])).status == 200
+    assert thresholds.asked == [("accept", ("1", "p1", "administrator"))]
 
 
 def test_what_the_station_refuses_is_answered_with_its_sentence(site: Site) -> None:
@@ -707,24 +717,7 @@ def test_the_strip_of_a_web_comes_in_pieces(site: Site) -> None:
 
 
 def test_https_with_a_certificate_and_a_secure_cookie(tmp_path: Path) -> None:
-    certificate, key = tmp_path / "chain.pem", tmp_path / "key.pem"
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-    ]
-    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2"]
-    try:
-        subprocess.run(
-            [*command, "-out", certificate, "-keyout", key], check=True, capture_output=True, timeout=20
-        )
-    except FileNotFoundError:
-        pytest.skip("openssl is missing")
+    certificate, key = certified(tmp_path)
     admin = write_token(tmp_path / "admin", ADMIN)
     viewer = write_token(tmp_path / "viewer", VIEWER)
     site = open_site(certificate=certificate, key=key, admin_token_file=admin, viewer_token_file=viewer)

@@ -19,6 +19,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 from station_events import Control, defect, free_port, part, status, wait_until
+from tls import certified
 
 from acl_runtime.files.errors import InputError
 from acl_runtime.outputs import mqtt
@@ -281,21 +282,7 @@ def test_who_may_not_write_is_told_and_what_is_refused_is_counted(tmp_path: Path
     "ignore::pytest.PytestUnraisableExceptionWarning"
 )  # paho leaves the socket to the collector
 def test_tls_takes_only_the_broker_whose_certificate_is_trusted(tmp_path: Path) -> None:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl makes the certificate, and is not installed")
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    request = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-    ]
-    name = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*request, *name, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    certificate, key = certified(tmp_path, "IP:127.0.0.1")
     broker = Mosquitto(tmp_path, "allow_anonymous true", f"certfile {certificate}", f"keyfile {key}")
     output = tell(broker.port, tls=True, ca_file=certificate)
     output(part(1))

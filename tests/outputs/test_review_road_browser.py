@@ -163,10 +163,11 @@ def test_the_line_of_the_histogram_becomes_a_threshold_with_name_and_without_pro
     browser, before = line.browser, line.rule
     line.log_in(ADMIN)
     browser.wait("+document.getElementById('count').textContent >= 60")
-    browser.js(
+    move = (
         "document.getElementById('threshold').value = 3; "
         "document.getElementById('threshold').dispatchEvent(new Event('input'))"
     )
+    browser.js(move)
     effect = texts(browser, "effect")[0]
     browser.js("document.getElementById('open-thresholds').click()")
     browser.wait("document.getElementById('thresholds').open")
@@ -188,9 +189,12 @@ def test_the_line_of_the_histogram_becomes_a_threshold_with_name_and_without_pro
     browser.press("Escape")
     browser.wait("!document.getElementById('thresholds').open")
     browser.wait("document.getElementById('effect').textContent.includes('no promise')")
+    browser.js(move)
     browser.js("document.getElementById('open-thresholds').click()")
+    browser.wait("document.getElementById('wanted').textContent.startsWith('NG from')")
     click(browser, "restore")
     browser.wait("document.getElementById('statement').textContent.startsWith('The default')")
+    assert texts(browser, "wanted") == ["Move the line of the histogram first."]  # its effect was on others
     assert line.rule == before
 
 

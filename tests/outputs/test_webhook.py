@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 from station_events import Control, defect, free_port, part, status, wait_until
+from tls import certified
 
 from acl_runtime.files.errors import InputError
 from acl_runtime.outputs.station import StationEvent, WebRecord
@@ -262,21 +263,7 @@ def test_a_receiver_that_hangs_delays_neither_the_station_nor_its_end(
 
 
 def test_https_posts_only_to_a_receiver_whose_certificate_is_trusted(tmp_path: Path) -> None:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl makes the certificate, and is not installed")
-    key, certificate = tmp_path / "tls.key", tmp_path / "tls.pem"
-    request = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-    ]
-    name = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    subprocess.run([*request, *name, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    certificate, key = certified(tmp_path)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate, key)
     receiver = Receiver(tls=tls)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import secrets
 import shutil
 import subprocess
 import sys
@@ -20,7 +22,7 @@ from acl_runtime.files.locks import LOCK
 from acl_runtime.inspection.station.station_file import StationSection
 from acl_runtime.outputs.evidence.export import Exported, export_images
 from acl_runtime.outputs.evidence.reader import EvidenceReader
-from acl_runtime.outputs.station import BusyError, Proposal
+from acl_runtime.outputs.station import BusyError, ConflictError, Proposal
 from acl_runtime.scoring.rule import bundle_rule
 
 LOG = logging.getLogger("acl")
@@ -28,6 +30,7 @@ FOLDER = "proposal"  # in the station's data folder
 _WORKING = Proposal(
     state="working", words="the reviewed parts are judged anew; the station goes on meanwhile"
 )
+_PICTURE = re.compile(r"parts[/\\](?:good|bad)[/\\]0*(\d+)\.\w+")
 NICENESS = 19  # of the process: whoever judges has the processor first
 _RUN = """
 import os
@@ -72,10 +75,21 @@ class Proposer:
             )
             self._thread.start()
 
-    def measured(self) -> Path:
-        """The bundle's copy with the thresholds that are proposed; InputError without any."""
-        if self.proposal is None or self.proposal.state != "ready":
+    def measured(self, proposal: str) -> Path:
+        """The bundle's copy with the thresholds that are proposed.
+
+        Args:
+            proposal: Its `id`.
+
+        Raises:
+            ConflictError: Another is there by now.
+            InputError: None is.
+        """
+        there = self.proposal
+        if there is None or there.state != "ready":
             raise InputError("no thresholds are proposed; work them out first")
+        if there.id != proposal:
+            raise ConflictError("other thresholds are proposed by now; look at them first")
         return self._folder / "bundle"
 
     def drop(self) -> None:
@@ -123,7 +137,8 @@ class Proposer:
             words=record.statement,
             score=rule.score_threshold,
             peak=rule.peak_threshold,
-            facts=(*_counted(exported), *report_lines(record)[1:]),
+            facts=(*_counted(exported), *map(name_parts, report_lines(record)[1:])),
+            id=secrets.token_hex(8),
         )
 
     def _calibrate(self, bundle: Bundle, exported: Exported) -> None:
@@ -194,6 +209,11 @@ def _link(source: Path | str, target: Path | str) -> None:
         os.link(os.path.realpath(source), target)  # never a link to the link, which would be written through
         return
     shutil.copyfile(source, target)
+
+
+def name_parts(line: str) -> str:
+    """A line of a report with the parts' numbers, which the page shows, in the place of files that are gone by then."""
+    return _PICTURE.sub(r"part \1", line)
 
 
 def _counted(exported: Exported) -> list[str]:

@@ -65,10 +65,13 @@ class StationThresholds:
         """Take them back; see `ThresholdsControl`."""
         return self._change("taken back", lambda: take_back(self._bundle), seen=seen, by=by)
 
-    def accept(self, *, seen: str, by: str) -> ThresholdsNow:
+    def accept(self, *, seen: str, proposal: str, by: str) -> ThresholdsNow:
         """Take those that were proposed; see `ThresholdsControl`."""
-        measured = self._proposer.measured()
-        now = self._change("measured anew", lambda: adopt(self._bundle, measured), seen=seen, by=by)
+
+        def change() -> Bundle:
+            return adopt(self._bundle, self._proposer.measured(proposal))
+
+        now = self._change("measured anew", change, seen=seen, by=by)
         self._proposer.drop()
         return now
 

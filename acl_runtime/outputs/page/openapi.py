@@ -41,7 +41,9 @@ _NOW = (
     "score, peak (null: it does not decide), statement (the promise, or who set them by hand), record of the bundle, "
     "created, by (empty where they were measured), fixed (why they cannot be changed here; empty where they can)."
 )
-_PROPOSAL = "state (working, ready, failed), words, score, peak, facts; null without any."
+_PROPOSAL = (
+    "state (working, ready, failed), words, score, peak, facts, id (of this one alone); null without any."
+)
 _SEEN = "record of the thresholds that the person saw."
 
 
@@ -54,7 +56,9 @@ def _change(summary: str, **properties: str) -> dict[str, Any]:
         "responses": {
             _OK: _answer("In force.", now=_NOW),
             "403": _ERROR,
-            "409": {"description": "Others are in force by now, or the bundle was replaced; look again."},
+            "409": {
+                "description": "Others are in force or proposed by now, or the bundle was replaced; look again."
+            },
             "422": _ERROR,
         },
     }
@@ -227,7 +231,13 @@ DOCUMENT: dict[str, Any] = {
                 },
             }
         },
-        "/api/proposal/accept": {"post": _change("Take the thresholds that are proposed", seen=_SEEN)},
+        "/api/proposal/accept": {
+            "post": _change(
+                "Take the thresholds that are proposed",
+                proposal="id of the proposal that the person saw.",
+                seen=_SEEN,
+            )
+        },
         "/api/proposal/drop": {
             "post": {
                 "summary": "Forget what is proposed; needs the administrator's token",

@@ -26,6 +26,8 @@ from acl_runtime.outputs.page.page_answers import (
     read_body,
 )
 from acl_runtime.outputs.page.threshold_requests import (
+    Accepted,
+    Asked,
     Seen,
     now_object,
     proposal_object,
@@ -44,9 +46,7 @@ async def _inspect(served: Served, request: Request) -> Response:
 
 async def _review(served: Served, request: Request) -> Response:
     number, who = parse_number(request.path_params["number"]), _administrator(request, "reviews")
-    evidence = served.evidence()
-    if evidence is None:
-        raise RefusalError(404, "the station keeps no evidence; add an [[output]] of kind evidence")
+    evidence = _evidence(served)
     given = (await read_body(request, _MOST_FORM)).decode("utf-8", "replace")
     if given not in MARKS:
         raise RefusalError(422, f"the body must be one of: {', '.join(MARKS)}")
@@ -75,23 +75,22 @@ async def _set_thresholds(served: Served, request: Request) -> Response:
 
 async def _restore_thresholds(served: Served, request: Request) -> Response:
     who, control = _administrator(request, "thresholds"), _control(served)
-    seen = await _seen(request)
-    return json_answer({"now": now_object(await do(partial(control.restore, seen=seen, by=who)))})
+    asked = await _asked(Seen, request)
+    return json_answer({"now": now_object(await do(partial(control.restore, seen=asked.seen, by=who)))})
 
 
 async def _propose(served: Served, request: Request) -> Response:
     _administrator(request, "thresholds")
-    control, evidence = _control(served), served.evidence()
-    if evidence is None:
-        raise RefusalError(404, "the station keeps no evidence; add an [[output]] of kind evidence")
+    control, evidence = _control(served), _evidence(served)
     await do(partial(control.propose, evidence.folder))
     return json_answer({"proposal": proposal_object(control.proposal)}, 202)
 
 
 async def _accept_proposal(served: Served, request: Request) -> Response:
     who, control = _administrator(request, "thresholds"), _control(served)
-    seen = await _seen(request)
-    return json_answer({"now": now_object(await do(partial(control.accept, seen=seen, by=who)))})
+    asked = await _asked(Accepted, request)
+    accept = partial(control.accept, seen=asked.seen, proposal=asked.proposal, by=who)
+    return json_answer({"now": now_object(await do(accept))})
 
 
 async def _drop_proposal(served: Served, request: Request) -> Response:
@@ -107,15 +106,22 @@ def _administrator(request: Request, what: str) -> str:
     return str(request.scope[WHO])
 
 
+def _evidence(served: Served) -> EvidenceStore:
+    evidence = served.evidence()
+    if evidence is None:
+        raise RefusalError(404, "the station keeps no evidence; add an [[output]] of kind evidence")
+    return evidence
+
+
 def _control(served: Served) -> ThresholdsControl:
     if served.control.thresholds is None:
         raise RefusalError(503, "the station judges nothing yet; try again")
     return served.control.thresholds
 
 
-async def _seen(request: Request) -> str:
+async def _asked(kind: type[Asked], request: Request) -> Asked:
     body = await read_body(request, _MOST_FORM)
-    return (await do(partial(read_asked, Seen, body))).seen
+    return await do(partial(read_asked, kind, body))
 
 
 async def _login(served: Served, request: Request) -> Response:

@@ -32,6 +32,14 @@ class Seen:
     seen: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Accepted:
+    """The `id` of the proposal that somebody saw, and the `record` of the thresholds that it replaces."""
+
+    proposal: str
+    seen: str
+
+
 def set_thresholds(
     body: bytes, thresholds: ThresholdsControl, parts: Sequence[SeenPart], by: str
 ) -> dict[str, Any]:

@@ -104,7 +104,7 @@ export function drawRoll(canvas, roll, records) {
   pen.textBaseline = "top";
   pen.textAlign = "center";
   for (let part = 0; part <= 4; part++)
-    pen.fillText((long * part / 4000).toFixed(long < 20000 ? 1 : 0) + " m", Math.min(width - 20, x(long * part / 4)), bottom + 4);
+    pen.fillText((long * part / 4000).toFixed(long < 4000 ? 2 : long < 20000 ? 1 : 0) + " m", Math.min(width - 20, x(long * part / 4)), bottom + 4);
   pen.textAlign = "right";
   pen.fillText("0 mm", left - 4, 4);
   pen.fillText(wide.toFixed(0), left - 4, bottom - 12);

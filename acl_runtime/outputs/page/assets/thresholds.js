@@ -1,7 +1,7 @@
 // The dialog in which an administrator sets thresholds, takes them back, or accepts what reviews propose.
 const $ = id => document.getElementById(id);
 const short = value => value === null || value === undefined ? "–" : Number(value).toPrecision(4);
-let now = null, trial = null, mayChange = false, due = null, seen = "";
+let now = null, proposal = null, trial = null, mayChange = false, due = null, seen = "";
 
 function text(id, value) {
   if ($(id).textContent !== String(value)) $(id).textContent = value;
@@ -13,8 +13,7 @@ async function ask(path, body) {
   try {
     const answer = await fetch(path, { method: "POST", body: body === undefined ? "" : JSON.stringify(body) });
     const found = await answer.json();
-    if (answer.ok && found.now) now = found.now;
-    text("answer", answer.ok ? "done" : found.error);
+    text("answer", !answer.ok ? found.error : found.now ? "done" : "");
     return answer.ok;
   } catch {
     text("answer", "no connection");
@@ -26,14 +25,13 @@ async function ask(path, body) {
 
 async function renew() {
   try {
-    const found = await (await fetch("/api/thresholds")).json();
-    ({ now, due } = found);
-    mayChange = found.may_change;
-    show(now, found.proposal);
+    ({ now, due, proposal, may_change: mayChange } = await (await fetch("/api/thresholds")).json());
+    if (now) show();
   } catch { /* no connection: the page says so */ }
 }
 
-function show(thresholds, proposal) {
+function show() {
+  if (trial && trial.seen !== now.record) trial = null; // its effect was on others
   const mine = mayChange && !now.fixed;
   text("now-rule", words(now.score, now.peak));
   text("statement", now.statement);
@@ -67,10 +65,12 @@ const wanted = () => trial.quantity === "score" ? [trial.value, now.peak] : [now
 
 // tried: { quantity, value, effect }, or null where the line was not moved.
 export async function openThresholds(tried) {
-  trial = tried;
   text("answer", "");
   await renew();
-  if (now) $("thresholds").showModal();
+  if (!now) return;
+  trial = tried && { ...tried, seen: now.record };
+  show();
+  $("thresholds").showModal();
 }
 
 // Whenever the station tells its state.
@@ -78,25 +78,21 @@ export function followThresholds(state) {
   const key = JSON.stringify([state.thresholds, state.proposal]);
   if (key === seen) return;
   seen = key;
-  now = state.thresholds;
-  if (now && $("thresholds").open) show(now, state.proposal);
+  ({ thresholds: now, proposal } = state);
+  if (now && $("thresholds").open) show();
 }
 
 export function listenToThresholds(taken) {
   $("set").addEventListener("click", async () => {
     const [score, peak] = wanted();
-    if (await ask("/api/thresholds", { score, peak, seen: now.record })) {
-      trial = null;
-      taken();
-      await renew();
-    }
+    if (await ask("/api/thresholds", { score, peak, seen: now.record })) taken();
   });
   $("restore").addEventListener("click", async () => {
     if (await ask("/api/thresholds/restore", { seen: now.record })) taken();
   });
   $("propose").addEventListener("click", () => ask("/api/proposal"));
   $("accept").addEventListener("click", async () => {
-    if (await ask("/api/proposal/accept", { seen: now.record })) taken();
+    if (await ask("/api/proposal/accept", { proposal: proposal.id, seen: now.record })) taken();
   });
   $("drop").addEventListener("click", () => ask("/api/proposal/drop"));
   $("thresholds-close").addEventListener("click", () => $("thresholds").close());
