@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from acl_train.prompts import Prompts
     from acl_train.weights import Weights
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in the background
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests interrupt processes, which inherit this
+# a shell starts what runs in the background, and nohup what it runs, without these; tests send them to processes
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 Golden = Callable[[str], dict[str, np.ndarray]]
 FIXTURES = Path(__file__).parent / "golden" / "fixtures"
