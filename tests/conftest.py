@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,8 @@ import pytest
 from golden import recipe
 
 if TYPE_CHECKING:
+    from browser import Browser
+
     from acl_export.config import Head
     from acl_train.prompts import Prompts
     from acl_train.weights import Weights
@@ -65,6 +67,17 @@ def weights(clip_path: Path) -> Weights:
     from acl_train.weights import load_weights
 
     return load_weights(weights=str(clip_path))
+
+
+@pytest.fixture(scope="module")
+def window() -> Iterator[Browser]:
+    """A browser for all tests of a file; they are skipped where there is none."""
+    from browser import Browser, chromium
+
+    chromium()
+    browser = Browser("about:blank")
+    yield browser
+    browser.close()
 
 
 @pytest.fixture(scope="session")

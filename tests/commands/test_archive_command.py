@@ -7,16 +7,17 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from archives import HandPool, begin, children, judge, left_over, put_pictures, rows
+from archives import JUDGING, HandPool, begin, children, judge, left_over, put_pictures, rows
 from console import acl, assert_one_line
 from graphs import write_tiny_bundle
 from watching import wait_for
 
 from acl_runtime.archive.local_pool import divide_cores, usable_cores, visible_gpus
-from acl_runtime.archive.record import ArchiveRun, Judging
+from acl_runtime.archive.record import ArchiveRun
 
 ACL = [sys.executable, "-c", "import sys; from acl_runtime.cli import app; app(sys.argv[1:])", "archive"]
 COUNT, SHARD = 240, 10
@@ -40,17 +41,7 @@ def undisturbed(
 ) -> list[dict[str, object]]:
     """Rows of a run that nothing interrupted, in this process."""
     folder = tmp_path_factory.mktemp("undisturbed") / "out"
-    as_command = Judging(
-        tiling=None,
-        threshold=None,
-        fast_resize=False,
-        bits=None,
-        exif=False,
-        max_megapixels=200.0,
-        backend="auto",
-        provider="auto",
-        batch=3,
-    )
+    as_command = replace(JUDGING, max_megapixels=200.0, batch=3)
     run: ArchiveRun = begin(folder, bundle, pictures, shard_size=SHARD, judging=as_command)
     judge(folder, run, HandPool(run))
     return rows(folder)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import Browser, chromium
+from browser import Browser
 from station_events import Control, defect, free_port, part, status, wait_until
 
 pytest.importorskip("uvicorn", reason="the live page needs starlette, uvicorn and prometheus-client")
@@ -27,14 +27,6 @@ FAULTS = (
     "[each.id, each.help, each.nodes.map(node => node.html)])))"
 )
 ROLL = {"event": "roll", "width": 2000, "mm_per_pixel": 0.1, "mm_per_line": 0.2, "region_threshold": 0.5}
-
-
-@pytest.fixture(scope="module")
-def window() -> Iterator[Browser]:
-    chromium()
-    browser = Browser("about:blank")
-    yield browser
-    browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import Browser, chromium
+from browser import Browser
 from station_events import Control, defect, free_port, part, status, wait_until
 
 pytest.importorskip("uvicorn", reason="the live page needs starlette, uvicorn and prometheus-client")
@@ -47,15 +47,6 @@ def open_page(
     page.meet([page, *others])
     wait_until(lambda: not page.problem, "it listens")
     return page, f"http://127.0.0.1:{port}/"
-
-
-@pytest.fixture(scope="module")
-def window() -> Iterator[Browser]:
-    """A browser for all tests."""
-    chromium()
-    browser = Browser("about:blank")
-    yield browser
-    browser.close()
 
 
 @pytest.fixture(scope="module")
