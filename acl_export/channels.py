@@ -21,7 +21,7 @@ def largest_of_channels(
     """Run a graph on images, one at a time, and keep the largest magnitude of every channel before a linear layer.
 
     The largest of all is what the calibrations of ONNX Runtime and Model Optimizer take that are called MinMax and max.
-    Cutting off the largest 0.01 % doubled the error of the embedded backbone.
+    Cutting off the largest 0.01 % doubled the error of the embedded backbone in int8, and added a fifth to that in fp8.
 
     Args:
         graph: ONNX file in the arithmetic `fp16`; its folder must be writable.
