@@ -38,6 +38,7 @@ ACL = [sys.executable, "-c", "import sys; from acl_runtime.cli import app; app(s
 WORKERS = (b"spawn_main", b"ray::_Worker")  # in the command lines of a run's workers
 ONE_THREAD = ("--threads", "1")
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+FEW, MANY = 8, 328  # pictures of two runs, whose difference leaves out what a start costs
 
 
 def descendants(process: int) -> Iterator[tuple[int, bytes]]:
@@ -162,7 +163,7 @@ def _cpu_below(process: int) -> dict[int, float]:
 
 def overhead(bundle: str, folder: str, rounds: int, ray: list[str], cluster: int | None) -> None:
     """CPU time per picture: a bare loop over the detector, a shard in this process, and the whole command."""
-    paths = list(islice(iter_pictures([folder]), 64))
+    paths = list(islice(iter_pictures([folder]), MANY))
     judging = Judging(
         tiling=None,
         threshold=None,
@@ -200,7 +201,7 @@ def overhead(bundle: str, folder: str, rounds: int, ray: list[str], cluster: int
                     [*ACL, bundle, *paths[:count], "-o", f"{scratch}/{name}{count}", *options, *ONE_THREAD],
                     cluster if options else None,
                 )
-                for count in (8, 64)
+                for count in (FEW, MANY)
             ]
             for name, options in executors.items()
         }
@@ -209,7 +210,7 @@ def overhead(bundle: str, folder: str, rounds: int, ray: list[str], cluster: int
     print(f"| bare loop, batch 8 | {loop:.1f} | |")
     print(f"| a shard | {in_shard:.1f} | {100 * (in_shard / loop - 1):+.1f} % |")
     for name, (few, many) in costs.items():
-        whole = 1000 * (many - few) / 56
+        whole = 1000 * (many - few) / (MANY - FEW)
         print(
             f"| each further picture of the command, {name} | {whole:.1f} | {100 * (whole / loop - 1):+.1f} % |"
         )

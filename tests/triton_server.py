@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -85,6 +86,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "LD_LIBRARY_PATH": str(libraries), "OMP_NUM_THREADS": "1"},
+                start_new_session=True,  # so that the processes of its models can be ended with it
             )
         until = time.monotonic() + READY_S
         while not self._is_ready():
@@ -101,7 +103,7 @@ class Server:
     def kill(self) -> None:
         """End it as a power cut would; the shared memory that it leaves is removed."""
         if self._process is not None:
-            self._process.kill()
+            os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
         for left in Path("/dev/shm").glob(f"{self._memory}*"):

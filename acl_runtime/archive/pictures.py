@@ -18,6 +18,7 @@ from acl_runtime.sources.folders import VIDEOS
 from acl_runtime.text.names import natural_key
 
 PARQUET = (".parquet", ".pq")
+MOST_LINE = 1 << 16  # bytes of a line of a list; no path or address is as long
 Entries = Callable[[str], list[tuple[str, bool]]]
 """Names of what lies in a folder, and whether each is a folder too."""
 
@@ -101,21 +102,30 @@ def _listed(name: str, file: IO[bytes], folder: str) -> Iterator[str]:
     lower = name.lower()
     if lower.endswith(VIDEOS):
         raise InputError(f"{name}: is a video; judge it with acl run")
-    lines = iter_paths(file, name) if lower.endswith(PARQUET) else _lines(file)
+    lines = iter_paths(file, name) if lower.endswith(PARQUET) else _lines(file, name)
     for number, line in enumerate(lines, 1):
         if "\0" in line:
-            raise InputError(
-                f"{name}: is no list of pictures (line {number} is no text); name a text with a path on each line, "
-                "or Parquet"
-            )
+            raise _no_list(name, f"line {number} is no text")
         if line:
             yield _resolve(line, folder, f"{name}, line {number}")
 
 
-def _lines(file: IO[bytes]) -> Iterator[str]:
-    for number, line in enumerate(file):
-        text = line.removeprefix(b"\xef\xbb\xbf") if not number else line
-        yield os.fsdecode(text.rstrip(b"\r\n"))
+def _lines(file: IO[bytes], name: str) -> Iterator[str]:
+    """The lines of a text; of what has no line ends, such as a model, no more than twice `MOST_LINE` is in memory."""
+    rest, number = file.read(3).removeprefix(b"\xef\xbb\xbf"), 1
+    while block := file.read(MOST_LINE):
+        *lines, rest = (rest + block).split(b"\n")
+        yield from (os.fsdecode(line.rstrip(b"\r")) for line in lines)
+        number += len(lines)
+        if len(rest) > MOST_LINE:
+            raise _no_list(name, f"line {number} is longer than {MOST_LINE} bytes")
+    yield from (os.fsdecode(line.rstrip(b"\r")) for line in rest.split(b"\n"))
+
+
+def _no_list(name: str, problem: str) -> InputError:
+    return InputError(
+        f"{name}: is no list of pictures ({problem}); name a text with a path on each line, or Parquet"
+    )
 
 
 def _resolve(line: str, folder: str, where: str) -> str:

@@ -176,6 +176,7 @@ def _find(folder: Folder, run: ArchiveRun, number: int) -> DoneShard | None:
     wanted = {
         "acl.plan_sha256": run.plan.sha256,
         "acl.shard": str(number),
+        "acl.shard_size": str(run.plan.shard_size),  # or a shard of this number and length has other pictures
         "acl.bundle_sha256": run.bundle_sha256,
         "acl.judging": settings_text(run),
     }

@@ -147,6 +147,7 @@ class ShardJudge:
             "acl.judging": settings_text(self._run),
             "acl.plan_sha256": self._run.plan.sha256,
             "acl.shard": str(shard.number),
+            "acl.shard_size": str(self._run.plan.shard_size),
             "acl.shard_sha256": shard.sha256,
             **{f"acl.{name}": str(count) for name, count in counts.items()},
         }

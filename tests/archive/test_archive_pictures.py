@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from acl_runtime.archive.pictures import iter_pictures
+from acl_runtime.archive.pictures import MOST_LINE, iter_pictures
 from acl_runtime.files.errors import InputError
 from acl_runtime.sources.folders import list_folder
 
@@ -117,6 +118,29 @@ def test_what_is_no_list_is_refused(folder: Path, name: str, data: bytes | None,
     with pytest.raises((InputError, FileNotFoundError)) as refused:
         pictures(name if "://" in name else folder / name)
     assert message in str(refused.value)
+
+
+def test_a_file_without_line_ends_is_never_in_memory_as_a_whole(folder: Path, storage: str) -> None:
+    data = b"2.png\n" + b"a" * (32 << 20)
+    (folder / "list.txt").write_bytes(data)
+    fsspec.filesystem("memory").pipe_file("/bucket/in/list.txt", data)
+    del data
+    for name in (f"{folder}/list.txt", f"{storage}/list.txt"):
+        tracemalloc.start()
+        with pytest.raises(InputError, match=rf"line 2 is longer than {MOST_LINE} bytes\); name a text"):
+            pictures(name)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < 4 << 20
+
+
+def test_a_list_in_storage_is_read_like_one_on_a_disk(storage: str) -> None:
+    fsspec.filesystem("memory").pipe_file(
+        "/bucket/in/list.txt", b"2.png\n" + b"a" * (MOST_LINE - 1) + b"\n10.png"
+    )
+    assert pictures(f"{storage}/list.txt") == [
+        *(f"{storage}/{name}" for name in ("2.png", "a" * (MOST_LINE - 1), "10.png"))
+    ]
 
 
 def test_a_table_without_names_is_refused(folder: Path) -> None:

@@ -109,6 +109,17 @@ def test_results_that_are_not_whole_are_made_again(tmp_path: Path, run: ArchiveR
     assert names(tmp_path / "out") == WHOLE
 
 
+def test_results_of_other_shards_of_the_same_list_are_made_again(
+    tmp_path: Path, run: ArchiveRun, bundle: Path, pictures: Path
+) -> None:
+    judge(tmp_path / "out", run, HandPool(run))
+    other = begin(tmp_path / "other", bundle, pictures, shard_size=3)
+    shutil.copy(tmp_path / "out" / result_name(3), tmp_path / "other")  # 6 and 7, in place of 9 and 10
+    judge(tmp_path / "other", other, pool := HandPool(other))
+    assert pool.judged == [0, 1, 2, 3]
+    assert names(tmp_path / "other") == WHOLE
+
+
 def test_what_a_killed_run_was_writing_is_removed(tmp_path: Path, run: ArchiveRun) -> None:
     (tmp_path / "out" / ".0123456789ab.parquet").write_bytes(b"half")
     judge(tmp_path / "out", run, HandPool(run))
