@@ -15,6 +15,7 @@ from acl_export.config import MEMORY_FP32_TOLERANCE, ExportConfig, Head
 from acl_export.export import export_bundle
 from acl_export.torch_session import TorchSession
 from acl_runtime.backends.openvino_session import OpenVinoSession
+from acl_runtime.backends.tensorrt.build import BuildRequest, build_engine
 from acl_runtime.bundle.bundle import load_bundle
 from acl_runtime.bundle.words import memory_words
 from acl_runtime.calibration.calibrate import calibrate_bundle
@@ -98,6 +99,22 @@ def test_openvino_runs_it(one_file: Path) -> None:
     frame = drawn_frame(9)
     ours = Detector(bundle, session=OpenVinoSession(bundle.cpu_graph_path))(frame)
     np.testing.assert_allclose(ours.anomaly_map, Detector(bundle)(frame).anomaly_map, atol=1e-3)
+
+
+def test_tensorrt_rtx_builds_it(one_file: Path, tmp_path: Path) -> None:
+    """Whether the engine is right only a GPU can say, by its certificate."""
+    pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed: the extra rtx")
+    manifest = load_bundle(one_file).manifest
+    request = BuildRequest(
+        library="tensorrt-rtx",
+        graph=one_file / "model.onnx",
+        plan=tmp_path / "a.engine",
+        compute_capabilities=("8.9",),
+        max_batch=2,
+    )
+    report = build_engine(request, log=tmp_path / "a.log", progress=lambda *_: None)
+    assert {tensor.name for tensor in report.outputs} >= {tensor.name for tensor in manifest.graph.outputs}
+    assert request.plan.stat().st_size > 0
 
 
 def test_a_memory_that_does_not_fit_is_refused(
