@@ -194,7 +194,7 @@ def _table(records: Sequence[dict[str, Any]], metric: str) -> str:
         dict.fromkeys((r["method"], r["images"]) for r in records), key=lambda each: METHODS.index(each[0])
     ):
         found = [r for r in records if (r["method"], r["images"]) == (method, count)]
-        cells = [_cell([r[metric] for r in found if r["group"] == group]) for group in groups]
+        cells = [spread_cell([r[metric] for r in found if r["group"] == group]) for group in groups]
         rows.append([method, str(count or "-"), *cells])
     return markdown_table(["method", "good images", *groups], rows)
 
@@ -202,7 +202,7 @@ def _table(records: Sequence[dict[str, Any]], metric: str) -> str:
 METHODS = (TEXT, SCALED, PLAIN, MEMORY)
 
 
-def _cell(values: Sequence[float]) -> str:
+def spread_cell(values: Sequence[float]) -> str:
     """The mean over draws, and half the distance of the largest from the least; a dash if one is not defined."""
     if any(map(math.isnan, values)):
         return "-"

@@ -32,7 +32,7 @@ from benchmarks.drawn_groups import DRAWN_SIZE, MEANINGS, Counts, Group, draw_gr
 from benchmarks.judges import PAIR, Tower, learn_texts, mean, write_texts
 from benchmarks.learning import FIRST_SEED, Plan, look_at, read_out, say, without_nan
 from benchmarks.machine import describe_machine, machine_line
-from benchmarks.memory import POOL_SEED, TEXT, Case, Seen, _cell, answer, read_case, see, to_shown
+from benchmarks.memory import POOL_SEED, TEXT, Case, Seen, answer, read_case, see, spread_cell, to_shown
 from benchmarks.tables import markdown_table, write_json
 
 CHOSEN = "as chosen"
@@ -160,7 +160,7 @@ def _table(records: Sequence[Mapping[str, Any]], metric: str) -> str:
     ):
         found = [r for r in records if (r["method"], r["images"]) == (method, count)]
         cells = [
-            _cell(values) if (values := [r[metric] for r in found if r["group"] == group]) else "-"
+            spread_cell(values) if (values := [r[metric] for r in found if r["group"] == group]) else "-"
             for group in groups
         ]
         rows.append([method, str(count or "-"), *cells])
