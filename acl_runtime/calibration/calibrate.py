@@ -177,7 +177,7 @@ def _keep(bundle: Bundle, record: str, fitted: FittedMemory, merged: Sequence[st
         sources=tuple(fitted.digests.values()),
         merged=tuple(merged),
         chosen_by=fitted.chosen_by,
-        evidence={kinds_text(each.kinds): each.value for each in fitted.evidence},
+        evidence={kinds_text(each.kinds): each.auroc for each in fitted.evidence},
     )
 
 

@@ -41,46 +41,35 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """How well a kind of memory tells bad from good."""
+class KindEvidence:
+    """How well a kind of memory tells bad from good.
+
+    Attributes:
+        kinds: That judge together.
+        auroc: Of patches under drawn defects against those of good images, or of the peaks of defective images against
+            those of good ones. Patches are many where images are few: to compare the peaks of drawn defects as well
+            chose worse maps on the drawn groups a and c of benchmarks/README.md.
+    """
 
     kinds: tuple[Kind, ...]
-    patches: (
-        float | None
-    )  # AUROC of patches under drawn defects against those of good images; None: not measured
-    peaks: float  # AUROC of the peaks of bad images against those of good ones
-
-    @property
-    def value(self) -> float:
-        """What is compared."""
-        return self.peaks if self.patches is None else (self.patches + self.peaks) / 2
+    auroc: float
 
 
 def measure_trials(
     fitted: Fitted, trials: Sequence[Trial], candidates: Sequence[tuple[Kind, ...]]
-) -> list[Evidence]:
+) -> list[KindEvidence]:
     """Measure candidates on drawn defects, each image by a memory of the others."""
     places = fitted.statistics.place_total.value.size
     found = []
     for kinds in candidates:
         good, under = [], []
-        good_peaks, bad_peaks = [], []
         for trial in trials:
             memory = fitted.fold_memory(_fold_of(fitted.folds, trial.image), kinds)
             of_good, of_bad = (judge(memory, shown, places)[0] for shown in (trial.good, trial.bad))
             good.append(of_good[trial.good.counted])
             under.append(of_bad[(trial.cover >= COVERED) & trial.bad.counted])
-            good_peaks.append(float(of_good.max()))
-            bad_peaks.append(float(of_bad.max()))
-        if not any(map(len, under)):
-            continue
-        found.append(
-            Evidence(
-                kinds,
-                rank_auroc(np.concatenate(good), np.concatenate(under)),
-                rank_auroc(np.array(good_peaks), np.array(bad_peaks)),
-            )
-        )
+        if any(map(len, under)):
+            found.append(KindEvidence(kinds, rank_auroc(np.concatenate(good), np.concatenate(under))))
     return found
 
 
@@ -89,7 +78,7 @@ def measure_labelled(
     good: Sequence[Shown],
     defective: Sequence[Shown],
     candidates: Sequence[tuple[Kind, ...]],
-) -> list[Evidence]:
+) -> list[KindEvidence]:
     """Measure candidates on images that are known to be defective, against the remembered ones.
 
     Args:
@@ -108,14 +97,14 @@ def measure_labelled(
         ]
         memory = fitted.memory(kinds)
         of_bad = [float(judge(memory, shown, places).max()) for shown in defective]
-        found.append(Evidence(kinds, None, rank_auroc(np.array(of_good), np.array(of_bad))))
+        found.append(KindEvidence(kinds, rank_auroc(np.array(of_good), np.array(of_bad))))
     return found
 
 
-def choose_kinds(evidence: Sequence[Evidence]) -> tuple[Kind, ...]:
+def choose_kinds(evidence: Sequence[KindEvidence]) -> tuple[Kind, ...]:
     """Return the kinds that tell bad from good best; of those within `SLACK` of the best the cheapest."""
-    best = max(each.value for each in evidence)
-    return next(each.kinds for each in evidence if each.value >= best - SLACK)
+    best = max(each.auroc for each in evidence)
+    return next(each.kinds for each in evidence if each.auroc >= best - SLACK)
 
 
 def possible(candidates: Sequence[tuple[Kind, ...]], *, images: int) -> tuple[tuple[Kind, ...], ...]:
@@ -123,9 +112,9 @@ def possible(candidates: Sequence[tuple[Kind, ...]], *, images: int) -> tuple[tu
     return tuple(kinds for kinds in candidates if "place" not in kinds or images >= LEAST_PLACES)
 
 
-def evidence_words(evidence: Sequence[Evidence]) -> str:
+def evidence_words(evidence: Sequence[KindEvidence]) -> str:
     """Return the figures of the candidates in a line."""
-    return ", ".join(f"{kinds_text(each.kinds)} {100 * each.value:.1f}" for each in evidence)
+    return ", ".join(f"{kinds_text(each.kinds)} {100 * each.auroc:.1f}" for each in evidence)
 
 
 def judge(memory: Memory, shown: Shown, places: int) -> np.ndarray:

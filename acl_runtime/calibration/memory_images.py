@@ -18,7 +18,7 @@ from acl_runtime.calibration.memory_choice import (
     CANDIDATES,
     LEAST_PLACES,
     MERGED,
-    Evidence,
+    KindEvidence,
     Trial,
     choose_kinds,
     measure_labelled,
@@ -55,7 +55,7 @@ class FittedMemory:
     statistics: Statistics
     digests: dict[str, str]  # of the pixels of the images that were remembered now -> source
     chosen_by: ChosenBy
-    evidence: tuple[Evidence, ...]
+    evidence: tuple[KindEvidence, ...]
     peaks: Mapping[str, float]  # source -> log-odds of its map's peak by a memory of the others; may be empty
 
 
@@ -291,7 +291,7 @@ def _gather(
     defective: Sequence[Source],
     request: Request,
     progress: Progress,
-) -> tuple[list[Evidence], ChosenBy]:
+) -> tuple[list[KindEvidence], ChosenBy]:
     """Measure the kinds, where there is anything to choose."""
     if request.kinds is not None:
         return [], "user"

@@ -15,7 +15,7 @@ from acl_runtime.bundle.bundle import load_bundle
 from acl_runtime.calibration.calibrate import calibrate_bundle
 from acl_runtime.calibration.conformal import Demand, allowed_rejections, scale_images
 from acl_runtime.calibration.drawn_defects import DEFECTS, draw_defects
-from acl_runtime.calibration.memory_choice import CANDIDATES, Evidence, choose_kinds, rank_auroc
+from acl_runtime.calibration.memory_choice import CANDIDATES, KindEvidence, choose_kinds, rank_auroc
 from acl_runtime.calibration.memory_findings import _unlike
 from acl_runtime.calibration.memory_fit import Shown, fit_memory
 from acl_runtime.calibration.memory_images import Request, fit_memory_to_images
@@ -89,12 +89,12 @@ def test_evidence_chooses_and_is_told(bundle: Path, images: Path) -> None:
 
 def test_of_equals_the_cheapest_is_chosen() -> None:
     found = [
-        Evidence(("place",), 0.8, 0.8),
-        Evidence(("subspace",), 0.9, 0.95),
-        Evidence(("patches",), 0.93, 0.925),
+        KindEvidence(("place",), 0.8),
+        KindEvidence(("subspace",), 0.925),
+        KindEvidence(("patches",), 0.9275),
     ]
     assert choose_kinds(found) == ("subspace",)
-    assert choose_kinds([*found, Evidence(("patches", "place"), 0.99, 0.99)]) == ("patches", "place")
+    assert choose_kinds([*found, KindEvidence(("patches", "place"), 0.99)]) == ("patches", "place")
     assert [parse_kinds(text) for text in ("place", "subspace+place")] == [("place",), ("subspace", "place")]
 
 
