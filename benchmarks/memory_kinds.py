@@ -17,11 +17,12 @@ from torch import Tensor
 from acl_runtime.calibration.drawn_defects import draw_defects
 from acl_runtime.calibration.memory_choice import CANDIDATES, Trial, choose_kinds, measure_trials, possible
 from acl_runtime.calibration.memory_fit import Fitted, Shown, fit_memory
+from acl_runtime.calibration.memory_trim import trim
 from acl_runtime.data.datasets import Sample, load_mask
 from acl_runtime.data.samples import good_samples
 from acl_runtime.evaluation.metrics import evaluate
 from acl_runtime.scoring.maps import sigmoid
-from acl_runtime.scoring.memory import memory_maps, patch_evidence, share_peaks
+from acl_runtime.scoring.memory import Memory, memory_maps, patch_evidence, share_peaks
 from acl_runtime.scoring.memory_kinds import kinds_text
 from acl_train.config import BLUR_SIGMA, TEMPERATURE, LearnConfig, Recipe
 from acl_train.features import encode_images, load_images
@@ -32,10 +33,26 @@ from benchmarks.drawn_groups import DRAWN_SIZE, MEANINGS, Counts, Group, draw_gr
 from benchmarks.judges import PAIR, Tower, learn_texts, mean, write_texts
 from benchmarks.learning import FIRST_SEED, Plan, look_at, read_out, say, without_nan
 from benchmarks.machine import describe_machine, machine_line
-from benchmarks.memory import POOL_SEED, TEXT, Case, Seen, answer, read_case, see, spread_cell, to_shown
+from benchmarks.memory import (
+    MEMORY,
+    POOL_SEED,
+    TEXT,
+    Case,
+    Seen,
+    answer,
+    read_case,
+    see,
+    spread_cell,
+    to_shown,
+)
 from benchmarks.tables import markdown_table, write_json
 
 CHOSEN = "as chosen"
+UNLABELLED, FRAMES, SHARE = (
+    "subspace, unlabelled",
+    20,
+    0.1,
+)  # of the frames that nobody looked at are defective
 METRICS = {"image_auroc": "Image AUROC", "pixel_auroc": "Pixel AUROC", "aupro": "AUPRO as published"}
 
 
@@ -90,6 +107,10 @@ def measure(
             ):
                 for name, row in _judge_kinds(fitted, trials, seen, judge, size):
                     rows.setdefault((name, count, draw), []).append(row)
+            for draw in range(draws):
+                taken, remembered = fit_unlabelled(tower, texts, recipe, samples, case.pools[category], draw)
+                row = judge(*answer(seen, remembered, MEMORY, size), left=~taken)
+                rows.setdefault((UNLABELLED, FRAMES, draw), []).append(row)
         for (method, count, draw), found in rows.items():
             means = {name: mean([v for row in found if (v := row[name]) is not None]) for name in METRICS}
             chosen = [row["chosen"] for row in found if "chosen" in row]
@@ -113,8 +134,48 @@ def fit_all(
             yield count, draw, fitted, [trial for trial in trials if trial.image < count]
 
 
-def _judge(scores: np.ndarray, maps: np.ndarray, *, labels: np.ndarray, masks: np.ndarray) -> dict[str, Any]:
-    return dict(evaluate(scores, labels, maps, masks))
+def fit_unlabelled(
+    tower: Tower,
+    texts: Tensor,
+    recipe: Recipe,
+    samples: Sequence[Sample],
+    pool: Sequence[Sample],
+    draw: int,
+) -> tuple[np.ndarray, Memory]:
+    """Remember frames of which some are defective, as `acl calibrate --unlabelled` does.
+
+    Args:
+        tower: Looks.
+        texts: (2, D).
+        recipe: Names the layers.
+        samples: To judge; the defective frames are taken from them.
+        pool: Good images, which the other frames are taken from.
+        draw: Which.
+
+    Returns:
+        Which samples were taken, (N,) bool, and the memory.
+    """
+    rng, count = np.random.default_rng([5, draw]), min(FRAMES, len(pool))
+    bad = [row for row, sample in enumerate(samples) if sample.label]
+    taken = rng.choice(bad, round(SHARE * count), replace=False)
+    good = rng.permutation(len(pool))[: count - len(taken)]
+    frames = [*(pool[row] for row in good), *(samples[row] for row in taken)]
+    places = tower.clip.visual.grid**2
+    kept = trim(to_shown(see(tower, frames, texts, recipe)), SHARE, places, seed=draw)
+    chosen = np.isin(np.arange(len(samples)), taken)
+    return chosen, fit_memory(kept, places=places, subject="", seed=draw).memory(("subspace",))
+
+
+def _judge(
+    scores: np.ndarray,
+    maps: np.ndarray,
+    *,
+    labels: np.ndarray,
+    masks: np.ndarray,
+    left: np.ndarray | None = None,
+) -> dict[str, Any]:
+    rows = np.ones(len(labels), np.bool_) if left is None else left
+    return dict(evaluate(scores[rows], labels[rows], maps[rows], masks[rows]))
 
 
 def _judge_kinds(
@@ -144,7 +205,7 @@ def to_tables(records: Sequence[Mapping[str, Any]]) -> str:
     tables = [f"**{title}**\n\n{_table(records, name)}" for name, title in METRICS.items()]
     times: dict[str, list[float]] = {}
     for record in records:
-        if record["method"] not in (TEXT, CHOSEN):
+        if record["method"] not in (TEXT, CHOSEN, UNLABELLED):
             times.setdefault(record["method"], []).append(record["ms"])
     rows = [[method, f"{mean(values):.2f}"] for method, values in times.items()]
     return "\n\n".join([*tables, markdown_table(["kind", "ms an image"], rows)])
@@ -152,7 +213,7 @@ def to_tables(records: Sequence[Mapping[str, Any]]) -> str:
 
 def _table(records: Sequence[Mapping[str, Any]], metric: str) -> str:
     groups = list(dict.fromkeys(record["group"] for record in records))
-    methods = [TEXT, *(kinds_text(kinds) for kinds in CANDIDATES), CHOSEN]
+    methods = [TEXT, *(kinds_text(kinds) for kinds in CANDIDATES), CHOSEN, UNLABELLED]
     rows = []
     for method, count in sorted(
         dict.fromkeys((r["method"], r["images"]) for r in records),
@@ -188,7 +249,10 @@ def main(
     ] = None,
     json: Annotated[Path | None, typer.Option(help="Also write every number to this file.")] = None,
 ) -> None:
-    """Judge with the text alone, with each kind of memory, and with the one that drawn defects choose."""
+    """Judge with the text alone, with each kind of memory, and with the one that drawn defects choose.
+
+    A last row remembers frames that nobody looked at, a tenth of them defective; these are not judged.
+    """
     torch.set_num_threads(1)
     machine, started = describe_machine(), time.perf_counter()
     counts, weights = [int(count) for count in images.split(",")], load_weights("tiny")
