@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +25,7 @@ from acl_runtime.evaluation.metrics import evaluate
 from acl_runtime.scoring.maps import sigmoid
 from acl_runtime.scoring.memory import Memory, memory_maps, patch_evidence, share_peaks
 from acl_runtime.scoring.memory_kinds import kinds_text
-from acl_train.config import BLUR_SIGMA, TEMPERATURE, LearnConfig, Recipe
+from acl_train.config import BLUR_SIGMA, TEMPERATURE, TINY_LEARNING, Recipe
 from acl_train.features import encode_images, load_images
 from acl_train.losses import patch_log_odds
 from acl_train.tiny.corpus import FAMILIES, LEARNING_FAMILIES, draw_dataset
@@ -238,9 +239,10 @@ def main(
     ] = None,
     written: Annotated[
         bool,
-        typer.Option("--written", help="Take the hand-written pair of texts instead of learned prompts."),
+        typer.Option(
+            "--written", help="Take the hand-written pair of texts instead of prompts learned as by acl demo."
+        ),
     ] = False,
-    recipe: Annotated[Recipe, typer.Option(help="To learn with.")] = Recipe.paper,
     images: Annotated[str, typer.Option(metavar="A,B", help="Good images to remember.")] = "1,2,4,8,16",
     draws: Annotated[int, typer.Option(min=1, help="Random choices of these images.")] = 3,
     most: Annotated[int, typer.Option(min=2, help="Samples taken of each data set.")] = 160,
@@ -271,8 +273,8 @@ def main(
         if written:
             texts = write_texts(clip, PAIR)
         else:
-            texts = learn_texts(tower, learning, LearnConfig(recipe=recipe, seed=FIRST_SEED))
-        records = list(measure(tower, texts, recipe, cases, counts, draws))
+            texts = learn_texts(tower, learning, replace(TINY_LEARNING, seed=FIRST_SEED))
+        records = list(measure(tower, texts, TINY_LEARNING.recipe, cases, counts, draws))
     minutes = (time.perf_counter() - started) / 60
     meanings = "; ".join(f"**{name}** {meaning}" for name, meaning in MEANINGS.items())
     typer.echo(f"{machine_line(machine)}; {minutes:.0f} minutes\n\n{meanings}\n\n{to_tables(records)}")
