@@ -27,7 +27,7 @@ class Seen:
     """What the vision tower makes of a batch."""
 
     image: Tensor  # (B, D) unit vectors
-    patches: Tensor  # (B, L, N, D) unit vectors
+    patches: Tensor | None  # (B, L, N, D) unit vectors of the second path; None if it was not run
     ordinary: tuple[Tensor, ...]  # (B, N, W) patches of the ordinary path, after the blocks `WATCHED`
 
 
@@ -91,15 +91,17 @@ class SentenceObjective(Captions):
                 nn.init.zeros_(parameter)
 
     def forward(self, seen: Seen, batch: Batch) -> Tensor:
-        """The loss of what the tower saw; windows show too little for captions."""
+        """The loss of what the tower saw."""
         share = damaged_share(batch.coverage)
-        of_layers = share[:, None].expand(seen.patches.shape[:3])  # (B, L, N)
         loss = (
             IMAGE * self.image_loss(seen.image, batch)
-            + direction_loss(seen.patches, self.direction, of_layers, DAMAGE)
             + ORDINARY * self.ordinary_loss(seen.ordinary, share)
+            + self.caption_loss(seen.image, batch)
         )
-        return loss if batch.cells is not None else loss + self.caption_loss(seen.image, batch)
+        if seen.patches is None:
+            return loss
+        of_layers = share[:, None].expand(seen.patches.shape[:3])  # (B, L, N)
+        return loss + direction_loss(seen.patches, self.direction, of_layers, DAMAGE)
 
     def image_loss(self, image_embeddings: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy of (B, D) images, and the order inside pairs; slivers of damage count as neither."""
@@ -107,10 +109,10 @@ class SentenceObjective(Captions):
         clear = (amount == 0) | (amount >= SLIVER)
         logits = image_embeddings @ self.direction / AUXILIARY_TEMPERATURE
         loss = F.binary_cross_entropy_with_logits(logits[clear], (amount > 0).float()[clear])
-        ordered = (amount >= SLIVER)[1 : batch.paired : 2]  # (P,) pairs whose second picture is damaged
+        ordered = (amount >= SLIVER)[1::2]  # (B / 2,) pairs whose second picture is damaged
         if not ordered.any():
             return loss
-        good, damaged = logits[: batch.paired].view(-1, 2)[ordered].T
+        good, damaged = logits.view(-1, 2)[ordered].T
         return loss + F.softplus(good - damaged).mean()
 
     def ordinary_loss(self, tokens: Sequence[Tensor], share: Tensor) -> Tensor:
