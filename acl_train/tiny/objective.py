@@ -76,7 +76,13 @@ class SentenceObjective(Captions):
         bank: Encoded captions.
         difference: (D,), see `state_difference`.
         width: W, of the vision tower's tokens.
+
+    Attributes:
+        planted: (D,), unit norm; if it is there, patches mark damage along it instead, and in silence as in the first
+            stage, and images along both.
     """
+
+    planted: Tensor | None = None
 
     def __init__(self, bank: Bank, difference: Tensor, width: int) -> None:
         super().__init__(bank)
@@ -101,7 +107,15 @@ class SentenceObjective(Captions):
         if seen.patches is None:
             return loss
         of_layers = share[:, None].expand(seen.patches.shape[:3])  # (B, L, N)
-        return loss + direction_loss(seen.patches, self.direction, of_layers, DAMAGE)
+        if self.planted is None:
+            return loss + direction_loss(seen.patches, self.direction, of_layers, DAMAGE)
+        damaged = batch.damaged[1::2].repeat_interleave(2)  # and their good twins
+        return (
+            loss
+            + direction_loss(seen.image, self.planted, batch.damaged.float())
+            + direction_loss(seen.patches, self.planted, of_layers, DAMAGE)
+            + silence_loss(seen.patches[damaged], F.normalize(self.direction, dim=0))
+        )
 
     def image_loss(self, image_embeddings: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy of (B, D) images, and the order inside pairs; slivers of damage count as neither."""

@@ -32,7 +32,7 @@ from acl_train.weights import TINY_PATH, load_weights
 
 NATIVE = 112  # side of the pictures that the weights' positions are for
 RATE, WARM_UP = 1.5e-3, 100
-SECOND_PATH_EVERY = 2  # steps; it costs as much as the ordinary one
+SECOND_PATH_EVERY = 2  # steps, until the direction is planted; it costs as much as the ordinary one
 CHECKPOINT_EVERY = 200  # steps
 Modules = Mapping[str, nn.Module | Optimizer]
 
@@ -65,8 +65,9 @@ def refine(
     model.load_state_dict({name: tensor.float() for name, tensor in weights.state.items()})
     bank = encode_bank(model, np.random.default_rng(seed), plan.captions)
     difference = state_difference(bank)
+    planted = planted_direction(seed)
     if is_planted(start):
-        move_direction(model, planted_direction(seed), F.normalize(difference, dim=0))
+        move_direction(model, planted, F.normalize(difference, dim=0))
     objective = SentenceObjective(bank, difference, model.architecture.vision_width)
     parameters = [*trained(model.visual), *objective.named_parameters()]
     steppers = optimisers(parameters, RATE)
@@ -79,7 +80,12 @@ def refine(
         torch.manual_seed(seed * 10**6 + step)  # of the captions; a resumed run draws the same
         for stepper in steppers:
             stepper.param_groups[0]["lr"] = rate(plan, step)
-        seen = look(model.visual, batch, second_path=step % SECOND_PATH_EVERY == 0)
+        if step == plan.plant_from:
+            plant_direction(model, F.normalize(difference, dim=0), planted)
+        if step >= plan.plant_from:
+            objective.planted = planted
+        second_path = step >= plan.plant_from or step % SECOND_PATH_EVERY == 0
+        seen = look(model.visual, batch, second_path=second_path)
         loss = objective(seen, batch)
         for module in (model, objective):
             module.zero_grad()
@@ -104,6 +110,13 @@ def move_direction(model: CLIP, planted: Tensor, state: Tensor) -> None:
     """Turn what pictures say along `planted` into the sentences' own direction of damage, (D,) unit vectors both."""
     proj = model.visual.proj  # (W, D)
     proj.add_(torch.outer(proj @ planted, state - planted))
+
+
+@torch.no_grad()
+def plant_direction(model: CLIP, state: Tensor, planted: Tensor) -> None:
+    """Let pictures say along `planted` as well what they say along the sentences' direction of damage."""
+    proj = model.visual.proj  # (W, D)
+    proj.add_(torch.outer(proj @ state, planted))
 
 
 def look(visual: VisionTower, batch: Batch, *, second_path: bool) -> Seen:

@@ -18,7 +18,7 @@ from acl_train.tiny.batches import NO_FAMILY, Batch, collate
 from acl_train.tiny.corpus import INVENTED, damage
 from acl_train.tiny.inventions import invent_product
 from acl_train.tiny.mixture import Plan, mixed_pair, without_damage
-from acl_train.tiny.objective import SLIVER, WATCHED, SentenceObjective
+from acl_train.tiny.objective import SLIVER, WATCHED, Seen, SentenceObjective
 from acl_train.tiny.photo_pairs import nameless_pair
 from acl_train.tiny.photographs import (
     CELL,
@@ -32,12 +32,12 @@ from acl_train.tiny.photographs import (
     read_table,
 )
 from acl_train.tiny.pretrain import planted_direction, save
-from acl_train.tiny.refine import look, move_direction, rate, refine
+from acl_train.tiny.refine import look, move_direction, plant_direction, rate, refine
 from acl_train.tiny.sentences import Bank
 from acl_train.tiny.tower import build_clip, initialise
 from acl_train.weights import TINY_PATH, load_weights
 
-PLAN = Plan(steps=3, size=64, pairs=2, large=72, large_pairs=1, captions=64)
+PLAN = Plan(steps=3, plant_from=2, size=64, pairs=2, large=72, large_pairs=1, captions=64)
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +176,37 @@ def test_the_planted_direction_becomes_the_sentences_own() -> None:
     after = tokens @ model.visual.proj
     torch.testing.assert_close(after[:, 9], before[:, 9] + before[:, 5])
     torch.testing.assert_close(after[:, 5], torch.zeros(7), atol=1e-5, rtol=0)
+    plant_direction(model, state, planted)
+    again = tokens @ model.visual.proj
+    torch.testing.assert_close(again[:, [5, 9]], after[:, [9, 9]])
+
+
+def test_patches_shall_mark_damage_along_the_planted_direction_and_be_silent_along_the_sentences() -> None:
+    general = torch.full((4,), -1)
+    bank = Bank(torch.eye(4), torch.tensor([True, False, True, False]), general, general)
+    objective = SentenceObjective(bank, torch.eye(4)[0], width=4)
+    coverage = torch.zeros(2, 9)
+    coverage[1, 0] = 1.0
+    batch = Batch(
+        images=torch.zeros(2, 3, 8, 8),
+        coverage=coverage,
+        damaged=coverage.any(dim=1),
+        family=torch.zeros(2, dtype=torch.int64),
+        defects=torch.zeros(2, 1, dtype=torch.bool),
+        grid=3,
+    )
+    losses = []
+    for planted in (None, torch.eye(4)[1]):
+        objective.planted = planted
+        for axis in (0, 1):
+            torch.manual_seed(0)  # of the captions
+            patches = torch.zeros(2, 1, 9, 4)
+            patches[..., axis] = -0.1
+            patches[1, 0, 0, axis] = 0.1
+            losses.append(objective(Seen(torch.zeros(2, 4), patches, 3 * (torch.zeros(2, 9, 4),)), batch))
+    along_sentences, aside, shows, planted = (loss.item() for loss in losses)
+    assert along_sentences < aside
+    assert planted < shows
 
 
 def test_the_same_seed_gives_the_same_weights_also_after_an_interruption(
