@@ -25,11 +25,9 @@ class Batch:
     images: Tensor  # (B, 3, S, S) float32, normalised
     coverage: Tensor  # (B, G·G) float32 in 0..1, damaged share of each patch
     damaged: Tensor  # (B,) bool
-    family: Tensor  # (B,) int64, NO_FAMILY of photographs
+    family: Tensor  # (B,) int64, or NO_FAMILY
     defects: Tensor  # (B, K) bool, K defects in all
-    paired: int  # so many pictures are in pairs; single ones follow
-    grid: int  # patches along each side of the whole picture
-    cells: Tensor | None = None  # (B, N) int64, which of its patches windows show; None: whole pictures
+    grid: int  # patches along each side of a picture
 
 
 class Pairs(Dataset[Pair]):
@@ -60,7 +58,6 @@ def collate(pairs: list[Pair]) -> Batch:
         damaged=after_nothing(torch.tensor([bool(pair.defects) for pair in pairs])),
         family=family.repeat_interleave(2),
         defects=after_nothing(defects),
-        paired=2 * len(pairs),
         grid=pairs[0].coverage.shape[0],
     )
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from acl_train.tiny import wear
 from acl_train.tiny.camera import photograph
 from acl_train.tiny.fields import Field, Image, Rng
+from acl_train.tiny.inventions import invent_damage
 from acl_train.tiny.products import OBJECTS, TEXTURES, Product, draw_product
 
 FAMILIES: tuple[str, ...] = (*TEXTURES, *OBJECTS)
@@ -33,6 +34,8 @@ LEARNING_DEFECTS = (
     "contamination",
     "rough",
 )
+
+INVENTED = "invented"  # damage of no kind, for training only
 
 MASK_THRESHOLD = 0.1  # of a defect's coverage
 SMALLEST_DEFECT = 0.0015  # of the picture's area
@@ -83,9 +86,10 @@ def stream(family: str, seed: int, purpose: int) -> Rng:
 
 def damage(product: Product, defect: str, rng: Rng, attempts: int = 12) -> tuple[Image, NDArray[np.bool_]]:
     """The product with a defect that can be seen; the last attempt is taken as it is."""
+    draw = invent_damage if defect == INVENTED else wear.DEFECTS[defect]
     faintest = FAINTEST_WARP if defect == "warp" else FAINTEST_DEFECT
     for _ in range(attempts):
-        drawn, coverage = wear.DEFECTS[defect](product, rng)
+        drawn, coverage = draw(product, rng)
         image, mask = clipped(product, drawn, coverage)
         change = np.abs(image - product.image).max(axis=2)
         if mask.mean() >= SMALLEST_DEFECT and change[mask].mean() >= faintest:

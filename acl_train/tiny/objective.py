@@ -27,7 +27,7 @@ class Seen:
     """What the vision tower makes of a batch."""
 
     image: Tensor  # (B, D) unit vectors
-    patches: Tensor  # (B, L, N, D) unit vectors
+    patches: Tensor | None  # (B, L, N, D) unit vectors of the second path; None if it was not run
     ordinary: tuple[Tensor, ...]  # (B, N, W) patches of the ordinary path, after the blocks `WATCHED`
 
 
@@ -76,7 +76,13 @@ class SentenceObjective(Captions):
         bank: Encoded captions.
         difference: (D,), see `state_difference`.
         width: W, of the vision tower's tokens.
+
+    Attributes:
+        planted: (D,), unit norm; if it is there, patches mark damage along it instead, and in silence as in the first
+            stage, and images along both.
     """
+
+    planted: Tensor | None = None
 
     def __init__(self, bank: Bank, difference: Tensor, width: int) -> None:
         super().__init__(bank)
@@ -91,15 +97,25 @@ class SentenceObjective(Captions):
                 nn.init.zeros_(parameter)
 
     def forward(self, seen: Seen, batch: Batch) -> Tensor:
-        """The loss of what the tower saw; windows show too little for captions."""
+        """The loss of what the tower saw."""
         share = damaged_share(batch.coverage)
-        of_layers = share[:, None].expand(seen.patches.shape[:3])  # (B, L, N)
         loss = (
             IMAGE * self.image_loss(seen.image, batch)
-            + direction_loss(seen.patches, self.direction, of_layers, DAMAGE)
             + ORDINARY * self.ordinary_loss(seen.ordinary, share)
+            + self.caption_loss(seen.image, batch)
         )
-        return loss if batch.cells is not None else loss + self.caption_loss(seen.image, batch)
+        if seen.patches is None:
+            return loss
+        of_layers = share[:, None].expand(seen.patches.shape[:3])  # (B, L, N)
+        if self.planted is None:
+            return loss + direction_loss(seen.patches, self.direction, of_layers, DAMAGE)
+        damaged = batch.damaged[1::2].repeat_interleave(2)  # and their good twins
+        return (
+            loss
+            + direction_loss(seen.image, self.planted, batch.damaged.float())
+            + direction_loss(seen.patches, self.planted, of_layers, DAMAGE)
+            + silence_loss(seen.patches[damaged], F.normalize(self.direction, dim=0))
+        )
 
     def image_loss(self, image_embeddings: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy of (B, D) images, and the order inside pairs; slivers of damage count as neither."""
@@ -107,10 +123,10 @@ class SentenceObjective(Captions):
         clear = (amount == 0) | (amount >= SLIVER)
         logits = image_embeddings @ self.direction / AUXILIARY_TEMPERATURE
         loss = F.binary_cross_entropy_with_logits(logits[clear], (amount > 0).float()[clear])
-        ordered = (amount >= SLIVER)[1 : batch.paired : 2]  # (P,) pairs whose second picture is damaged
+        ordered = (amount >= SLIVER)[1::2]  # (B / 2,) pairs whose second picture is damaged
         if not ordered.any():
             return loss
-        good, damaged = logits[: batch.paired].view(-1, 2)[ordered].T
+        good, damaged = logits.view(-1, 2)[ordered].T
         return loss + F.softplus(good - damaged).mean()
 
     def ordinary_loss(self, tokens: Sequence[Tensor], share: Tensor) -> Tensor:

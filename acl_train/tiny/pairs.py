@@ -21,7 +21,7 @@ class Pair:
 
     images: NDArray[np.uint8]  # (2, S, S, 3) BGR, good first
     coverage: NDArray[np.float32]  # (G, G) share of each patch that is defective in the second picture
-    family: str | None  # None: a photograph, of which only captions without a product's name are true
+    family: str | None  # None: of no family; only captions without a product's name are true
     defects: tuple[str, ...]
 
 

@@ -1,4 +1,4 @@
-"""Training pairs made of photographs: a crop as it is, and the same crop with the corpus's defects drawn on it."""
+"""Training pairs of products without a name: photographed or invented, good and with damage drawn on them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import numpy as np
 
 from acl_train.tiny.camera import photograph
 from acl_train.tiny.captions import TRAINING_DEFECTS, TRAINING_FAMILIES
-from acl_train.tiny.corpus import damage
+from acl_train.tiny.corpus import INVENTED, damage
 from acl_train.tiny.fields import Image, Rng, blend, blur, colour, disc, soft, turned
+from acl_train.tiny.inventions import invent_product
 from acl_train.tiny.pairs import Pair, choose_defects, finish
 from acl_train.tiny.photographs import Photograph
 from acl_train.tiny.products import OBJECTS, Product, shadowed
 
+INVENTIONS = 0.45  # share of products that are invented; the others are photographs
+UNNAMED = 0.3  # share of damage that is of no kind
 SCENES = 0.15  # share of crops that are taken from large photographs instead of sheets of materials
 THINGS = 0.3  # share of pairs that show a thing made of a photographed material
 BARS = 0.3  # share of pairs with straight bars or seams that are no defects
@@ -22,12 +25,14 @@ GREY = 0.4
 SOLID = tuple(name for name in OBJECTS if name in TRAINING_FAMILIES)
 
 
-def photo_pair(seed: int, index: int, photographs: Sequence[Photograph], *, size: int, patch: int) -> Pair:
-    """The pair number `index` of `seed`, as S×S pictures: a good crop and the same crop damaged."""
+def nameless_pair(seed: int, index: int, photographs: Sequence[Photograph], *, size: int, patch: int) -> Pair:
+    """The pair number `index` of `seed`, as S×S pictures: a product of no family and the same one damaged."""
     rng = np.random.default_rng((seed, index, 1))
     drawn = size * 7 // 4
-    product = photo_product(rng, photographs, drawn)
+    invented = rng.random() < INVENTIONS
+    product = invent_product(rng, drawn) if invented else photo_product(rng, photographs, drawn)
     defects = choose_defects(rng, TRAINING_DEFECTS)
+    defects = tuple(INVENTED if rng.random() < UNNAMED else defect for defect in defects)
     image, mask = product.image, np.zeros((drawn, drawn), np.bool_)
     for defect in defects:
         image, where = damage(Product(image, product.body, product.behind), defect, rng)

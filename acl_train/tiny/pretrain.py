@@ -29,6 +29,7 @@ PAIRS = 32  # per step; each is two pictures
 SENTENCE_STEPS = 300
 WARM_UP = 80
 CAPTIONS = 4096
+PLANTED = "planted_direction"  # in a file of weights: true or false; the first edition does not say it
 
 
 @dataclass(frozen=True)
@@ -133,13 +134,19 @@ def resize_positions(positions: Tensor, grid: int) -> Tensor:
     return torch.cat([positions[:1], resized[0].flatten(1).T])
 
 
-def save(model: CLIP, path: Path) -> None:
-    """Write the weights in half precision, and of the token table only the rows that captions use."""
+def save(model: CLIP, path: Path, *, planted: bool) -> None:
+    """Write the weights in half precision, and of the token table only the rows that captions use.
+
+    Args:
+        model: To write.
+        path: Of the file.
+        planted: Whether patches mark damage along a direction that no sentence uses; the file says so.
+    """
     state = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
     ids = open_clip.tokenize(every_word()).unique().to(torch.int32)
     state["token_embedding.rows"] = state.pop("token_embedding.weight")[ids.long()].contiguous()
     state["token_embedding.ids"] = ids
-    save_file(state, path, metadata={"quick_gelu": "true"})
+    save_file(state, path, metadata={"quick_gelu": "true", PLANTED: str(planted).lower()})
 
 
 def main(
@@ -151,7 +158,7 @@ def main(
     torch.set_num_threads(threads)
     typer.echo(f"torch {torch.__version__}, {threads} thread(s) and one drawing process, seed {seed}")
     with Progress() as progress:
-        save(pretrain(seed, progress), output)
+        save(pretrain(seed, progress), output, planted=True)
     typer.echo(output)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -25,19 +25,20 @@ from acl_train.tiny.batches import Batch
 from acl_train.tiny.mixture import Plan, draw_mixture
 from acl_train.tiny.objective import WATCHED, Seen, SentenceObjective
 from acl_train.tiny.photographs import Photograph, load_photographs, read_table
-from acl_train.tiny.pretrain import follow, planted_direction, resize_positions, save, trained
+from acl_train.tiny.pretrain import PLANTED, follow, planted_direction, resize_positions, save, trained
 from acl_train.tiny.sentences import encode_bank, state_difference
 from acl_train.tiny.tower import build_clip, optimisers
-from acl_train.weights import load_weights
+from acl_train.weights import TINY_PATH, load_weights
 
 NATIVE = 112  # side of the pictures that the weights' positions are for
-RATE, WARM_UP = 1e-3, 100
+RATE, WARM_UP = 1.5e-3, 100
+SECOND_PATH_EVERY = 2  # steps, until the direction is planted; it costs as much as the ordinary one
 CHECKPOINT_EVERY = 200  # steps
 Modules = Mapping[str, nn.Module | Optimizer]
 
 
 def refine(
-    start: Path | None,
+    start: Path,
     photographs: list[Photograph],
     plan: Plan,
     *,
@@ -50,7 +51,7 @@ def refine(
     """Train the vision tower further; the text tower stays as it is.
 
     Args:
-        start: Weights of the first stage; None for the shipped ones.
+        start: Weights of the first stage, or of this one.
         photographs: See `load_photographs`.
         plan: How long.
         seed: Of pictures and captions, and of the first stage, whose planted direction is moved.
@@ -60,11 +61,13 @@ def refine(
         report: Called with each step's loss.
     """
     model = build_clip(NATIVE)
-    shipped = load_weights("tiny", None if start is None else str(start))
-    model.load_state_dict({name: tensor.float() for name, tensor in shipped.state.items()})
+    weights = load_weights("tiny", str(start))
+    model.load_state_dict({name: tensor.float() for name, tensor in weights.state.items()})
     bank = encode_bank(model, np.random.default_rng(seed), plan.captions)
     difference = state_difference(bank)
-    move_direction(model, planted_direction(seed), F.normalize(difference, dim=0))
+    planted = planted_direction(seed)
+    if is_planted(start):
+        move_direction(model, planted, F.normalize(difference, dim=0))
     objective = SentenceObjective(bank, difference, model.architecture.vision_width)
     parameters = [*trained(model.visual), *objective.named_parameters()]
     steppers = optimisers(parameters, RATE)
@@ -77,7 +80,13 @@ def refine(
         torch.manual_seed(seed * 10**6 + step)  # of the captions; a resumed run draws the same
         for stepper in steppers:
             stepper.param_groups[0]["lr"] = rate(plan, step)
-        loss = objective(look(model.visual, batch), batch)
+        if step == plan.plant_from:
+            plant_direction(model, F.normalize(difference, dim=0), planted)
+        if step >= plan.plant_from:
+            objective.planted = planted
+        second_path = step >= plan.plant_from or step % SECOND_PATH_EVERY == 0
+        seen = look(model.visual, batch, second_path=second_path)
+        loss = objective(seen, batch)
         for module in (model, objective):
             module.zero_grad()
         loss.backward()
@@ -90,6 +99,12 @@ def refine(
     return model
 
 
+def is_planted(path: Path) -> bool:
+    """Whether patches mark damage along a direction that no sentence uses."""
+    with safe_open(path, "pt") as file:
+        return (file.metadata() or {}).get(PLANTED) != "false"
+
+
 @torch.no_grad()
 def move_direction(model: CLIP, planted: Tensor, state: Tensor) -> None:
     """Turn what pictures say along `planted` into the sentences' own direction of damage, (D,) unit vectors both."""
@@ -97,35 +112,41 @@ def move_direction(model: CLIP, planted: Tensor, state: Tensor) -> None:
     proj.add_(torch.outer(proj @ planted, state - planted))
 
 
-def look(visual: VisionTower, batch: Batch) -> Seen:
-    """What the tower makes of whole pictures or windows of any size, in bfloat16 inside."""
-    is_whole = batch.cells is None
-    faster = SDPBackend.FLASH_ATTENTION if is_whole else SDPBackend.MATH  # on a CPU, both ways together
-    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(faster):
+@torch.no_grad()
+def plant_direction(model: CLIP, state: Tensor, planted: Tensor) -> None:
+    """Let pictures say along `planted` as well what they say along the sentences' direction of damage."""
+    proj = model.visual.proj  # (W, D)
+    proj.add_(torch.outer(proj @ state, planted))
+
+
+def look(visual: VisionTower, batch: Batch, *, second_path: bool) -> Seen:
+    """What the tower makes of pictures of any size, in bfloat16 inside."""
+    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.FLASH_ATTENTION):
         patches = visual.conv1(batch.images).flatten(2).transpose(1, 2)  # (B, N, W)
         class_token = visual.class_embedding.expand(len(patches), 1, -1)
-        positions = positions_of(visual.positional_embedding, batch)
+        positions = resize_positions(visual.positional_embedding, batch.grid)
         tokens = visual.ln_pre(torch.cat([class_token, patches], dim=1) + positions)
-        ordinary, second = zip(*visual.paths(tokens, last_rows=CLASS_TOKEN), strict=True)
-        recorded = torch.stack([second[number - 1][:, 1:] for number in visual.config.layers], dim=1)
-        image, embedded = visual.project_class(ordinary[-1][:, 0]), visual.project_patches(recorded)
+        if second_path:
+            ordinary, second = map(list, zip(*visual.paths(tokens, last_rows=CLASS_TOKEN), strict=True))
+            recorded = torch.stack([second[number - 1][:, 1:] for number in visual.config.layers], dim=1)
+            embedded = visual.project_patches(recorded).float()
+        else:
+            ordinary, embedded = list(one_path(visual, tokens)), None
+        image = visual.project_class(ordinary[-1][:, 0])
     watched = tuple(ordinary[number - 1][:, 1:].float() for number in WATCHED)
-    return Seen(image.float(), embedded.float(), watched)
+    return Seen(image.float(), embedded, watched)
 
 
-def positions_of(positions: Tensor, batch: Batch) -> Tensor:
-    """(1 + N, W), or (B, 1 + N, W) for windows, of the weights' (1 + M, W)."""
-    resized = resize_positions(positions, batch.grid)
-    if batch.cells is None:
-        return resized
-    class_token = resized[:1].expand(len(batch.cells), 1, -1)
-    return torch.cat([class_token, resized[1:][batch.cells]], dim=1)
+def one_path(visual: VisionTower, tokens: Tensor) -> Iterator[Tensor]:
+    """After each block: the ordinary path, (B, 1 + N, W)."""
+    for block in visual.transformer:
+        tokens = block(tokens)
+        yield tokens
 
 
 def rate(plan: Plan, step: int) -> float:
-    """The learning rate: a short rise, then level, then down a line while whole pictures alone are looked at."""
-    left = (plan.steps - step) / (plan.steps - plan.whole_from)
-    return RATE * min(1.0, (step + 1) / WARM_UP, left)
+    """The learning rate: a short rise, then down a line to nothing."""
+    return RATE * min((step + 1) / WARM_UP, 1.0) * (plan.steps - step) / plan.steps
 
 
 def store(path: Path, modules: Modules, step: int, seed: int, plan: Plan) -> None:
@@ -149,7 +170,7 @@ def tensors_of(module: nn.Module | Optimizer) -> dict[str, Tensor]:
 
 def facts(seed: int, plan: Plan) -> list[int]:
     """What a run cannot change on its way; its length it can, and the rate then follows the new one."""
-    return [seed, plan.pairs, plan.size, plan.whole_pairs, plan.large, plan.large_pairs, plan.captions]
+    return [seed, plan.pairs, plan.size, plan.large, plan.large_pairs, plan.captions]
 
 
 def restore(path: Path, modules: Modules, seed: int, plan: Plan) -> int:
@@ -187,7 +208,7 @@ def restore_optimiser(optimiser: Optimizer, tensors: dict[str, Tensor]) -> None:
 def main(
     output: Annotated[Path, typer.Option("-o", "--output", help="File that the weights are written to.")],
     photographs: Annotated[Path, typer.Option(help="Folder with what photographs.tsv names: PACKAGE/PATH.")],
-    start: Annotated[Path | None, typer.Option(help="Weights of the first stage; the shipped ones.")] = None,
+    start: Annotated[Path, typer.Option(help="Weights to go on from.")] = TINY_PATH,
     checkpoint: Annotated[Path | None, typer.Option(help="File to go on from after an interruption.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Batches of pictures.")] = Plan.steps,
     seed: Annotated[int, typer.Option(help="Draws the pictures; that of the first stage.")] = 0,
@@ -200,7 +221,8 @@ def main(
     typer.echo(f"{len(loaded)} photographs")
     with Progress() as progress:
         tick = follow(progress, "pictures", steps)
-        save(refine(start, loaded, Plan(steps=steps), seed=seed, checkpoint=checkpoint, report=tick), output)
+        model = refine(start, loaded, Plan(steps=steps), seed=seed, checkpoint=checkpoint, report=tick)
+    save(model, output, planted=False)
     typer.echo(output)
 
 
