@@ -25,8 +25,8 @@ FIRST_NUMBER = 3 * 10**7  # of the drawn pairs; the first stage's are below
 class Plan:
     """How long the second stage is, and how large its pictures and batches are."""
 
-    steps: int = 3650
-    plant_from: int = 3000  # the first step from which on patches mark damage along a direction of their own
+    steps: int = 8000
+    plant_from: int = 7000  # the first step from which on patches mark damage along a direction of their own
     size: int = 112
     pairs: int = 24  # of a batch of that size
     large: int = 168
