@@ -119,10 +119,19 @@ def fit_memory(
         subject: See `network_digest`.
         patches: Largest number of patches to keep of all images together.
         seed: Seed of the draw of each image's first patch.
+
+    Raises:
+        InputError: There is no image, or so much of one is ignored that nothing can be compared.
     """
     if not images:
         raise InputError("memory must be of at least 1 image, got 0")
     is_single = len(images) == 1
+    least, fewest = BANDS if is_single else 1, min(int(image.counted.sum()) for image in images)
+    if fewest < least:
+        raise InputError(
+            f"at least {least} patches of each image to remember must count, got {fewest}; ignore less of the frames, "
+            "or leave --memory out"
+        )
     units = _bands(images[0]) if is_single else list(images)
     rng, each = np.random.default_rng(seed), max(1, patches // len(units))
     kept = [

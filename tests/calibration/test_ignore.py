@@ -145,6 +145,14 @@ def test_masks_that_are_none_are_refused(bundle: Path, good: Path, option: str, 
     assert not (bundle / "calibrations").exists()
 
 
+@pytest.mark.parametrize("images", [1, 6])
+def test_a_mask_that_leaves_no_patch_to_remember_is_refused(bundle: Path, good: Path, images: int) -> None:
+    option = "0,0 119,0 119,88 0,88"  # all but the last row of pixels
+    with pytest.raises(InputError, match=r"patches of each image to remember must count, got 0; ignore less"):
+        calibrate_bundle(Detector(bundle), list_sources([good]), memory=images, ignored=[option])
+    assert not (bundle / "calibrations").exists()
+
+
 def test_a_picture_is_a_mask_of_the_frames_size(bundle: Path, good: Path, tmp_path: Path) -> None:
     manifest = load_bundle(bundle).manifest
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
