@@ -299,7 +299,8 @@ def _gather(
         return [], "default"
     candidates = possible(MERGED if request.merged else CANDIDATES, images=len(images))
     if defective:
-        bad = _look_at_defective(looker, defective, progress)
+        if not (bad := _look_at_defective(looker, defective, progress)):
+            return [], "default"  # none can be read, which whoever judges them tells
         return measure_labelled(fitted, images, bad, candidates), "defective images"
     found = measure_trials(fitted, trials, candidates)
     return found, "drawn defects" if found else "default"

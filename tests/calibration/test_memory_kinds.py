@@ -24,6 +24,7 @@ from acl_runtime.calibration.record import CalibrationRecord, MemoryImages
 from acl_runtime.calibration.thresholds import draw_scale_images, find_rule
 from acl_runtime.detection.detector import Detector
 from acl_runtime.evaluation.metrics import auroc
+from acl_runtime.files.errors import InputError
 from acl_runtime.images.decode import load_frame
 from acl_runtime.scoring.maps import sigmoid
 from acl_runtime.scoring.memory import memory_maps, patch_evidence, share_peaks
@@ -172,6 +173,17 @@ def test_memories_that_cannot_be_merged_are_refused(bundle: Path, images: Path, 
     samples = Path(__file__).parents[1] / "samples" / "calibrations" / "version-3" / "0002.npz"
     with pytest.raises(ValueError, match="holds patches alone, which cannot be merged"):
         calibrate_bundle(Detector(bundle), good(images), merged=[str(samples)])
+
+
+def test_defective_images_that_cannot_be_read_choose_no_kind_and_are_told(
+    bundle: Path, images: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"broken\.png"):
+        calibrate_bundle(
+            Detector(bundle), good(images), defective=list_sources([tmp_path / "broken.png"]), memory=4
+        )
+    assert not (bundle / "calibrations").exists()
 
 
 def test_one_good_image_is_compared_with_itself_and_told(bundle: Path, images: Path) -> None:
