@@ -180,6 +180,12 @@ def check_memory(bundle: Bundle, request: Request) -> None:
                 f"a mean at each place must be of at least {LEAST_PLACES} images, got {images}; remember more, or take "
                 "another --memory-kind"
             )
+        are_compared = request.count > 1 or any(statistics.place.count for _, statistics in request.merged)
+        if not are_compared:  # each image came alone: nothing says how far good parts differ at a place
+            raise InputError(
+                "a mean at each place must be of images that were compared with each other, got single ones; remember "
+                "2 or more now, or take another --memory-kind"
+            )
     if request.merged and request.kinds is not None and "patches" in request.kinds:
         raise InputError("patches cannot be merged, only the kinds subspace and place; leave --merge out")
 

@@ -159,6 +159,14 @@ def test_a_single_image_is_added_to_the_means_of_places(bundle: Path, images: Pa
     assert (memory_of(record).kind, memory_of(record).images) == ("place", REMEMBERED + 1)
 
 
+def test_single_images_alone_make_no_mean_of_places(bundle: Path, images: Path) -> None:
+    calibrate_bundle(Detector(bundle), good(images), memory=1)
+    for _ in range(2):
+        calibrate_bundle(Detector(bundle), good(images), memory=1, merged=[str(bundle)])
+    with pytest.raises(InputError, match=r"compared with each other, got single ones; remember 2 or more"):
+        calibrate_bundle(Detector(bundle), good(images), memory=1, memory_kind="place", merged=[str(bundle)])
+
+
 def test_memories_that_cannot_be_merged_are_refused(bundle: Path, images: Path, tmp_path: Path) -> None:
     other = write_tiny_bundle(tmp_path / "other", head="embeddings")
     edit_manifest(other, lambda document: document["backbone"].update(weights_sha256="1" * 64))
