@@ -43,6 +43,7 @@ MOST_DEFECTIVE = 32  # images that are known to be defective and choose the kind
 
 LEAST_COMPARED = 2  # images; of one nothing is chosen
 DEFAULT: tuple[Kind, ...] = ("subspace",)
+OF_ONE: tuple[Kind, ...] = ("patches",)  # the subspace of a single image is too small, see docs/memory.md
 
 ChosenBy = Literal["user", "drawn defects", "defective images", "default"]
 
@@ -254,7 +255,7 @@ def fit_memory_to_images(
     evidence, chosen_by = _gather(looker, fitted, first, trials, defective, request, progress)
     kinds = request.kinds
     if kinds is None:
-        kinds = choose_kinds(evidence) if evidence else DEFAULT
+        kinds = choose_kinds(evidence) if evidence else _default(request)
     kept = () if fitted is None else (fitted.kept, fitted.distance)
     return FittedMemory(
         memory=make_memory(kinds, statistics, *kept),
@@ -266,6 +267,10 @@ def fit_memory_to_images(
         if fitted is None or request.trimmed is not None or (len(first) == 1 and "place" in kinds)
         else dict(zip(names, peaks_beside_others(fitted, kinds, first, manifest), strict=True)),
     )
+
+
+def _default(request: Request) -> tuple[Kind, ...]:
+    return OF_ONE if request.count < LEAST_COMPARED and not request.merged else DEFAULT
 
 
 def _distinct(sources: Sequence[Source], request: Request, seed: int) -> Iterator[tuple[Frame, str]]:

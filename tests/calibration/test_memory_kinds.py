@@ -196,7 +196,7 @@ def test_defective_images_that_cannot_be_read_choose_no_kind_and_are_told(
 
 def test_one_good_image_is_compared_with_itself_and_told(bundle: Path, images: Path) -> None:
     record = calibrate_bundle(Detector(bundle), good(images), memory=1)
-    assert (memory_of(record).kind, memory_of(record).chosen_by) == ("subspace", "default")
+    assert (memory_of(record).kind, memory_of(record).chosen_by) == ("patches", "default")
     assert "the memory is of a single image" in texts(record, "memory")
 
 
