@@ -12,11 +12,14 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks are not installed
 
+from acl_runtime.calibration.memory_choice import CANDIDATES
 from acl_runtime.data.samples import Sample
+from acl_runtime.scoring.memory_kinds import kinds_text
 from acl_train.clip import CLIP
 from acl_train.config import Recipe
 from acl_train.tiny import tower
 from acl_train.tiny.corpus import draw_dataset
+from benchmarks import memory_kinds
 from benchmarks.drawn_groups import Counts
 from benchmarks.judges import Tower
 from benchmarks.learning import look_at
@@ -85,6 +88,27 @@ def test_every_method_is_measured(clip: CLIP, texts: torch.Tensor, data: Path, t
     assert {record["method"] for record in records} == set(METHODS)
     assert all(0 <= record[name] <= 1 for record in records for name in METRICS)
     assert to_tables(records).count("| text and memory  ") == 2 * len(METRICS)
+
+
+def test_every_kind_and_frames_that_nobody_looked_at_are_measured(
+    clip: CLIP, texts: torch.Tensor, data: Path, tmp_path: Path
+) -> None:
+    case = read_case(data, most=100)
+    looked = encode(clip, [*case.group.samples, *case.pools["egg"]], tmp_path)
+    records = list(memory_kinds.measure(looked, texts, Recipe.paper, [case], [1, 4], 1))
+    kinds = [kinds_text(kinds) for kinds in CANDIDATES]
+    with_place = {kind for kind in kinds if "place" in kind}
+    of_one, of_four = ({r["method"] for r in records if r["images"] == count} for count in (1, 4))
+    assert of_four == {*kinds, memory_kinds.CHOSEN}
+    assert of_one == of_four - with_place
+    assert {r["images"] for r in records if r["method"] == memory_kinds.UNLABELLED} == {memory_kinds.FRAMES}
+    assert all(0 <= record[name] <= 1 for record in records for name in memory_kinds.METRICS)
+    taken, _ = memory_kinds.fit_unlabelled(
+        looked, texts, Recipe.paper, case.group.samples, case.pools["egg"], 0
+    )
+    assert sum(taken) == 2
+    assert all(sample.label for sample, is_taken in zip(case.group.samples, taken, strict=True) if is_taken)
+    assert memory_kinds.to_tables(records).count("| as chosen ") == 2 * len(memory_kinds.METRICS)
 
 
 def test_a_memory_that_says_nothing_leaves_the_text(
