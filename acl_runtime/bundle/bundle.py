@@ -155,8 +155,9 @@ def load_text_embeddings(bundle: Bundle) -> npt.NDArray[np.float32]:
     heads = 1 + layers
     if embeddings.dtype != np.float32 or embeddings.shape[:-1] not in ((2,), (heads, 2), (2 * layers, 2)):
         got = f"{embeddings.shape} {embeddings.dtype}"
+        several = " or ".join(f"({each}, 2, joint)" for each in dict.fromkeys((heads, 2 * layers)))
         raise BundleError(
-            f"{path}: text_embeddings must be (2, joint) or ({heads}, 2, joint) float32, got {got}; {EXPORT_AGAIN}"
+            f"{path}: text_embeddings must be (2, joint) or {several} float32, got {got}; {EXPORT_AGAIN}"
         )
     joint = bundle.manifest.graph.outputs[0].shape[-1]
     if bundle.manifest.head == "embeddings" and embeddings.shape[-1] != joint:
@@ -199,8 +200,10 @@ def load_golden(bundle: Bundle) -> Mapping[str, np.ndarray]:
         (patch_logits, (frames, *patches), np.float32),
         (anomaly_maps, (frames, size, size), np.float32),
     )
+    if not frames:
+        raise BundleError(f"{path}: images must be one frame at least, got {images.shape}; {EXPORT_AGAIN}")
     for name, (array, shape, dtype) in zip(names, expected, strict=True):
-        if array.shape != shape or array.dtype != dtype or not frames:
+        if array.shape != shape or array.dtype != dtype:
             got = f"{array.shape} {array.dtype}"
             raise BundleError(f"{path}: {name} must be {shape} {np.dtype(dtype)}, got {got}; {EXPORT_AGAIN}")
     return dict(zip(names, (array for array, _, _ in expected), strict=True))
@@ -233,7 +236,7 @@ def _check_listed(folder: Path, manifest: Manifest) -> None:
     memory = [] if manifest.graph_memory is None else [manifest.graph_memory]
     for name in (*_graphs(manifest), *_projections(manifest), *memory, TEXT_EMBEDDINGS, GOLDEN):
         if name not in manifest.files:
-            raise BundleError(f"{folder / MANIFEST}: files lacks {name!r}; export the bundle again")
+            raise BundleError(f"{folder / MANIFEST}: files lacks {name!r}; {EXPORT_AGAIN}")
 
 
 def _check_file(folder: Path, name: str, record: FileRecord) -> None:

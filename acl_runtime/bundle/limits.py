@@ -47,7 +47,8 @@ def check_limits(manifest: Manifest) -> None:
     for name, value in _numbers(manifest):
         least, most = RANGES[name.rpartition(".")[2]]
         if value is not None and not least <= value <= most:
-            raise BundleError(f"{name} must lie in {least:g}..{most:g}, got {value:g}")
+            got = f"{value:g}" if abs(value) < 1e308 else "a larger number than can be shown"
+            raise BundleError(f"{name} must lie in {least:g}..{most:g}, got {got}")
     if manifest.blur_sigma > manifest.image_size:
         raise BundleError(
             f"blur_sigma must lie in 0..{manifest.image_size} (image_size), got {manifest.blur_sigma}"
