@@ -102,13 +102,12 @@ def is_within(version: str, versions: str) -> bool:
     Raises:
         InputError: A comparison is none.
     """
-    here = Version(version).release
+    here, holds = Version(version).release, True
     for comparison in versions.split(","):
         match = re.fullmatch(r"(==|<=|>=|<|>)(\d+(?:\.\d+)*)", comparison.strip())
         if match is None:
             raise InputError(f"versions must be comparisons such as >=10.3,<10.8, got {versions}")
         bound = Version(match[2]).release
         compared = (here + (0,) * len(bound))[: len(bound)]
-        if not _COMPARISONS[match[1]](compared, bound):
-            return False
-    return True
+        holds = holds and _COMPARISONS[match[1]](compared, bound)
+    return holds

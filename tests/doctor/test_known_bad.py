@@ -74,7 +74,7 @@ def test_versions_are_compared_as_numbers(version: str, versions: str, expected:
     assert is_within(version, versions) is expected
 
 
-@pytest.mark.parametrize("versions", ["10.3", "~=10", "", ">=10.3;<11", "=10"])
+@pytest.mark.parametrize("versions", ["10.3", "~=10", "", ">=10.3;<11", "=10", ">=10.3,<=oops"])
 def test_a_range_that_is_none_is_refused(tmp_path: Path, versions: str) -> None:
     table = json.loads(TABLE.read_text())
     table["faults"][0]["versions"] = versions
