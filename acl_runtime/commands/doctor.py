@@ -46,7 +46,7 @@ def doctor(
         findings = [*findings, *_check_calibration(bundle)]
     findings = sort_findings([*find(machine), *findings])
     works = what_works(machine)
-    document = dumps(to_document(machine, facts, findings, works), indent=2) + "\n"
+    document = dumps(to_document(machine, facts, findings, works, path=bundle), indent=2) + "\n"
     if json == Path("-"):
         echo(document.rstrip())
     else:

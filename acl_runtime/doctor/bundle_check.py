@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,8 +77,20 @@ def _fitness(facts: BundleFacts) -> Iterator[Finding]:
 
 def _broken(engines: Engines, path: Path) -> Iterator[Finding]:
     for problem in engines.broken:
-        text = problem.replace(str(path), path.resolve().name)
-        yield Finding(Severity.warning, "engine-broken", text, f"acl build {path}")
+        yield Finding(Severity.warning, "engine-broken", hide_folder(problem, path), f"acl build {path}")
+
+
+def hide_folder(text: str, path: Path) -> str:
+    """A sentence or command in which the bundle goes by its name alone, without the folders that it lies in."""
+    home = str(Path.home())
+    spellings = {
+        str(path),
+        str(path).replace(home, "~"),
+        str(path.resolve()),
+        str(path.resolve()).replace(home, "~"),
+    }
+    whole = "|".join(re.escape(each) for each in sorted(spellings, key=len, reverse=True))
+    return re.sub(rf"(?<![^\s'\"])(?:{whole})(?=[/:;,\s'\"]|$)", lambda _: path.resolve().name, text)
 
 
 def _engine_facts(engine: Engine, bundle: Bundle, machine: Machine) -> EngineFacts:
@@ -101,7 +114,7 @@ def _engine_facts(engine: Engine, bundle: Bundle, machine: Machine) -> EngineFac
 
 
 def _why_unfit(engine: Engine, bundle: Bundle, machine: Machine) -> str:
-    """The reason that the best of the GPUs gives; empty if one will do."""
+    """The reason that the first of the GPUs gives; empty if one of them will do."""
     library = engine.record.library
     if library not in machine.libraries:
         return f"needs {library}, which cannot be imported here"

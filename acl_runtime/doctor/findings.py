@@ -9,10 +9,10 @@ from enum import Enum
 from packaging.version import Version
 
 from acl_runtime.backends.tensorrt.cuda import INSTALL_BINDING
+from acl_runtime.backends.tensorrt.library import DRIVERS
 from acl_runtime.doctor.known_bad import known_faults
 from acl_runtime.doctor.machine import Machine
 
-CUDA_13_DRIVER = 580  # the oldest that runs it
 SWAP_BYTES = 8 << 30  # that a small board should have
 SMALL_BYTES = 12 << 30  # a board with less is small
 SWAP = "sudo fallocate -l 8G /swapfile && sudo chmod 600 /swapfile && sudo mkswap /swapfile && sudo swapon /swapfile"
@@ -100,7 +100,7 @@ def _driver(machine: Machine) -> Iterator[Finding]:
         yield Finding(
             Severity.error,
             "driver-too-old",
-            f"{name} {machine.packages[name]} is made for CUDA 13, which needs driver {CUDA_13_DRIVER} or newer; this "
+            f"{name} {machine.packages[name]} is made for CUDA 13, which needs driver {DRIVERS[13]} or newer; this "
             f"is {machine.driver}",
             "sudo apt install nvidia-driver-580"
             + ("" if name.startswith("tensorrt-cu") else f", or {instead}"),
@@ -121,13 +121,11 @@ def needs_cuda_13(machine: Machine) -> list[str]:
 
 def is_driver_old(machine: Machine) -> bool:
     """Whether the driver runs nothing that is made for CUDA 13; a Jetson's comes with its system and is not asked."""
-    return (
-        bool(machine.driver) and not machine.jetson and Version(machine.driver or "0").major < CUDA_13_DRIVER
-    )
+    return bool(machine.driver) and not machine.jetson and Version(machine.driver or "0").major < DRIVERS[13]
 
 
 def _tensorrt(machine: Machine) -> Iterator[Finding]:
-    capabilities = [gpu.compute_capability for gpu in machine.gpus]
+    capabilities = dict.fromkeys(gpu.compute_capability for gpu in machine.gpus)
     if "tensorrt" not in machine.libraries and machine.system_tensorrt:
         python, version = max(machine.system_tensorrt.items(), key=lambda found: Version(found[0]))
         sees = "cannot see it" if machine.python.startswith(f"{python}.") else f"is Python {machine.python}"
@@ -193,7 +191,12 @@ def _onnxruntime(machine: Machine) -> Iterator[Finding]:
             "neither ONNX Runtime nor TensorRT can be imported, so nothing can compute",
             'pip install -e ".[cpu]"',
         )
-    elif machine.gpus and not machine.jetson and "CUDAExecutionProvider" not in machine.providers:
+    elif (
+        machine.gpus
+        and machine.providers
+        and not machine.jetson
+        and "CUDAExecutionProvider" not in machine.providers
+    ):
         yield Finding(
             Severity.hint,
             "no-cuda-provider",

@@ -8,10 +8,11 @@ The JSON holds no name of a person, a machine or a folder. Its keys: `format` "a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
-from acl_runtime.doctor.bundle_check import BundleFacts
+from acl_runtime.doctor.bundle_check import BundleFacts, hide_folder
 from acl_runtime.doctor.findings import Finding, needs_cuda_13
 from acl_runtime.doctor.machine import Gpu, Machine, OpenCv
 
@@ -20,9 +21,27 @@ GET_PYLON = 'pip install -e ".[basler]"'
 
 
 def to_document(
-    machine: Machine, bundle: BundleFacts | None, findings: Sequence[Finding], works: Sequence[str]
+    machine: Machine,
+    bundle: BundleFacts | None,
+    findings: Sequence[Finding],
+    works: Sequence[str],
+    *,
+    path: Path | None,
 ) -> dict[str, Any]:
-    """What `--json` writes."""
+    """What `--json` writes.
+
+    Args:
+        machine: See `read_machine`.
+        bundle: See `check_bundle`; None without one, or where it cannot be read.
+        findings: Of both.
+        works: See `what_works`.
+        path: Of the bundle, which the document calls by its name alone; None without one.
+    """
+    if path is not None:
+        findings = [
+            replace(each, text=hide_folder(each.text, path), fix=hide_folder(each.fix, path))
+            for each in findings
+        ]
     return {
         "format": "anomalyclip-doctor",
         "format_version": 1,

@@ -292,6 +292,13 @@ def test_an_h100_with_the_rtx_edition_is_told_to_take_the_full_one(tmp_path: Pat
     assert found["rtx-not-offered"].fix == 'pip install -e ".[tensorrt]"'
     assert found["no-cuda-provider"].severity is Severity.hint
     assert not any("on the GPU" in line for line in what_works(machine))
+    twice = find(replace(machine, gpus=machine.gpus * 2))
+    assert [finding.code for finding in twice].count("rtx-not-offered") == 1
+
+
+def test_where_there_is_no_onnxruntime_none_is_said_to_compute_on_the_cpu(tmp_path: Path) -> None:
+    machine = box(tmp_path, H100, libraries={"tensorrt": "10.13.3"}, providers=())
+    assert "no-cuda-provider" not in by_code(find(machine))
 
 
 @pytest.mark.parametrize(("smi", "extra"), [(RTX_4090, "rtx"), (H100, "tensorrt")])
@@ -578,9 +585,33 @@ def test_the_ticket_names_nobody(bundle: Bundle, tmp_path: Path, monkeypatch: py
     machine = read_machine(tmp_path, failing)
     (home / "bundle/model.onnx").write_bytes(b"")
     facts, findings = check_bundle(home / "bundle", machine)
-    text = json.dumps(to_document(machine, facts, [*find(machine), *findings], what_works(machine)))
+    told = [*find(machine), *findings]
+    text = json.dumps(to_document(machine, facts, told, what_works(machine), path=home / "bundle"))
     assert "~/libnvidia-ml.so" in text
     assert "somebody" not in text
+
+
+def test_the_ticket_calls_the_bundle_by_its_name_in_commands_too(
+    bundle: Bundle, tmp_path: Path, with_tensorrt: Machine
+) -> None:
+    folder = tmp_path / "customer" / "bundle"
+    shutil.copytree(bundle.path, folder)
+    facts, findings = check_bundle(folder, with_tensorrt)
+    assert f"acl build {folder}" in [finding.fix for finding in findings]  # on the screen, to be copied
+    document = to_document(with_tensorrt, facts, findings, [], path=folder)
+    assert "acl build bundle" in [finding["fix"] for finding in document["findings"]]
+    assert "customer" not in json.dumps(document)
+
+
+def test_a_broken_engine_is_told_from_inside_the_bundle(
+    bundle: Bundle, tmp_path: Path, with_tensorrt: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "here" / "bundle"
+    shutil.copytree(bundle.path, folder)
+    (folder / "engines/d.engine").mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    _, findings = check_bundle(Path(), with_tensorrt)
+    assert by_code(findings)["engine-broken"].text.startswith("engines/d.engine: is no file")
 
 
 @pytest.mark.parametrize(
