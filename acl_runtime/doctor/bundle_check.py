@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from acl_runtime.backends.tensorrt.certificate import read_certificate
 from acl_runtime.backends.tensorrt.engine_file import Engine, Engines, Place, list_engines, why_unfit
@@ -77,7 +78,11 @@ def _fitness(facts: BundleFacts) -> Iterator[Finding]:
 
 def _broken(engines: Engines, path: Path) -> Iterator[Finding]:
     for problem in engines.broken:
-        yield Finding(Severity.warning, "engine-broken", hide_folder(problem, path), f"acl build {path}")
+        yield Finding(Severity.warning, "engine-broken", hide_folder(problem, path), _build(path))
+
+
+def _build(path: Path) -> str:
+    return f"acl build {quote(str(path))}"
 
 
 def hide_folder(text: str, path: Path) -> str:
@@ -140,7 +145,7 @@ def _cuda_name(gpu: Gpu, machine: Machine) -> str | None:
 
 
 def _engines(facts: BundleFacts, path: Path, machine: Machine) -> Iterator[Finding]:
-    anew = f"acl build {path}"
+    anew, folder = _build(path), quote(str(path))
     fitting = [engine for engine in facts.engines if not engine.unfit]
     for engine in fitting:
         if engine.proof == "refused":
@@ -148,9 +153,9 @@ def _engines(facts: BundleFacts, path: Path, machine: Machine) -> Iterator[Findi
             yield Finding(Severity.error, "engine-refused", text, anew)
         elif engine.proof == "none":
             text = f"{engine.name} has no certificate yet; it is proven at its first load"
-            first = f"acl run {path} IMAGE"
+            first = f"acl run {folder} IMAGE"
             if engine.arithmetic in QUANTIZED:
-                first = f"acl qualify {path} --backend tensorrt-{engine.arithmetic} --data LABELLED_IMAGES"
+                first = f"acl qualify {folder} --backend tensorrt-{engine.arithmetic} --data LABELLED_IMAGES"
             yield Finding(Severity.hint, "engine-unproven", text, first)
     if any(engine.arithmetic not in QUANTIZED for engine in fitting):
         return

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from acl_runtime.bundle.bundle import Bundle
+from acl_runtime.bundle.identity import hash_sources
 from acl_runtime.bundle.manifest import Arithmetic
 
 _FUSED = {"fp16", "fp16-accumulate-fp32"}  # arithmetics whose attention is fused
@@ -51,7 +52,8 @@ def predict_memory(bundle: Bundle, arithmetic: Arithmetic, max_batch: int) -> Me
         max_batch: Most images at once.
     """
     manifest = bundle.manifest
-    stored = sum(record.bytes for name, record in manifest.files.items() if name.startswith("model"))
+    sources = hash_sources(bundle, manifest.graph.file)  # other graphs share its weights, or are for a CPU
+    stored = sum(manifest.files[name].bytes for name in sources)
     is_half = arithmetic in _HALF
     parameters = stored // (4 if manifest.precision == "fp32" else 2)
     size = 2 if is_half else 4

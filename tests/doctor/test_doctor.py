@@ -557,6 +557,25 @@ def test_the_predicted_memory_is_near_the_measured(
     assert need.builder / 1e6 == pytest.approx(measured[1], rel=0.2)
 
 
+def test_a_graph_for_cpus_takes_none_of_the_gpus_memory(bundle: Bundle) -> None:
+    files = bundle.manifest.files | {
+        "model.int8.onnx": replace(bundle.manifest.files["model.onnx"], bytes=10**9)
+    }
+    beside = Bundle(bundle.path, replace(bundle.manifest, int8="model.int8.onnx", files=files))
+    assert predict_memory(beside, "fp32", 1) == predict_memory(bundle, "fp32", 1)
+
+
+def test_a_command_quotes_a_folder_with_a_space(
+    bundle: Bundle, tmp_path: Path, with_tensorrt: Machine
+) -> None:
+    folder = tmp_path / "of line 3" / "left side"
+    shutil.copytree(bundle.path, folder)
+    facts, findings = check_bundle(folder, with_tensorrt)
+    assert by_code(findings)["no-engine"].fix == f"acl build '{folder}'"
+    document = to_document(with_tensorrt, facts, findings, [], path=folder)
+    assert "acl build 'left side'" in [finding["fix"] for finding in document["findings"]]
+
+
 def test_the_command_on_this_machine(bundle: Bundle, tmp_path: Path) -> None:
     ticket = tmp_path / "ticket.json"
     result = CliRunner().invoke(app, ["doctor", str(bundle.path), "--json", str(ticket)])
