@@ -135,7 +135,7 @@ def read_machine(root: Path = Path("/"), run: Run | None = None) -> Machine:
     gpus, driver = _read_gpus(read)
     if jetson is not None and all(gpu.compute_capability is None for gpu in gpus):
         gpus = (_gpu_of(jetson, memory),)
-    found = re.search(r"Kernel Module\D*([\d.]+)", read.text("proc/driver/nvidia/version"))
+    found = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)", read.text("proc/driver/nvidia/version"))
     smi = read.output("nvidia-smi", may_fail=True)  # its other call tells of failures
     cuda = re.search(r"CUDA Version:\s*([\d.]+)", smi)
     libraries = _load_libraries(read)

@@ -431,6 +431,19 @@ def test_empty_files_are_not_known(tmp_path: Path) -> None:
     assert machine.problems == ()
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "NVIDIA UNIX x86_64 Kernel Module  580.95.05  Tue Sep  2 10:00:00 UTC 2025",
+        "NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  (dvs-builder@U22)",
+        "NVIDIA UNIX Open Kernel Module for aarch64  580.95.05  Release Build",
+    ],
+)
+def test_the_kernel_tells_the_driver_where_nvidia_smi_is_missing(tmp_path: Path, line: str) -> None:
+    write_tree(tmp_path, {"proc/driver/nvidia/version": f"NVRM version: {line}\nGCC version: 12\n"})
+    assert read_machine(tmp_path, answering()).driver == "580.95.05"
+
+
 def test_a_file_that_is_a_folder_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "proc/meminfo").mkdir(parents=True)
     assert read_machine(tmp_path, answering()).problems == ("/proc/meminfo cannot be read: Is a directory",)
