@@ -18,6 +18,7 @@ from torch import Tensor
 from acl_runtime.calibration.drawn_defects import draw_defects
 from acl_runtime.calibration.memory_choice import CANDIDATES, Trial, choose_kinds, measure_trials, possible
 from acl_runtime.calibration.memory_fit import Fitted, Shown, fit_memory
+from acl_runtime.calibration.memory_images import LEAST_COMPARED, OF_ONE
 from acl_runtime.calibration.memory_trim import trim
 from acl_runtime.data.datasets import Sample, load_mask
 from acl_runtime.data.samples import good_samples
@@ -187,7 +188,8 @@ def _judge_kinds(
     size: int,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     candidates = possible(CANDIDATES, images=fitted.statistics.images)
-    chosen = choose_kinds(measure_trials(fitted, trials, candidates))
+    is_compared = fitted.statistics.images >= LEAST_COMPARED
+    chosen = choose_kinds(measure_trials(fitted, trials, candidates)) if is_compared else OF_ONE
     for kinds in candidates:
         memory = fitted.memory(kinds)
         started = time.perf_counter()

@@ -135,8 +135,4 @@ def rank_auroc(good: np.ndarray, bad: np.ndarray) -> float:
 
 
 def _fold_of(folds: Sequence[Fold], image: int) -> Fold:
-    if (
-        len(folds) > 1 and folds[0].place is None
-    ):  # one image in bands: any band's fold has not seen all of it
-        return folds[0]
     return next(fold for fold in folds if image in fold.left_out)

@@ -416,7 +416,7 @@ class Stages:
 
     def _is_new(self, what: str, height: int, width: int) -> bool:
         key = (what, height, width)
-        if key in self._noted or sum(each[0] == what for each in self._noted) == MOST_NOTES:
+        if key in self._noted or sum(each[0] == what for each in tuple(self._noted)) == MOST_NOTES:
             return False
         self._noted.add(key)
         return True

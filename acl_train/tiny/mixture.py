@@ -33,6 +33,11 @@ class Plan:
     large_pairs: int = 10  # of a batch of that size
     captions: int = 4096  # that the sentences of a batch are drawn from
 
+    @property
+    def plants(self) -> bool:
+        """Whether the direction is planted before the end."""
+        return self.steps > self.plant_from
+
     def shape(self, step: int) -> tuple[int, int]:
         """Pairs and side in pixels of the batch of a step."""
         return (self.large_pairs, self.large) if (step + 1) % LARGE_EVERY == 0 else (self.pairs, self.size)

@@ -76,13 +76,7 @@ class SentenceObjective(Captions):
         bank: Encoded captions.
         difference: (D,), see `state_difference`.
         width: W, of the vision tower's tokens.
-
-    Attributes:
-        planted: (D,), unit norm; if it is there, patches mark damage along it instead, and in silence as in the first
-            stage, and images along both.
     """
-
-    planted: Tensor | None = None
 
     def __init__(self, bank: Bank, difference: Tensor, width: int) -> None:
         super().__init__(bank)
@@ -96,8 +90,15 @@ class SentenceObjective(Captions):
             if parameter.ndim == 2:
                 nn.init.zeros_(parameter)
 
-    def forward(self, seen: Seen, batch: Batch) -> Tensor:
-        """The loss of what the tower saw."""
+    def forward(self, seen: Seen, batch: Batch, planted: Tensor | None) -> Tensor:
+        """The loss of what the tower saw.
+
+        Args:
+            seen: Of the batch.
+            batch: What there was to see.
+            planted: (D,), unit norm; patches shall mark damage along it and stay silent along the sentences, as in the
+                first stage; images along both. None: all along the sentences alone.
+        """
         share = damaged_share(batch.coverage)
         loss = (
             IMAGE * self.image_loss(seen.image, batch)
@@ -107,13 +108,13 @@ class SentenceObjective(Captions):
         if seen.patches is None:
             return loss
         of_layers = share[:, None].expand(seen.patches.shape[:3])  # (B, L, N)
-        if self.planted is None:
+        if planted is None:
             return loss + direction_loss(seen.patches, self.direction, of_layers, DAMAGE)
         damaged = batch.damaged[1::2].repeat_interleave(2)  # and their good twins
         return (
             loss
-            + direction_loss(seen.image, self.planted, batch.damaged.float())
-            + direction_loss(seen.patches, self.planted, of_layers, DAMAGE)
+            + direction_loss(seen.image, planted, batch.damaged.float())
+            + direction_loss(seen.patches, planted, of_layers, DAMAGE)
             + silence_loss(seen.patches[damaged], F.normalize(self.direction, dim=0))
         )
 

@@ -82,11 +82,9 @@ def refine(
             stepper.param_groups[0]["lr"] = rate(plan, step)
         if step == plan.plant_from:
             plant_direction(model, F.normalize(difference, dim=0), planted)
-        if step >= plan.plant_from:
-            objective.planted = planted
-        second_path = step >= plan.plant_from or step % SECOND_PATH_EVERY == 0
-        seen = look(model.visual, batch, second_path=second_path)
-        loss = objective(seen, batch)
+        plants = step >= plan.plant_from
+        seen = look(model.visual, batch, second_path=plants or step % SECOND_PATH_EVERY == 0)
+        loss = objective(seen, batch, planted if plants else None)
         for module in (model, objective):
             module.zero_grad()
         loss.backward()
@@ -210,7 +208,10 @@ def main(
     photographs: Annotated[Path, typer.Option(help="Folder with what photographs.tsv names: PACKAGE/PATH.")],
     start: Annotated[Path, typer.Option(help="Weights to go on from.")] = TINY_PATH,
     checkpoint: Annotated[Path | None, typer.Option(help="File to go on from after an interruption.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Batches of pictures.")] = Plan.steps,
+    steps: Annotated[
+        int,
+        typer.Option(min=1, help=f"Batches of pictures; the direction is planted from {Plan.plant_from} on."),
+    ] = Plan.steps,
     seed: Annotated[int, typer.Option(help="Draws the pictures; that of the first stage.")] = 0,
     threads: Annotated[int, typer.Option(help="Of the network; one more process draws.")] = 1,
 ) -> None:
@@ -221,8 +222,9 @@ def main(
     typer.echo(f"{len(loaded)} photographs")
     with Progress() as progress:
         tick = follow(progress, "pictures", steps)
-        model = refine(start, loaded, Plan(steps=steps), seed=seed, checkpoint=checkpoint, report=tick)
-    save(model, output, planted=False)
+        plan = Plan(steps=steps)
+        model = refine(start, loaded, plan, seed=seed, checkpoint=checkpoint, report=tick)
+    save(model, output, planted=plan.plants)
     typer.echo(output)
 
 

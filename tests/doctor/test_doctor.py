@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import pytest
@@ -578,17 +579,6 @@ def test_a_graph_for_cpus_takes_none_of_the_gpus_memory(bundle: Bundle) -> None:
     assert predict_memory(beside, "fp32", 1) == predict_memory(bundle, "fp32", 1)
 
 
-def test_a_command_quotes_a_folder_with_a_space(
-    bundle: Bundle, tmp_path: Path, with_tensorrt: Machine
-) -> None:
-    folder = tmp_path / "of line 3" / "left side"
-    shutil.copytree(bundle.path, folder)
-    facts, findings = check_bundle(folder, with_tensorrt)
-    assert by_code(findings)["no-engine"].fix == f"acl build '{folder}'"
-    document = to_document(with_tensorrt, facts, findings, [], path=folder)
-    assert "acl build 'left side'" in [finding["fix"] for finding in document["findings"]]
-
-
 def test_the_command_on_this_machine(bundle: Bundle, tmp_path: Path) -> None:
     ticket = tmp_path / "ticket.json"
     result = CliRunner().invoke(app, ["doctor", str(bundle.path), "--json", str(ticket)])
@@ -623,16 +613,19 @@ def test_the_ticket_names_nobody(bundle: Bundle, tmp_path: Path, monkeypatch: py
     assert "somebody" not in text
 
 
-def test_the_ticket_calls_the_bundle_by_its_name_in_commands_too(
-    bundle: Bundle, tmp_path: Path, with_tensorrt: Machine
+@pytest.mark.parametrize(("parent", "name"), [("customer", "bundle"), ("of line 3", "left side")])
+def test_commands_quote_the_bundles_folder_and_in_the_ticket_call_it_by_its_name(
+    bundle: Bundle, tmp_path: Path, with_tensorrt: Machine, parent: str, name: str
 ) -> None:
-    folder = tmp_path / "customer" / "bundle"
+    folder = tmp_path / parent / name
     shutil.copytree(bundle.path, folder)
     facts, findings = check_bundle(folder, with_tensorrt)
-    assert f"acl build {folder}" in [finding.fix for finding in findings]  # on the screen, to be copied
+    assert (
+        by_code(findings)["no-engine"].fix == f"acl build {quote(str(folder))}"
+    )  # on the screen, to be copied
     document = to_document(with_tensorrt, facts, findings, [], path=folder)
-    assert "acl build bundle" in [finding["fix"] for finding in document["findings"]]
-    assert "customer" not in json.dumps(document)
+    assert f"acl build {quote(name)}" in [finding["fix"] for finding in document["findings"]]
+    assert parent not in json.dumps(document)
 
 
 def test_a_broken_engine_is_told_from_inside_the_bundle(

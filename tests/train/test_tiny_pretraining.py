@@ -142,21 +142,31 @@ def test_the_second_path_is_seen_as_the_tower_itself_says_and_left_out_where_it_
     assert [tokens.shape for tokens in one.ordinary] == len(WATCHED) * [(2, 64, 128)]
 
 
-def test_the_damaged_picture_of_a_pair_shall_score_higher_and_slivers_count_as_neither() -> None:
-    bank = Bank(
-        torch.eye(4), *(torch.zeros(4, dtype=kind) for kind in (torch.bool, torch.int64, torch.int64))
-    )
-    objective = SentenceObjective(bank, torch.eye(4)[0], width=4)
-    coverage = torch.zeros(6, 9)
-    coverage[1, 0], coverage[3, 0] = 1.0, SLIVER / 2
-    batch = Batch(
-        images=torch.zeros(6, 3, 8, 8),
+def general_objective() -> SentenceObjective:
+    """Four captions, which name no product; damage is along the first axis."""
+    general = torch.full((4,), -1)
+    bank = Bank(torch.eye(4), torch.tensor([True, False, True, False]), general, general)
+    return SentenceObjective(bank, torch.eye(4)[0], width=4)
+
+
+def batch_of(coverage: torch.Tensor) -> Batch:
+    """Black pictures of 3×3 patches with that (B, 9) damage."""
+    count = len(coverage)
+    return Batch(
+        images=torch.zeros(count, 3, 8, 8),
         coverage=coverage,
         damaged=coverage.any(dim=1),
-        family=torch.zeros(6, dtype=torch.int64),
-        defects=torch.zeros(6, 1, dtype=torch.bool),
+        family=torch.zeros(count, dtype=torch.int64),
+        defects=torch.zeros(count, 1, dtype=torch.bool),
         grid=3,
     )
+
+
+def test_the_damaged_picture_of_a_pair_shall_score_higher_and_slivers_count_as_neither() -> None:
+    objective = general_objective()
+    coverage = torch.zeros(6, 9)
+    coverage[1, 0], coverage[3, 0] = 1.0, SLIVER / 2
+    batch = batch_of(coverage)
     right, wrong = torch.zeros(6, 4), torch.zeros(6, 4)
     right[1, 0] = wrong[0, 0] = 0.1
     neither = right.clone()
@@ -182,31 +192,22 @@ def test_the_planted_direction_becomes_the_sentences_own() -> None:
 
 
 def test_patches_shall_mark_damage_along_the_planted_direction_and_be_silent_along_the_sentences() -> None:
-    general = torch.full((4,), -1)
-    bank = Bank(torch.eye(4), torch.tensor([True, False, True, False]), general, general)
-    objective = SentenceObjective(bank, torch.eye(4)[0], width=4)
+    objective = general_objective()
     coverage = torch.zeros(2, 9)
     coverage[1, 0] = 1.0
-    batch = Batch(
-        images=torch.zeros(2, 3, 8, 8),
-        coverage=coverage,
-        damaged=coverage.any(dim=1),
-        family=torch.zeros(2, dtype=torch.int64),
-        defects=torch.zeros(2, 1, dtype=torch.bool),
-        grid=3,
-    )
+    batch = batch_of(coverage)
     losses = []
     for planted in (None, torch.eye(4)[1]):
-        objective.planted = planted
         for axis in (0, 1):
             torch.manual_seed(0)  # of the captions
             patches = torch.zeros(2, 1, 9, 4)
             patches[..., axis] = -0.1
             patches[1, 0, 0, axis] = 0.1
-            losses.append(objective(Seen(torch.zeros(2, 4), patches, 3 * (torch.zeros(2, 9, 4),)), batch))
-    along_sentences, aside, shows, planted = (loss.item() for loss in losses)
+            seen = Seen(torch.zeros(2, 4), patches, 3 * (torch.zeros(2, 9, 4),))
+            losses.append(objective(seen, batch, planted).item())
+    along_sentences, aside, not_silent, as_planted = losses
     assert along_sentences < aside
-    assert planted < shows
+    assert as_planted < not_silent
 
 
 def test_the_same_seed_gives_the_same_weights_also_after_an_interruption(
@@ -232,6 +233,7 @@ def test_every_fifth_batch_is_of_larger_pictures_and_the_rate_rises_shortly_then
     plan = Plan(steps=1000)
     shapes = [plan.shape(step) for step in range(10)]
     assert shapes == 2 * [*(4 * [(24, 112)]), (10, 168)]
+    assert (Plan(steps=7001).plants, Plan(steps=7000).plants) == (True, False)
     rates = [rate(plan, step) for step in (0, 99, 500, 999)]
     assert rates == pytest.approx([1.5e-5, 1.5e-3 * 0.901, 7.5e-4, 1.5e-6])
 
