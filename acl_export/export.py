@@ -180,7 +180,7 @@ def prove_graphs(bundle: Bundle, progress: Progress) -> Manifest:
         found[arithmetic] = measure_parity(bundle, arithmetic)
         check_parity(found[arithmetic])
         if arithmetic in QUANTIZED:
-            found[arithmetic] = _widen(found[arithmetic])
+            found[arithmetic] = _widen(found[arithmetic], manifest)
         progress("proving graphs", done, len(arithmetics))
     ladder = tuple(replace(step, parity=found[step.arithmetic]) for step in manifest.ladder)
     return replace(manifest, parity=found[manifest.precision], ladder=ladder)
@@ -195,9 +195,7 @@ def measure_parity(bundle: Bundle, arithmetic: Arithmetic) -> Parity:
     session = OnnxSession(bundle.path / bundle.manifest.graph_file(arithmetic), "CPUExecutionProvider")
     sizes = {1, min(bundle.manifest.max_batch, len(golden))}
     found = [golden.compare(session, batch=size, rounds=1) for size in sizes]
-    tolerance = _tolerance(
-        is_rounded=bundle.manifest.precision != "fp32", has_memory=bundle.manifest.graph_memory is not None
-    )
+    tolerance = _tolerance(bundle.manifest, is_rounded=bundle.manifest.precision != "fp32")
     return Parity(
         reference=f"PyTorch {torch.__version__} float32, {activation_words(bundle.manifest.backbone)}, published steps",
         image_logits=max(each.image_logits for each in found),
@@ -208,16 +206,16 @@ def measure_parity(bundle: Bundle, arithmetic: Arithmetic) -> Parity:
     )
 
 
-def _widen(parity: Parity) -> Parity:
+def _widen(parity: Parity, manifest: Manifest) -> Parity:
     """With what an engine of a graph of eight bits is held to."""
     found = {"image_logits": parity.image_logits, "anomaly_map": parity.anomaly_map}
-    limits = QUANTIZED_TOLERANCE
-    tolerance = {name: min(limits[name], 2 * figure + FP16_TOLERANCE[name]) for name, figure in found.items()}
+    besides, limits = _tolerance(manifest, is_rounded=True), QUANTIZED_TOLERANCE
+    tolerance = {name: min(limits[name], 2 * figure + besides[name]) for name, figure in found.items()}
     return replace(parity, tolerance=tolerance)
 
 
-def _tolerance(*, is_rounded: bool, has_memory: bool) -> dict[str, float]:
-    if has_memory:
+def _tolerance(manifest: Manifest, *, is_rounded: bool) -> dict[str, float]:
+    if manifest.graph_memory is not None:
         return MEMORY_FP16_TOLERANCE if is_rounded else MEMORY_FP32_TOLERANCE
     return FP16_TOLERANCE if is_rounded else FP32_TOLERANCE
 

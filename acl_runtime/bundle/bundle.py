@@ -97,12 +97,14 @@ def reload_bundle(bundle: Bundle, changing: str) -> Bundle:
 
 
 def is_same_besides(folder: str, before: Manifest, now: Manifest) -> bool:
-    """Whether two manifests list the same files, but for those of a folder."""
-    old, new = (
-        {name: each for name, each in manifest.files.items() if not name.startswith(f"{folder}/")}
-        for manifest in (before, now)
-    )
-    return old == new
+    """Whether two manifests say the same of how frames are judged, but for calibration and the files of a folder."""
+
+    def rest(manifest: Manifest) -> Manifest:
+        files = {name: each for name, each in manifest.files.items() if not name.startswith(f"{folder}/")}
+        made = replace(manifest, tools=before.tools, created=before.created, parity=before.parity)
+        return replace(made, files=files, calibration=before.calibration)
+
+    return rest(before) == rest(now)
 
 
 def write_manifest(folder: Path | str, manifest: Manifest) -> Manifest:

@@ -86,7 +86,7 @@ def read_statistics(path: Path, bundle: Bundle) -> Statistics:
     """
     if not set(NAMES) <= list_arrays(path, remedy=REMEDY):
         raise BundleError(
-            f"{path}: holds patches alone, which cannot be merged; {REMEDY} with --memory-kind subspace"
+            f"{path}: holds no statistics of the good parts, as memories of earlier versions; {REMEDY} with --memory"
         )
     counts, total, products, place_total, spreads, digests, subject = read_arrays(path, NAMES, remedy=REMEDY)
     made_by = subject.tobytes().hex()
@@ -106,6 +106,8 @@ def read_statistics(path: Path, bundle: Bundle) -> Statistics:
     shapes = tuple(array.shape for array in (counts, products, place_total, spreads, digests))
     if shapes != expected or counts.dtype.kind != "i" or counts.min() < 1:
         raise BundleError(f"{path}: statistics must have the shapes {expected}, got {shapes}; {REMEDY}")
+    if spreads[:, ::2].min() < 0:
+        raise BundleError(f"{path}: statistics count numbers and sum squares, none is below 0; {REMEDY}")
     text, outside, place = (Spread(int(n), float(mean), float(squares)) for n, mean, squares in spreads)
     return Statistics(
         images=int(counts[0]),

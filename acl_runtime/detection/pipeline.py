@@ -60,9 +60,11 @@ class Channel(Generic[T]):
                     deadline = time.monotonic() + wait_s
             return [] if self._abandoned else taken
 
-    def finish(self) -> None:
-        """Nothing more will be put; what waits is still taken."""
+    def finish(self, *last: T) -> None:
+        """Nothing more will be put, but `last` even where it is full; what waits is still taken."""
         with self._changed:
+            if not self._abandoned:
+                self._items.extend(last)
             self._finished = True
             self._changed.notify_all()
 
@@ -202,9 +204,9 @@ def _feed(items: Iterable[Any], intake: Channel[Any]) -> None:
             close = getattr(items, "close", None)
             if close is not None:
                 close()
-    except BaseException as error:  # it belongs to the consumer
-        intake.put(_Failure(error))
-    finally:
+    except BaseException as error:  # it belongs to the consumer, and drops nothing that came before it
+        intake.finish(_Failure(error))
+    else:
         intake.finish()
 
 

@@ -139,6 +139,13 @@ def test_a_bundle_that_was_replaced_meanwhile_is_left_alone(bundle: Path) -> Non
     assert load_bundle(bundle) == other
 
 
+def test_a_bundle_of_the_same_files_that_judges_otherwise_is_another_one(bundle: Path) -> None:
+    detector = Detector(bundle)
+    edit_manifest(bundle, lambda document: document.update(blur_sigma=8.0))
+    with pytest.raises(BundleError, match="was replaced since it was loaded"):
+        set_by_hand(detector, Rule(0.9, None), ANA)
+
+
 def test_what_was_measured_on_a_copy_is_adopted_with_its_memory_and_mask_and_taken_back(
     tmp_path: Path, images: Path
 ) -> None:

@@ -179,7 +179,9 @@ def test_memories_that_cannot_be_merged_are_refused(bundle: Path, images: Path, 
     with pytest.raises(ValueError, match="is of a calibration without a memory"):
         calibrate_bundle(Detector(bundle), good(images), merged=[str(bundle / "calibrations/0001.json")])
     samples = Path(__file__).parents[1] / "samples" / "calibrations" / "version-3" / "0002.npz"
-    with pytest.raises(ValueError, match="holds patches alone, which cannot be merged"):
+    with pytest.raises(
+        ValueError, match="holds no statistics of the good parts, as memories of earlier versions"
+    ):
         calibrate_bundle(Detector(bundle), good(images), merged=[str(samples)])
 
 

@@ -26,6 +26,7 @@ from acl_runtime.calibration.moments import (
     measure_moments,
     measure_spread,
 )
+from acl_runtime.files.errors import BundleError
 from acl_runtime.scoring.memory_kinds import outside_distances
 
 
@@ -137,6 +138,20 @@ def test_statistics_of_two_machines_are_those_of_all_images(tmp_path: Path) -> N
         outside_distances(patches, each.mean, each.directions) for each in (ours.subspace, theirs.subspace)
     )
     np.testing.assert_allclose(far, far_whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("column", [0, 2])
+def test_statistics_with_a_count_or_squares_below_zero_are_refused(column: int, tmp_path: Path) -> None:
+    bundle = load_bundle(write_tiny_bundle(tmp_path / "bundle", head="embeddings"))
+    part = fitted(drawn(np.random.default_rng(5), 4), network_digest(bundle.manifest))
+    save_memory(tmp_path / "memory.npz", make_memory(("subspace",), part), part)
+    arrays = dict(np.load(tmp_path / "memory.npz"))
+    arrays["spreads"][1, column] = -3
+    np.savez(tmp_path / "memory.npz", **arrays)
+    with pytest.raises(
+        BundleError, match=r"memory\.npz: statistics count numbers and sum squares, none is below 0"
+    ):
+        read_statistics(tmp_path / "memory.npz", bundle)
 
 
 def test_a_memory_of_another_network_is_refused(tmp_path: Path) -> None:

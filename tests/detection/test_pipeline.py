@@ -172,6 +172,31 @@ def test_only_who_asks_for_it_loses_the_oldest_and_they_are_counted() -> None:
     assert len(taken) + pipeline.dropped == 60
 
 
+def test_a_source_that_fails_drops_no_item_that_waits() -> None:
+    all_came = threading.Event()
+
+    def camera() -> Iterator[int]:
+        yield 0
+        begun.wait(5)
+        yield 1  # waits, and the channel is full
+        raise OSError("unplugged")
+
+    begun = threading.Event()
+
+    def slow(group: list[int]) -> list[list[int]]:
+        begun.set()
+        all_came.wait(5)
+        return [group]
+
+    pipeline = Pipeline(camera(), slow, drop_oldest=True)
+    assert until(lambda: pipeline._intake._finished)
+    all_came.set()
+    assert [next(pipeline), next(pipeline)] == [[0], [1]]
+    with pytest.raises(OSError, match="unplugged"):
+        next(pipeline)
+    assert pipeline.dropped == 0
+
+
 def test_closing_ends_the_threads_and_the_source() -> None:
     before, closed = threads(), threading.Event()
 
