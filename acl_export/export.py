@@ -66,7 +66,8 @@ def export_bundle(
             of the bundle before are kept where they hold for the new one, and so are files that no export wrote.
         weights: The CLIP that the prompts were learned on.
         config: Which graph.
-        frames: Image files to prove the graph on and to keep in the bundle; drawn ones if there are none.
+        frames: Images to prove the graph on and to keep in the bundle, see `golden_frames`; drawn ones if there are
+            none.
         samples: Image files and folders of them, which the types of eight bits of `config.quantize` are scaled by.
         drift_data: Folders of labelled images, to measure how far the graph moves the metrics.
         may_lose: Whether calibrations and engines that do not hold for the new bundle may be lost.

@@ -10,30 +10,49 @@ import numpy as np
 from torch import Tensor
 
 from acl_export.config import FrameSize
-from acl_runtime.images.decode import load_frame
+from acl_runtime.files.errors import InputError
+from acl_runtime.images.frame import BadFrame
+from acl_runtime.sources.files import iter_frames, list_sources, spread
 from acl_train.reference import Reference
 from acl_train.tiny.corpus import draw_frame
 
 DRAWN = (("wood", None), ("wood", "scratch"), ("capsule", None), ("capsule", "crack"))
 DRAWN_SIZE = 256
+MOST_FRAMES = 32  # each lies in the bundle, and is judged by every graph
 
 
 def golden_frames(paths: Sequence[Path], frame_size: FrameSize | None) -> list[np.ndarray]:
-    """The given image files, or four drawn products.
+    """The given images, or four drawn products.
 
     Args:
-        paths: Image files.
+        paths: Image files, and folders of them; of more than `MOST_FRAMES` images some are taken, spread evenly.
         frame_size: Of the drawn ones; None for their own.
 
     Raises:
-        ValueError: A file is no image.
+        FileNotFoundError: A path does not exist.
+        InputError: One cannot be read, or a folder holds no images.
     """
     if paths:
-        return [load_frame(path) for path in paths]
+        return read_images(paths, MOST_FRAMES)
     frames = [draw_frame(family, defect, size=DRAWN_SIZE, seed=0)[0] for family, defect in DRAWN]
     if frame_size is None:
         return frames
     return [cv2.resize(frame, frame_size[::-1], interpolation=cv2.INTER_CUBIC) for frame in frames]
+
+
+def read_images(paths: Sequence[Path], most: int) -> list[np.ndarray]:
+    """At most `most` of the images of files and folders, spread evenly: (h, w, 3) uint8 each.
+
+    Raises:
+        FileNotFoundError: A path does not exist.
+        InputError: One cannot be read, or a folder holds no images.
+    """
+    frames = []
+    for frame in iter_frames(spread(list_sources(paths), most)):
+        if isinstance(frame, BadFrame):
+            raise InputError(frame.problem)
+        frames.append(frame.frame)
+    return frames
 
 
 def save_golden(path: Path, images: np.ndarray, reference: Reference) -> None:

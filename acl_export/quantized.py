@@ -10,13 +10,12 @@ import onnx
 
 from acl_export.channels import largest_of_channels
 from acl_export.config import ExportConfig, LowType, Precision
+from acl_export.golden import read_images
 from acl_export.linear_layers import quantize_linear_layers
 from acl_export.weights_file import WeightsFile
 from acl_runtime.bundle.bundle import Bundle
 from acl_runtime.files.errors import InputError
-from acl_runtime.images.frame import BadFrame, Frame
 from acl_runtime.images.preprocess import to_input
-from acl_runtime.sources.files import iter_frames, list_sources
 
 Progress = Callable[[str, int, int], None]
 MOST_SAMPLES = 64  # spread evenly; each takes the CPU one pass, seconds with a ViT-L
@@ -54,7 +53,7 @@ def add_quantized(
     Raises:
         InputError: There are no such images, or one is damaged.
     """
-    images = _read(bundle, samples)
+    images = to_input(read_images(samples, MOST_SAMPLES), bundle.manifest)
     largest = largest_of_channels(
         bundle.graph_path, images, lambda done, total: progress("measuring samples", done, total)
     )
@@ -78,16 +77,3 @@ def write_quantized(source: Path, target: Path, largest: Mapping[str, np.ndarray
     WeightsFile(target.with_name(f"{target.name}.data")).move_from(model)
     target.write_bytes(model.SerializeToString())
     onnx.checker.check_model(str(target), full_check=True)
-
-
-def _read(bundle: Bundle, samples: Sequence[Path]) -> np.ndarray:
-    """Some of the images, spread evenly, as the graph takes them: (N, S, S, 3) uint8."""
-    sources = list_sources(samples)
-    numbers = np.unique(np.linspace(0, len(sources) - 1, min(MOST_SAMPLES, len(sources))).astype(int))
-    frames = []
-    for frame in iter_frames([sources[number] for number in numbers]):
-        if isinstance(frame, BadFrame):
-            raise InputError(frame.problem)
-        if isinstance(frame, Frame):
-            frames.append(frame.frame)
-    return to_input(frames, bundle.manifest)
