@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
+from acl_runtime.files.errors import InputError
 from acl_train.tiny.batches import Batch, collate, use_one_thread
 from acl_train.tiny.pairs import Pair, draw_pair
 from acl_train.tiny.photo_pairs import nameless_pair
@@ -25,18 +26,32 @@ FIRST_NUMBER = 3 * 10**7  # of the drawn pairs; the first stage's are below
 class Plan:
     """How long the second stage is, and how large its pictures and batches are."""
 
-    steps: int = 8000
-    plant_from: int = 7000  # the first step from which on patches mark damage along a direction of their own
+    steps: int = 6400
+    average_from: int = 3200  # the first step whose weights count in the mean that planting begins with
+    average_every: int = 400  # steps
+    plant_from: int = 5600  # the first step from which on patches mark damage along a direction of their own
     size: int = 112
     pairs: int = 24  # of a batch of that size
     large: int = 168
     large_pairs: int = 10  # of a batch of that size
     captions: int = 4096  # that the sentences of a batch are drawn from
 
+    def __post_init__(self) -> None:
+        """Refuse a plan whose mean would be of no weights."""
+        if self.average_from > self.plant_from:
+            raise InputError(
+                f"average_from must be at most plant_from ({self.plant_from}), got {self.average_from}"
+            )
+
     @property
     def plants(self) -> bool:
         """Whether the direction is planted before the end."""
         return self.steps > self.plant_from
+
+    def averages(self, step: int) -> bool:
+        """Whether the weights before a step count in the mean."""
+        since = step - self.average_from
+        return since >= 0 and step <= self.plant_from and since % self.average_every == 0
 
     def shape(self, step: int) -> tuple[int, int]:
         """Pairs and side in pixels of the batch of a step."""

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
 from acl_runtime.files.atomic import sha256
 from acl_runtime.files.errors import InputError
@@ -37,7 +38,17 @@ from acl_train.tiny.sentences import Bank
 from acl_train.tiny.tower import build_clip, initialise
 from acl_train.weights import TINY_PATH, load_weights
 
-PLAN = Plan(steps=3, plant_from=2, size=64, pairs=2, large=72, large_pairs=1, captions=64)
+PLAN = Plan(
+    steps=3,
+    average_from=1,
+    average_every=1,
+    plant_from=2,
+    size=64,
+    pairs=2,
+    large=72,
+    large_pairs=1,
+    captions=64,
+)
 
 
 @pytest.fixture(scope="module")
@@ -229,11 +240,36 @@ def test_the_same_seed_gives_the_same_weights_also_after_an_interruption(
         refine(TINY_PATH, photographs, replace(PLAN, size=56), seed=0, checkpoint=other)
 
 
+def test_the_direction_is_planted_into_the_mean_of_weights_along_the_way(
+    photographs: list[Photograph], tmp_path: Path
+) -> None:
+    kept, seen = tmp_path / "checkpoint.pt", []
+
+    def look_at_kept(_: float = 0.0) -> None:
+        if kept.is_file():
+            tensors = load_file(kept)
+            seen.append([tensors[f"{name}.conv1.weight"] for name in ("model/visual", "average/module")])
+
+    plan = replace(PLAN, steps=4, plant_from=3)
+    refine(TINY_PATH, photographs, plan, seed=0, checkpoint=kept, every=1, beside=False, report=look_at_kept)
+    look_at_kept()
+    after = [weights for weights, _ in seen]  # 1, 2, 3 and 4 steps
+    mean = sum(after[:3]) / 3
+    torch.testing.assert_close(seen[-1][1], mean)
+    assert (after[3] - mean).norm() < 0.3 * (after[3] - after[2]).norm()
+
+
+def test_a_mean_is_of_weights_before_the_direction_is_planted() -> None:
+    assert [step for step in range(6400) if Plan().averages(step)] == list(range(3200, 5601, 400))
+    with pytest.raises(InputError, match=r"average_from must be at most plant_from \(5600\)"):
+        Plan(average_from=5601)
+
+
 def test_every_fifth_batch_is_of_larger_pictures_and_the_rate_rises_shortly_then_falls_to_nothing() -> None:
     plan = Plan(steps=1000)
     shapes = [plan.shape(step) for step in range(10)]
     assert shapes == 2 * [*(4 * [(24, 112)]), (10, 168)]
-    assert (Plan(steps=7001).plants, Plan(steps=7000).plants) == (True, False)
+    assert (Plan(steps=5601).plants, Plan(steps=5600).plants) == (True, False)
     rates = [rate(plan, step) for step in (0, 99, 500, 999)]
     assert rates == pytest.approx([1.5e-5, 1.5e-3 * 0.901, 7.5e-4, 1.5e-6])
 
