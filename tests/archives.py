@@ -66,7 +66,7 @@ def begin(
 def judge(folder: Path | str, run: ArchiveRun, pool: HandPool, **settings: Any) -> list[int]:
     """Judge what is missing; the shards that were given up."""
     place = open_folder(str(folder))
-    with place.held(), open_plan(place) as pictures:
+    with place.held(), open_plan(place, run.plan) as pictures:
         done = set(find_done(place, run))
         return judge_archive(place, run, pictures, pool, done=done, **settings)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import glob
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from acl_runtime.archive.folder import Folder
-from acl_runtime.archive.pictures import iter_pictures
+from acl_runtime.archive.pictures import iter_pictures, whole_pattern
 from acl_runtime.archive.plan import LIST, SHARD, digest_pictures, write_plan
 from acl_runtime.archive.record import (
     RUN,
@@ -20,12 +23,14 @@ from acl_runtime.archive.record import (
     new_run,
     write_run,
 )
+from acl_runtime.archive.shard import map_path
 from acl_runtime.archive.urls import scheme_of
 from acl_runtime.bundle.bundle import MANIFEST
 from acl_runtime.files.atomic import atomic_file, sha256
 from acl_runtime.files.errors import InputError
 from acl_runtime.files.locks import LOCK
 
+LOG = logging.getLogger("acl")
 MAPS_OF = "_results.txt"  # in the folder of maps: where the results lie that they are of
 
 
@@ -37,11 +42,28 @@ def check_places(results: str, bundle: Path, manifests: Sequence[str], maps: Pat
         if path.is_relative_to(bundle.resolve()):
             raise InputError(f"{path}: lies in the bundle; name another place for the results")
     for manifest in manifests:
-        inside = Path(os.path.abspath(manifest)).resolve()
-        if not scheme_of(manifest) and inside.is_dir() and any(path.is_relative_to(inside) for path in kept):
+        if not scheme_of(manifest) and any(_has(manifest, path) for path in kept):
             raise InputError(
                 f"{kept[0]}: lies in {manifest}, where maps would be judged as pictures; name a folder outside"
             )
+
+
+def _has(manifest: str, maps: Path) -> bool:
+    """Whether maps in a folder would be pictures of a manifest; what a list names does not change by itself."""
+    inside = Path(os.path.abspath(manifest)).resolve()
+    if inside.exists():
+        return inside.is_dir() and maps.is_relative_to(inside)
+    kept = map_path(MapFolder(path=str(maps), bits=8), 0, 0)
+    return glob.has_magic(manifest) and _stands_for(Path(whole_pattern(manifest)).parts, kept.parts)
+
+
+def _stands_for(pattern: Sequence[str], path: Sequence[str]) -> bool:
+    """Whether a pattern, as of `glob.glob`, stands for a path, each in parts."""
+    if not pattern:
+        return not path
+    if pattern[0] == "**":
+        return any(_stands_for(pattern[1:], path[skipped:]) for skipped in range(len(path)))
+    return bool(path) and fnmatchcase(path[0], pattern[0]) and _stands_for(pattern[1:], path[1:])
 
 
 def begin_run(
@@ -72,13 +94,19 @@ def begin_run(
     digest, earlier = sha256(bundle / MANIFEST), find_run(folder)
     where = str(bundle.resolve())
     if earlier is None:
-        _check_new(folder, manifests)
+        _check_new(folder, manifests, maps)
         plan = write_plan(folder, iter_pictures(manifests), shard_size or SHARD)
     else:
         _check_pictures(folder, earlier, manifests, shard_size)
         manifests, plan = earlier.manifests, earlier.plan
         if (earlier.bundle_sha256, earlier.judging, earlier.maps) == (digest, judging, maps):
             _claim_maps(maps, folder)
+            if again:
+                LOG.info(
+                    "%s: bundle and options are those of before, so that --again judges nothing twice; name another "
+                    "folder where the pictures themselves have changed",
+                    folder.name,
+                )
             return replace(earlier, bundle=where)
         if not again:
             raise InputError(
@@ -111,9 +139,14 @@ def _whole(results: str) -> str:
     return results if scheme_of(results) else str(Path(results).resolve())
 
 
-def _check_new(folder: Folder, manifests: tuple[str, ...]) -> None:
+def _check_new(folder: Folder, manifests: tuple[str, ...], maps: MapFolder | None) -> None:
     if not manifests:
         raise InputError(f"{folder.name}: nothing was begun here; name the pictures to judge")
+    if maps is not None and Path(maps.path).is_relative_to(_whole(folder.name)):
+        raise InputError(
+            f"{maps.path}: lies in the folder of the results, which is one table to what reads Parquet; name a folder "
+            "outside for the maps"
+        )
     if others := [name for name in folder.names() if name not in (LOCK, LIST)]:
         raise InputError(
             f"{folder.name}: holds {others[0]} and no {RUN}; name a new or an empty folder for the results"

@@ -20,7 +20,7 @@ from acl_runtime.files.atomic import atomic_file
 from acl_runtime.files.errors import InputError
 from acl_runtime.scoring.regions import Region
 from acl_runtime.scoring.rule import Rule
-from acl_runtime.text.names import table_cell
+from acl_runtime.text.names import printable, table_cell
 
 WORDS = {None: "not judged", False: "OK", True: "NG"}
 MOST = 12  # pictures of a kind that are kept to be shown
@@ -196,7 +196,7 @@ def comparison_text(comparison: Comparison) -> str:
         f"score: moved by {comparison.mean_score_change:.4f} on average, {comparison.most_score_change:.4f} at most",
     ]
     changed = [pair for pair in _by_change(comparison) if pair.kind != "same verdict"]
-    lines += [f"  {pair.change:+.2f}  {pair.kind}  {pair.before.path}" for pair in changed[:MOST]]
+    lines += [f"  {pair.change:+.2f}  {pair.kind}  {printable(pair.before.path)}" for pair in changed[:MOST]]
     return "\n".join(lines)
 
 
@@ -231,8 +231,9 @@ def _complete(folder: Folder) -> ArchiveRun:
 
 def _rows(folder: Folder, run: ArchiveRun) -> Iterator[Judged]:
     for shard in range(run.plan.shards):
-        with folder.open(result_name(shard)) as file:
-            for number, row in enumerate(iter_rows(file, tuple(COLUMNS))):
+        name = result_name(shard)
+        with folder.open(name) as file:
+            for number, row in enumerate(iter_rows(file, tuple(COLUMNS), f"{folder.name}/{name}")):
                 yield _judged(dict(zip(COLUMNS, row, strict=True)), run, shard, number)
 
 

@@ -12,6 +12,7 @@ from typing import IO, Protocol
 
 from acl_runtime.archive.urls import Storage, scheme_of
 from acl_runtime.files.atomic import atomic_file
+from acl_runtime.files.errors import InputError
 from acl_runtime.files.locks import is_held, locked_folder
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{12}\.\w+")  # as `atomic_file` calls them
@@ -26,7 +27,7 @@ class Folder(Protocol):
         """Names of the files in it, in order; none where there is no such folder yet."""
         ...
 
-    def open(self, name: str) -> IO[bytes]:
+    def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
         """Open a file to be read; FileNotFoundError if there is none."""
         ...
 
@@ -94,7 +95,7 @@ class StoredFolder:
         """As of `Folder`."""
         return sorted(name for name, is_folder in self._storage.entries(self.name) if not is_folder)
 
-    def open(self, name: str) -> IO[bytes]:
+    def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
         """As of `Folder`."""
         return self._storage.open(f"{self.name}/{name}")
 
@@ -116,8 +117,18 @@ class StoredFolder:
 
 
 def open_folder(name: str) -> Folder:
-    """The folder of a path or an address."""
-    return StoredFolder(name) if scheme_of(name) else LocalFolder(Path(name))
+    """The folder of a path or an address.
+
+    Raises:
+        InputError: It is empty, such as a shell's variable that is not set, or a file.
+    """
+    if not name:
+        raise InputError("the folder of results has an empty name; name one, such as results")
+    if scheme_of(name):
+        return StoredFolder(name)
+    if Path(name).is_file():
+        raise InputError(f"{name}: is a file; name a folder of results")
+    return LocalFolder(Path(name))
 
 
 def remove_temporary(folder: Path) -> None:

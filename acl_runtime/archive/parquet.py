@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
@@ -46,49 +46,81 @@ def encode_rows(rows: Sequence[Mapping[str, object]], metadata: Mapping[str, str
 
 
 def read_footer(file: IO[bytes]) -> Footer | None:
-    """What a file of results says of itself; None if it is damaged."""
+    """What a file of results says of itself; None if it is damaged.
+
+    Raises:
+        OSError: It cannot be read now, such as from a share that is away.
+    """
     try:
         read = pq.read_metadata(file)
-    except (pa.ArrowInvalid, OSError):  # what pyarrow says of a file that ends too early, or is none
+    except (pa.ArrowException, OSError) as error:  # of a file that ends too early, or is none
+        if not _is_of_parquet(error):
+            raise
         return None
     return Footer(
         read.num_rows, {key.decode(): value.decode() for key, value in (read.metadata or {}).items()}
     )
 
 
-def iter_rows(file: IO[bytes], columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """The rows of a file, a few at a time in memory."""
-    for batch in pq.ParquetFile(file).iter_batches(_AT_ONCE, columns=list(columns), use_threads=False):
-        yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
+def iter_rows(file: IO[bytes], columns: Sequence[str], name: str) -> Iterator[tuple[Any, ...]]:
+    """The rows of a file of results, a few at a time in memory.
+
+    Raises:
+        InputError: It is damaged.
+    """
+    with _damage_told(name, "delete it, and acl archive makes it again"):
+        for batch in pq.ParquetFile(file).iter_batches(_AT_ONCE, columns=list(columns), use_threads=False):
+            yield from zip(*(batch.column(each).to_pylist() for each in columns), strict=True)
 
 
 def iter_paths(file: IO[bytes], name: str) -> Iterator[str]:
     """The column `path` of a user's file.
 
     Raises:
-        InputError: It is no Parquet file, or has no such column of texts.
+        InputError: It is no Parquet file, has no such column of texts, or is damaged.
+        OSError: It cannot be read now.
     """
     try:
         table = pq.ParquetFile(file)
         kind = table.schema_arrow.field(PATH).type
-    except (pa.ArrowInvalid, KeyError, OSError) as error:
-        raise InputError(f"{name}: is no Parquet file with a column {PATH!r}; write one") from error
+    except (pa.ArrowException, KeyError, OSError) as error:
+        if not _is_of_parquet(error):
+            raise
+        raise InputError(f"{name}: is no Parquet file with one column {PATH!r}; write one") from error
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         raise InputError(f"{name}: its column {PATH!r} must hold strings, got {kind}; write it anew")
-    for batch in table.iter_batches(_AT_ONCE, columns=[PATH], use_threads=False):
-        for path in batch.column(PATH).to_pylist():
-            if path is None:
-                raise InputError(f"{name}: its column {PATH!r} has a null; leave such rows out")
-            yield path
+    with _damage_told(name, "write it anew"):
+        for batch in table.iter_batches(_AT_ONCE, columns=[PATH], use_threads=False):
+            for path in batch.column(PATH).to_pylist():
+                if path is None:
+                    raise InputError(f"{name}: its column {PATH!r} has a null; leave such rows out")
+                yield path
+
+
+def _is_of_parquet(error: Exception) -> bool:
+    """Whether an error is about what a file holds; pyarrow says OSError too, without a number, which systems give."""
+    return not isinstance(error, OSError) or (type(error) is OSError and error.errno is None)
+
+
+@contextmanager
+def _damage_told(name: str, remedy: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if not _is_of_parquet(error):
+            raise
+        raise InputError(
+            f"{name}: is damaged ({' '.join(str(error).split()).rstrip('.')}); {remedy}"
+        ) from error
 
 
 class ListWriter:
     """Writes the list of pictures, shard by shard; nothing but the row groups' places stays in memory."""
 
-    def __init__(self, path: Path) -> None:
-        """Begin a file."""
+    def __init__(self, file: IO[bytes]) -> None:
+        """Begin a file that is open; given a name, pyarrow would take "a:b" for an address."""
         self._schema = pa.schema([(PATH, pa.binary())])  # a name on a disk need not be text
-        self._writer = pq.ParquetWriter(path, self._schema)
+        self._writer = pq.ParquetWriter(file, self._schema)
 
     def add(self, paths: Sequence[bytes]) -> None:
         """Write the next shard."""
@@ -96,22 +128,33 @@ class ListWriter:
         self._writer.write_table(table, row_group_size=len(paths))
 
     def close(self) -> None:
-        """End the file."""
+        """End the file, which is closed by whoever opened it."""
         self._writer.close()
 
 
 class ListReader:
     """Reads the list of pictures, shard by shard, in any order."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        """Take an open file, which is closed by whoever opened it."""
-        self._file = pq.ParquetFile(file)
+    def __init__(self, file: IO[bytes], name: str) -> None:
+        """Take an open file, which is closed by whoever opened it.
+
+        Raises:
+            InputError: It is damaged, as from every method.
+        """
+        self._name = name
+        with self._damage_told():
+            self._file = pq.ParquetFile(file)
 
     def shard(self, number: int) -> list[bytes]:
         """The paths of a shard, in order."""
-        paths: list[bytes] = self._file.read_row_group(number, use_threads=False).column(PATH).to_pylist()
+        with self._damage_told():
+            table = self._file.read_row_group(number, use_threads=False)
+        paths: list[bytes] = table.column(PATH).to_pylist()
         return paths
 
-    def __iter__(self) -> Iterator[bytes]:
-        for number in range(self._file.num_row_groups):
-            yield from self.shard(number)
+    def shards(self) -> Iterator[list[bytes]]:
+        """The paths of every shard, in order."""
+        return map(self.shard, range(self._file.num_row_groups))
+
+    def _damage_told(self) -> AbstractContextManager[None]:
+        return _damage_told(self._name, "put it back from a copy, or name another folder for the results")

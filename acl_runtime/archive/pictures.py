@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from functools import partial
 from pathlib import PurePosixPath
 from typing import IO
 
 from acl_runtime.archive.parquet import iter_paths
 from acl_runtime.archive.urls import Storage, scheme_of
-from acl_runtime.files.clutter import is_clutter
+from acl_runtime.files.clutter import count_words, is_clutter, unread_ending
 from acl_runtime.files.errors import InputError
 from acl_runtime.images.decode import IMAGES
 from acl_runtime.sources.folders import VIDEOS
 from acl_runtime.text.names import natural_key
 
+LOG = logging.getLogger("acl")
 PARQUET = (".parquet", ".pq")
 MOST_LINE = 1 << 16  # bytes of a line of a list; no path or address is as long
 Entries = Callable[[str], list[tuple[str, bool]]]
@@ -36,17 +39,19 @@ def iter_pictures(manifests: Sequence[str]) -> Iterator[str]:
         OSError: A folder or a list cannot be read.
     """
     for manifest in manifests:
+        if not manifest:  # such as a shell's variable that is not set; never the current folder
+            raise InputError("a folder, list or pattern has an empty name; name what to judge")
         yield from _in_storage(manifest) if scheme_of(manifest) else _on_disk(manifest)
 
 
 def _on_disk(manifest: str) -> Iterator[str]:
     whole = os.path.abspath(manifest)
     if os.path.isdir(whole):
-        yield from _below(whole, _scan)
+        yield from _noted(manifest, partial(_below, whole, _scan))
     elif not os.path.exists(whole):
         if not glob.has_magic(manifest):
             raise FileNotFoundError(f"{manifest}: no such file or folder; check the name")
-        yield from _matching(manifest, glob.glob(whole, recursive=True))
+        yield from _matching(manifest, glob.glob(whole_pattern(manifest), recursive=True))
     elif whole.lower().endswith(IMAGES):
         yield whole
     else:
@@ -56,27 +61,49 @@ def _on_disk(manifest: str) -> Iterator[str]:
 
 def _in_storage(manifest: str) -> Iterator[str]:
     storage, whole = Storage(manifest), manifest.rstrip("/")
-    if glob.has_magic(whole):
+    if not storage.exists(whole):
+        if not glob.has_magic(whole):
+            raise FileNotFoundError(f"{manifest}: no such file or folder; check the name")
         yield from _matching(whole, storage.glob(whole))
     elif not storage.is_file(whole):
-        yield from _below(whole, storage.entries)
+        yield from _noted(whole, partial(_below, whole, storage.entries))
     elif whole.lower().endswith(IMAGES):
         yield whole
     else:
-        with closing(storage.open(whole)) as file:
+        with storage.open(whole) as file:
             yield from _listed(whole, file, whole.rpartition("/")[0])
 
 
-def _below(folder: str, entries: Entries) -> Iterator[str]:
+def whole_pattern(manifest: str) -> str:
+    """A pattern as an absolute one; the current folder's own name is none, whatever it holds."""
+    return os.path.normpath(os.path.join(glob.escape(os.getcwd()), manifest))
+
+
+def _noted(folder: str, below: Callable[[Counter[str]], Iterator[str]]) -> Iterator[str]:
+    """The pictures below a folder; which other files people may take for pictures is noted at its end."""
+    others: Counter[str] = Counter()
+    yield from below(others)
+    if others:
+        LOG.info(
+            "%s: files that are not read are passed over: %s; save pictures as PNG or JPEG, and judge videos with "
+            "acl run",
+            folder,
+            count_words(others),
+        )
+
+
+def _below(folder: str, entries: Entries, others: Counter[str]) -> Iterator[str]:
     """The pictures below a folder, one folder's names in memory at a time; none is refused by whoever counts them."""
     for name, is_folder in sorted(entries(folder), key=lambda entry: natural_key(entry[0])):
         if is_clutter(name):
             continue
         path = f"{folder.rstrip('/')}/{name}" if scheme_of(folder) else os.path.join(folder, name)
         if is_folder:
-            yield from _below(path, entries)
+            yield from _below(path, entries, others)
         elif name.lower().endswith(IMAGES):
             yield path
+        elif ending := unread_ending(name):
+            others[ending] += 1
 
 
 def _scan(folder: str) -> list[tuple[str, bool]]:
@@ -130,8 +157,12 @@ def _no_list(name: str, problem: str) -> InputError:
 
 def _resolve(line: str, folder: str, where: str) -> str:
     """A line of a list as an absolute path or an address."""
-    if scheme_of(line) or os.path.isabs(line):
-        return line if scheme_of(line) or ".." in line else os.path.normpath(line)
+    try:
+        is_address = bool(scheme_of(line))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    if is_address or os.path.isabs(line):
+        return line if is_address or ".." in line else os.path.normpath(line)
     inner = os.path.normpath(line)
     if inner == os.pardir or inner.startswith(os.pardir + os.sep):
         raise InputError(

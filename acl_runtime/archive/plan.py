@@ -6,9 +6,9 @@ import hashlib
 import os
 from array import array
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 
@@ -61,22 +61,19 @@ def write_plan(folder: Folder, pictures: Iterable[str], shard_size: int) -> Plan
     digest, keys = hashlib.sha256(), array("Q")
     paths = map(os.fsencode, pictures)
     with folder.new(LIST) as temporary:
-        writer = ListWriter(temporary)
-        try:
+        with open(temporary, "wb") as file, closing(ListWriter(file)) as writer:
             while shard := list(islice(paths, shard_size)):
                 for path in shard:
                     digest.update(path + b"\0")
                     keys.append(_key(path))
                 writer.add(shard)
-        finally:
-            writer.close()
         if not keys:
             raise InputError(
                 "there are no pictures in what was named; name a folder, a list or a pattern with some"
             )
         if suspects := _repeated(keys):
-            with open(temporary, "rb") as file:
-                _refuse_repeated(ListReader(file), suspects)
+            with open(temporary, "rb") as written:
+                _refuse_repeated(chain.from_iterable(ListReader(written, LIST).shards()), suspects)
     return Plan(len(keys), shard_size, digest.hexdigest())
 
 
@@ -90,10 +87,29 @@ def digest_pictures(pictures: Iterable[str]) -> tuple[int, str]:
 
 
 @contextmanager
-def open_plan(folder: Folder) -> Iterator[ListReader]:
-    """Read the list of pictures."""
+def open_plan(folder: Folder, plan: Plan) -> Iterator[ListReader]:
+    """Read the list of pictures, once it was found to be the plan's own: results name their pictures by it.
+
+    Raises:
+        InputError: It is another, as two runs that begin at once in object storage may leave it, or damaged.
+    """
+    name = f"{folder.name}/{LIST}"
     with folder.open(LIST) as file:
-        yield ListReader(file)
+        reader = ListReader(file, name)
+        if not _is_of(reader, plan):
+            raise InputError(
+                f"{name}: is not the list of pictures that was begun with; name another folder for the results"
+            )
+        yield reader
+
+
+def _is_of(pictures: ListReader, plan: Plan) -> bool:
+    digest = hashlib.sha256()
+    for number, shard in enumerate(pictures.shards()):
+        if len(shard) != plan.size(number):
+            return False
+        digest.update(b"".join(path + b"\0" for path in shard))
+    return digest.hexdigest() == plan.sha256
 
 
 def _key(path: bytes) -> int:

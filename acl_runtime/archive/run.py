@@ -18,7 +18,7 @@ from acl_runtime.files.errors import BackendError
 
 LOG = logging.getLogger("acl")
 TRIES = 3  # of a shard whose worker dies, before it is given up
-MOST_GIVEN_UP = 3  # shards; more is not a matter of pictures
+MOST_DEATHS = 9  # in a row, with no shard judged between them; more is not a matter of pictures
 _AT_ONCE = 16  # files whose ends are read together: object storage takes a while for each
 _LOOK_S = 0.2  # between looks whether to stop
 
@@ -100,9 +100,11 @@ def judge_archive(
     tries: Counter[int] = Counter()
     under_way: dict[int, Shard] = {}
     given_up: list[int] = []
+    deaths = 0  # since a shard was judged
     try:
         while not stopped():
-            while pool.is_free() and (shard := again.popleft() if again else next(fresh, None)):
+            # A shard again comes last, or a few pictures that kill every worker would keep all others from their turn.
+            while pool.is_free() and (shard := next(fresh, None) or (again.popleft() if again else None)):
                 under_way[shard.number] = shard
                 pool.give(shard)
             if not under_way:
@@ -113,10 +115,12 @@ def judge_archive(
                 elif isinstance(event, Done):
                     del under_way[event.result.number]
                     _write(folder, event.result)
+                    deaths = 0
                 else:
                     _again(event, under_way, again, tries, given_up)
                     advance(-event.pictures)
-                    _check_lives(given_up)
+                    deaths += 1
+                    _check_lives(deaths)
     finally:
         pool.close()  # before what it was writing is removed
         for number in under_way:
@@ -151,10 +155,10 @@ def _again(
         )
 
 
-def _check_lives(given_up: list[int]) -> None:
-    if len(given_up) == MOST_GIVEN_UP:
+def _check_lives(deaths: int) -> None:
+    if deaths == MOST_DEATHS:
         raise BackendError(
-            f"workers die again and again, at {MOST_GIVEN_UP} shards so far; give fewer --workers or a smaller --batch "
+            f"workers die again and again, {MOST_DEATHS} in a row by now; give fewer --workers or a smaller --batch "
             "if the memory does not suffice, and the same command goes on"
         )
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from acl_runtime.archive.folder import Folder
+from acl_runtime.archive.parquet import iter_rows
 from acl_runtime.archive.record import ArchiveRun, read_run
-from acl_runtime.archive.run import Counts, find_done
+from acl_runtime.archive.run import Counts, find_done, result_name
+from acl_runtime.text.names import printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,7 @@ def status_text(status: Status) -> str:
     lines = [
         f"{state}: {counts.pictures} of {run.plan.pictures} pictures, {status.shards} of {run.plan.shards} shards",
         f"verdicts: {counts_words(counts)}",
-        f"bundle:   {run.bundle} ({run.bundle_sha256[:12]})",
+        f"bundle:   {printable(run.bundle)} ({run.bundle_sha256[:12]})",
         *(f"judged by {engine}: {shards} shards" for engine, shards in status.engines.items()),
     ]
     if len(status.versions) > 1:
@@ -87,6 +89,14 @@ def status_record(status: Status) -> dict[str, Any]:
         "engines": status.engines,
         "versions": status.versions,
     }
+
+
+def first_error(folder: Folder, run: ArchiveRun) -> str:
+    """Why the first picture of the first shard that is done could not be judged."""
+    name = result_name(min(find_done(folder, run)))
+    with folder.open(name) as file:
+        ((error,), *_) = iter_rows(file, ("error",), f"{folder.name}/{name}")
+    return str(error)
 
 
 def counts_words(counts: Counts) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
@@ -142,14 +143,14 @@ def archive(
     exactly one row; of what cannot be read, with the error. Needs the extra
     archive. The exit code is 1 if shards are missing.
     """
+    _check_together(context)
+    _check_on_disk(context)
     if status is not None:
         _show_status(status, as_json=json)
         return
     if compare is not None:
         _show_comparison(compare, report, csv, as_json=json)
         return
-    if report is not None or csv is not None or json:
-        raise typer.BadParameter("--report, --csv and --json are for --compare, and --json for --status")
     if bundle is None or output is None:
         raise typer.BadParameter(
             "give BUNDLE MANIFEST... -o DIR, or --status DIR, or --compare DIR DIR; see acl archive --help"
@@ -203,13 +204,46 @@ def archive(
     raise typer.Exit(code)
 
 
+def _check_together(context: typer.Context) -> None:
+    """Refuse what would be passed over in silence."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    for name, with_it in (("status", {"json"}), ("compare", {"report", "csv", "json"})):
+        if name in given:
+            if others := sorted(given - with_it - {name}):
+                words = ", ".join(_written(context, other) for other in others)
+                raise typer.BadParameter(
+                    f"--{name} looks at results alone, got it with {words}; leave one of them out"
+                )
+            return
+    if given & {"report", "csv", "json"}:
+        raise typer.BadParameter("--report, --csv and --json are for --compare, and --json for --status")
+    if "map_bits" in given and "maps" not in given:
+        raise typer.BadParameter("--map-bits is for --maps, the folder for the maps")
+
+
+def _check_on_disk(context: typer.Context) -> None:
+    """Refuse addresses where a path is meant, which would make a folder called "s3:" here."""
+    for name, path in context.params.items():
+        if isinstance(path, Path) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
+            raise typer.BadParameter(
+                f"{_written(context, name)} must be on a disk, not in storage; name a path"
+            )
+
+
+def _written(context: typer.Context, name: str) -> str:
+    """An option or an argument as the user knows it."""
+    parameter = next(each for each in context.command.params if each.name == name)
+    return parameter.opts[-1] if parameter.param_type_name == "option" else name.upper()
+
+
 def _judge(folder: Folder, run: ArchiveRun, open_pool: Callable[[], Pool]) -> int:
     """Judge what is missing, say what is there then, and return the exit code."""
     import signal
 
     from acl_runtime.archive.plan import open_plan
     from acl_runtime.archive.run import find_done, judge_archive
-    from acl_runtime.archive.status import counts_words, read_status
+    from acl_runtime.archive.status import counts_words, first_error, read_status
     from acl_runtime.inspection.watch import stop_signals
     from acl_runtime.text.progress import progress_rate
 
@@ -219,7 +253,7 @@ def _judge(folder: Folder, run: ArchiveRun, open_pool: Callable[[], Pool]) -> in
     if len(done) < run.plan.shards:
         pool = open_pool()
         with (
-            open_plan(folder) as pictures,
+            open_plan(folder, run.plan) as pictures,
             progress_rate("judging", total=run.plan.pictures, done=before) as advance,
             stop_signals([signal.SIGTERM]) as stopped,  # after Ray, which has a way of its own with it
         ):
@@ -230,6 +264,11 @@ def _judge(folder: Folder, run: ArchiveRun, open_pool: Callable[[], Pool]) -> in
     echo(
         f"{counts.pictures} of {run.plan.pictures} pictures: {counts_words(counts)}; results in {folder.name}"
     )
+    if counts.pictures and counts.errors == counts.pictures:
+        note(
+            "no picture could be judged; once that is mended, name another folder for the results, which stay as they "
+            f"are: {first_error(folder, run)}"
+        )
     if was_stopped:
         note("stopped by SIGTERM: what was judged by then is kept, and the same command goes on")
     return 0 if status.is_complete else 1

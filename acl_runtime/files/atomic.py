@@ -30,6 +30,7 @@ from acl_runtime.files.locks import LOCK, is_held, locked_folder
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux's fcntl.h and fs.h
 _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)  # what a kernel or a file system without it says
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP)  # what a file system whose folders cannot be synced says
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # of a write no system names the file
 _NEWBORN_S = 60.0  # a temporary folder this young may be between its making and its lock
 
 
@@ -57,6 +58,12 @@ def atomic_file(path: Path | str, *, durable: bool = True) -> Iterator[Path]:
             os.replace(temporary, target)
             if durable:
                 sync_folder(target.parent)
+        except OSError as error:
+            if error.errno is None or error.errno not in _FULL or error.filename:
+                raise
+            raise OSError(
+                error.errno, os.strerror(error.errno), os.fspath(path)
+            ) from error  # which disk it is
         finally:
             temporary.unlink(missing_ok=True)
 

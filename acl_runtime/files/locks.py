@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
@@ -55,13 +56,23 @@ def locked_folder(folder: Path | str, remedy: str = "wait until it has ended") -
 def is_held(folder: Path) -> bool:
     """Whether a process holds a folder."""
     try:
-        with open(folder / LOCK, "rb") as file:
+        with _open_lock(folder) as file:
             lock(file, folder)
     except FileNotFoundError:
         return False
     except InputError:
         return True
     return False
+
+
+def _open_lock(folder: Path) -> IO[bytes]:
+    """Open to write, which NFS wants of whoever asks for a lock; to read where we may not write."""
+    try:
+        return open(folder / LOCK, "rb+")
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        return open(folder / LOCK, "rb")
 
 
 def lock(file: IO[Any], path: Path | str, remedy: str = "wait until it has ended") -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from acl_runtime.archive.compare import WORDS, Comparison, Judged, Pair
-from acl_runtime.archive.record import ArchiveRun
+from acl_runtime.archive.record import ArchiveRun, changed
 from acl_runtime.archive.shard import load_map, read_picture
 from acl_runtime.files.atomic import atomic_file
 from acl_runtime.files.errors import FrameError
@@ -65,7 +65,9 @@ def _lead(comparison: Comparison) -> str:
     found, freed = counts.get(("OK", "NG"), 0), counts.get(("NG", "OK"), 0)
     if not comparison.changed:
         return "Every picture has the verdict that it had before."
-    return f"From OK to NG: {found}. From NG to OK: {freed}."
+    once = comparison.changed - found - freed
+    only_one = f" Judged by one of both only: {once}." if once else ""
+    return f"From OK to NG: {found}. From NG to OK: {freed}.{only_one}"
 
 
 def _table(comparison: Comparison) -> str:
@@ -85,10 +87,14 @@ def _cell(comparison: Comparison, one: str, other: str) -> str:
 
 
 def _bundles(before: ArchiveRun, after: ArchiveRun) -> str:
-    lines = (
+    lines = [
         f"{word}: {run.bundle} ({run.bundle_sha256[:12]}), begun {run.created[:10]}"
         for word, run in (("Before", before), ("After", after))
-    )
+    ]
+    lines += [
+        f"Option {name.replace('_', ' ')}: {then} before, {now} after"
+        for name, (then, now) in changed(before.judging, after.judging).items()
+    ]
     return "".join(f'<p class="pale">{to_html(line)}</p>' for line in lines)
 
 

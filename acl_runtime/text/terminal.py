@@ -128,7 +128,7 @@ class _Notes(logging.Handler):
         self._said[message] = None
         if len(self._said) > _REMEMBERED:
             self._said.popitem(last=False)
-        echo(f"note: {message}", err=True)
+        echo(f"note: {printable(message)}", err=True)  # on one line, whatever the name of a file holds
 
 
 @contextmanager

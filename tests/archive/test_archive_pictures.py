@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import logging
 import os
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, cast
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from acl_runtime.archive.parquet import iter_paths
 from acl_runtime.archive.pictures import MOST_LINE, iter_pictures
 from acl_runtime.files.errors import InputError
 from acl_runtime.sources.folders import list_folder
@@ -106,10 +111,15 @@ def test_a_list_names_nothing_outside_by_chance(folder: Path, line: str) -> None
     [
         ("film.mp4", b"-", "is a video; judge it with acl run"),
         ("model.onnx", b"a\0b", "is no list of pictures (line 1 is no text)"),
-        ("list.parquet", b"-", "is no Parquet file with a column 'path'"),
+        ("list.parquet", b"-", "is no Parquet file with one column 'path'"),
         ("none.png", None, "no such file or folder"),
         ("*.bmp", None, "no picture has such a name"),
         ("hdfs://name/x", None, "addresses must begin with one of s3, "),
+        (
+            "memory://bucket/none.txt",
+            None,
+            "memory://bucket/none.txt: no such file or folder; check the name",
+        ),
     ],
 )
 def test_what_is_no_list_is_refused(folder: Path, name: str, data: bytes | None, message: str) -> None:
@@ -154,3 +164,87 @@ def test_storage_whose_package_is_missing_is_told(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(__import__("sys").modules, "s3fs", None)
     with pytest.raises(InputError, match=r"s3://bucket/in: .*s3fs.*install it with pip"):
         pictures("s3://bucket/in")
+
+
+def test_an_empty_name_is_never_the_current_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    with pytest.raises(InputError, match="has an empty name; name what to judge"):
+        pictures("")
+
+
+def test_a_pattern_holds_wherever_the_command_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = folder.rename(folder.with_name("lot [7]*"))
+    monkeypatch.chdir(odd)
+    assert pictures("*.png") == [f"{odd}/2.png", f"{odd}/10.png"]
+    assert pictures("./a/../*.png") == pictures("*.png")
+
+
+def test_a_name_that_is_there_is_no_pattern(folder: Path, storage: str) -> None:
+    (folder / "lot [7]").mkdir()
+    (folder / "lot [7]" / "1.png").touch()
+    fsspec.filesystem("memory").pipe_file("/bucket/in/lot [7]/1.png", b"-")
+    for place in (str(folder), storage):
+        assert pictures(f"{place}/lot [7]") == [f"{place}/lot [7]/1.png"]
+
+
+def test_files_that_are_passed_over_are_told_as_acl_run_tells_them(
+    folder: Path, storage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "a" / "b" / "1.heic").touch()
+    fsspec.filesystem("memory").pipe_file("/bucket/in/a/1.heic", b"-")
+    for place in (str(folder), storage):
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "acl"):
+            pictures(place)
+        assert caplog.messages == [
+            f"{place}: files that are not read are passed over: 1 .heic; save pictures as PNG or JPEG, and judge "
+            "videos with acl run"
+        ]
+
+
+def test_a_secret_in_a_list_is_not_told_but_its_line_is(folder: Path) -> None:
+    (folder / "list.txt").write_text("2.png\nhttps://user:wordpass@host/1.png\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"list\.txt, line 2: https://…: addresses must begin") as refused:
+        pictures(folder / "list.txt")
+    assert "pass" not in str(refused.value)
+
+
+def test_a_table_that_is_damaged_inside_is_told(folder: Path) -> None:
+    path = folder / "list.parquet"
+    pq.write_table(pa.table({"path": [f"{number}.png" for number in range(5000)]}), path, compression="zstd")
+    data = path.read_bytes()
+    for begin, end in ((4, 40), (200, len(data) // 2)):
+        path.write_bytes(data[:begin] + bytes(end - begin) + data[end:])
+        with pytest.raises(InputError, match=r"list\.parquet: is damaged \(.*\); write it anew"):
+            pictures(path)
+
+
+@pytest.mark.parametrize("calls", [0, 1])
+def test_a_list_on_a_share_that_is_away_is_not_called_a_wrong_one(folder: Path, calls: int) -> None:
+    path = folder / "list.parquet"
+    pq.write_table(pa.table({"path": [f"{number}.png" for number in range(5000)]}), path)
+    with path.open("rb") as file:
+
+        class Away(io.RawIOBase):
+            left = calls
+
+            def read(self, size: int = -1) -> bytes:
+                self.left -= 1
+                if self.left < 0:
+                    raise OSError(errno.EIO, "Input/output error", str(path))
+                return file.read(size)
+
+            def seek(self, position: int, whence: int = 0) -> int:
+                return file.seek(position, whence)
+
+            def tell(self) -> int:
+                return file.tell()
+
+            def readable(self) -> bool:
+                return True
+
+            def seekable(self) -> bool:
+                return True
+
+        with pytest.raises(OSError, match="Input/output error"):
+            list(iter_paths(cast("IO[bytes]", Away()), "list.parquet"))

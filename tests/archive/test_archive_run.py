@@ -11,11 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from archives import HandPool, begin, judge, left_over, put_pictures, rows
 from graphs import write_tiny_bundle
+from watching import wait_for
 
 from acl_runtime.archive.begin import MAPS_OF, check_places
 from acl_runtime.archive.folder import open_folder
 from acl_runtime.archive.record import ArchiveRun, Judging, MapFolder, read_run
-from acl_runtime.archive.run import result_name
+from acl_runtime.archive.run import find_done, result_name
 from acl_runtime.archive.status import read_status, status_text
 from acl_runtime.files.errors import BackendError, InputError
 
@@ -85,9 +86,37 @@ def test_a_picture_that_kills_every_worker_stops_nothing_else(
 
 def test_workers_that_always_die_end_the_run(tmp_path: Path, run: ArchiveRun) -> None:
     with pytest.raises(
-        BackendError, match="workers die again and again, at 3 shards so far; give fewer --workers"
+        BackendError, match="workers die again and again, 9 in a row by now; give fewer --workers"
     ):
-        judge(tmp_path / "out", run, HandPool(run, dies_at=[0, 1, 2, 3] * 3))
+        judge(tmp_path / "out", run, HandPool(run, dies_at=[*range(6)] * 3))
+
+
+def test_a_few_pictures_that_kill_every_worker_do_not_keep_the_others_from_their_turn(
+    tmp_path: Path, run: ArchiveRun
+) -> None:
+    assert judge(tmp_path / "out", run, HandPool(run, dies_at=[0, 1, 2] * 3)) == [0, 1, 2]
+    assert names(tmp_path / "out") == WHOLE[6:]
+
+
+def test_results_that_cannot_be_read_now_are_not_judged_again(
+    tmp_path: Path, bundle: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fsspec
+
+    run = begin("memory://results/away", bundle, pictures, shard_size=2)
+    judge("memory://results/away", run, HandPool(run))
+
+    def away(*arguments: object) -> object:
+        raise TimeoutError("no answer")
+
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr("fsspec.implementations.memory.MemoryFile.read", away)
+            with pytest.raises(TimeoutError):
+                find_done(open_folder("memory://results/away"), run)
+        assert len(find_done(open_folder("memory://results/away"), run)) == 6
+    finally:
+        fsspec.filesystem("memory").rm("/results", recursive=True)
 
 
 def damage(path: Path) -> None:
@@ -135,15 +164,19 @@ def test_a_full_disk_is_said_and_the_run_goes_on_later(tmp_path: Path, bundle: P
     try:
         run = begin(disk / "out", bundle, pictures, shard_size=2)
         (disk / "filler").write_bytes(bytes(28 << 10))
-        with pytest.raises(OSError, match="No space left"):
+        (tmp_path / "list.txt").write_text("".join(f"{number:.20f}\n" for number in range(20_000)))
+        with pytest.raises(OSError, match=r"No space left on device: '.*/disk/out/part-"):
             judge(disk / "out", run, HandPool(run))
         assert not left_over(disk / "out")
+        with pytest.raises(OSError, match=r"No space left on device: '.*/disk/other/_pictures\.pq"):
+            begin(disk / "other", bundle, tmp_path / "list.txt")
         assert 0 < len(rows(disk / "out")) < 11
         (disk / "filler").unlink()
         judge(disk / "out", run, HandPool(run))
         assert names(disk / "out") == WHOLE
     finally:
-        subprocess.run(["umount", str(disk)], check=True)
+        # A thread of pyarrow may let go of a file that was read a moment later.
+        wait_for(lambda: subprocess.run(["umount", str(disk)], check=False).returncode == 0)
 
 
 def test_results_in_storage_are_the_same(
@@ -233,8 +266,26 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path, bundle: Path, pic
         begin(tmp_path / "new", bundle)
     with pytest.raises(InputError, match="lies in the bundle"):
         check_places(str(bundle / "out"), bundle, [str(pictures)], None)
-    with pytest.raises(InputError, match="where maps would be judged as pictures"):
-        check_places("memory://out", bundle, [str(pictures)], pictures / "maps")
+    for manifest in (pictures, pictures / "**" / "*.png", pictures / "maps" / "*" / "0*.png"):
+        with pytest.raises(InputError, match="where maps would be judged as pictures"):
+            check_places("memory://out", bundle, [str(manifest)], pictures / "maps")
+    for pattern in ("*.png", "**/*.jpg", "other/**/*.png"):
+        check_places("memory://out", bundle, [str(pictures / pattern)], pictures / "maps")
+    maps = MapFolder(path=str(tmp_path / "new" / "maps"), bits=8)
+    with pytest.raises(InputError, match="lies in the folder of the results, which is one table"):
+        begin(tmp_path / "new", bundle, pictures, maps=maps)
+    (tmp_path / "file").touch()
+    for name, message in (("", "has an empty name; name one"), (str(tmp_path / "file"), "is a file; name a")):
+        with pytest.raises(InputError, match=message):
+            open_folder(name)
+
+
+def test_again_says_that_the_pictures_themselves_are_not_looked_at(
+    tmp_path: Path, run: ArchiveRun, bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "acl"):
+        assert begin(tmp_path / "out", bundle, again=True) == run
+    assert "--again judges nothing twice; name another folder where the pictures" in caplog.text
 
 
 def test_status_tells_how_far_it_is(tmp_path: Path, run: ArchiveRun) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,39 @@ def test_what_cannot_be_compared_is_refused(archive: Path, tmp_path: Path) -> No
         acl("archive", "--compare", before, tmp_path / "other"), "is about other pictures than", code=1
     )
     assert_one_line(acl("archive", "--compare", tmp_path, after), "holds no _archive.json; name the folder")
+
+
+def test_results_that_are_damaged_inside_are_told(archive: Path, tmp_path: Path) -> None:
+    shutil.copytree(archive / "before", tmp_path / "before")
+    part = tmp_path / "before" / "part-0000001.parquet"
+    data = part.read_bytes()
+    part.write_bytes(data[:4] + bytes(400) + data[404:])  # its end, which says what it holds, is whole
+    result = acl("archive", "--compare", tmp_path / "before", archive / "after")
+    assert_one_line(result, "before/part-0000001.parquet: is damaged (")
+    assert_one_line(result, "; delete it, and acl archive makes it again")
+
+
+def test_a_name_forges_no_line(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bundle")
+    put_pictures(tmp_path / "in", 1)[0].rename(tmp_path / "in" / "x\n0 pictures\x1b[2K.png")
+    for name, threshold in (("before", 0.9999), ("after", 0.0001)):
+        judging = Judging(**{**vars(JUDGING), "threshold": threshold})
+        run = begin(tmp_path / name, bundle, tmp_path / "in", judging=judging)
+        judge(tmp_path / name, run, HandPool(run))
+    lines = acl("archive", "--compare", tmp_path / "before", tmp_path / "after").stdout.splitlines()
+    assert lines[-1].endswith(f"  OK to NG  {tmp_path}/in/x\\n0 pictures\\x1b[2K.png")
+    assert "0 pictures" not in "".join(lines[:-1])
+
+
+def test_the_page_counts_pictures_that_only_one_could_judge(archive: Path, tmp_path: Path) -> None:
+    acl("archive", "--compare", archive / "before", archive / "after", "--report", tmp_path)
+    text = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "Judged by one of both only: 1." in text
+
+
+def test_the_page_says_which_options_differ(archive: Path, tmp_path: Path) -> None:
+    acl("archive", "--compare", archive / "before", archive / "after", "--report", tmp_path)
+    told = [
+        text for text in texts((tmp_path / "index.html").read_text(encoding="utf-8"), "p") if "Option" in text
+    ]
+    assert told == ["Option threshold: None before, 0.05 after"]

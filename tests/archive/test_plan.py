@@ -23,9 +23,44 @@ def test_shards_are_pieces_of_the_list(tmp_path: Path) -> None:
     plan = write_plan(folder, PATHS, 4)
     assert (plan.pictures, plan.shards) == (10, 3)
     assert [plan.size(number) for number in range(3)] == [4, 4, 2]
-    with open_plan(folder) as pictures:
+    with open_plan(folder, plan) as pictures:
         assert pictures.shard(1) == [path.encode() for path in PATHS[4:8]]
-        assert [path.decode() for path in pictures] == PATHS
+        assert [path.decode() for shard in pictures.shards() for path in shard] == PATHS
+
+
+def test_a_folder_of_results_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (b"lot:7", b"\xff", b"a\nb", b"s3:x"):
+        folder = LocalFolder(Path(os.fsdecode(name)))
+        with open_plan(folder, write_plan(folder, PATHS, 4)) as pictures:
+            assert pictures.shard(2) == [b"/in/8.png", b"/in/9.png"]
+
+
+@pytest.mark.parametrize(("paths", "size"), [(PATHS[::-1], 4), (PATHS[:9], 4), (PATHS, 5)])
+def test_a_list_that_is_not_the_one_that_was_begun_with_is_refused(
+    tmp_path: Path, paths: list[str], size: int
+) -> None:
+    plan = write_plan(LocalFolder(tmp_path), PATHS, 4)
+    write_plan(LocalFolder(tmp_path), paths, size)  # as a run may that begins at the same time in storage
+    with (
+        pytest.raises(
+            InputError, match=r"_pictures\.pq: is not the list of pictures that was begun with; name"
+        ),
+        open_plan(LocalFolder(tmp_path), plan),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("kept", [slice(20), slice(-4)])
+def test_a_list_that_is_damaged_is_told(tmp_path: Path, kept: slice) -> None:
+    plan = write_plan(LocalFolder(tmp_path), PATHS, 4)
+    path = tmp_path / "_pictures.pq"
+    path.write_bytes(path.read_bytes()[kept])
+    with (
+        pytest.raises(InputError, match=r"_pictures\.pq: is damaged \(.*; put it back from a copy, or name"),
+        open_plan(LocalFolder(tmp_path), plan),
+    ):
+        pass
 
 
 def test_the_digest_is_that_of_the_list_whatever_the_shards(tmp_path: Path) -> None:

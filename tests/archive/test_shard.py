@@ -150,6 +150,24 @@ def test_storage_that_is_away_makes_no_errors_of_pictures(
         judge(shard("memory://bucket/0.png"))
 
 
+def test_credentials_that_expire_make_no_errors_of_pictures_either(
+    judge: ShardJudge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = {"Error": {"Code": "AccessDenied"}}
+
+    def forbidden(*arguments: object, **settings: object) -> bytes:
+        cause = RuntimeError()
+        cause.response = answer  # type: ignore[attr-defined]
+        raise PermissionError("no") from cause
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "cat_file", forbidden)
+    (row,) = rows(judge(shard("memory://bucket/0.png")))
+    assert row["error"] == "memory://bucket/0.png: may not be read; allow it"
+    answer["Error"]["Code"] = "ExpiredToken"
+    with pytest.raises(OSError, match="renew the credentials, and the same command goes on"):
+        judge(shard("memory://bucket/0.png"))
+
+
 @pytest.mark.parametrize(("bits", "within"), [(8, 1 / 510 + 1e-6), (16, 1 / 131070 + 1e-6)])
 def test_maps_are_kept_to_half_a_level(bundle: Path, tmp_path: Path, bits: Any, within: float) -> None:
     paths = put_pictures(tmp_path / "in", 3, bad=[1])

@@ -141,9 +141,41 @@ def test_a_worker_that_cannot_work_ends_the_run_in_one_sentence(
     assert result.stderr.splitlines()[-1] == f"error: {tmp_path}/file: file exists"
 
 
+def test_an_archive_that_is_not_there_is_told_although_every_picture_has_its_row(
+    bundle: Path, out: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "list.txt").write_text("in/0.png\nin/1.png\n", encoding="utf-8")
+    result = acl("archive", bundle, tmp_path / "list.txt", "-o", out, "--workers", 1)
+    assert result.stdout == f"2 of 2 pictures: 0 NG, 0 OK, 2 could not be judged; results in {out}\n"
+    assert result.stderr.splitlines()[-1] == (
+        "note: no picture could be judged; once that is mended, name another folder for the results, which stay as "
+        f"they are: {tmp_path}/in/0.png: no such file; check the name"
+    )
+
+
 def test_wrong_use_is_told(bundle: Path, pictures: Path, out: Path) -> None:
     for arguments in ((), (bundle,), ("-o", out)):
         assert "give BUNDLE MANIFEST... -o DIR, or --status DIR" in acl("archive", *arguments).stderr
+    refused: list[tuple[tuple[object, ...], str]] = [
+        ((bundle, "--status", out), "--status looks at results alone, got it with BUNDLE;"),
+        (("--status", out, "--csv", out), "got it with --csv;"),
+        (("--status", out, "--compare", out, out), "got it with --compare;"),
+        (("--compare", out, out, "-o", out), "got it with --output;"),
+        ((bundle, pictures, "-o", out, "--map-bits", 16), "--map-bits is for --maps"),
+        (
+            (bundle, pictures, "-o", out, "--maps", "s3://key:pass@b/maps"),
+            "--maps must be on a disk, not in storage;",
+        ),
+        (
+            ("--compare", out, out, "--report", "gs://bucket/page"),
+            "--report must be on a disk, not in storage;",
+        ),
+        (("s3://bucket/bundle", pictures, "-o", out), "BUNDLE must be on a disk, not in storage;"),
+    ]
+    for given, words in refused:
+        result = acl("archive", *given)
+        assert result.exit_code == 2
+        assert words in " ".join(result.stderr.replace("│", " ").split())
     assert "are for --compare" in acl("archive", bundle, pictures, "-o", out, "--json").stderr
     assert_one_line(acl("archive", pictures, bundle, "-o", out), "the bundle comes first")
     assert_one_line(

@@ -251,3 +251,9 @@ def test_names_are_synced_and_not_only_bytes(tmp_path: Path, monkeypatch: pytest
     assert synced == [folder / "inner", folder, tmp_path]
     monkeypatch.undo()
     atomic.sync_folder(tmp_path)
+
+
+def test_a_full_disk_is_named_by_the_file_that_it_did_not_take(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        write(tmp_path / "a.txt", "new", error=OSError(errno.ENOSPC, "Error writing bytes to file"))
+    assert raised.value.filename == str(tmp_path / "a.txt")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -66,3 +68,19 @@ def test_another_thread_does_not_share_the_hold(tmp_path: Path) -> None:
         pytest.raises(InputError, match="is in use by"),
     ):
         pool.submit(locked_folder(tmp_path).__enter__).result()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
+def test_a_lock_is_asked_for_through_a_file_that_may_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    def as_nfs(descriptor: int, operation: int) -> None:  # flock(2): the file must be opened for writing
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr("acl_runtime.files.locks.fcntl.flock", as_nfs)
+    with locked_folder(tmp_path):
+        pass
+    assert not is_held(tmp_path)
