@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from acl_export.config import FrameSize
+from acl_runtime.bundle.manifest import Manifest
+from acl_runtime.files.errors import InputError
 from acl_runtime.images.decode import load_frame
 from acl_train.reference import Reference
 from acl_train.tiny.corpus import draw_frame
@@ -18,22 +19,36 @@ DRAWN = (("wood", None), ("wood", "scratch"), ("capsule", None), ("capsule", "cr
 DRAWN_SIZE = 256
 
 
-def golden_frames(paths: Sequence[Path], frame_size: FrameSize | None) -> list[np.ndarray]:
+def golden_frames(paths: Sequence[Path], manifest: Manifest) -> list[np.ndarray]:
     """The given image files, or four drawn products.
 
     Args:
         paths: Image files.
-        frame_size: Of the drawn ones; None for their own.
+        manifest: Says which size they must have, if one; the drawn ones get it.
 
     Raises:
-        ValueError: A file is no image.
+        InputError: A file is no image, or of another size.
     """
     if paths:
-        return [load_frame(path) for path in paths]
+        frames = [load_frame(path) for path in paths]
+        for path, frame in zip(paths, frames, strict=True):
+            check_frame(frame, str(path), manifest)
+        return frames
+    frame_size = manifest.frame_size
     frames = [draw_frame(family, defect, size=DRAWN_SIZE, seed=0)[0] for family, defect in DRAWN]
     if frame_size is None:
         return frames
     return [cv2.resize(frame, frame_size[::-1], interpolation=cv2.INTER_CUBIC) for frame in frames]
+
+
+def check_frame(frame: np.ndarray, source: str, manifest: Manifest) -> None:
+    """Raise InputError, which names the file, if the graph resizes and takes frames of another size than this."""
+    if manifest.frame_size not in (None, frame.shape[:2]):
+        wanted, got = ("×".join(map(str, size)) for size in (manifest.frame_size, frame.shape[:2]))
+        raise InputError(
+            f"{source}: must be {wanted} pixels (height × width), as --frame-size says, got {got}; name frames of the "
+            "camera"
+        )
 
 
 def save_golden(path: Path, images: np.ndarray, reference: Reference) -> None:
