@@ -1,7 +1,8 @@
 """The process that builds an engine: `python -m acl_runtime.backends.tensorrt.worker`.
 
 A `BuildRequest` comes on stdin as JSON. What happens goes to stdout, one JSON object a line: `progress` (what, done,
-total), and last either `report`, the fields of a `BuildReport`, or `error`, a sentence. What TensorRT says goes to
+total), and last either `report`, the fields of a `BuildReport`, or a sentence: `error`, why there is no engine of this
+graph, or `failure`, why there would be none of any. What TensorRT says goes to
 stderr.
 """
 
@@ -38,7 +39,12 @@ def main() -> int:
     request = request_from_json(sys.stdin.read())
     try:
         report = build(request, BuilderLog(sys.stderr), tell)
-    except (UserError, OSError, MemoryError) as error:
+    except OSError as error:  # such as a full disk, which more careful arithmetic does not help
+        reason = error.strerror or str(error)
+        where = f"{error.filename}: " if error.filename else ""
+        tell(failure=f"{where}{reason.lower()}; see that there is space and that the folder can be written")
+        return 1
+    except (UserError, MemoryError) as error:
         tell(error=str(error) or "there is not enough memory to build the engine")
         return 1
     tell(report=asdict(report))
