@@ -41,8 +41,8 @@ def main() -> int:
         report = build(request, BuilderLog(sys.stderr), tell)
     except OSError as error:  # such as a full disk, which more careful arithmetic does not help
         reason = error.strerror or str(error)
-        where = f"{error.filename}: " if error.filename else ""
-        tell(failure=f"{where}{reason.lower()}; see that there is space and that the folder can be written")
+        where = error.filename or request.plan
+        tell(failure=f"{where}: {reason.lower()}; see that there is space and that the folder can be written")
         return 1
     except (UserError, MemoryError) as error:
         tell(error=str(error) or "there is not enough memory to build the engine")
