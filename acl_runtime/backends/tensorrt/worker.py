@@ -23,7 +23,7 @@ from acl_runtime.backends.tensorrt.builder_log import BuilderLog, make_logger
 from acl_runtime.backends.tensorrt.library import Library, load_library
 from acl_runtime.backends.tensorrt.plan import MAPS, PEAKS, SUMS
 from acl_runtime.files.atomic import atomic_file
-from acl_runtime.files.errors import UserError
+from acl_runtime.files.errors import BackendError, UserError
 
 Tell = Callable[..., None]
 
@@ -44,7 +44,10 @@ def main() -> int:
         where = error.filename or request.plan
         tell(failure=f"{where}: {reason.lower()}; see that there is space and that the folder can be written")
         return 1
-    except (UserError, MemoryError) as error:
+    except UserError as error:
+        tell(**{"error" if isinstance(error, BuildError) else "failure": str(error)})
+        return 1
+    except MemoryError as error:
         tell(error=str(error) or "there is not enough memory to build the engine")
         return 1
     tell(report=asdict(report))
@@ -55,9 +58,9 @@ def build(request: BuildRequest, log: BuilderLog, tell: Tell) -> BuildReport:
     """Build an engine in this process.
 
     Raises:
-        BuildError: It cannot be built.
-        RuntimeError: The library cannot be imported.
-        ValueError: The library does not know a compute capability.
+        BuildError: The graph cannot be built.
+        BackendError: No graph can be: the library cannot be imported or started, or needs a GPU for what is asked.
+        InputError: The library does not know a compute capability.
     """
     library, started = load_library(request.library), time.monotonic()
     trt = library.module
@@ -65,7 +68,7 @@ def build(request: BuildRequest, log: BuilderLog, tell: Tell) -> BuildReport:
     try:
         builder = trt.Builder(logger)
     except (RuntimeError, TypeError) as error:  # pybind11's word for a null pointer is TypeError
-        raise BuildError(
+        raise BackendError(
             f"{library.name} {library.version} does not start ({log.last_error}); acl doctor says what is missing"
         ) from error
     network = builder.create_network(library.network_flags)
@@ -82,7 +85,7 @@ def build(request: BuildRequest, log: BuilderLog, tell: Tell) -> BuildReport:
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         if request.weightless and library.is_rtx:
-            raise BuildError(
+            raise BackendError(
                 f"{library.name} leaves the weights out on a machine with a GPU only; drop --weightless"
             )
         raise BuildError(log.explain_failure(library.name))
