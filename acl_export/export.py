@@ -21,12 +21,12 @@ from acl_export.config import (
 )
 from acl_export.describe import describe_bundle
 from acl_export.earlier import carry_over, check_earlier, keep_users_files
-from acl_export.golden import golden_frames, save_golden, save_projections
+from acl_export.golden import golden_frames, read_images, save_golden, save_projections
 from acl_export.graph import make_graph, write_onnx
 from acl_export.inputs import prepare_inputs
 from acl_export.memory_file import MemoryFile
 from acl_export.mixed import attend, attend_by_operator
-from acl_export.quantized import add_quantized, check_request, read_samples
+from acl_export.quantized import MOST_SAMPLES, add_quantized, check_request
 from acl_export.torch_session import TorchSession
 from acl_export.weights_file import WeightsFile
 from acl_runtime.backends.onnx_session import OnnxSession
@@ -67,7 +67,8 @@ def export_bundle(
             of the bundle before are kept where they hold for the new one, and so are files that no export wrote.
         weights: The CLIP that the prompts were learned on.
         config: Which graph.
-        frames: Image files to prove the graph on and to keep in the bundle; drawn ones if there are none.
+        frames: Images to prove the graph on and to keep in the bundle, see `golden_frames`; drawn ones if there are
+            none.
         samples: Image files and folders of them, which the types of eight bits of `config.quantize` are scaled by.
         drift_data: Folders of labelled images, to measure how far the graph moves the metrics.
         may_lose: Whether calibrations and engines that do not hold for the new bundle may be lost.
@@ -85,7 +86,7 @@ def export_bundle(
     manifest = describe_bundle(inputs, config)
     memory = None if config.memory is None else MemoryFile.find(config.memory, manifest, vectors)
     check_earlier(output, manifest, may_lose=may_lose)
-    for _ in read_samples(samples, manifest) if samples else ():
+    for _ in read_images(samples, MOST_SAMPLES, manifest) if samples else ():
         pass  # what is wrong with them is told before the work
     for root in drift_data:
         read_dataset(root)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +10,12 @@ import onnx
 
 from acl_export.channels import largest_of_channels
 from acl_export.config import ExportConfig, LowType, Precision
-from acl_export.golden import check_frame
+from acl_export.golden import read_images
 from acl_export.linear_layers import quantize_linear_layers
 from acl_export.weights_file import WeightsFile
 from acl_runtime.bundle.bundle import Bundle
-from acl_runtime.bundle.manifest import Manifest
 from acl_runtime.files.errors import InputError
-from acl_runtime.images.frame import BadFrame
 from acl_runtime.images.preprocess import to_input
-from acl_runtime.sources.files import iter_frames, list_sources
 
 Progress = Callable[[str, int, int], None]
 MOST_SAMPLES = 64  # spread evenly; each takes the CPU one pass, seconds with a ViT-L
@@ -56,7 +53,7 @@ def add_quantized(
     Raises:
         InputError: There are no such images, or one is damaged.
     """
-    images = to_input([*read_samples(samples, bundle.manifest)], bundle.manifest)
+    images = to_input([*read_images(samples, MOST_SAMPLES, bundle.manifest)], bundle.manifest)
     largest = largest_of_channels(
         bundle.graph_path, images, lambda done, total: progress("measuring samples", done, total)
     )
@@ -80,25 +77,3 @@ def write_quantized(source: Path, target: Path, largest: Mapping[str, np.ndarray
     WeightsFile(target.with_name(f"{target.name}.data")).move_from(model)
     target.write_bytes(model.SerializeToString())
     onnx.checker.check_model(str(target), full_check=True)
-
-
-def read_samples(samples: Sequence[Path], manifest: Manifest) -> Iterator[np.ndarray]:
-    """Yield some of the images, spread evenly, (H, W, 3) BGR or as `load_frame` gives them.
-
-    Args:
-        samples: Image files and folders of them.
-        manifest: Says which size they must have, if one.
-
-    Raises:
-        InputError: There are no such images, or one is damaged, no image or of another size.
-    """
-    sources = list_sources(samples)
-    numbers = np.unique(np.linspace(0, len(sources) - 1, min(MOST_SAMPLES, len(sources))).astype(int))
-    chosen = [sources[number] for number in numbers]
-    if moving := [source.path for source in chosen if source.is_camera or source.is_video]:
-        raise InputError(f"{moving[0]}: is no image; name images of good parts, or folders of them")
-    for frame in iter_frames(chosen):
-        if isinstance(frame, BadFrame):
-            raise InputError(frame.problem)
-        check_frame(frame.frame, frame.source, manifest)
-        yield frame.frame

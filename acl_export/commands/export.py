@@ -177,7 +177,8 @@ def export(
     frames: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Image to compare the graph with PyTorch on, kept in the bundle; repeat. [default: drawn products]",
+            help="Image to compare the graph with PyTorch on, kept in the bundle, or folder of them, of which up to 32 "
+            "are taken; repeat. [default: drawn products]",
             rich_help_panel=PROOF,
         ),
     ] = None,

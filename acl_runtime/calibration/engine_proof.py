@@ -11,7 +11,7 @@ from acl_runtime.calibration.images import Progress
 from acl_runtime.detection.detector import Detector
 from acl_runtime.files.errors import BackendError
 from acl_runtime.images.frame import Frame
-from acl_runtime.sources.files import Source, iter_frames
+from acl_runtime.sources.files import Source, iter_frames, spread
 
 LOG = logging.getLogger("acl")
 IMAGES = 8  # each takes the CPU a float32 pass: seconds with a ViT-L
@@ -60,9 +60,8 @@ def prove_on_parts(detector: Detector, sources: Sequence[Source], progress: Prog
 
 def _pick(detector: Detector, sources: Sequence[Source]) -> np.ndarray:
     """An image of each of some frames as the graph takes it, whole or a tile from the middle: (N, S, S, 3) uint8."""
-    numbers = np.unique(np.linspace(0, len(sources) - 1, min(IMAGES, len(sources))).astype(int))
     picked = []
-    for frame in iter_frames([sources[number] for number in numbers]):
+    for frame in iter_frames(spread(sources, IMAGES)):
         if isinstance(frame, Frame):
             works = detector.stages.preprocess([frame])
             images = [image for work in works for image in work.images if isinstance(image, np.ndarray)]

@@ -34,7 +34,7 @@ from acl_runtime.images.frame import Frame
 from acl_runtime.scoring.heads import defect_directions, read_embeddings
 from acl_runtime.scoring.memory import Memory
 from acl_runtime.scoring.memory_kinds import Floats, Kind
-from acl_runtime.sources.files import Source, iter_frames
+from acl_runtime.sources.files import Source, iter_frames, spread
 
 MOST_PATCHES = 8192  # of one image that are looked at, whole tiles drawn at random: a large frame has many
 HELD = 32  # images that are held at a time: a ViT-L's patches of so many are half a gigabyte
@@ -318,12 +318,12 @@ def _gather(
 
 
 def _look_at_defective(looker: Looker, sources: Sequence[Source], progress: Progress) -> list[Shown]:
-    numbers = np.unique(np.linspace(0, len(sources) - 1, min(MOST_DEFECTIVE, len(sources))).astype(int))
+    some = spread(sources, MOST_DEFECTIVE)
     shown: list[Shown] = []
-    for item in iter_frames([sources[number] for number in numbers]):
+    for item in iter_frames(some):
         if isinstance(item, Frame):  # others are told by whoever judges them
             shown.append(looker.look(item)[0])
-        progress("choosing the kind of memory", len(shown), len(numbers))
+        progress("choosing the kind of memory", len(shown), len(some))
     return shown
 
 

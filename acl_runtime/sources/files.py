@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
+import numpy as np
+
 from acl_runtime.files.errors import FrameError, InputError
 from acl_runtime.images.decode import ReadSettings, load_frame
 from acl_runtime.images.frame import BadFrame, Frame
@@ -85,6 +87,12 @@ def iter_frames(
             yield frame
             if stopped():
                 return
+
+
+def spread(sources: Sequence[Source], most: int) -> list[Source]:
+    """Some of the sources, at most `most`, spread evenly from the first to the last."""
+    numbers = np.linspace(0, len(sources) - 1, min(most, len(sources))).astype(int)
+    return [sources[number] for number in numbers]
 
 
 def read_as(sources: Iterable[Source], reading: ReadSettings) -> list[Source]:

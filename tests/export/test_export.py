@@ -8,22 +8,26 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
 import torch
 from conftest import BUNDLE_SIZE, FIXTURES, LAYERS, assert_golden
+from graphs import tiny_manifest
 
 from acl_export import export as export_module
 from acl_export import graph as graph_module
 from acl_export.config import ExportConfig, Head
 from acl_export.describe import NOT_YET
 from acl_export.export import check_parity, export_bundle
+from acl_export.golden import golden_frames
 from acl_export.inputs import check_sizes, find_weights
 from acl_runtime import Detector
 from acl_runtime.backends.choose import open_session
 from acl_runtime.bundle.bundle import load_bundle, load_golden, load_text_embeddings
 from acl_runtime.bundle.words import network_words, normalisation_words
+from acl_runtime.files.errors import InputError
 from acl_runtime.images.decode import load_frame
 from acl_train.prompts import Prompts
 from acl_train.weights import Weights
@@ -103,6 +107,16 @@ def test_the_users_frames_can_prove_the_graph(prompts_path: Path, weights: Weigh
     manifest = export_bundle(prompts_path, tmp_path / "b", weights, ExportConfig(), frames=[frame])
     assert manifest.parity.frames == 1
     assert load_golden(load_bundle(tmp_path / "b"))["images"].shape == (1, SIZE, SIZE, 3)
+
+
+def test_of_a_folder_of_frames_up_to_32_are_taken_from_the_first_to_the_last(tmp_path: Path) -> None:
+    for number in range(70):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((8, 9, 3), number, np.uint8))
+    taken = [int(frame[0, 0, 0]) for frame in golden_frames([tmp_path], tiny_manifest())]
+    assert (len(set(taken)), taken[0], taken[-1]) == (32, 0, 69)
+    (tmp_path / "12.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"12\.png"):
+        golden_frames([tmp_path / "12.png"], tiny_manifest())
 
 
 def test_a_graph_that_differs_from_torch_is_not_written(

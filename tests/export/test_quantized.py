@@ -185,7 +185,7 @@ def test_what_does_not_go_together_is_told_before_the_work(
         ({"frames": [FRAME]}, r"1\.png: must be 64×64 pixels .height × width., as --frame-size says, got"),
         ({"samples": [GOOD]}, r"png: must be 64×64 pixels .height × width., as --frame-size says, got"),
         ({"samples": [GOOD / "none"]}, "none"),
-        ({"samples": [Path("0")]}, "0: is no image; name images of good parts, or folders"),
+        ({"samples": [Path("0")]}, "0: is no image; name images, or folders of them"),
         ({"drift_data": [GOOD / "none"]}, "none: is not a folder; name the folder that holds the data set"),
     ],
 )
