@@ -10,12 +10,15 @@ import logging
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
+from glob import escape
 from pathlib import Path
 
 from acl_export.describe import GRAPH_MEMORY, INT8_GRAPH, ON_REQUEST, PROJECTIONS
-from acl_runtime.bundle.bundle import ENGINES, GOLDEN, MANIFEST, TEXT_EMBEDDINGS
-from acl_runtime.bundle.manifest import Manifest, manifest_from_json
+from acl_runtime.backends.tensorrt.engine_file import Engine, is_of, list_engines
+from acl_runtime.bundle.bundle import ENGINES, GOLDEN, MANIFEST, TEXT_EMBEDDINGS, Bundle
+from acl_runtime.bundle.manifest import FileRecord, Manifest, manifest_from_json
 from acl_runtime.calibration.record import FOLDER as CALIBRATIONS
 from acl_runtime.files.atomic import sha256
 from acl_runtime.files.errors import BundleError, InputError, UserError
@@ -43,9 +46,16 @@ def check_earlier(output: Path, manifest: Manifest, *, may_lose: bool) -> None:
     Raises:
         InputError: Calibrations or engines would be lost.
     """
+    if may_lose:
+        return
     earlier = _read_manifest(output)
     if earlier is None or not _is_of_the_same(earlier, manifest):
-        _check_loss(output, may_lose=may_lose)
+        _check_loss(output, _files(output)[0], may_lose=False)
+        return
+    has = (*manifest.arithmetics(), *manifest.on_request)
+    engines = list_engines(Bundle(output, earlier)).whole
+    lost = _files_of([each for each in engines if each.record.arithmetic not in has])
+    _check_loss(output, lost, may_lose=False)
 
 
 def carry_over(output: Path, folder: Path, manifest: Manifest, *, may_lose: bool) -> Manifest:
@@ -62,9 +72,11 @@ def carry_over(output: Path, folder: Path, manifest: Manifest, *, may_lose: bool
     """
     earlier = _read_manifest(output)
     if earlier is None or not _is_of_the_same(earlier, manifest) or not _has_same_graphs(earlier, folder):
-        _check_loss(output, may_lose=may_lose)
+        _check_loss(output, _files(output)[0], may_lose=may_lose)
         return manifest
-    kept = _files(output)[0]
+    lost = _files_of(_engines_of_others(Bundle(output, earlier), Bundle(folder, manifest)))
+    _check_loss(output, lost, may_lose=may_lose)
+    kept = [name for name in _files(output)[0] if name not in lost]
     for name in kept:
         if name in earlier.files and sha256(output / name) != earlier.files[name].sha256:
             raise BundleError(
@@ -99,6 +111,8 @@ def _files(output: Path) -> tuple[list[str], list[str]]:
         name = path.relative_to(output).as_posix()
         if name in _OF_EXPORT or _GRAPH_FILE.fullmatch(name) or name.startswith(_CACHE):
             continue
+        if name.startswith((f"{CALIBRATIONS}/.", f"{ENGINES}/.")):
+            continue  # a lock, or what a process that was killed had begun to write
         if path.is_symlink() or path.is_file():
             (ours if name.startswith((f"{CALIBRATIONS}/", f"{ENGINES}/")) else users).append(name)
     return ours, users
@@ -123,8 +137,22 @@ def _has_same_graphs(earlier: Manifest, folder: Path) -> bool:
     )
 
 
-def _check_loss(output: Path, *, may_lose: bool) -> None:
-    lost = _files(output)[0]
+def _engines_of_others(before: Bundle, now: Bundle) -> list[Engine]:
+    """The engines of graphs of the bundle before that the new one lacks, or has otherwise, such as on other samples."""
+    graphs = [path for path in now.path.iterdir() if _GRAPH_FILE.fullmatch(path.name)]
+    files = {path.name: FileRecord(sha256(path), path.stat().st_size) for path in graphs}
+    hashed = Bundle(now.path, replace(now.manifest, files=files))
+    engines = list_engines(before).whole
+    return [each for each in engines if is_of(each.record, before) and not is_of(each.record, hashed)]
+
+
+def _files_of(engines: Sequence[Engine]) -> list[str]:
+    """Names in the bundle of engines and of what lies beside each."""
+    found = [path for each in engines for path in each.path.parent.glob(f"{escape(each.path.stem)}.*")]
+    return [f"{ENGINES}/{path.name}" for path in sorted(found)]
+
+
+def _check_loss(output: Path, lost: list[str], *, may_lose: bool) -> None:
     if lost and not may_lose:
         raise InputError(
             f"{output}: holds {_words(lost)}, which do not hold for the new bundle; export to another folder, or pass "

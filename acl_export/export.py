@@ -21,12 +21,12 @@ from acl_export.config import (
 )
 from acl_export.describe import describe_bundle
 from acl_export.earlier import carry_over, check_earlier, keep_users_files
-from acl_export.golden import golden_frames, save_golden, save_projections
+from acl_export.golden import golden_frames, read_images, save_golden, save_projections
 from acl_export.graph import make_graph, write_onnx
 from acl_export.inputs import prepare_inputs
 from acl_export.memory_file import MemoryFile
 from acl_export.mixed import attend, attend_by_operator
-from acl_export.quantized import add_quantized, check_request
+from acl_export.quantized import MOST_SAMPLES, add_quantized, check_request
 from acl_export.torch_session import TorchSession
 from acl_export.weights_file import WeightsFile
 from acl_runtime.backends.onnx_session import OnnxSession
@@ -34,6 +34,7 @@ from acl_runtime.backends.parity import GoldenImages
 from acl_runtime.bundle.bundle import GOLDEN, MANIFEST, TEXT_EMBEDDINGS, Bundle, write_manifest
 from acl_runtime.bundle.manifest import FUSED, QUANTIZED, Arithmetic, Manifest, Parity
 from acl_runtime.bundle.words import activation_words
+from acl_runtime.data.datasets import read_dataset
 from acl_runtime.detection.detector import Detector
 from acl_runtime.evaluation.metric_change import measure_change
 from acl_runtime.files.atomic import atomic_folder
@@ -74,8 +75,9 @@ def export_bundle(
         progress: Called with what is done, how much of it and of how much.
 
     Raises:
-        InputError: The weights are not those of the prompts, the product's name is missing, the output is some
-            other folder or in use, or calibrations or engines would be lost.
+        InputError: The weights are not those of the prompts, the product's name is missing, an image is damaged or of
+            another size than the graph takes, the output is some other folder or in use, or calibrations or engines
+            would be lost.
         BackendError: A graph does not compute what torch computes.
     """
     check_request(config, samples)
@@ -84,8 +86,12 @@ def export_bundle(
     manifest = describe_bundle(inputs, config)
     memory = None if config.memory is None else MemoryFile.find(config.memory, manifest, vectors)
     check_earlier(output, manifest, may_lose=may_lose)
+    for _ in read_images(samples, MOST_SAMPLES, manifest) if samples else ():
+        pass  # what is wrong with them is told before the work
+    for root in drift_data:
+        read_dataset(root)
     torch_session = TorchSession(clip, vectors, manifest)
-    images = to_input(golden_frames(frames, config.frame_size), manifest)
+    images = to_input(golden_frames(frames, manifest), manifest)
     reference = torch_session.judge(images)
     if memory is not None:
         reference = memory.judge(reference, manifest, vectors.squeeze(0).numpy())

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from torch import Tensor
 
-from acl_export.config import FrameSize
+from acl_runtime.bundle.manifest import Manifest
 from acl_runtime.files.errors import InputError
 from acl_runtime.images.frame import BadFrame
 from acl_runtime.sources.files import iter_frames, list_sources, spread
@@ -21,38 +21,51 @@ DRAWN_SIZE = 256
 MOST_FRAMES = 32  # each lies in the bundle, and is judged by every graph
 
 
-def golden_frames(paths: Sequence[Path], frame_size: FrameSize | None) -> list[np.ndarray]:
+def golden_frames(paths: Sequence[Path], manifest: Manifest) -> list[np.ndarray]:
     """The given images, or four drawn products.
 
     Args:
         paths: Image files, and folders of them; of more than `MOST_FRAMES` images some are taken, spread evenly.
-        frame_size: Of the drawn ones; None for their own.
+        manifest: Says which size they must have, if one; the drawn ones get it.
 
     Raises:
         FileNotFoundError: A path does not exist.
-        InputError: One cannot be read, or a folder holds no images.
+        InputError: One cannot be read or is of another size, or a folder holds no images.
     """
     if paths:
-        return read_images(paths, MOST_FRAMES)
+        return list(read_images(paths, MOST_FRAMES, manifest))
+    frame_size = manifest.frame_size
     frames = [draw_frame(family, defect, size=DRAWN_SIZE, seed=0)[0] for family, defect in DRAWN]
     if frame_size is None:
         return frames
     return [cv2.resize(frame, frame_size[::-1], interpolation=cv2.INTER_CUBIC) for frame in frames]
 
 
-def read_images(paths: Sequence[Path], most: int) -> list[np.ndarray]:
-    """At most `most` of the images of files and folders, spread evenly: (h, w, 3) uint8 each.
+def read_images(paths: Sequence[Path], most: int, manifest: Manifest) -> Iterator[np.ndarray]:
+    """Yield at most `most` of the images of files and folders, spread evenly, as `load_frame` gives them.
+
+    Args:
+        paths: Image files, and folders of them.
+        most: How many at most.
+        manifest: Says which size they must have, if one.
 
     Raises:
         FileNotFoundError: A path does not exist.
-        InputError: One cannot be read, or a folder holds no images.
+        InputError: One cannot be read, is no image or of another size, or a folder holds no images.
     """
-    frames = []
-    for frame in iter_frames(spread(list_sources(paths), most)):
+    chosen = spread(list_sources(paths), most)
+    if moving := [source.path for source in chosen if source.is_camera or source.is_video]:
+        raise InputError(f"{moving[0]}: is no image; name images, or folders of them")
+    for frame in iter_frames(chosen):
         if isinstance(frame, BadFrame):
             raise InputError(frame.problem)
-        frames.append(frame.frame)
-    return frames
+        if manifest.frame_size not in (None, frame.size):
+            wanted, got = ("×".join(map(str, size)) for size in (manifest.frame_size, frame.size))
+            raise InputError(
+                f"{frame.source}: must be {wanted} pixels (height × width), as --frame-size says, got {got}; name "
+                "frames of the camera"
+            )
+        yield frame.frame
 
 
 def save_golden(path: Path, images: np.ndarray, reference: Reference) -> None:

@@ -53,7 +53,7 @@ def add_quantized(
     Raises:
         InputError: There are no such images, or one is damaged.
     """
-    images = to_input(read_images(samples, MOST_SAMPLES), bundle.manifest)
+    images = to_input([*read_images(samples, MOST_SAMPLES, bundle.manifest)], bundle.manifest)
     largest = largest_of_channels(
         bundle.graph_path, images, lambda done, total: progress("measuring samples", done, total)
     )

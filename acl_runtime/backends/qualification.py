@@ -73,6 +73,12 @@ class Qualification:
     def failures(self) -> list[str]:
         """Why the backend is not qualified; none if it is."""
         found = [
+            f"Image AUROC of {', '.join(change.data)} was not compared"
+            for change in self.drift
+            if "image_auroc" not in change.metrics
+        ]
+        found += [] if self.drift else ["no labelled images were compared"]
+        found += [
             f"{words} of {', '.join(change.data)} moved by {100 * moved:+.3f} points, at most "
             f"{100 * self.largest_drift:.1f} is accepted"
             for change in self.drift

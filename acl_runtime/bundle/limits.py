@@ -39,6 +39,7 @@ RANGES = {  # least and most of every number that decides; beyond them nothing s
     "anomaly_map": (0, 1),
     "tolerance": (0, 1),
 }
+COMPARED = {"image_logits", "anomaly_map"}  # what an engine, or a server, must get as torch does
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -63,6 +64,7 @@ def check_limits(manifest: Manifest) -> None:
             raise BundleError(
                 f"files: the sha256 of {name!r} must be 64 hexadecimal digits, got {record.sha256!r}"
             )
+    _check_tolerances(manifest)
     _check_memory(manifest)
     _check_tensors(manifest)
 
@@ -109,6 +111,14 @@ def _numbers(manifest: Manifest) -> Iterator[tuple[str, float | None]]:
         yield "parity.image_logits", parity.image_logits
         yield "parity.anomaly_map", parity.anomaly_map
         yield from (("tolerance", limit) for limit in parity.tolerance.values())
+
+
+def _check_tolerances(manifest: Manifest) -> None:
+    """What is not named would be compared with nothing, and hold whatever came out."""
+    for parity in (manifest.parity, *(step.parity for step in manifest.ladder)):
+        if parity.tolerance.keys() != COMPARED:
+            got = ", ".join(sorted(parity.tolerance)) or "nothing"
+            raise BundleError(f"tolerance must name {' and '.join(sorted(COMPARED))}, got {got}")
 
 
 def _check_tensors(manifest: Manifest) -> None:

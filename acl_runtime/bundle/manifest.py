@@ -2,7 +2,7 @@
 
 The classes below are the reference of the file format, version 6: a field is a key, a nested class is a JSON
 object, a tuple a list. No key is optional and no other key is allowed, except in the free-form objects
-(`prompts`, `tools`, `tolerance`, `metrics`), whose keys are up to the writer. One key is beside the classes:
+(`prompts`, `tools`, `metrics`), whose keys are up to the writer. One key is beside the classes:
 `checksum`, see `manifest_checksum`.
 
 Version 5 lacked `graph_memory` and, in `calibration`, `ignore`; version 4 also `checksum`, `region_threshold` in
@@ -151,7 +151,7 @@ class Parity:
     anomaly_map: float
     tolerance: dict[
         str, float
-    ]  # largest differences that the export would have accepted, and an engine may have
+    ]  # largest differences that the export would have accepted, and an engine may have, by the names of both above
     frames: int  # how many frames were compared
     drift: Drift | None  # null: no labelled images were given
 

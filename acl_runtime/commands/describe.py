@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from acl_runtime.backends.tensorrt.certificate import read_certificate
-from acl_runtime.backends.tensorrt.engine_file import Engine, list_engines
+from acl_runtime.backends.tensorrt.certificate import find_certificate
+from acl_runtime.backends.tensorrt.engine_file import Engine, is_of, list_engines
 from acl_runtime.bundle.bundle import Bundle
 from acl_runtime.bundle.manifest import Parity
 from acl_runtime.bundle.words import (
@@ -20,6 +20,7 @@ from acl_runtime.bundle.words import (
 )
 from acl_runtime.calibration.record import CalibrationRecord, read_record
 from acl_runtime.evaluation.metrics import METRICS
+from acl_runtime.files.errors import InputError
 from acl_runtime.scoring.rule import bundle_rule, rule_words
 from acl_runtime.text.names import printable, shorten
 
@@ -37,14 +38,19 @@ def drift_words(parity: Parity) -> str:
 def engine_words(bundle: Bundle) -> str:
     """The bundle's engines and whether they are proven; a certificate holds on one machine, see `acl doctor`."""
     engines = list_engines(bundle)
-    words = [f"{engine.path.name} ({proof_words(engine)})" for engine in engines.whole]
+    words = [f"{engine.path.name} ({proof_words(engine, bundle)})" for engine in engines.whole]
     words += [f"broken: {problem}" for problem in engines.broken]
     return ", ".join(words) or "none; acl build"
 
 
-def proof_words(engine: Engine) -> str:
+def proof_words(engine: Engine, bundle: Bundle) -> str:
     """What an engine's certificate says."""
-    certificate = read_certificate(engine)
+    if not is_of(engine.record, bundle):
+        return "of another graph; acl build"
+    try:
+        certificate = find_certificate(engine, bundle)
+    except InputError as error:
+        return f"broken: {error}"
     if certificate is None:
         return "not proven yet"
     own = f", with {certificate.own_images} images of the line" if certificate.own_images else ""

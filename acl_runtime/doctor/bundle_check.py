@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
-from acl_runtime.backends.tensorrt.certificate import read_certificate
+from acl_runtime.backends.tensorrt.certificate import find_certificate
 from acl_runtime.backends.tensorrt.engine_file import Engine, Engines, Place, list_engines, why_unfit
-from acl_runtime.bundle.bundle import Bundle, load_bundle
+from acl_runtime.bundle.bundle import ENGINES, Bundle, load_bundle
 from acl_runtime.bundle.manifest import QUANTIZED
 from acl_runtime.bundle.words import network_words
 from acl_runtime.doctor.findings import SWAP, SWAP_BYTES, Finding, Severity
 from acl_runtime.doctor.gpu_memory import MemoryNeed, predict_memory
 from acl_runtime.doctor.machine import Gpu, Machine
-from acl_runtime.files.errors import UserError
+from acl_runtime.files.errors import InputError, UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class EngineFacts:
     arithmetic: str
     batch: str
     unfit: str  # why this machine cannot load it; empty if it can, as far as is known without loading it
-    proof: str  # "holds", "refused", "none"; of the GPU that the certificate is about
+    proof: str  # "holds", "refused", "none", "damaged"; of the GPU that the certificate is about
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +100,6 @@ def hide_folder(text: str, path: Path) -> str:
 
 def _engine_facts(engine: Engine, bundle: Bundle, machine: Machine) -> EngineFacts:
     record = engine.record
-    certificate = read_certificate(engine)
-    proof = "none" if certificate is None else "holds" if certificate.holds else "refused"
     batch = (
         f"{record.min_batch}..{record.max_batch}"
         if record.min_batch < record.max_batch
@@ -114,8 +112,17 @@ def _engine_facts(engine: Engine, bundle: Bundle, machine: Machine) -> EngineFac
         arithmetic=record.arithmetic,
         batch=batch,
         unfit=_why_unfit(engine, bundle, machine),
-        proof=proof,
+        proof=_proof(engine, bundle),
     )
+
+
+def _proof(engine: Engine, bundle: Bundle) -> str:
+    """What its certificate says, see `EngineFacts`."""
+    try:
+        certificate = find_certificate(engine, bundle)
+    except InputError:
+        return "damaged"
+    return "none" if certificate is None else "holds" if certificate.holds else "refused"
 
 
 def _why_unfit(engine: Engine, bundle: Bundle, machine: Machine) -> str:
@@ -151,6 +158,12 @@ def _engines(facts: BundleFacts, path: Path, machine: Machine) -> Iterator[Findi
         if engine.proof == "refused":
             text = f"{engine.name} does not compute what was trained, by its certificate"
             yield Finding(Severity.error, "engine-refused", text, anew)
+        elif engine.proof == "damaged":
+            name = f"{engine.name.removesuffix('.engine')}.certificate.json"
+            text = f"{name} is damaged or was edited, so that the engine is not used; without it, it is proven anew"
+            yield Finding(
+                Severity.error, "certificate-damaged", text, f"rm {quote(str(path / ENGINES / name))}"
+            )
         elif engine.proof == "none":
             text = f"{engine.name} has no certificate yet; it is proven at its first load"
             first = f"acl run {folder} IMAGE"

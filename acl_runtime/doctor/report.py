@@ -18,6 +18,12 @@ from acl_runtime.doctor.machine import Gpu, Machine, OpenCv
 
 GET_ARAVIS = "apt-get install --no-install-recommends libaravis-0.8-0"
 GET_PYLON = 'pip install -e ".[basler]"'
+_PROOFS = {
+    "holds": "proven",
+    "refused": "refused",
+    "none": "not proven yet",
+    "damaged": "with a certificate that is damaged",
+}
 
 
 def to_document(
@@ -162,7 +168,7 @@ def _bundle_rows(bundle: BundleFacts) -> list[tuple[str, str]]:
         ),
     ]
     for engine in bundle.engines:
-        proof = {"holds": "proven", "refused": "refused", "none": "not proven yet"}[engine.proof]
+        proof = _PROOFS[engine.proof]
         rows.append(("engine", f"{engine.name}: {engine.unfit or f'fits, {proof}'}"))
     return rows
 

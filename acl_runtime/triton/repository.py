@@ -18,7 +18,7 @@ import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from acl_runtime.backends.tensorrt.certificate import read_certificate
+from acl_runtime.backends.tensorrt.certificate import find_certificate
 from acl_runtime.backends.tensorrt.choose import suits
 from acl_runtime.backends.tensorrt.engine_file import Engine, is_of, list_engines
 from acl_runtime.backends.triton_session import BUNDLE, COMPUTES, NETWORK, version_of
@@ -246,7 +246,7 @@ def _choose_engine(bundle: Bundle) -> Engine:
 
 
 def _why_not_served(engine: Engine, bundle: Bundle) -> str:
-    record, certificate = engine.record, read_certificate(engine)
+    record = engine.record
     if not is_of(record, bundle):
         return "was built from another graph"
     if record.library != "tensorrt":
@@ -255,9 +255,11 @@ def _why_not_served(engine: Engine, bundle: Bundle) -> str:
         return "has no weights"
     if record.min_batch != 1 or isinstance(record.inputs[0].shape[0], int):
         return f"takes batches of {record.min_batch}..{record.max_batch} alone"
-    if certificate is None or not certificate.holds:
-        return "has no certificate that holds"
-    return ""
+    try:
+        certificate = find_certificate(engine, bundle)
+    except InputError as error:
+        return f"has a certificate that cannot be used ({error})"
+    return "" if certificate is not None and certificate.holds else "has no certificate that holds"
 
 
 def _copy_engine(engine: Engine, version: Path) -> None:

@@ -13,17 +13,20 @@ from graphs import write_tiny_bundle
 from standin_cuda import StandinCuda
 from standin_trt import Fault, make_standin_engine, standin_library
 
+from acl_runtime.backends.session import Brief
 from acl_runtime.backends.tensorrt.certificate import (
     Certificate,
     certify,
+    find_certificate,
     prove,
     read_certificate,
     subject_of,
     write_certificate,
 )
-from acl_runtime.backends.tensorrt.engine_file import Engine
+from acl_runtime.backends.tensorrt.engine_file import Engine, is_of
 from acl_runtime.backends.tensorrt.session import TrtSession
 from acl_runtime.bundle.bundle import Bundle, load_bundle
+from acl_runtime.commands.describe import proof_words
 
 
 @pytest.fixture
@@ -79,6 +82,59 @@ def test_a_wrong_engine_does_not_hold(bundle: Bundle, fault: Fault, failure: str
     certificate = certificate_of(bundle, fault)
     assert not certificate.holds
     assert certificate.failures()[0] == failure
+
+
+@pytest.mark.parametrize("stale", ["image_logits", "maps"])
+def test_what_calls_give_that_leave_maps_on_the_gpu_is_compared_with_torch_too(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, stale: str
+) -> None:
+    """They are recorded by themselves, so that what is wrong with them need not be wrong with others."""
+    right, answers = TrtSession.brief, list[Brief]()
+
+    def replay_the_first(session: TrtSession, images: Any, wants: Any) -> Brief:
+        found = right(session, images, wants)
+        answers.append(found)
+        first = next(each for each in answers if len(each.peaks) == len(found.peaks))
+        if stale == "maps":
+            return replace(first, image_logits=found.image_logits)
+        return replace(found, image_logits=first.image_logits)
+
+    monkeypatch.setattr(TrtSession, "brief", replay_the_first)
+    name = {"maps": "anomaly_map"}.get(stale, stale)
+    assert certificate_of(bundle, batch=(1, 1)).failures()[0].startswith(f"{name} off by")
+
+
+@pytest.mark.parametrize("changes", ["tolerance", "golden", "engine"])
+def test_one_that_is_about_something_else_is_none(
+    bundle: Bundle, caplog: pytest.LogCaptureFixture, changes: str
+) -> None:
+    engine = make_standin_engine(bundle)
+    with load(bundle, engine) as session:
+        prove(session, bundle)
+    assert find_certificate(engine, bundle) is not None
+    if changes == "tolerance":  # such as another version of the software accepts
+        parity = replace(bundle.manifest.parity, tolerance={"image_logits": 1e-4, "anomaly_map": 1e-4})
+        bundle = Bundle(bundle.path, replace(bundle.manifest, parity=parity))
+        with load(bundle, engine) as session:
+            assert prove(session, bundle).tolerance == parity.tolerance
+        assert caplog.messages[-1].endswith("accepts other differences than the bundle does")
+        return
+    if changes == "golden":
+        files = bundle.manifest.files | {"golden.npz": bundle.manifest.files["text_embeddings.npy"]}
+        bundle = Bundle(bundle.path, replace(bundle.manifest, files=files))
+    else:
+        engine = make_standin_engine(bundle, warning="another engine under the same name")
+    assert read_certificate(engine) is not None
+    assert find_certificate(engine, bundle) is None
+    assert proof_words(engine, bundle) == "not proven yet"
+
+
+def test_an_engine_whose_record_names_no_graph_or_another_arithmetics_is_of_no_bundle(tmp_path: Path) -> None:
+    bundle = load_bundle(write_tiny_bundle(tmp_path / "b", ladder=("fp16", "fp32", "int8")))
+    record = make_standin_engine(bundle, arithmetic="int8").record
+    assert is_of(record, bundle)
+    for edited in (replace(record, sources={}), replace(record, arithmetic="fp16")):
+        assert not is_of(edited, bundle)  # an engine of eight bits would else run without a qualification
 
 
 def test_what_is_just_past_tolerance_is_past_it(bundle: Bundle) -> None:

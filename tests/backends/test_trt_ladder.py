@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from acl_runtime.backends.tensorrt.ladder import Attempt, EngineOptions, make_en
 from acl_runtime.backends.tensorrt.library import Library
 from acl_runtime.bundle.bundle import ENGINES, Bundle, load_bundle
 from acl_runtime.commands.build import describe
+from acl_runtime.files.errors import InputError
+from acl_runtime.files.locks import LOCK, locked_folder
 
 WRONG = Fault("rows", amount=0.5)
 GRAPHS = ["model.onnx", *(f"model.{step}.onnx" for step in LADDER[1:])]
@@ -51,7 +54,9 @@ def make(bundle: Bundle, machine: StandinMachine) -> Make:
 
 def files(bundle: Bundle) -> dict[str, bytes]:
     folder = bundle.path / ENGINES
-    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != LOCK
+    }
 
 
 def test_a_right_engine_is_kept_with_its_proof(bundle: Bundle, machine: StandinMachine, make: Make) -> None:
@@ -63,12 +68,31 @@ def test_a_right_engine_is_kept_with_its_proof(bundle: Bundle, machine: StandinM
     assert read_certificate(attempt.engine) == attempt.certificate
     assert attempt.certificate is not None
     assert attempt.certificate.holds
-    assert {path.suffix for path in (bundle.path / ENGINES).iterdir()} == {".engine", ".json", ".log"}
+    assert {path.suffix for path in (bundle.path / ENGINES).glob("[!.]*")} == {".engine", ".json", ".log"}
     record = attempt.engine.record
     assert (record.gpu, record.compute_capabilities) == ("Stand-in GPU", ("8.9",))
     assert (record.library, record.min_batch, record.max_batch) == ("tensorrt", 1, 3)
     assert record.sources["model.onnx"] == bundle.manifest.files["model.onnx"].sha256
     load_bundle(bundle.path)  # engines do not count as files of the bundle
+
+
+def test_two_builds_do_not_write_the_same_engine(bundle: Bundle, make: Make) -> None:
+    (bundle.path / ENGINES).mkdir()
+    with ThreadPoolExecutor(1) as pool:  # holds it as another process would
+        held = locked_folder(bundle.path / ENGINES)
+        pool.submit(held.__enter__).result()
+        with pytest.raises(InputError, match="engines: is in use by .*; wait until that build has ended"):
+            make()
+        pool.submit(held.__exit__, None, None, None).result()
+    assert make()[-1].engine is not None
+
+
+def test_what_a_killed_build_left_is_removed_by_the_next(bundle: Bundle, make: Make) -> None:
+    left = bundle.path / ENGINES / ".build-killed" / "a.engine"
+    left.parent.mkdir(parents=True)
+    left.write_text("hundreds of megabytes")
+    make()
+    assert not left.parent.exists()
 
 
 @pytest.mark.parametrize("wrong", [1, 2, 4])

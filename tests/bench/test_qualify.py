@@ -28,6 +28,7 @@ from acl_runtime.bench.qualify import qualify
 from acl_runtime.bundle.bundle import Bundle, load_bundle
 from acl_runtime.bundle.manifest import Drift
 from acl_runtime.cli import app
+from acl_runtime.files.errors import BackendError
 from acl_train.weights import Weights
 
 BLOCKS, SECOND_PATH = 12, 10
@@ -202,6 +203,25 @@ def test_the_command_tells_what_was_found(bundle: Bundle, found: Callable[[float
     assert acl(bundle.path, "--backend", INT8).exit_code == 2
     other = acl(bundle.path, "--backend", "tensorrt", "--data", MINI)
     assert "Invalid value for '--backend': 'tensorrt' is not one of" in " ".join(other.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("edit", "why"),
+    [
+        (lambda d: d.update(drift=[]), "no labelled images were compared"),
+        (lambda d: d["drift"][0]["metrics"].pop("image_auroc"), "Image AUROC of parts was not compared"),
+    ],
+)
+def test_a_record_that_compared_nothing_qualifies_nothing(
+    bundle: Bundle, found: Callable[[float, float], None], edit: Callable[[dict[str, Any]], object], why: str
+) -> None:
+    found(0.0, 1.5)
+    qualify(bundle, INT8, [MINI], progress=lambda *_: None)
+    document = json.loads(record_path(bundle).read_text())
+    edit(document)
+    record_path(bundle).write_text(json.dumps(document))
+    with pytest.raises(BackendError, match=rf"failed on .*{why}"):
+        open_session(bundle, backend=INT8)
 
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "qualifications" / "onnxruntime-int8.gate.json"

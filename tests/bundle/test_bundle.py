@@ -334,6 +334,16 @@ def test_a_tiling_survives_its_json() -> None:
         (lambda d: d.update(windows=[1] * 300), "windows must be at most 256, got 300"),
         (lambda d: d["backbone"].update(heads=0), r"backbone\.heads must lie in 1\.\.1024, got 0"),
         (lambda d: d["preprocessing"].update(std=[1, 0, 1]), r"std must lie in 0\.001\.\.1000, got 0"),
+        (
+            lambda d: d["parity"].update(tolerance={}),
+            "tolerance must name anomaly_map and image_logits, got nothing",
+        ),
+        (
+            lambda d: d["parity"]["tolerance"].update(
+                image_logit=d["parity"]["tolerance"].pop("image_logits")
+            ),
+            "tolerance must name anomaly_map and image_logits, got anomaly_map, image_logit",
+        ),
         (lambda d: d["preprocessing"].update(mean=[0]), r"preprocessing\.mean must be 3 numbers, .*, got 1"),
         (lambda d: d["calibration"].update(region_threshold=-0.1), r"region_threshold must lie in 0\.\.1"),
         (lambda d: d["parity"]["tolerance"].update(anomaly_map=1e300), r"tolerance must lie in 0\.\.1"),

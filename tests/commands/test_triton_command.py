@@ -105,6 +105,23 @@ def test_tensorrt_gets_an_engine_that_is_proven_with_its_certificate(
     assert_one_line(acl(*arguments, "--device", "cpu"), "TensorRT runs on a GPU")
 
 
+def test_a_certificate_of_another_engine_or_that_was_edited_lets_no_engine_be_served(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (choose, session):
+        monkeypatch.setattr(module, "Cuda", lambda device=0: StandinCuda())
+        monkeypatch.setattr(module, "load_library", standin_library)
+    arguments = ("triton", bundle.path, "-o", bundle.path.parent / "repository", "--backend", "tensorrt")
+    engine = make_standin_engine(bundle, batch=(1, 3))
+    open_engine(bundle, batch=1).close()  # which proves it
+    proven = engine.certificate_path.read_text()
+    engine.certificate_path.write_text(proven.replace('"images": 2', '"images": 99'))
+    assert_one_line(acl(*arguments), "was altered after it was made")
+    engine.certificate_path.write_text(proven)
+    make_standin_engine(bundle, batch=(1, 3), warning="built anew, as on a server of the same kind")
+    assert_one_line(acl(*arguments), "has no certificate that holds")
+
+
 def test_an_engine_of_eight_bits_is_not_served_though_it_is_newer_and_its_certificate_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

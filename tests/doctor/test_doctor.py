@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from acl_runtime.bundle.bundle import Bundle, load_bundle
 from acl_runtime.bundle.words import network_words
 from acl_runtime.cli import app
+from acl_runtime.commands.describe import engine_words
 from acl_runtime.doctor.bundle_check import check_bundle
 from acl_runtime.doctor.findings import Finding, Severity, find
 from acl_runtime.doctor.gpu_memory import predict_memory
@@ -491,6 +492,19 @@ def test_an_engine_that_fits_is_unproven_until_it_is_proven(bundle: Bundle, with
     assert [(engine.unfit, engine.proof) for engine in facts.engines] == [("", "none")]
     assert set(by_code(findings)) == {"demonstration", "engine-unproven"}
     assert "fits, not proven yet" in to_text(with_tensorrt, facts, findings, [])
+
+
+def test_a_certificate_that_was_edited_does_not_hide_the_bundle(
+    bundle: Bundle, with_tensorrt: Machine
+) -> None:
+    engine = make_standin_engine(bundle)
+    engine.certificate_path.write_text("{}")
+    facts, findings = check_bundle(bundle.path, with_tensorrt)
+    assert facts is not None
+    assert [(engine.unfit, engine.proof) for engine in facts.engines] == [("", "damaged")]
+    assert by_code(findings)["certificate-damaged"].fix == f"rm {engine.certificate_path}"
+    assert "fits, with a certificate that is damaged" in to_text(with_tensorrt, facts, findings, [])
+    assert f"{engine.path.name} (broken: " in engine_words(bundle)
 
 
 def test_an_engine_of_eight_bits_is_none_that_a_run_takes(tmp_path: Path, with_tensorrt: Machine) -> None:

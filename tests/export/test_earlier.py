@@ -6,15 +6,19 @@ import logging
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import FIXTURES
 from console import acl, assert_one_line
+from graphs import write_tiny_bundle
+from standin_trt import make_standin_engine
 
 from acl_export.commands.export import next_line
 from acl_export.config import ExportConfig, Head
+from acl_export.earlier import carry_over, check_earlier
 from acl_export.export import export_bundle
 from acl_runtime import Detector
 from acl_runtime.bundle.bundle import Bundle, load_bundle, replace_manifest
@@ -146,6 +150,41 @@ def test_a_bundle_in_use_is_not_replaced(folder: Path, export: Export) -> None:
         with pytest.raises(InputError, match="b: is in use by process .*; wait until it has ended"):
             export(folder, ExportConfig(max_batch=3))
         pool.submit(held.__exit__, None, None, None).result()
+
+
+@pytest.mark.parametrize("change", ["gone", "other", "same"])
+def test_engines_of_eight_bits_are_kept_with_their_graph_and_lost_with_it_on_demand_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, change: str
+) -> None:
+    before = load_bundle(write_tiny_bundle(tmp_path / "b", ladder=("fp16", "fp32", "int8")))
+    engine, own = (make_standin_engine(before, arithmetic=each).path for each in ("int8", "fp16"))
+    unfinished = before.path / "engines" / ".build-x" / "a.engine"  # of a builder that was killed
+    unfinished.parent.mkdir()
+    unfinished.write_text("half")
+    new = Path(shutil.copytree(before.path, tmp_path / "new", ignore=shutil.ignore_patterns("engines")))
+    manifest = replace(before.manifest, files={})
+    if change == "gone":
+        (new / "model.int8.onnx").unlink()
+        manifest = replace(manifest, ladder=manifest.ladder[:1])
+        with pytest.raises(InputError, match="b: holds 1 engine, which do not hold for the new bundle"):
+            check_earlier(before.path, manifest, may_lose=False)
+    else:
+        check_earlier(before.path, manifest, may_lose=False)
+    if change == "other":
+        (new / "model.int8.onnx").write_bytes(b"scaled by other samples")
+    if change == "same":
+        carry_over(before.path, new, manifest, may_lose=False)
+        assert (new / "engines" / engine.name).is_file()
+    else:
+        with pytest.raises(InputError, match="b: holds 1 engine, which do not hold for the new bundle"):
+            carry_over(before.path, new, manifest, may_lose=False)
+        with caplog.at_level(logging.INFO, logger="acl"):
+            carry_over(before.path, new, manifest, may_lose=True)
+        assert "1 engine of the bundle before were removed" in caplog.text
+        assert "kept 1 engine, which hold" in caplog.text
+        assert not list((new / "engines").glob(f"{engine.stem}*"))
+    assert (new / "engines" / own.name).is_file()
+    assert not (new / "engines" / ".build-x").exists()
 
 
 @pytest.mark.usefixtures("graphs_at_hand")

@@ -14,6 +14,7 @@ import onnx
 import pytest
 import torch
 from conftest import BUNDLE_SIZE, FIXTURES, LAYERS, assert_golden
+from graphs import tiny_manifest
 
 from acl_export import export as export_module
 from acl_export import graph as graph_module
@@ -111,11 +112,11 @@ def test_the_users_frames_can_prove_the_graph(prompts_path: Path, weights: Weigh
 def test_of_a_folder_of_frames_up_to_32_are_taken_from_the_first_to_the_last(tmp_path: Path) -> None:
     for number in range(70):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((8, 9, 3), number, np.uint8))
-    taken = [int(frame[0, 0, 0]) for frame in golden_frames([tmp_path], None)]
+    taken = [int(frame[0, 0, 0]) for frame in golden_frames([tmp_path], tiny_manifest())]
     assert (len(set(taken)), taken[0], taken[-1]) == (32, 0, 69)
     (tmp_path / "12.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"12\.png"):
-        golden_frames([tmp_path / "12.png"], None)
+        golden_frames([tmp_path / "12.png"], tiny_manifest())
 
 
 def test_a_graph_that_differs_from_torch_is_not_written(

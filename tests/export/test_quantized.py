@@ -9,8 +9,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import MINI
+from conftest import FIXTURES, MINI
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+from PIL import Image
 
 from acl_export import describe
 from acl_export.channels import largest_of_channels
@@ -33,6 +34,7 @@ BLOCKS, SECOND_PATH = 12, 10  # of the kit's small CLIP, from block 3 on
 LAYERS = 4 * BLOCKS + SECOND_PATH  # the second path has its output projections
 TYPES: dict[LowType, int] = {"int8": TensorProto.INT8, "fp8": TensorProto.FLOAT8E4M3FN}
 GOOD = MINI / "01" / "test" / "good"
+FRAME = FIXTURES / "images" / "synth1.png"
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +177,33 @@ def test_what_does_not_go_together_is_told_before_the_work(
 ) -> None:
     with pytest.raises(InputError, match=message):
         export_bundle(prompts_path, tmp_path / "bundle", weights, config, samples=samples)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"frames": [FRAME]}, r"1\.png: must be 64×64 pixels .height × width., as --frame-size says, got"),
+        ({"samples": [GOOD]}, r"png: must be 64×64 pixels .height × width., as --frame-size says, got"),
+        ({"samples": [GOOD / "none"]}, "none"),
+        ({"samples": [Path("0")]}, "0: is no image; name images, or folders of them"),
+        ({"drift_data": [GOOD / "none"]}, "none: is not a folder; name the folder that holds the data set"),
+    ],
+)
+def test_images_that_will_not_do_are_told_before_the_work(
+    prompts_path: Path,
+    weights: Weights,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, list[Path]],
+    message: str,
+) -> None:
+    monkeypatch.delattr("acl_export.export.write_graphs")  # it takes minutes with a large network
+    config = ExportConfig(precision=Precision.fp16, quantize=("int8",), frame_size=(64, 64))
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "fitting.png")
+    chosen = {"samples": [tmp_path / "fitting.png"], **settings}
+    with pytest.raises((InputError, FileNotFoundError), match=message):
+        export_bundle(prompts_path, tmp_path / "bundle", weights, config, **chosen)  # type: ignore[arg-type]
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_fused_attention_shares_the_weights_and_gives_the_same(bundle: Bundle) -> None:

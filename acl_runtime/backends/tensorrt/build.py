@@ -95,6 +95,7 @@ def build_engine(
 
     Raises:
         BuildError: It cannot be built; one sentence with the remedy.
+        BackendError: Nothing can be built, such as where the disk is full.
         OSError: The log cannot be written.
     """
     try:
@@ -107,6 +108,8 @@ def build_engine(
         report: BuildReport = read_strictly(BuildReport, outcome["report"], "report")
         return report
     request.plan.unlink(missing_ok=True)
+    if "failure" in outcome:
+        raise BackendError(outcome["failure"])
     raise BuildError(outcome["error"] if "error" in outcome else f"{_explain_end(code)}; the log is {log}")
 
 

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from acl_runtime.backends.parity import Difference, GoldenImages, answers_of, worst_of
-from acl_runtime.backends.tensorrt.engine_file import Engine, is_alike
+from acl_runtime.backends.tensorrt.engine_file import Engine, is_alike, is_of
+from acl_runtime.backends.tensorrt.plan import MAPS
 from acl_runtime.bundle.bundle import GOLDEN, Bundle
 from acl_runtime.files.atomic import atomic_file
 from acl_runtime.files.errors import BackendError, InputError
@@ -139,7 +140,7 @@ def certify(session: TrtSession, bundle: Bundle, progress: Callable[[int, int], 
             for number, batch in enumerate(calls, start=1 + slot * len(calls)):
                 note(golden.compare(session, batch=batch))
                 if session.can_be_brief:
-                    note(_compare_summaries(session, golden, batch))
+                    note(_compare_brief(session, golden, batch))
                 progress(number, total)
     with ThreadPoolExecutor(session.slots) as threads:  # all slots at once
         for difference in threads.map(lambda _: golden.compare(session, batch=most), range(session.slots)):
@@ -161,14 +162,20 @@ def certify(session: TrtSession, bundle: Bundle, progress: Callable[[int, int], 
     return replace(certificate, seal=_checksum(certificate))
 
 
-def _compare_summaries(session: TrtSession, golden: GoldenImages, batch: int) -> Difference:
-    """How far the peaks and means of maps that stay on the GPU are from those of the maps themselves."""
-    images = golden.images(golden.rows(0, batch))
-    brief = session.brief(images, lambda logits, peaks: np.ones(len(logits), bool))
-    maps = np.stack([each for each in brief.maps if each is not None])
-    pixels = maps[0].size
-    off = np.abs([brief.peaks - maps.max(axis=(1, 2)), (brief.sums - maps.sum(axis=(1, 2))) / pixels])
-    return Difference(batch, 0.0, float(off.max()) if np.isfinite(off).all() else math.inf)
+def _compare_brief(session: TrtSession, golden: GoldenImages, batch: int) -> Difference:
+    """The same of calls whose maps stay on the GPU, and how far peaks and means are from those of the maps."""
+    off = [0.0]
+
+    def run(images: np.ndarray) -> Mapping[str, np.ndarray]:
+        brief = session.brief(images, lambda logits, peaks: np.ones(len(logits), bool))
+        maps = np.stack([each for each in brief.maps if each is not None])
+        means = (brief.sums - maps.sum(axis=(1, 2))) / maps[0].size
+        summaries = np.abs([brief.peaks - maps.max(axis=(1, 2)), means])
+        off.append(float(summaries.max()) if np.isfinite(summaries).all() else math.inf)
+        return {"image_logits": brief.image_logits, MAPS: maps}
+
+    found = golden.compare(run, batch=batch, rounds=2)  # the first is recorded, the second replayed
+    return replace(found, anomaly_map=max(found.anomaly_map, *off))
 
 
 def subject_of(engine: Engine, bundle: Bundle, library: Library, cuda: Cuda) -> Subject:
@@ -185,6 +192,32 @@ def subject_of(engine: Engine, bundle: Bundle, library: Library, cuda: Cuda) -> 
         memory_bytes=cuda.total_bytes,
         driver=cuda.driver,
     )
+
+
+def is_about(certificate: Certificate, engine: Engine, bundle: Bundle) -> bool:
+    """Whether a certificate is of an engine as it lies in the bundle, whatever the GPU that it was made on.
+
+    The engine's bytes, the graph, the golden images and what is accepted are those of today; a certificate that was
+    left by another engine of the same name is about none of them.
+    """
+    record, subject = engine.record, certificate.subject
+    return (
+        is_of(record, bundle)
+        and (subject.engine_sha256, subject.sources) == (record.sha256, record.sources)
+        and subject.golden_sha256 == bundle.manifest.files[GOLDEN].sha256
+        and certificate.arithmetic == record.arithmetic
+        and certificate.tolerance == bundle.manifest.parity_of(record.arithmetic).tolerance
+    )
+
+
+def find_certificate(engine: Engine, bundle: Bundle) -> Certificate | None:
+    """The certificate of an engine as it lies in the bundle; None if there is none, or one about another.
+
+    Raises:
+        InputError: It is damaged, or was edited.
+    """
+    certificate = read_certificate(engine)
+    return certificate if certificate is not None and is_about(certificate, engine, bundle) else None
 
 
 def write_certificate(engine: Engine, certificate: Certificate) -> None:
@@ -212,6 +245,11 @@ def read_certificate(engine: Engine) -> Certificate | None:
     return certificate
 
 
+def is_current(certificate: Certificate, subject: Subject, engine: Engine, bundle: Bundle) -> bool:
+    """Whether what a certificate says still counts for an engine, on the machine that the subject names."""
+    return certificate.subject.is_same(subject) and is_about(certificate, engine, bundle)
+
+
 def prove(session: TrtSession, bundle: Bundle) -> Certificate:
     """See that there is a certificate for the session's one engine on this machine, and that it holds.
 
@@ -228,7 +266,7 @@ def prove(session: TrtSession, bundle: Bundle) -> Certificate:
     engine = session.engine
     subject = subject_of(engine, bundle, session.library, session.cuda)
     certificate = read_certificate(engine)
-    if certificate is None or not certificate.subject.is_same(subject):
+    if certificate is None or not is_current(certificate, subject, engine, bundle):
         LOG.warning("proving %s on %s: %s", engine.path.name, session.cuda.name, _why(certificate, subject))
         certificate = certify(session, bundle, lambda done, total: None)
         _keep(certificate, engine)
@@ -288,6 +326,8 @@ def _why(certificate: Certificate | None, subject: Subject) -> str:
     if is_alike(old["memory_bytes"], new["memory_bytes"]):
         del old["memory_bytes"]
     changed = [_WORDS.get(name, name.replace("_", " ")) for name in old if old[name] != new[name]]
+    if not changed:
+        return "its certificate accepts other differences than the bundle does"
     return f"its certificate is about another {', '.join(changed)}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from acl_runtime.backends.tensorrt.certificate import prove, read_certificate, subject_of
+from acl_runtime.backends.tensorrt.certificate import is_current, prove, read_certificate, subject_of
 from acl_runtime.backends.tensorrt.cuda import Cuda
 from acl_runtime.backends.tensorrt.engine_file import Engine, EngineRecord, Engines, list_engines, why_unfit
 from acl_runtime.backends.tensorrt.library import load_library
@@ -125,10 +125,10 @@ def _choose(bundle: Bundle, cuda: Cuda, batch: int | None, low: Arithmetic | Non
         except InputError as error:
             reasons.append(str(error))
             continue
-        known = certificate is not None and subject_of(engine, bundle, library, cuda).is_same(
-            certificate.subject
-        )
-        trust = 1 if certificate is None or not known else 2 if certificate.holds else 0
+        if certificate is not None:
+            subject = subject_of(engine, bundle, library, cuda)
+            certificate = certificate if is_current(certificate, subject, engine, bundle) else None
+        trust = 1 if certificate is None else 2 if certificate.holds else 0
         fitting.append(((trust, suits(engine.record, batch), engine.record.created), engine))
     if engines == Engines((), ()):
         words, option = ("no engines", "") if low is None else (f"no engine in {low}", f" --arithmetic {low}")

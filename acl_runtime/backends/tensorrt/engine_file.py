@@ -184,9 +184,15 @@ def list_engines(bundle: Bundle) -> Engines:
 
 
 def is_of(record: EngineRecord, bundle: Bundle) -> bool:
-    """Whether an engine was built from a graph, and weights, that the bundle still has."""
-    files = bundle.manifest.files
-    return all(name in files and files[name].sha256 == digest for name, digest in record.sources.items())
+    """Whether an engine was built from the graph of its arithmetic that the bundle has now, and its weights."""
+    manifest = bundle.manifest
+    if record.arithmetic not in (*manifest.arithmetics(), *manifest.on_request):
+        return False
+    named = manifest.graph_file(record.arithmetic) in record.sources
+    return named and all(
+        name in manifest.files and manifest.files[name].sha256 == digest
+        for name, digest in record.sources.items()
+    )
 
 
 def why_unfit(engine: Engine, bundle: Bundle, place: Place) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -34,11 +35,13 @@ from acl_runtime.bundle.identity import hash_sources
 from acl_runtime.bundle.manifest import Arithmetic, Tensor
 from acl_runtime.files.atomic import sha256
 from acl_runtime.files.errors import BackendError, InputError
+from acl_runtime.files.locks import locked_folder
 
 if TYPE_CHECKING:
     from acl_runtime.backends.tensorrt.cuda import Cuda
     from acl_runtime.backends.tensorrt.library import Library
 
+_SCRATCH = ".build-"  # how folders begin that an engine is built in
 TIMED_CALLS = 20  # at the largest batch, for what a step costs
 
 
@@ -109,6 +112,7 @@ def make_engine(
         The steps tried, in their order; the last has the engine.
 
     Raises:
+        InputError: Another process builds engines of this bundle.
         RuntimeError: No step holds; the sentence has the figures of each.
     """
     _check_batch(bundle, options)
@@ -121,18 +125,28 @@ def make_engine(
         _check_arithmetic(options, _target(options, cuda)[1], library)
     folder = bundle.path / ENGINES
     folder.mkdir(exist_ok=True)
-    job = _Job(bundle, library, cuda, options, progress)
+    with locked_folder(folder, "wait until that build has ended"):
+        for left in folder.glob(f"{_SCRATCH}*"):  # by a build that was killed
+            shutil.rmtree(left)
+        attempts = _go_down(_Job(bundle, library, cuda, options, progress), arithmetics, folder)
+    if attempts[-1].engine is not None:
+        return tuple(attempts)
+    told = "; ".join(f"{attempt.arithmetic}: {attempt.problem}" for attempt in attempts)
+    raise BackendError(f"no engine was made, older ones are as they were ({told})")
+
+
+def _go_down(job: _Job, arithmetics: Sequence[Arithmetic], folder: Path) -> list[Attempt]:
+    """The steps tried, until one gave an engine, which is in `folder` then."""
     attempts: list[Attempt] = []
     for arithmetic in arithmetics:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as scratch:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=_SCRATCH) as scratch:
             attempt = _attempt(job, arithmetic, Path(scratch))
             if attempt.engine is not None:
                 attempt = replace(attempt, engine=_install(attempt.engine, folder))
         attempts.append(attempt)
         if attempt.engine is not None:
-            return tuple(attempts)
-    told = "; ".join(f"{attempt.arithmetic}: {attempt.problem}" for attempt in attempts)
-    raise BackendError(f"no engine was made, older ones are as they were ({told})")
+            break
+    return attempts
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The process that builds an engine: `python -m acl_runtime.backends.tensorrt.worker`.
 
 A `BuildRequest` comes on stdin as JSON. What happens goes to stdout, one JSON object a line: `progress` (what, done,
-total), and last either `report`, the fields of a `BuildReport`, or `error`, a sentence. What TensorRT says goes to
+total), and last either `report`, the fields of a `BuildReport`, or a sentence: `error`, why there is no engine of this
+graph, or `failure`, why there would be none of any. What TensorRT says goes to
 stderr.
 """
 
@@ -22,7 +23,7 @@ from acl_runtime.backends.tensorrt.builder_log import BuilderLog, make_logger
 from acl_runtime.backends.tensorrt.library import Library, load_library
 from acl_runtime.backends.tensorrt.plan import MAPS, PEAKS, SUMS
 from acl_runtime.files.atomic import atomic_file
-from acl_runtime.files.errors import UserError
+from acl_runtime.files.errors import BackendError, UserError
 
 Tell = Callable[..., None]
 
@@ -38,7 +39,15 @@ def main() -> int:
     request = request_from_json(sys.stdin.read())
     try:
         report = build(request, BuilderLog(sys.stderr), tell)
-    except (UserError, OSError, MemoryError) as error:
+    except OSError as error:  # such as a full disk, which more careful arithmetic does not help
+        reason = error.strerror or str(error)
+        where = error.filename or request.plan
+        tell(failure=f"{where}: {reason.lower()}; see that there is space and that the folder can be written")
+        return 1
+    except UserError as error:
+        tell(**{"error" if isinstance(error, BuildError) else "failure": str(error)})
+        return 1
+    except MemoryError as error:
         tell(error=str(error) or "there is not enough memory to build the engine")
         return 1
     tell(report=asdict(report))
@@ -49,9 +58,9 @@ def build(request: BuildRequest, log: BuilderLog, tell: Tell) -> BuildReport:
     """Build an engine in this process.
 
     Raises:
-        BuildError: It cannot be built.
-        RuntimeError: The library cannot be imported.
-        ValueError: The library does not know a compute capability.
+        BuildError: The graph cannot be built.
+        BackendError: No graph can be: the library cannot be imported or started, or needs a GPU for what is asked.
+        InputError: The library does not know a compute capability.
     """
     library, started = load_library(request.library), time.monotonic()
     trt = library.module
@@ -59,7 +68,7 @@ def build(request: BuildRequest, log: BuilderLog, tell: Tell) -> BuildReport:
     try:
         builder = trt.Builder(logger)
     except (RuntimeError, TypeError) as error:  # pybind11's word for a null pointer is TypeError
-        raise BuildError(
+        raise BackendError(
             f"{library.name} {library.version} does not start ({log.last_error}); acl doctor says what is missing"
         ) from error
     network = builder.create_network(library.network_flags)
@@ -76,7 +85,7 @@ def build(request: BuildRequest, log: BuilderLog, tell: Tell) -> BuildReport:
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         if request.weightless and library.is_rtx:
-            raise BuildError(
+            raise BackendError(
                 f"{library.name} leaves the weights out on a machine with a GPU only; drop --weightless"
             )
         raise BuildError(log.explain_failure(library.name))
