@@ -50,13 +50,13 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def test_a_spot_that_squashing_loses_is_found_in_tiles(bundle: Bundle) -> None:
     """On the embedded backbone; the benchmark has more surfaces, and frames four times as large."""
     squashed, tiled = (find_spot(bundle, "cloudy", way, size=SIZE, seed=0) for way in WAYS)
-    assert squashed.peaks[1] == pytest.approx(squashed.peaks[0], abs=0.01)
-    assert squashed.scores[1] == pytest.approx(squashed.scores[0], abs=0.01)
+    assert squashed.peaks[1] < squashed.peaks[0] + 0.1
+    assert squashed.scores[1] < squashed.scores[0] + 0.1
     assert tiled.tiles == 32
     assert tiled.distance <= DEFECT / 2  # the peak lies in the spot
     assert tiled.peaks[0] < 0.05
     assert tiled.peaks[1] > 0.4
-    assert tiled.scores[1] > tiled.scores[0] + 0.5
+    assert tiled.scores[1] > tiled.scores[0] + 0.9
     assert "| tiled |" in found_table([tiled])
 
 

@@ -78,9 +78,9 @@ def test_learned_prompts_find_defects_on_unseen_products_better_than_hand_writte
         learned = measure(clip, prompts_vectors(clip, prompts)[0], unseen)
         written = embed_texts(clip, ["a photo of an object.", "a photo of a damaged object."])
         by_hand = measure(clip, written, unseen)
-    assert learned["image_auroc"] > 0.75  # measured: 0.85
-    assert learned["pixel_auroc"] > by_hand["pixel_auroc"] + 0.12  # measured: 0.96 and 0.71
-    assert learned["aupro"] > by_hand["aupro"] + 0.15  # measured: 0.68 and 0.30
+    assert learned["image_auroc"] > 0.78  # measured: 0.86
+    assert learned["pixel_auroc"] > by_hand["pixel_auroc"] + 0.2  # measured: 0.94 and 0.60
+    assert learned["aupro"] > by_hand["aupro"] + 0.15  # measured: 0.39 and 0.15
 
 
 def test_defects_do_not_show_in_a_random_projection_of_the_pixels(unseen: Dataset) -> None:
