@@ -52,7 +52,8 @@ def refine(
     """Train the vision tower further; the text tower stays as it is.
 
     The direction is planted into the mean of weights along the way (Izmailov et al., "Averaging Weights Leads to Wider
-    Optima and Better Generalization", 2018), which knows more than any of them: see MODEL_CARD.md.
+    Optima and Better Generalization", 2018); MODEL_CARD.md has what that gained. A plan that ends before gives the
+    weights of its last step.
 
     Args:
         start: Weights of the first stage, or of this one.
@@ -176,7 +177,8 @@ def tensors_of(module: nn.Module | Optimizer) -> dict[str, Tensor]:
 
 def facts(seed: int, plan: Plan) -> list[int]:
     """What a run cannot change on its way; its length it can, and the rate then follows the new one."""
-    return [seed, plan.pairs, plan.size, plan.large, plan.large_pairs, plan.captions]
+    looked_at = [seed, plan.pairs, plan.size, plan.large, plan.large_pairs, plan.captions]
+    return [*looked_at, plan.average_from, plan.average_every]
 
 
 def restore(path: Path, modules: Modules, seed: int, plan: Plan) -> int:

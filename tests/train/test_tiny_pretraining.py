@@ -237,8 +237,9 @@ def test_the_same_seed_gives_the_same_weights_also_after_an_interruption(
     assert started == whole.state_dict().keys()
     other = tmp_path / "other.pt"
     shutil.copy(kept, other)
-    with pytest.raises(InputError, match="is the checkpoint of another seed or plan"):
-        refine(TINY_PATH, photographs, replace(PLAN, size=56), seed=0, checkpoint=other)
+    for another in (replace(PLAN, size=56), replace(PLAN, average_every=2)):  # a mean of other weights
+        with pytest.raises(InputError, match="is the checkpoint of another seed or plan"):
+            refine(TINY_PATH, photographs, another, seed=0, checkpoint=other)
 
 
 def test_the_direction_is_planted_into_the_mean_of_weights_along_the_way(
