@@ -81,12 +81,16 @@ def test_onnx_runtime_gets_the_graph_for_its_device(bundle: Bundle) -> None:
         assert "dims: [ 1 ]\n  reshape { shape: [ ] }" in logits[0]  # the graph gives (batch,)
 
 
-def test_tensorrt_gets_an_engine_that_is_proven_with_its_certificate(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def standin_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU and TensorRT that only keep accounts."""
     for module in (choose, session):
         monkeypatch.setattr(module, "Cuda", lambda device=0: StandinCuda())
         monkeypatch.setattr(module, "load_library", standin_library)
+
+
+@pytest.mark.usefixtures("standin_gpu")
+def test_tensorrt_gets_an_engine_that_is_proven_with_its_certificate(bundle: Bundle) -> None:
     arguments = ("triton", bundle.path, "-o", bundle.path.parent / "repository", "--backend", "tensorrt")
     assert_one_line(
         acl(*arguments), "has no engine that Triton serves (it has none); build one on the server's GPU with"
@@ -105,12 +109,8 @@ def test_tensorrt_gets_an_engine_that_is_proven_with_its_certificate(
     assert_one_line(acl(*arguments, "--device", "cpu"), "TensorRT runs on a GPU")
 
 
-def test_a_certificate_of_another_engine_or_that_was_edited_lets_no_engine_be_served(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in (choose, session):
-        monkeypatch.setattr(module, "Cuda", lambda device=0: StandinCuda())
-        monkeypatch.setattr(module, "load_library", standin_library)
+@pytest.mark.usefixtures("standin_gpu")
+def test_a_certificate_of_another_engine_or_that_was_edited_lets_no_engine_be_served(bundle: Bundle) -> None:
     arguments = ("triton", bundle.path, "-o", bundle.path.parent / "repository", "--backend", "tensorrt")
     engine = make_standin_engine(bundle, batch=(1, 3))
     open_engine(bundle, batch=1).close()  # which proves it
@@ -122,12 +122,10 @@ def test_a_certificate_of_another_engine_or_that_was_edited_lets_no_engine_be_se
     assert_one_line(acl(*arguments), "has no certificate that holds")
 
 
+@pytest.mark.usefixtures("standin_gpu")
 def test_an_engine_of_eight_bits_is_not_served_though_it_is_newer_and_its_certificate_holds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    for module in (choose, session):
-        monkeypatch.setattr(module, "Cuda", lambda device=0: StandinCuda())
-        monkeypatch.setattr(module, "load_library", standin_library)
     bundle = load_bundle(write_tiny_bundle(tmp_path / "bundle", ladder=("fp16", "fp32", "int8")))
     arguments = ("triton", bundle.path, "-o", tmp_path / "repository", "--backend", "tensorrt")
     make_standin_engine(bundle, batch=(1, 3), arithmetic="int8", created="2026-01-01T00:00:00+00:00")
